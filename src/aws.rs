@@ -1,0 +1,78 @@
+//! What the adapters share: how a failed SDK call becomes a [`CallError`].
+
+use aws_sdk_ec2::config::http::HttpResponse;
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+
+use crate::ports::{CallError, Fault};
+
+/// Codes that the services we call use for "too fast" (EC2 and DynamoDB error code references).
+const THROTTLED: [&str; 10] = [
+    "RequestLimitExceeded",
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "TooManyRequestsException",
+    "ProvisionedThroughputExceededException",
+    // One set of snapshots per volume and 15 s.
+    "SnapshotCreationPerVolumeRateExceeded",
+    "ConcurrentSnapshotLimitExceeded",
+];
+/// Codes for "not you".
+const DENIED: [&str; 9] = [
+    "UnauthorizedOperation",
+    "AuthFailure",
+    "AccessDenied",
+    "AccessDeniedException",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "OptInRequired",
+];
+
+/// Reads `error`, the failure of the call whose IAM name is `action`.
+pub(crate) fn call_error<E: ProvideErrorMetadata + std::error::Error + 'static>(
+    action: &'static str,
+    error: &SdkError<E, HttpResponse>,
+) -> CallError {
+    let (fault, code, message) = match error {
+        SdkError::TimeoutError(_) => (Fault::TimedOut, "Timeout", "no answer in time".to_owned()),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+            (Fault::TimedOut, "Timeout", "no connection in time".to_owned())
+        }
+        SdkError::DispatchFailure(failure) => {
+            let cause =
+                failure.as_connector_error().map_or_else(|| "no credentials".to_owned(), |error| innermost(error));
+            (Fault::Connection, "ConnectionLost", cause)
+        }
+        SdkError::ResponseError(_) => (Fault::Garbled, "Garbled", "the answer could not be read".to_owned()),
+        SdkError::ServiceError(context) => {
+            let status = context.raw().status().as_u16();
+            let message = context.err().message().unwrap_or("no message").to_owned();
+            match context.err().code() {
+                Some(code) if THROTTLED.contains(&code) => (Fault::Throttled, code, message),
+                Some(code) if DENIED.contains(&code) => (Fault::Denied, code, message),
+                Some(code) if status < 500 => (Fault::Refused, code, message),
+                code if status >= 500 => (Fault::Server, code.unwrap_or("ServerError"), message),
+                _ => (Fault::Garbled, "Garbled", format!("HTTP status {status} without an error code")),
+            }
+        }
+        other => (Fault::Refused, "NotSent", innermost(other)),
+    };
+    CallError { action, fault, code: code.to_owned(), message }
+}
+
+/// An answer that lacks what it must have.
+pub(crate) fn garbled(action: &'static str, what: impl Into<String>) -> CallError {
+    CallError { action, fault: Fault::Garbled, code: "Garbled".to_owned(), message: what.into() }
+}
+
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

@@ -1,0 +1,57 @@
+//! Settings from the environment, and the clients made from them.
+
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+
+use crate::dynamodb::Table;
+use crate::ec2::Ec2;
+use crate::reconcile::Ports;
+use crate::stack::CloudFormation;
+
+/// The function's one setting.
+pub const TABLE_NAME: &str = "SECURITY_GROUP_TABLE_NAME";
+
+/// A new TLS connection from Lambda takes well below a second at 512 MB.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// EC2's describe calls take up to seconds with hundreds of instances.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
+/// With standard back-off this outlasts four throttled calls in a row.
+const ATTEMPTS: u32 = 6;
+
+/// Why the function cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadSettings {
+    #[error("environment variable {0} is not set; the template sets it, deploy the stack again")]
+    Missing(&'static str),
+}
+
+/// The ports for AWS.
+pub type Aws = Ports<Ec2, Table, CloudFormation>;
+
+/// Reads the environment and makes the clients. No call is made.
+///
+/// # Errors
+/// A variable is missing.
+pub async fn aws() -> Result<Aws, BadSettings> {
+    let name =
+        std::env::var(TABLE_NAME).ok().filter(|name| !name.is_empty()).ok_or(BadSettings::Missing(TABLE_NAME))?;
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build();
+    let config = aws_config::defaults(BehaviorVersion::latest())
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+        .timeout_config(timeouts)
+        .load()
+        .await;
+    Ok(Ports {
+        ec2: Ec2(aws_sdk_ec2::Client::new(&config)),
+        records: Table { client: aws_sdk_dynamodb::Client::new(&config), name },
+        stacks: CloudFormation(aws_sdk_cloudformation::Client::new(&config)),
+    })
+}

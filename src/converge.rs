@@ -1,0 +1,273 @@
+//! Observe, plan, carry out, again until the plan is empty.
+//!
+//! EC2's reads trail its writes, calls are throttled, and permissions of a role made a minute ago are not everywhere
+//! yet: all of that is waited for here, and nowhere else.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::execute::{Executor, Gate, Outcome, out_of_time};
+use crate::model::Intent;
+use crate::plan::{Plan, Problem, Step, Work};
+use crate::ports::{Call, CallError, Change, Fault, Records, Written};
+
+/// How long EC2 may go on showing what was there before a change that it accepted.
+const STALE_READ_LIMIT: Duration = Duration::from_secs(30);
+/// How long a surprising reading is doubted.
+const DOUBT: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// How long failures that may pass are tried again, counted from the first one.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Throttled, lost, timed out, HTTP 5xx.
+    pub for_faults: Duration,
+    /// Denied: a new role's permissions take a moment to arrive.
+    pub for_permission: Duration,
+}
+
+impl Patience {
+    fn covers(self, error: &CallError, since: Instant) -> bool {
+        let limit = match error.fault {
+            Fault::Denied => self.for_permission,
+            fault if fault.may_pass() => self.for_faults,
+            _ => return false,
+        };
+        since.elapsed() < limit
+    }
+}
+
+/// Why a look gave no plan.
+#[derive(Debug)]
+pub enum Blind {
+    Failed(CallError),
+    /// Another request of this owner has said what it wants meanwhile.
+    Overtaken(Intent),
+}
+
+impl From<CallError> for Blind {
+    fn from(error: CallError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// One way of looking at the world and planning from it.
+pub trait Phase: Send {
+    fn look(&mut self) -> impl Future<Output = Result<Plan, Blind>> + Send;
+    /// Told of every outcome before the next look.
+    fn learn(&mut self, _outcome: &Outcome) {}
+}
+
+/// What is left when there is nothing more to do.
+#[derive(Debug, Default)]
+pub struct Settled {
+    pub problems: Vec<Problem>,
+    pub failures: Vec<(Step, CallError)>,
+    /// The look that failed to the end: nothing after it is known.
+    pub blind: Option<CallError>,
+}
+
+/// Repeats a phase until its plan is empty, or what is left of it has failed.
+///
+/// # Errors
+/// The intent of the request that overtook this one.
+pub async fn converge<P: Phase, E: Change, R: Records>(
+    phase: &mut P,
+    executor: &Executor<'_, E, R>,
+    patience: Patience,
+) -> Result<Settled, Intent> {
+    let mut state = Convergence::new(patience);
+    loop {
+        let look = executor.gate.while_open(phase.look()).await;
+        let plan = match look.unwrap_or_else(|| Err(Blind::Failed(out_of_time("ec2:DescribeInstances")))) {
+            Ok(plan) => plan,
+            Err(Blind::Overtaken(intent)) => return Err(intent),
+            Err(Blind::Failed(error)) => {
+                tracing::warn!(%error, "cannot look");
+                if state.may_look_again(&error) {
+                    state.pauses.pause(executor.gate).await;
+                    continue;
+                }
+                return Ok(state.settle(Plan::default(), Some(error)));
+            }
+        };
+        state.blind_since = None;
+        let due = state.due(&plan);
+        if !due.is_empty() {
+            tracing::info!(plan = %due, "to do");
+            let outcomes = executor.carry_out(&due).await;
+            let mut slow = false;
+            for outcome in outcomes {
+                phase.learn(&outcome);
+                slow |= !state.take(outcome);
+            }
+            if slow {
+                state.pauses.pause(executor.gate).await;
+            }
+        } else if state.waits_for(&plan) || state.doubts(&plan) {
+            state.pauses.pause(executor.gate).await;
+        } else {
+            return Ok(state.settle(plan, None));
+        }
+    }
+}
+
+/// One call on its own, with the patience of a phase.
+pub async fn persist<T, F: Future<Output = Call<T>>>(gate: &Gate, patience: Patience, call: impl Fn() -> F) -> Call<T> {
+    let since = Instant::now();
+    let mut pauses = Pauses::default();
+    loop {
+        match gate.while_open(call()).await {
+            None => return Err(out_of_time("cloudformation:DescribeStacks")),
+            Some(Err(error)) if patience.covers(&error, since) => {
+                tracing::warn!(%error, "trying again");
+                pauses.pause(gate).await;
+            }
+            Some(result) => return result,
+        }
+    }
+}
+
+/// Longer and longer, cut short when the gate closes.
+#[derive(Debug, Default)]
+struct Pauses(u32);
+
+impl Pauses {
+    async fn pause(&mut self, gate: &Gate) {
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.0.min(8)).min(LONGEST_PAUSE);
+        self.0 += 1;
+        let _ = gate.while_open(tokio::time::sleep(pause)).await;
+    }
+}
+
+struct Convergence {
+    patience: Patience,
+    started: Instant,
+    pauses: Pauses,
+    blind_since: Option<Instant>,
+    accepted: HashMap<Step, Instant>,
+    failing: HashMap<Step, (Instant, CallError)>,
+    /// In the order they failed.
+    given_up: Vec<(Step, CallError)>,
+}
+
+impl Convergence {
+    fn new(patience: Patience) -> Self {
+        Self {
+            patience,
+            started: Instant::now(),
+            pauses: Pauses::default(),
+            blind_since: None,
+            accepted: HashMap::new(),
+            failing: HashMap::new(),
+            given_up: Vec::new(),
+        }
+    }
+
+    /// What is neither given up nor accepted a moment ago.
+    fn due(&mut self, plan: &Plan) -> Plan {
+        let stale: Vec<Step> = plan.steps().filter(|step| self.is_overdue(step)).cloned().collect();
+        for step in stale {
+            self.accepted.remove(&step);
+            self.give_up(step, not_visible());
+        }
+        let work = plan.work.iter().filter(|work| !work.first.as_ref().is_some_and(|first| self.has_given_up(first)));
+        let work = work.filter_map(|work| {
+            let open = |step: &&Step| !self.has_given_up(step) && !self.accepted.contains_key(*step);
+            let first = work.first.as_ref().filter(open).cloned();
+            let then: Vec<Step> = work.then.iter().filter(open).cloned().collect();
+            (first.is_some() || !then.is_empty()).then_some(Work { first, then })
+        });
+        Plan { work: work.collect(), problems: plan.problems.clone() }
+    }
+
+    fn has_given_up(&self, step: &Step) -> bool {
+        self.given_up.iter().any(|(given_up, _)| given_up == step)
+    }
+
+    fn give_up(&mut self, step: Step, error: CallError) {
+        if !self.has_given_up(&step) {
+            self.given_up.push((step, error));
+        }
+    }
+
+    fn is_overdue(&self, step: &Step) -> bool {
+        self.accepted.get(step).is_some_and(|since| since.elapsed() >= STALE_READ_LIMIT)
+    }
+
+    fn waits_for(&self, plan: &Plan) -> bool {
+        plan.steps().any(|step| self.accepted.contains_key(step))
+    }
+
+    fn doubts(&self, plan: &Plan) -> bool {
+        self.started.elapsed() < DOUBT && plan.problems.iter().any(Problem::may_be_a_stale_read)
+    }
+
+    /// Whether the next look can follow at once.
+    fn take(&mut self, Outcome { step, result }: Outcome) -> bool {
+        match result {
+            Ok(Written::Done) => {
+                self.failing.remove(&step);
+                self.accepted.insert(step, Instant::now());
+                true
+            }
+            Ok(Written::Lost) => {
+                tracing::info!(%step, "somebody else wrote first");
+                let (since, error) = self.failing.entry(step.clone()).or_insert_with(|| (Instant::now(), lost()));
+                let (since, error) = (*since, error.clone());
+                if since.elapsed() >= STALE_READ_LIMIT {
+                    self.give_up(step, error);
+                }
+                false
+            }
+            Err(error) => {
+                tracing::warn!(%step, %error, "failed");
+                let since = self.failing.get(&step).map_or_else(Instant::now, |(since, _)| *since);
+                if self.patience.covers(&error, since) {
+                    self.failing.insert(step, (since, error));
+                } else {
+                    self.failing.remove(&step);
+                    self.give_up(step, error);
+                }
+                false
+            }
+        }
+    }
+
+    fn may_look_again(&mut self, error: &CallError) -> bool {
+        let since = *self.blind_since.get_or_insert_with(Instant::now);
+        self.patience.covers(error, since)
+    }
+
+    fn settle(self, plan: Plan, blind: Option<CallError>) -> Settled {
+        let mut failures = self.given_up;
+        if blind.is_some() {
+            failures.extend(self.failing.into_iter().map(|(step, (_, error))| (step, error)));
+        }
+        Settled { problems: plan.problems, failures, blind }
+    }
+}
+
+fn not_visible() -> CallError {
+    CallError {
+        action: "ec2:DescribeNetworkInterfaces",
+        fault: Fault::Refused,
+        code: "NotVisible".to_owned(),
+        message: "EC2 accepted the change but 30 s later still shows the old state; look at the interface, then deploy again with a new Rerun"
+            .to_owned(),
+    }
+}
+
+fn lost() -> CallError {
+    CallError {
+        action: "dynamodb:PutItem",
+        fault: Fault::Refused,
+        code: "ConditionalCheckFailedException".to_owned(),
+        message: "another request kept changing this record; deploy again with a new Rerun when it has ended"
+            .to_owned(),
+    }
+}

@@ -1,0 +1,314 @@
+//! DynamoDB's adapter: the records table. The only file that names its SDK.
+//!
+//! One item per instance, key `InstanceId`; one more per owner, key `owner:<digest>`, for the intent. Every write is
+//! conditional: **a recorded original is never overwritten.**
+
+use std::collections::{BTreeMap, HashMap};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
+
+use crate::aws::{call_error, garbled};
+use crate::model::{
+    Desired, GroupId, Groups, InstanceId, Intent, InterfaceId, Owner, Record, SnapshotId, Snapshots, State, VolumeId,
+    restore_command,
+};
+use crate::plan::Prior;
+use crate::ports::{Call, Ledger, Originals, Records, Written};
+
+const KEY: &str = "InstanceId";
+const OWNER_PREFIX: &str = "owner:";
+const UPDATE: &str = "dynamodb:UpdateItem";
+
+type Item = HashMap<String, AttributeValue>;
+
+#[derive(Debug, Clone)]
+pub struct Table {
+    pub client: Client,
+    pub name: String,
+}
+
+fn s(text: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(text.into())
+}
+
+fn groups_value(groups: &Groups) -> AttributeValue {
+    AttributeValue::L(groups.iter().map(|group| s(group.as_str())).collect())
+}
+
+fn intent_key(owner: &Owner) -> String {
+    format!("{OWNER_PREFIX}{}", owner.digest())
+}
+
+impl Table {
+    fn update(&self, key: impl Into<String>, expression: &str, condition: &str) -> UpdateItemFluentBuilder {
+        self.client
+            .update_item()
+            .table_name(&self.name)
+            .key(KEY, s(key))
+            .update_expression(expression)
+            .condition_expression(condition)
+    }
+
+    /// An update of a record that the owner still holds.
+    fn update_held(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        expression: &str,
+        now: &str,
+    ) -> UpdateItemFluentBuilder {
+        self.update(instance.as_str(), expression, "#owner = :owner AND #state <> :restored")
+            .expression_attribute_names("#owner", "Owner")
+            .expression_attribute_names("#state", "State")
+            .expression_attribute_values(":owner", s(owner.to_string()))
+            .expression_attribute_values(":restored", s(State::Restored.as_str()))
+            .expression_attribute_values(":now", s(now))
+    }
+
+    async fn put_new(&self, originals: &Originals<'_>) -> Call<Written> {
+        let interfaces = originals.interfaces.iter().map(|(id, groups)| (id.to_string(), groups_value(groups)));
+        let commands = originals.interfaces.iter().map(|(id, groups)| (id.to_string(), s(restore_command(id, groups))));
+        let result = self
+            .client
+            .put_item()
+            .table_name(&self.name)
+            .item(KEY, s(originals.instance.as_str()))
+            .item("Owner", s(originals.owner.to_string()))
+            .item("State", s(State::Isolating.as_str()))
+            .item("VpcId", s(originals.vpc.as_str()))
+            .item("IsolationGroupId", s(originals.isolation_group.as_str()))
+            .item("Interfaces", AttributeValue::M(interfaces.collect()))
+            .item("RestoreCommands", AttributeValue::M(commands.collect()))
+            .item("RecordedAt", s(originals.now))
+            .item("UpdatedAt", s(originals.now))
+            .condition_expression("attribute_not_exists(InstanceId) OR #state = :restored")
+            .expression_attribute_names("#state", "State")
+            .expression_attribute_values(":restored", s(State::Restored.as_str()))
+            .send()
+            .await;
+        match result {
+            Ok(_) => Ok(Written::Done),
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
+                Ok(Written::Lost)
+            }
+            Err(error) => Err(call_error("dynamodb:PutItem", &error)),
+        }
+    }
+
+    async fn extend(&self, originals: &Originals<'_>, holder: &Owner) -> Call<Written> {
+        let mut expression =
+            "SET #state = :isolating, #owner = :new, IsolationGroupId = :group, UpdatedAt = :now".to_owned();
+        for n in 0..originals.interfaces.len() {
+            expression.push_str(&format!(
+                ", Interfaces.#i{n} = if_not_exists(Interfaces.#i{n}, :g{n}), RestoreCommands.#i{n} = if_not_exists(RestoreCommands.#i{n}, :c{n})"
+            ));
+        }
+        let mut update = self
+            .update_held(holder, originals.instance, &expression, originals.now)
+            .expression_attribute_values(":isolating", s(State::Isolating.as_str()))
+            .expression_attribute_values(":new", s(originals.owner.to_string()))
+            .expression_attribute_values(":group", s(originals.isolation_group.as_str()));
+        for (n, (interface, groups)) in originals.interfaces.iter().enumerate() {
+            update = update
+                .expression_attribute_names(format!("#i{n}"), interface.as_str())
+                .expression_attribute_values(format!(":g{n}"), groups_value(groups))
+                .expression_attribute_values(format!(":c{n}"), s(restore_command(interface, groups)));
+        }
+        written(update).await
+    }
+}
+
+async fn written(update: UpdateItemFluentBuilder) -> Call<Written> {
+    match update.send().await {
+        Ok(_) => Ok(Written::Done),
+        Err(error) if is_lost(&error) => Ok(Written::Lost),
+        Err(error) => Err(call_error(UPDATE, &error)),
+    }
+}
+
+fn is_lost<R>(error: &SdkError<UpdateItemError, R>) -> bool {
+    error.as_service_error().is_some_and(UpdateItemError::is_conditional_check_failed_exception)
+}
+
+impl Records for Table {
+    async fn read(&self) -> Call<Ledger> {
+        let mut ledger = Ledger::default();
+        let scan = self.client.scan().table_name(&self.name).consistent_read(true);
+        let mut pages = scan.into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| call_error("dynamodb:Scan", &error))?;
+            for item in page.items() {
+                let key = text(item, KEY).unwrap_or_default().to_owned();
+                if let Some(digest) = key.strip_prefix(OWNER_PREFIX) {
+                    match read_intent(item) {
+                        Ok(intent) => drop(ledger.intents.insert(digest.to_owned(), intent)),
+                        Err(reason) => drop(ledger.unreadable.insert(key, reason)),
+                    }
+                } else {
+                    match read_record(item) {
+                        Ok(record) => drop(ledger.records.insert(record.instance.clone(), record)),
+                        Err(reason) => drop(ledger.unreadable.insert(key, reason)),
+                    }
+                }
+            }
+        }
+        Ok(ledger)
+    }
+
+    async fn write_intent(&self, owner: &Owner, request_id: &str, desired: &Desired, now: &str) -> Call<Intent> {
+        let key = intent_key(owner);
+        let json = serde_json::to_string(desired).map_err(|error| garbled(UPDATE, error.to_string()))?;
+        // Every request that ever wrote is in Requests; all but RequestId are superseded.
+        let update = self
+            .update(
+                &key,
+                "SET #owner = :owner, RequestId = :request, Desired = :desired, UpdatedAt = :now REMOVE KeptReason ADD Requests :requests",
+                "attribute_not_exists(Requests) OR NOT contains(Requests, :request) OR RequestId = :request",
+            )
+            .expression_attribute_names("#owner", "Owner")
+            .expression_attribute_values(":owner", s(owner.to_string()))
+            .expression_attribute_values(":request", s(request_id))
+            .expression_attribute_values(":desired", s(json))
+            .expression_attribute_values(":now", s(now))
+            .expression_attribute_values(":requests", AttributeValue::Ss(vec![request_id.to_owned()]))
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let error = match update.send().await {
+            Ok(_) => return Ok(Intent { request_id: request_id.to_owned(), desired: desired.clone(), kept: None }),
+            Err(error) if is_lost(&error) => error,
+            Err(error) => return Err(call_error(UPDATE, &error)),
+        };
+        let item = match error.into_service_error() {
+            UpdateItemError::ConditionalCheckFailedException(lost) => lost.item,
+            _ => None,
+        };
+        match item {
+            Some(item) => read_intent(&item).map_err(|reason| garbled(UPDATE, format!("item {key}: {reason}"))),
+            None => {
+                let mut ledger = self.read().await?;
+                ledger.intents.remove(&owner.digest()).ok_or_else(|| garbled(UPDATE, format!("item {key} vanished")))
+            }
+        }
+    }
+
+    async fn write_kept(&self, owner: &Owner, reason: &str, now: &str) -> Call<()> {
+        let update = self
+            .update(intent_key(owner), "SET KeptReason = :reason, UpdatedAt = :now", "attribute_exists(InstanceId)")
+            .expression_attribute_values(":reason", s(reason))
+            .expression_attribute_values(":now", s(now));
+        written(update).await.map(|_| ())
+    }
+
+    async fn record(&self, originals: &Originals<'_>) -> Call<Written> {
+        match originals.prior {
+            Prior::None => self.put_new(originals).await,
+            Prior::Ours => self.extend(originals, originals.owner).await,
+            Prior::Of(holder) => self.extend(originals, holder).await,
+        }
+    }
+
+    async fn mark(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        state: State,
+        reason: Option<&str>,
+        now: &str,
+    ) -> Call<Written> {
+        let expression = match reason {
+            Some(_) => "SET #state = :state, UpdatedAt = :now, KeptReason = :reason",
+            None => "SET #state = :state, UpdatedAt = :now REMOVE KeptReason",
+        };
+        let mut update =
+            self.update_held(owner, instance, expression, now).expression_attribute_values(":state", s(state.as_str()));
+        if let Some(reason) = reason {
+            update = update.expression_attribute_values(":reason", s(reason));
+        }
+        written(update).await
+    }
+
+    async fn request_snapshots(&self, owner: &Owner, instance: &InstanceId, now: &str) -> Call<Written> {
+        let update = self
+            .update_held(owner, instance, "SET Snapshots = if_not_exists(Snapshots, :none), UpdatedAt = :now", now)
+            .expression_attribute_values(":none", AttributeValue::M(HashMap::new()));
+        written(update).await
+    }
+
+    async fn save_snapshots(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        snapshots: &BTreeMap<VolumeId, SnapshotId>,
+        now: &str,
+    ) -> Call<Written> {
+        let set = snapshots.iter().map(|(volume, snapshot)| (volume.to_string(), s(snapshot.as_str()))).collect();
+        let update = self
+            .update_held(owner, instance, "SET Snapshots = :snapshots, UpdatedAt = :now", now)
+            .expression_attribute_values(":snapshots", AttributeValue::M(set));
+        written(update).await
+    }
+}
+
+fn text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
+    item.get(name)?.as_s().ok().map(String::as_str)
+}
+
+fn required<'a>(item: &'a Item, name: &str) -> Result<&'a str, String> {
+    text(item, name).ok_or_else(|| format!("attribute {name} is missing or no string"))
+}
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+fn map<'a>(item: &'a Item, name: &str) -> Result<Option<&'a Item>, String> {
+    let Some(value) = item.get(name) else { return Ok(None) };
+    value.as_m().map(Some).map_err(|_| format!("attribute {name} is no map"))
+}
+
+fn read_intent(item: &Item) -> Result<Intent, String> {
+    let desired = required(item, "Desired")?;
+    Ok(Intent {
+        request_id: required(item, "RequestId")?.to_owned(),
+        desired: serde_json::from_str(desired).map_err(|error| format!("attribute Desired: {error}"))?,
+        kept: text(item, "KeptReason").map(str::to_owned),
+    })
+}
+
+fn read_record(item: &Item) -> Result<Record, String> {
+    let owner = required(item, "Owner")?;
+    let state = required(item, "State")?;
+    let interfaces = map(item, "Interfaces")?.ok_or("attribute Interfaces is missing")?;
+    let snapshots = match map(item, "Snapshots")? {
+        None => Snapshots::None,
+        Some(set) if set.is_empty() => Snapshots::Requested,
+        Some(set) => {
+            let pairs = set.iter().map(|(volume, snapshot)| {
+                let snapshot = snapshot.as_s().map_err(|_| format!("snapshot of {volume} is no string"))?;
+                Ok((parsed::<VolumeId>(volume)?, parsed::<SnapshotId>(snapshot)?))
+            });
+            Snapshots::Taken(pairs.collect::<Result<_, String>>()?)
+        }
+    };
+    Ok(Record {
+        instance: parsed(required(item, KEY)?)?,
+        owner: Owner::parse(owner).ok_or_else(|| format!("attribute Owner is {owner:?}"))?,
+        state: State::parse(state).ok_or_else(|| format!("attribute State is {state:?}"))?,
+        vpc: parsed(required(item, "VpcId")?)?,
+        isolation_group: parsed(required(item, "IsolationGroupId")?)?,
+        interfaces: interfaces.iter().map(|(id, groups)| read_groups(id, groups)).collect::<Result<_, String>>()?,
+        recorded_at: required(item, "RecordedAt")?.to_owned(),
+        snapshots,
+    })
+}
+
+fn read_groups(interface: &str, groups: &AttributeValue) -> Result<(InterfaceId, Groups), String> {
+    let ids = groups.as_l().map_err(|_| format!("groups of {interface} are no list"))?;
+    let ids =
+        ids.iter().map(|id| parsed::<GroupId>(id.as_s().map_err(|_| format!("a group of {interface} is no string"))?));
+    Ok((parsed(interface)?, ids.collect::<Result<_, String>>()?))
+}

@@ -1,0 +1,264 @@
+//! EC2's adapter. The only file that names its SDK's operations.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::config::retry::RetryConfig;
+use aws_sdk_ec2::types::{
+    Filter, GroupIdentifier, InstanceNetworkInterface, IpPermission, ResourceType, SnapshotState, Tag as Ec2Tag,
+    TagSpecification,
+};
+use futures_util::future::try_join_all;
+
+use crate::aws::{call_error, garbled};
+use crate::model::{
+    Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Peer, ROLE_TAG, Role, Rule, STACK_TAG,
+    Snapshot, SnapshotId, VolumeId,
+};
+use crate::plan::tag;
+use crate::ports::{Call, Change, GroupQuery, Look};
+
+/// A filter takes at most 200 values (`FilterLimitExceeded`); half of that keeps answers small.
+const FILTER_VALUES: usize = 100;
+/// `CreateTags` and `DeleteTags` take at most 1,000 resources.
+const TAGGED_AT_ONCE: usize = 1000;
+
+#[derive(Debug, Clone)]
+pub struct Ec2(pub Client);
+
+fn chunks<T: ToString>(values: &BTreeSet<T>, size: usize) -> Vec<Vec<String>> {
+    let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+    values.chunks(size).map(<[String]>::to_vec).collect()
+}
+
+fn filter(name: &str, values: Vec<String>) -> Filter {
+    Filter::builder().name(name).set_values(Some(values)).build()
+}
+
+fn id<T: FromStr>(action: &'static str, what: &str, text: Option<&str>) -> Call<T> {
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| garbled(action, format!("{what} {text:?} is no id")))
+}
+
+impl Look for Ec2 {
+    async fn instances(&self, ids: &BTreeSet<InstanceId>) -> Call<Vec<Instance>> {
+        let pages = chunks(ids, FILTER_VALUES).into_iter().map(|ids| self.instances_page(ids));
+        Ok(try_join_all(pages).await?.into_iter().flatten().collect())
+    }
+
+    async fn interfaces(&self, ids: &BTreeSet<InterfaceId>) -> Call<Vec<Interface>> {
+        let pages = chunks(ids, FILTER_VALUES).into_iter().map(|ids| self.interfaces_page(ids));
+        Ok(try_join_all(pages).await?.into_iter().flatten().collect())
+    }
+
+    async fn groups(&self, query: &GroupQuery) -> Call<Vec<Group>> {
+        let queries = match query {
+            GroupQuery::Marked(vpc) => {
+                vec![vec![filter("vpc-id", vec![vpc.to_string()]), filter("tag-key", vec![ROLE_TAG.to_owned()])]]
+            }
+            GroupQuery::Ids(ids) => {
+                chunks(ids, FILTER_VALUES).into_iter().map(|ids| vec![filter("group-id", ids)]).collect()
+            }
+        };
+        let pages = queries.into_iter().map(|filters| self.groups_page(filters));
+        Ok(try_join_all(pages).await?.into_iter().flatten().collect())
+    }
+
+    async fn snapshots(&self, episodes: &BTreeSet<String>) -> Call<Vec<Snapshot>> {
+        let pages = chunks(episodes, FILTER_VALUES).into_iter().map(|episodes| self.snapshots_page(episodes));
+        Ok(try_join_all(pages).await?.into_iter().flatten().collect())
+    }
+}
+
+impl Ec2 {
+    async fn instances_page(&self, ids: Vec<String>) -> Call<Vec<Instance>> {
+        let action = "ec2:DescribeInstances";
+        // Asked for by id, one unknown instance would fail the whole call (InvalidInstanceID.NotFound).
+        let request = self.0.describe_instances().filters(filter("instance-id", ids));
+        let mut pages = request.into_paginator().send();
+        let mut instances = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| call_error(action, &error))?;
+            for instance in page.reservations().iter().flat_map(|reservation| reservation.instances()) {
+                instances.push(read_instance(action, instance)?);
+            }
+        }
+        Ok(instances)
+    }
+
+    async fn interfaces_page(&self, ids: Vec<String>) -> Call<Vec<Interface>> {
+        let action = "ec2:DescribeNetworkInterfaces";
+        let request = self.0.describe_network_interfaces().filters(filter("network-interface-id", ids));
+        let mut pages = request.into_paginator().send();
+        let mut interfaces = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| call_error(action, &error))?;
+            for interface in page.network_interfaces() {
+                interfaces.push(Interface {
+                    id: id(action, "interface", interface.network_interface_id())?,
+                    groups: groups_of(action, interface.groups())?,
+                    kind: interface.interface_type().map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
+                    requester_managed: interface.requester_managed().unwrap_or_default(),
+                    tags: tags_of(interface.tag_set()),
+                });
+            }
+        }
+        Ok(interfaces)
+    }
+
+    async fn groups_page(&self, filters: Vec<Filter>) -> Call<Vec<Group>> {
+        let action = "ec2:DescribeSecurityGroups";
+        let request = self.0.describe_security_groups().set_filters(Some(filters));
+        let mut pages = request.into_paginator().send();
+        let mut groups = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| call_error(action, &error))?;
+            for group in page.security_groups() {
+                let tags = tags_of(group.tags());
+                groups.push(Group {
+                    id: id(action, "group", group.group_id())?,
+                    vpc: group.vpc_id().and_then(|id| id.parse().ok()),
+                    role: tags.get(ROLE_TAG).and_then(|role| Role::parse(role)),
+                    stack_id: tags.get(STACK_TAG).cloned(),
+                    ingress: group.ip_permissions().iter().flat_map(rules).collect(),
+                    egress: group.ip_permissions_egress().iter().flat_map(rules).collect(),
+                });
+            }
+        }
+        Ok(groups)
+    }
+
+    async fn snapshots_page(&self, episodes: Vec<String>) -> Call<Vec<Snapshot>> {
+        let action = "ec2:DescribeSnapshots";
+        let request =
+            self.0.describe_snapshots().owner_ids("self").filters(filter(&format!("tag:{}", tag::EPISODE), episodes));
+        let mut pages = request.into_paginator().send();
+        let mut snapshots = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| call_error(action, &error))?;
+            for snapshot in page.snapshots() {
+                snapshots.push(Snapshot {
+                    id: id(action, "snapshot", snapshot.snapshot_id())?,
+                    volume: id(action, "volume", snapshot.volume_id())?,
+                    episode: tags_of(snapshot.tags()).remove(tag::EPISODE).unwrap_or_default(),
+                    failed: snapshot.state() == Some(&SnapshotState::Error),
+                });
+            }
+        }
+        Ok(snapshots)
+    }
+}
+
+fn read_instance(action: &'static str, instance: &aws_sdk_ec2::types::Instance) -> Call<Instance> {
+    let mut interfaces: Vec<&InstanceNetworkInterface> = instance.network_interfaces().iter().collect();
+    interfaces.sort_by_key(|interface| interface.attachment().and_then(|a| a.device_index()));
+    let interfaces = interfaces.into_iter().map(|interface| {
+        Ok(Interface {
+            id: id(action, "interface", interface.network_interface_id())?,
+            groups: groups_of(action, interface.groups())?,
+            kind: interface.interface_type().unwrap_or_default().to_owned(),
+            requester_managed: interface.operator().and_then(|operator| operator.managed()).unwrap_or_default(),
+            tags: BTreeMap::new(),
+        })
+    });
+    let ebs = instance.block_device_mappings().iter().filter_map(|mapping| {
+        let volume = mapping.ebs()?.volume_id()?.parse().ok()?;
+        Some((volume, mapping.device_name().unwrap_or_default().to_owned()))
+    });
+    let state = instance.state().and_then(|state| state.name());
+    Ok(Instance {
+        id: id(action, "instance", instance.instance_id())?,
+        state: state.map(|name| name.as_str().to_owned()).unwrap_or_default(),
+        vpc: instance.vpc_id().and_then(|id| id.parse().ok()),
+        interfaces: interfaces.collect::<Call<_>>()?,
+        volumes: ebs.collect(),
+        tags: tags_of(instance.tags()),
+    })
+}
+
+fn groups_of(action: &'static str, groups: &[GroupIdentifier]) -> Call<Groups> {
+    groups.iter().map(|group| id(action, "group", group.group_id())).collect()
+}
+
+fn tags_of(tags: &[Ec2Tag]) -> BTreeMap<String, String> {
+    tags.iter().filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()))).collect()
+}
+
+/// One of our rules for each peer of EC2's.
+fn rules(permission: &IpPermission) -> Vec<Rule> {
+    let ports = match (permission.from_port(), permission.to_port()) {
+        (Some(from), Some(to)) if (from, to) != (-1, -1) => Some((from, to)),
+        _ => None,
+    };
+    let v4 = permission.ip_ranges().iter().filter_map(|range| range.cidr_ip().map(|cidr| Peer::Cidr(cidr.to_owned())));
+    let v6 =
+        permission.ipv6_ranges().iter().filter_map(|range| range.cidr_ipv6().map(|cidr| Peer::Cidr(cidr.to_owned())));
+    let groups = permission.user_id_group_pairs().iter().map(|pair| {
+        let text = pair.group_id().unwrap_or("a group without an id");
+        text.parse().map_or_else(|_| Peer::Other(text.to_owned()), Peer::Group)
+    });
+    let lists = permission
+        .prefix_list_ids()
+        .iter()
+        .map(|list| Peer::Other(list.prefix_list_id().unwrap_or("a prefix list").to_owned()));
+    let protocol = permission.ip_protocol().unwrap_or("-1");
+    let peers = v4.chain(v6).chain(groups).chain(lists);
+    peers.map(|peer| Rule { protocol: protocol.to_owned(), ports, peer }).collect()
+}
+
+fn ec2_tags(tags: &BTreeMap<String, String>) -> Vec<Ec2Tag> {
+    tags.iter().map(|(key, value)| Ec2Tag::builder().key(key).value(value).build()).collect()
+}
+
+impl Change for Ec2 {
+    async fn set_groups(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
+        // The instance-wide call is refused with several interfaces.
+        let request = self.0.modify_network_interface_attribute().network_interface_id(interface.as_str());
+        let request = request.set_groups(Some(groups.iter().map(GroupId::to_string).collect()));
+        request.send().await.map_err(|error| call_error("ec2:ModifyNetworkInterfaceAttribute", &error))?;
+        Ok(())
+    }
+
+    async fn tag(&self, resources: &BTreeSet<String>, tags: &BTreeMap<String, String>) -> Call<()> {
+        for resources in chunks(resources, TAGGED_AT_ONCE) {
+            let request = self.0.create_tags().set_resources(Some(resources)).set_tags(Some(ec2_tags(tags)));
+            request.send().await.map_err(|error| call_error("ec2:CreateTags", &error))?;
+        }
+        Ok(())
+    }
+
+    async fn untag(&self, resources: &BTreeSet<String>, keys: &BTreeSet<String>) -> Call<()> {
+        let keys: Vec<Ec2Tag> = keys.iter().map(|key| Ec2Tag::builder().key(key).build()).collect();
+        for resources in chunks(resources, TAGGED_AT_ONCE) {
+            let request = self.0.delete_tags().set_resources(Some(resources)).set_tags(Some(keys.clone()));
+            request.send().await.map_err(|error| call_error("ec2:DeleteTags", &error))?;
+        }
+        Ok(())
+    }
+
+    async fn take_snapshots(
+        &self,
+        instance: &InstanceId,
+        tags: &BTreeMap<String, String>,
+    ) -> Call<BTreeMap<VolumeId, SnapshotId>> {
+        let action = "ec2:CreateSnapshots";
+        let spec = aws_sdk_ec2::types::InstanceSpecification::builder().instance_id(instance.as_str()).build();
+        let tags =
+            TagSpecification::builder().resource_type(ResourceType::Snapshot).set_tags(Some(ec2_tags(tags))).build();
+        let request = self
+            .0
+            .create_snapshots()
+            .instance_specification(spec)
+            .description(format!("{instance}, taken after its isolation"))
+            .tag_specifications(tags)
+            .customize()
+            // There is no client token: a repeated call makes a second set. The caller looks for the first one before it asks again.
+            .config_override(aws_sdk_ec2::config::Builder::default().retry_config(RetryConfig::disabled()));
+        let output = request.send().await.map_err(|error| call_error(action, &error))?;
+        let pairs = output
+            .snapshots()
+            .iter()
+            .map(|info| Ok((id(action, "volume", info.volume_id())?, id(action, "snapshot", info.snapshot_id())?)));
+        pairs.collect()
+    }
+}

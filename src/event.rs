@@ -1,0 +1,396 @@
+//! CloudFormation's request, read in two steps.
+//!
+//! [`Envelope`] is what it takes to answer at all: reading it cannot fail, since a request that is not answered
+//! freezes the stack for up to an hour. [`Request`] is what we are asked to do, validated; on a Delete nothing in
+//! the properties is needed, because they may be old, invalid or missing.
+//!
+//! No I/O, no SDK.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use serde_json::{Map, Value};
+
+use crate::model::{Owner, Release, Wants, short_digest};
+
+/// A physical id longer than this is refused by CloudFormation (custom resource reference: 1 KB).
+const PHYSICAL_ID_LIMIT: usize = 1024;
+/// CloudFormation's own default for `ServiceTimeout`, seconds.
+const DEFAULT_SERVICE_TIMEOUT: u64 = 3600;
+
+/// The fields of a request that an answer needs, verbatim; what is missing or no string is empty.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Envelope {
+    pub request_type: String,
+    /// A bearer credential: whoever reads it can forge the answer. Never logged.
+    pub response_url: String,
+    pub stack_id: String,
+    pub request_id: String,
+    pub logical_id: String,
+    physical_id: String,
+    /// Seconds that CloudFormation waits for the answer.
+    pub service_timeout: u64,
+}
+
+impl fmt::Debug for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Envelope")
+            .field("request_type", &self.request_type)
+            .field("stack_id", &self.stack_id)
+            .field("request_id", &self.request_id)
+            .field("logical_id", &self.logical_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Envelope {
+    #[must_use]
+    pub fn read(event: &Value) -> Self {
+        let text = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let service_timeout = event
+            .get("ResourceProperties")
+            .and_then(|properties| properties.get("ServiceTimeout"))
+            .and_then(|value| scalar(value)?.parse().ok())
+            .filter(|seconds| (1..=DEFAULT_SERVICE_TIMEOUT).contains(seconds))
+            .unwrap_or(DEFAULT_SERVICE_TIMEOUT);
+        Self {
+            request_type: text("RequestType"),
+            response_url: text("ResponseURL"),
+            stack_id: text("StackId"),
+            request_id: text("RequestId"),
+            logical_id: text("LogicalResourceId"),
+            physical_id: text("PhysicalResourceId"),
+            service_timeout,
+        }
+    }
+
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        Owner { stack_id: self.stack_id.clone(), logical_id: self.logical_id.clone() }
+    }
+
+    /// The id to answer with: the event's own, verbatim, or where there is none one that depends on the owner only.
+    /// **It never changes**: any other id makes CloudFormation send a Delete for the old one, which is a release.
+    #[must_use]
+    pub fn physical_id(&self) -> String {
+        if self.physical_id.is_empty() || json_length(&self.physical_id) > PHYSICAL_ID_LIMIT {
+            format!("ec2-isolation-{}", short_digest(&self.owner().to_string()))
+        } else {
+            self.physical_id.clone()
+        }
+    }
+}
+
+/// The length in bytes once it stands in a JSON document, without the quotes.
+fn json_length(text: &str) -> usize {
+    Value::from(text).to_string().len() - 2
+}
+
+/// What a valid request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Create and Update: every listed instance ends isolated.
+    Reconcile(Wants),
+    /// Delete: every instance that the owner holds ends restored, unless the stack's status forbids it.
+    Delete { on_rollback: Release },
+}
+
+/// Why a request was refused before anything was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRequest {
+    #[error("RequestType is {0:?}; CloudFormation sends Create, Update or Delete")]
+    RequestType(String),
+    #[error("the event has no {0}; it does not come from CloudFormation")]
+    Missing(&'static str),
+    #[error("property {property} is missing; set it in the template's custom resource")]
+    MissingProperty { property: &'static str },
+    #[error("property InstanceIds lists no instance; list at least one id, as in [\"i-0123456789abcdef0\"]")]
+    NoInstances,
+    #[error("property {property}: {reason}")]
+    Property { property: &'static str, reason: String },
+}
+
+impl Request {
+    /// Reads the request behind an envelope.
+    pub fn read(event: &Value, envelope: &Envelope) -> Result<Self, InvalidRequest> {
+        for (name, value) in [
+            ("StackId", &envelope.stack_id),
+            ("LogicalResourceId", &envelope.logical_id),
+            ("RequestId", &envelope.request_id),
+        ] {
+            if value.is_empty() {
+                return Err(InvalidRequest::Missing(name));
+            }
+        }
+        let empty = Map::new();
+        let properties = event.get("ResourceProperties").and_then(Value::as_object).unwrap_or(&empty);
+        match envelope.request_type.as_str() {
+            "Create" | "Update" => Ok(Self::Reconcile(wants(properties)?)),
+            // Properties of years ago must not stop a Delete: what cannot be read means the safe default.
+            "Delete" => Ok(Self::Delete { on_rollback: release(properties, "OnRollback").unwrap_or_default() }),
+            other => Err(InvalidRequest::RequestType(other.to_owned())),
+        }
+    }
+}
+
+fn wants(properties: &Map<String, Value>) -> Result<Wants, InvalidRequest> {
+    Ok(Wants {
+        instances: instances(properties)?,
+        vpc: required(properties, "VpcId")?,
+        isolation_group: required(properties, "IsolatedSecurityGroupId")?,
+        forensic_group: optional(properties, "ForensicSecurityGroupId")?,
+        snapshot_volumes: boolean(properties, "SnapshotVolumes", true)?,
+        on_removal: release(properties, "OnRemoval")?,
+        on_rollback: release(properties, "OnRollback")?,
+        allow_partial: boolean(properties, "AllowPartialIsolation", false)?,
+        purpose: purpose(properties)?,
+    })
+}
+
+/// A list, or one string with commas. Blank entries do not count (a blank `CommaDelimitedList` arrives as `[""]`), repeats once.
+fn instances<T: FromStr<Err: fmt::Display> + Ord + Clone>(
+    properties: &Map<String, Value>,
+) -> Result<Vec<T>, InvalidRequest> {
+    let property = "InstanceIds";
+    let entries: Vec<String> = match properties.get(property) {
+        None | Some(Value::Null) => return Err(InvalidRequest::MissingProperty { property }),
+        Some(Value::String(text)) => text.split(',').map(str::to_owned).collect(),
+        Some(Value::Array(values)) => values
+            .iter()
+            .map(|value| value.as_str().map(str::to_owned).ok_or_else(|| unexpected(property, "a list of ids", value)))
+            .collect::<Result<_, _>>()?,
+        Some(other) => return Err(unexpected(property, "a list of ids", other)),
+    };
+    let mut seen = BTreeSet::new();
+    let mut ids = Vec::new();
+    for entry in entries.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty()) {
+        let id: T = parse(property, entry)?;
+        if seen.insert(id.clone()) {
+            ids.push(id);
+        }
+    }
+    if ids.is_empty() { Err(InvalidRequest::NoInstances) } else { Ok(ids) }
+}
+
+fn required<T: FromStr<Err: fmt::Display>>(
+    properties: &Map<String, Value>,
+    property: &'static str,
+) -> Result<T, InvalidRequest> {
+    optional(properties, property)?.ok_or(InvalidRequest::MissingProperty { property })
+}
+
+fn optional<T: FromStr<Err: fmt::Display>>(
+    properties: &Map<String, Value>,
+    property: &'static str,
+) -> Result<Option<T>, InvalidRequest> {
+    match properties.get(property) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
+        Some(Value::String(text)) => parse(property, text.trim()).map(Some),
+        Some(other) => Err(unexpected(property, "a string", other)),
+    }
+}
+
+fn parse<T: FromStr<Err: fmt::Display>>(property: &'static str, text: &str) -> Result<T, InvalidRequest> {
+    text.parse().map_err(|error: T::Err| InvalidRequest::Property { property, reason: error.to_string() })
+}
+
+/// CloudFormation sends every scalar as a string; emulators and hand-made events send real booleans and numbers.
+fn boolean(properties: &Map<String, Value>, property: &'static str, default: bool) -> Result<bool, InvalidRequest> {
+    let Some(value) = properties.get(property) else { return Ok(default) };
+    match scalar(value).as_deref().map(str::to_ascii_lowercase).as_deref() {
+        Some("true" | "1") => Ok(true),
+        Some("false" | "0") => Ok(false),
+        Some("") => Ok(default),
+        _ => Err(unexpected(property, "true or false", value)),
+    }
+}
+
+fn release(properties: &Map<String, Value>, property: &'static str) -> Result<Release, InvalidRequest> {
+    let Some(value) = properties.get(property) else { return Ok(Release::default()) };
+    match scalar(value).as_deref() {
+        Some("KeepIsolated" | "") => Ok(Release::KeepIsolated),
+        Some("Restore") => Ok(Release::Restore),
+        _ => Err(unexpected(property, "KeepIsolated or Restore", value)),
+    }
+}
+
+/// At most 256 characters, EC2's bound for a tag value.
+fn purpose(properties: &Map<String, Value>) -> Result<String, InvalidRequest> {
+    let property = "Purpose";
+    let Some(value) = properties.get(property) else { return Ok("forensics".to_owned()) };
+    match scalar(value) {
+        Some(text) if text.is_empty() => Ok("forensics".to_owned()),
+        Some(text) if text.chars().count() <= 256 => Ok(text),
+        _ => Err(unexpected(property, "at most 256 characters of text", value)),
+    }
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => Some(String::new()),
+        Value::String(text) => Some(text.trim().to_owned()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn unexpected(property: &'static str, expected: &str, value: &Value) -> InvalidRequest {
+    let shown: String = value.to_string().chars().take(80).collect();
+    InvalidRequest::Property { property, reason: format!("{shown} is not {expected}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn properties() -> Value {
+        json!({"InstanceIds": ["i-0a"], "VpcId": "vpc-01", "IsolatedSecurityGroupId": "sg-01"})
+    }
+
+    fn read(request_type: &str, properties: &Value) -> Result<Request, InvalidRequest> {
+        let event = json!({
+            "RequestType": request_type, "StackId": "arn:aws:cloudformation:us-east-1:1:stack/ir/1", "RequestId": "req-1",
+            "LogicalResourceId": "Iso", "ResourceProperties": properties,
+        });
+        Request::read(&event, &Envelope::read(&event))
+    }
+
+    /// The outcome of a Create with one property set: the wants, or the error's text.
+    fn with(property: &str, value: Value) -> Result<Wants, String> {
+        let mut properties = properties();
+        properties[property] = value;
+        match read("Create", &properties) {
+            Ok(Request::Reconcile(wants)) => Ok(wants),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn ids(value: Value) -> Result<Vec<String>, String> {
+        with("InstanceIds", value).map(|wants| wants.instances.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn properties_have_safe_defaults() {
+        let wants = with("Unknown", json!({"kept": ["from", 2019]})).unwrap();
+        assert!(wants.snapshot_volumes);
+        assert!(!wants.allow_partial);
+        assert_eq!((wants.on_removal, wants.on_rollback), (Release::KeepIsolated, Release::KeepIsolated));
+        assert_eq!((wants.forensic_group, wants.purpose.as_str()), (None, "forensics"));
+    }
+
+    #[test]
+    fn instance_ids_come_as_a_list_or_as_text_with_commas_and_repeats_count_once() {
+        let two = vec!["i-0a".to_owned(), "i-0b".to_owned()];
+        assert_eq!(ids(json!(["i-0a", "i-0b"])), Ok(two.clone()));
+        assert_eq!(ids(json!("i-0a, i-0b")), Ok(two.clone()));
+        assert_eq!(ids(json!(["i-0a", "", "i-0b", "i-0a"])), Ok(two));
+    }
+
+    #[test]
+    fn a_request_without_instances_is_refused() {
+        let none = "property InstanceIds lists no instance; list at least one id, as in [\"i-0123456789abcdef0\"]";
+        for empty in [json!([]), json!([""]), json!(""), json!(" , ")] {
+            assert_eq!(ids(empty), Err(none.to_owned()));
+        }
+        let missing = "property InstanceIds is missing; set it in the template's custom resource";
+        assert_eq!(ids(Value::Null), Err(missing.to_owned()));
+    }
+
+    #[test]
+    fn a_malformed_id_is_named_with_its_property() {
+        assert!(
+            ids(json!(["web-1"])).unwrap_err().starts_with("property InstanceIds: \"web-1\" is not an instance id")
+        );
+        assert!(ids(json!([7])).unwrap_err().starts_with("property InstanceIds: 7 is not a list of ids"));
+        for property in ["VpcId", "IsolatedSecurityGroupId", "ForensicSecurityGroupId"] {
+            assert!(
+                with(property, json!("nonsense"))
+                    .unwrap_err()
+                    .starts_with(&format!("property {property}: \"nonsense\""))
+            );
+        }
+        assert_eq!(
+            with("VpcId", json!("")).unwrap_err(),
+            "property VpcId is missing; set it in the template's custom resource"
+        );
+    }
+
+    #[test]
+    fn booleans_come_as_strings_numbers_or_booleans() {
+        for (no, yes) in [
+            (json!("false"), json!("true")),
+            (json!(false), json!(true)),
+            (json!("False"), json!("TRUE")),
+            (json!(0), json!("1")),
+        ] {
+            assert!(!with("SnapshotVolumes", no).unwrap().snapshot_volumes);
+            assert!(with("AllowPartialIsolation", yes).unwrap().allow_partial);
+        }
+        assert_eq!(
+            with("SnapshotVolumes", json!("maybe")).unwrap_err(),
+            "property SnapshotVolumes: \"maybe\" is not true or false"
+        );
+    }
+
+    #[test]
+    fn a_release_policy_is_one_of_two_words() {
+        assert_eq!(with("OnRemoval", json!("Restore")).unwrap().on_removal, Release::Restore);
+        assert_eq!(
+            with("OnRollback", json!("restore")).unwrap_err(),
+            "property OnRollback: \"restore\" is not KeepIsolated or Restore"
+        );
+    }
+
+    #[test]
+    fn a_delete_needs_no_property_at_all() {
+        let keep = Request::Delete { on_rollback: Release::KeepIsolated };
+        for old in [json!({}), json!(null), json!({"InstanceIds": "??", "OnRollback": 7}), json!([1])] {
+            assert_eq!(read("Delete", &old), Ok(keep.clone()));
+        }
+        let restore = Request::Delete { on_rollback: Release::Restore };
+        assert_eq!(read("Delete", &json!({"OnRollback": "Restore"})), Ok(restore));
+    }
+
+    #[test]
+    fn an_unknown_request_type_is_refused() {
+        let error = read("Frobnicate", &properties()).unwrap_err().to_string();
+        assert_eq!(error, "RequestType is \"Frobnicate\"; CloudFormation sends Create, Update or Delete");
+    }
+
+    #[test]
+    fn the_physical_id_of_a_given_event_is_a_constant() {
+        let event = json!({"StackId": "arn:aws:cloudformation:us-east-1:123456789012:stack/ir/11111111-aaaa", "LogicalResourceId": "Iso"});
+        assert_eq!(Envelope::read(&event).physical_id(), "ec2-isolation-90666a1f23217e5c2cc7cff216344912");
+    }
+
+    #[test]
+    fn the_physical_id_of_the_event_is_answered_verbatim_where_it_is_usable() {
+        let with = |id: Value| {
+            Envelope::read(&json!({"StackId": "s", "LogicalResourceId": "l", "PhysicalResourceId": id})).physical_id()
+        };
+        assert_eq!(with(json!("2024/04/30/[$LATEST]abc")), "2024/04/30/[$LATEST]abc");
+        let derived = with(json!(null));
+        for unusable in [json!(""), json!(7), json!("x".repeat(1025))] {
+            assert_eq!(with(unusable), derived);
+        }
+    }
+
+    #[test]
+    fn an_envelope_is_read_from_any_json() {
+        for event in [json!(null), json!([]), json!("text"), json!({"ResponseURL": 7, "ResourceProperties": []})] {
+            let envelope = Envelope::read(&event);
+            assert_eq!((envelope.response_url.as_str(), envelope.service_timeout), ("", 3600));
+        }
+    }
+
+    #[test]
+    fn the_response_url_never_shows_in_debug_output() {
+        let envelope = Envelope::read(&json!({"ResponseURL": "https://bucket/key?X-Amz-Signature=secret"}));
+        assert!(!format!("{envelope:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,144 @@
+//! Carries a [`Plan`] out against the ports and collects what became of each step. Makes no choices.
+
+use std::future::Future;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tokio::sync::watch;
+
+use crate::model::Owner;
+use crate::plan::{Plan, Step, Work, tag};
+use crate::ports::{Call, CallError, Change, Fault, Originals, Records, Written};
+
+/// Calls under way at once. EC2 refills five `ModifyNetworkInterfaceAttribute` a second (EC2 API throttling): more in
+/// parallel would only be throttled.
+const CONCURRENCY: usize = 10;
+
+/// What became of one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub step: Step,
+    pub result: Result<Written, CallError>,
+}
+
+/// Closed once the answer is due: **after the answer no further change is made.**
+#[derive(Debug, Clone)]
+pub struct Gate(watch::Sender<bool>);
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(watch::Sender::new(false))
+    }
+}
+
+impl Gate {
+    pub fn close(&self) {
+        self.0.send_replace(true);
+    }
+
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Returns when the gate is closed.
+    pub async fn closed(&self) {
+        // The sender lives as long as `self`, so this cannot fail.
+        let _ = self.0.subscribe().wait_for(|closed| *closed).await;
+    }
+
+    /// Awaits `work` unless the gate is closed; stops waiting when it closes.
+    pub async fn while_open<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.closed() => None,
+            done = work => Some(done),
+        }
+    }
+
+    /// The same for a call.
+    async fn pass<T>(&self, action: &'static str, call: impl Future<Output = Call<T>>) -> Call<T> {
+        self.while_open(call).await.unwrap_or_else(|| Err(out_of_time(action)))
+    }
+}
+
+pub(crate) fn out_of_time(action: &'static str) -> CallError {
+    CallError {
+        action,
+        fault: Fault::OutOfTime,
+        code: "OutOfTime".to_owned(),
+        message: "the time for an answer ran out before this was done; deploy again with a new Rerun to go on"
+            .to_owned(),
+    }
+}
+
+/// For whom and when a plan is carried out.
+pub struct Executor<'a, E, R> {
+    pub ec2: &'a E,
+    pub records: &'a R,
+    pub owner: &'a Owner,
+    pub gate: &'a Gate,
+    /// ISO 8601 UTC.
+    pub now: &'a str,
+}
+
+impl<E: Change, R: Records> Executor<'_, E, R> {
+    /// Steps that were not tried, because the one before them failed, have no outcome.
+    pub async fn carry_out(&self, plan: &Plan) -> Vec<Outcome> {
+        let work = plan.work.iter().map(|work| self.work(work)).collect::<Vec<_>>();
+        stream::iter(work).buffer_unordered(CONCURRENCY).concat().await
+    }
+
+    async fn work(&self, work: &Work) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        if let Some(first) = &work.first {
+            let result = self.step(first).await;
+            let go_on = result == Ok(Written::Done);
+            outcomes.push(Outcome { step: first.clone(), result });
+            if !go_on {
+                return outcomes;
+            }
+        }
+        let rest = work.then.iter().map(|step| async { Outcome { step: step.clone(), result: self.step(step).await } });
+        outcomes.extend(futures_util::future::join_all(rest).await);
+        outcomes
+    }
+
+    async fn step(&self, step: &Step) -> Call<Written> {
+        let Self { ec2, records, owner, gate, now } = self;
+        let done = |()| Written::Done;
+        match step {
+            Step::Record { instance, vpc, isolation_group, interfaces, prior } => {
+                let originals = Originals { instance, owner, vpc, isolation_group, interfaces, prior, now };
+                gate.pass("dynamodb:PutItem", records.record(&originals)).await
+            }
+            Step::SetGroups { interface, to, .. } => {
+                gate.pass("ec2:ModifyNetworkInterfaceAttribute", ec2.set_groups(interface, to)).await.map(done)
+            }
+            Step::Tag { resources, tags } => gate.pass("ec2:CreateTags", ec2.tag(resources, tags)).await.map(done),
+            Step::Untag { resources, keys } => gate.pass("ec2:DeleteTags", ec2.untag(resources, keys)).await.map(done),
+            Step::Mark { instance, state, reason } => {
+                gate.pass("dynamodb:UpdateItem", records.mark(owner, instance, *state, reason.as_deref(), now)).await
+            }
+            Step::RequestSnapshots { instance } => {
+                gate.pass("dynamodb:UpdateItem", records.request_snapshots(owner, instance, now)).await
+            }
+            Step::TakeSnapshots { instance, volumes, tags } => {
+                let snapshots = gate.pass("ec2:CreateSnapshots", ec2.take_snapshots(instance, tags)).await?;
+                let saving = records.save_snapshots(owner, instance, &snapshots, now);
+                let saved = gate.pass("dynamodb:UpdateItem", saving).await?;
+                // The set shares its tags; volume and device differ.
+                for (volume, snapshot) in &snapshots {
+                    let device = volumes.get(volume).cloned().unwrap_or_default();
+                    let own = [(tag::VOLUME, volume.to_string()), (tag::DEVICE, device)];
+                    let own = own.map(|(key, value)| (key.to_owned(), value)).into();
+                    gate.pass("ec2:CreateTags", ec2.tag(&[snapshot.to_string()].into(), &own)).await?;
+                }
+                Ok(saved)
+            }
+            Step::SaveSnapshots { instance, snapshots } => {
+                gate.pass("dynamodb:UpdateItem", records.save_snapshots(owner, instance, snapshots, now)).await
+            }
+        }
+    }
+}

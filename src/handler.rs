@@ -1,0 +1,229 @@
+//! One invocation: an event in, exactly one answer out, whatever happens.
+//!
+//! Success, failure, panic, a deadline, an invalid event and missing settings all end in the same place: one
+//! [`Message`], one [`Reply::send`]. The work runs in a task of its own, so that neither its panic nor its blocking can
+//! keep the answer from being sent.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::answer::Message;
+use crate::event::{Envelope, Request};
+use crate::execute::Gate;
+use crate::ports::{Change, Look, Records, Reply, Stacks, Undelivered};
+use crate::reconcile::{Ports, Reconciler};
+
+/// What sending the answer may take at the end of an invocation.
+const SEND_BUDGET: Duration = Duration::from_secs(8);
+/// What the work may take to stop and say how far it came once the time is up.
+const GRACE: Duration = Duration::from_secs(2);
+/// Used where Lambda gives no usable deadline (`cargo lambda watch` says 1970).
+const DEFAULT_TIME: Duration = Duration::from_secs(60);
+/// No Lambda function runs longer.
+const LONGEST_TIME: Duration = Duration::from_secs(900);
+
+/// What Lambda says of an invocation.
+#[derive(Debug, Clone, Default)]
+pub struct Invocation {
+    /// Milliseconds since the epoch.
+    pub deadline_ms: u64,
+    pub log_stream: String,
+}
+
+/// Why an invocation is reported to Lambda as failed. Lambda then delivers the event again, up to twice.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer did not reach CloudFormation")]
+pub struct Unanswered(#[source] Undelivered);
+
+/// Handles one event. `ports` is the reason where the function's settings are wrong; `reply` makes the way back from the
+/// response URL and the time that sending may take.
+///
+/// # Errors
+/// The answer was lost: the same event can be handled again.
+pub async fn handle<E, R, S, P>(
+    ports: &Result<Arc<Ports<E, R, S>>, String>,
+    event: Value,
+    invocation: &Invocation,
+    reply: impl FnOnce(String, Duration) -> P,
+) -> Result<Value, Unanswered>
+where
+    E: Look + Change + 'static,
+    R: Records + 'static,
+    S: Stacks + 'static,
+    P: Reply,
+{
+    let envelope = Envelope::read(&event);
+    tracing::info!(?envelope, "request");
+    let now = SystemTime::now();
+    let issued = issued_at(&envelope.response_url);
+    if envelope.response_url.is_empty() {
+        tracing::error!("the event has no ResponseURL: nobody can be answered, so nothing is changed");
+        return Ok(json!({"answered": false}));
+    }
+    let age = issued.and_then(|issued| now.duration_since(issued).ok()).unwrap_or_default();
+    let service_timeout = Duration::from_secs(envelope.service_timeout);
+    if age >= service_timeout {
+        tracing::error!(?age, "CloudFormation no longer waits for this answer: nothing is changed");
+        return Ok(json!({"answered": false}));
+    }
+
+    let time = time_left(invocation.deadline_ms, now).min(service_timeout - age);
+    // A short deadline is split, rather than used up by reserves.
+    let send_budget = SEND_BUDGET.min(time / 3);
+    let grace = GRACE.min(time / 6);
+    let work_time = time.saturating_sub(send_budget + grace);
+
+    let message = match (ports, Request::read(&event, &envelope)) {
+        (Err(reason), _) => Message::failure(format!("nothing was changed: {reason}")),
+        (Ok(_), Err(invalid)) => Message::failure(format!("nothing was changed: {invalid}")),
+        (Ok(ports), Ok(request)) => work(ports, &envelope, request, now, work_time, grace).await,
+    };
+    let answer = message.clone().into_answer(&envelope, &invocation.log_stream);
+    tracing::info!(status = ?answer.status, headline = %message.headline, details = ?message.details, "answer");
+    match reply(envelope.response_url, send_budget).send(answer).await {
+        Ok(()) => Ok(json!({"answered": true})),
+        Err(Undelivered::UnusableUrl) => {
+            tracing::error!("the ResponseURL is no usable URL: nobody can be answered");
+            Ok(json!({"answered": false}))
+        }
+        Err(lost) => {
+            tracing::error!(%lost, "no answer");
+            Err(Unanswered(lost))
+        }
+    }
+}
+
+/// Does the work in a task of its own and returns what became of it, at the latest after `work_time + grace`.
+async fn work<E, R, S>(
+    ports: &Arc<Ports<E, R, S>>,
+    envelope: &Envelope,
+    request: Request,
+    now: SystemTime,
+    work_time: Duration,
+    grace: Duration,
+) -> Message
+where
+    E: Look + Change + 'static,
+    R: Records + 'static,
+    S: Stacks + 'static,
+{
+    let gate = Gate::default();
+    let mut task = tokio::spawn({
+        let (ports, envelope, gate) = (Arc::clone(ports), envelope.clone(), gate.clone());
+        async move {
+            let reconciler = Reconciler {
+                ports: &*ports,
+                owner: &envelope.owner(),
+                request_id: &envelope.request_id,
+                gate: &gate,
+                now: &humantime::format_rfc3339_seconds(now).to_string(),
+                role_may_be_new: envelope.request_type == "Create",
+            };
+            reconciler.run(request).await
+        }
+    });
+    let first = tokio::select! {
+        biased;
+        result = &mut task => Some(result),
+        () = tokio::time::sleep(work_time) => None,
+    };
+    let result = match first {
+        Some(result) => Ok(result),
+        None => {
+            tracing::warn!("the time is up");
+            // From here on nothing is changed; the work says how far it came.
+            gate.close();
+            tokio::time::timeout(grace, &mut task).await
+        }
+    };
+    match result {
+        Ok(Ok(message)) => message,
+        Ok(Err(error)) => {
+            gate.close();
+            let cause = panic_text(error);
+            Message::failure(format!(
+                "internal error, please report it: {cause}. What was recorded stays recorded; deploy again with a new Rerun to go on"
+            ))
+        }
+        Err(_) => {
+            task.abort();
+            Message::failure(
+                "the time for an answer ran out while a call was under way. What was recorded stays recorded; \
+                 deploy again with a new Rerun to go on",
+            )
+        }
+    }
+}
+
+fn panic_text(error: tokio::task::JoinError) -> String {
+    match error.try_into_panic() {
+        Ok(payload) => payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "a panic without a text".to_owned()),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// The time until Lambda ends the invocation. A deadline of zero or in the past means that it is not known.
+fn time_left(deadline_ms: u64, now: SystemTime) -> Duration {
+    let deadline = UNIX_EPOCH + Duration::from_millis(deadline_ms);
+    match deadline.duration_since(now) {
+        Ok(left) if !left.is_zero() => left.min(LONGEST_TIME),
+        _ => DEFAULT_TIME,
+    }
+}
+
+/// When CloudFormation signed the URL: `X-Amz-Date`, as in `20221123T175915Z`.
+fn issued_at(url: &str) -> Option<SystemTime> {
+    let (_, query) = url.split_once('?')?;
+    let date = query.split('&').find_map(|pair| pair.strip_prefix("X-Amz-Date="))?;
+    let part = |range: std::ops::Range<usize>| date.get(range);
+    let (day, time) =
+        date.strip_suffix('Z')?.split_once('T').filter(|(day, time)| day.len() == 8 && time.len() == 6)?;
+    debug_assert_eq!(day.len() + time.len(), 14);
+    let iso = format!(
+        "{}-{}-{}T{}:{}:{}Z",
+        part(0..4)?,
+        part(4..6)?,
+        part(6..8)?,
+        part(9..11)?,
+        part(11..13)?,
+        part(13..15)?
+    );
+    humantime::parse_rfc3339(&iso).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_issue_time_is_read_from_the_url() {
+        let read = |query: &str| issued_at(&format!("https://bucket/arn%3Aaws%7Ciso?{query}"));
+        let expected = humantime::parse_rfc3339("2022-11-23T17:59:15Z").unwrap();
+        assert_eq!(read("X-Amz-Algorithm=x&X-Amz-Date=20221123T175915Z&X-Amz-Expires=7200"), Some(expected));
+        for unusable in [
+            "AWSAccessKeyId=x&Expires=1&Signature=y",
+            "X-Amz-Date=",
+            "X-Amz-Date=yesterday",
+            "X-Amz-Date=20229923T175915Z",
+            "X-Amz-Date=2022é123T175915Z",
+        ] {
+            assert_eq!(read(unusable), None, "{unusable}");
+        }
+        assert_eq!(issued_at("no url at all"), None);
+    }
+
+    #[test]
+    fn a_deadline_of_zero_or_in_the_past_is_not_known() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        assert_eq!(time_left(0, now), DEFAULT_TIME);
+        assert_eq!(time_left(600_000, now), DEFAULT_TIME);
+        assert_eq!(time_left(1_000_030_000, now), Duration::from_secs(30));
+        assert_eq!(time_left(u64::MAX / 2, now), LONGEST_TIME);
+    }
+}

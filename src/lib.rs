@@ -1,0 +1,39 @@
+//! Isolates compromised EC2 instances for CloudFormation, and restores them.
+//!
+//! One custom resource is one incident. Its Create and Update put every network interface of the listed instances into an
+//! isolation group, after saving the groups they had; its Delete gives every interface exactly those groups back.
+//!
+//! ```text
+//! event ── handler ── reconcile ── converge ─┬─ look (ports) ── plan ──┐
+//!            │                               └───── execute (ports) ───┘  until the plan is empty
+//!            └─ answer ── responder ── CloudFormation
+//! ```
+//!
+//! **Containment is never undone by accident, never claimed without being read back, and never lost track of:**
+//!
+//! - **Nothing is changed that is not recorded before.** A record's originals are never overwritten.
+//! - **Success is claimed for what was read back only**: the plan over the read-back is empty.
+//! - **One instance that fails does not stop the others**, and nothing isolated is undone because of it.
+//! - **A Delete restores only when the stack itself is being deleted**; a rollback leaves everything isolated.
+//! - **Every event gets exactly one answer** before its deadline, and after the answer nothing is changed.
+//! - **The response URL and the raw event are never logged.**
+//!
+//! `event`, `answer`, `model` and `plan` are pure: no SDK, no clock, no I/O.
+
+pub mod answer;
+mod aws;
+pub mod config;
+pub mod converge;
+pub mod dynamodb;
+pub mod ec2;
+pub mod event;
+pub mod execute;
+pub mod handler;
+pub mod log;
+pub mod model;
+pub mod plan;
+pub mod ports;
+pub mod reconcile;
+pub mod report;
+pub mod responder;
+pub mod stack;

@@ -1,0 +1,416 @@
+//! The decisions: from what is wanted, what was observed and what is recorded, to a [`Plan`].
+//!
+//! Pure and synchronous; no SDK, no clock. **An empty plan over what was read back is the verification**: there is no
+//! other checking code. A plan is data with a voice: it is logged before anything is done, and its text is what tests compare.
+
+mod contain;
+mod guard;
+mod preserve;
+mod restore;
+mod rules;
+#[cfg(test)]
+mod testing;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::model::{
+    Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, ShowGroups, Snapshot,
+    SnapshotId, State, VolumeId, VpcId, comma_list, restore_command,
+};
+
+pub use contain::{Contained, contain};
+pub use guard::{StackStatus, Verdict, may_release, may_restore};
+pub use preserve::preserve;
+pub use restore::{Tried, restore};
+
+/// What a pass read. Only what was asked for is here; absent means not there (or not asked for).
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    pub instances: BTreeMap<InstanceId, Instance>,
+    /// Read one by one, with their tags; interfaces inside `instances` carry none.
+    pub interfaces: BTreeMap<InterfaceId, Interface>,
+    pub groups: BTreeMap<GroupId, Group>,
+    pub snapshots: Vec<Snapshot>,
+}
+
+/// The records read with an observation.
+pub type Records = BTreeMap<InstanceId, Record>;
+
+/// What is to be done, and what cannot be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub work: Vec<Work>,
+    pub problems: Vec<Problem>,
+}
+
+/// The smallest piece that is carried out on its own: where `first` fails, `then` is left alone. The steps of `then`
+/// do not depend on each other, and pieces do not depend on each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    pub first: Option<Step>,
+    pub then: Vec<Step>,
+}
+
+impl Work {
+    fn only(step: Step) -> Self {
+        Self { first: None, then: vec![step] }
+    }
+
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.first.iter().chain(&self.then)
+    }
+}
+
+/// One remote change. Doing it twice changes nothing more than doing it once, except where said.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Saves the groups of interfaces before they are first changed; never overwrites a recorded original.
+    Record {
+        instance: InstanceId,
+        vpc: VpcId,
+        isolation_group: GroupId,
+        interfaces: BTreeMap<InterfaceId, Groups>,
+        prior: Prior,
+    },
+    /// Replaces the groups of one interface.
+    SetGroups {
+        instance: InstanceId,
+        interface: InterfaceId,
+        from: Groups,
+        to: Groups,
+        aim: Aim,
+    },
+    /// Tags for people; they never decide.
+    Tag {
+        resources: BTreeSet<String>,
+        tags: BTreeMap<String, String>,
+    },
+    Untag {
+        resources: BTreeSet<String>,
+        keys: BTreeSet<String>,
+    },
+    /// Writes the state of a record.
+    Mark {
+        instance: InstanceId,
+        state: State,
+        reason: Option<String>,
+    },
+    /// Says in the record that snapshots are about to be asked for.
+    RequestSnapshots {
+        instance: InstanceId,
+    },
+    /// One crash-consistent set of all volumes. Twice makes two sets: [`preserve`] looks for the first one by tag.
+    TakeSnapshots {
+        instance: InstanceId,
+        volumes: BTreeMap<VolumeId, String>,
+        tags: BTreeMap<String, String>,
+    },
+    SaveSnapshots {
+        instance: InstanceId,
+        snapshots: BTreeMap<VolumeId, SnapshotId>,
+    },
+}
+
+/// What the record of an instance was when a [`Step::Record`] was planned; the write is refused if it no longer is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Prior {
+    /// None, or one that is only history.
+    None,
+    /// Ours: interfaces are added to it.
+    Ours,
+    /// Another resource of the same stack held it: it changes hands.
+    Of(Owner),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Aim {
+    Isolate,
+    Restore,
+    /// The interface shows its originals, but whether an earlier run changed it, unseen as yet, is not known
+    /// (EC2's reads trail its writes): they are written once more, which changes nothing where the reading was right.
+    Confirm,
+}
+
+impl Step {
+    /// The instance it is for, where there is exactly one.
+    #[must_use]
+    pub fn instance(&self) -> Option<&InstanceId> {
+        match self {
+            Self::Record { instance, .. }
+            | Self::SetGroups { instance, .. }
+            | Self::Mark { instance, .. }
+            | Self::RequestSnapshots { instance }
+            | Self::TakeSnapshots { instance, .. }
+            | Self::SaveSnapshots { instance, .. } => Some(instance),
+            Self::Tag { .. } | Self::Untag { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record { instance, interfaces, prior, .. } => {
+                write!(f, "{instance}: record")?;
+                for (interface, groups) in interfaces {
+                    write!(f, " {interface} {}", ShowGroups(groups))?;
+                }
+                match prior {
+                    Prior::None => Ok(()),
+                    Prior::Ours => f.write_str(" (added)"),
+                    Prior::Of(owner) => write!(f, " (taken over from {})", owner.logical_id),
+                }
+            }
+            Self::SetGroups { instance, interface, from, to, aim } => {
+                let verb = match aim {
+                    Aim::Isolate => "isolate",
+                    Aim::Restore => "restore",
+                    Aim::Confirm => "confirm",
+                };
+                write!(f, "{instance}: {verb} {interface} {} -> {}", ShowGroups(from), ShowGroups(to))
+            }
+            Self::Tag { resources, tags } => {
+                write!(f, "tag {} with {}", comma_list(resources), comma_list(tags.keys()))
+            }
+            Self::Untag { resources, keys } => write!(f, "untag {} of {}", comma_list(resources), comma_list(keys)),
+            Self::Mark { instance, state, .. } => write!(f, "{instance}: mark {}", state.as_str()),
+            Self::RequestSnapshots { instance } => write!(f, "{instance}: mark snapshots requested"),
+            Self::TakeSnapshots { instance, volumes, .. } => {
+                write!(f, "{instance}: snapshot {}", comma_list(volumes.keys()))
+            }
+            Self::SaveSnapshots { instance, snapshots } => {
+                write!(f, "{instance}: save snapshots {}", comma_list(snapshots.values()))
+            }
+        }
+    }
+}
+
+impl Plan {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.work.is_empty()
+    }
+
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.work.iter().flat_map(Work::steps)
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in self.steps() {
+            writeln!(f, "{step}")?;
+        }
+        for problem in &self.problems {
+            writeln!(f, "! {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What stands in the way, or is worth saying. The text names the thing, the reason and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Problem {
+    Unreadable {
+        item: String,
+        reason: String,
+    },
+    GroupMissing {
+        group: GroupId,
+    },
+    GroupElsewhere {
+        group: GroupId,
+        vpc: String,
+        wanted: VpcId,
+    },
+    /// The isolation group lets more through than it may.
+    TooWide {
+        group: GroupId,
+        direction: &'static str,
+        rule: String,
+    },
+    Unknown {
+        instance: InstanceId,
+    },
+    Terminated {
+        instance: InstanceId,
+    },
+    NoInterface {
+        instance: InstanceId,
+        state: String,
+    },
+    OtherVpc {
+        instance: InstanceId,
+        vpc: String,
+        wanted: VpcId,
+    },
+    HeldByOther {
+        instance: InstanceId,
+        holder: String,
+    },
+    OriginalUnknown {
+        instance: InstanceId,
+        interface: InterfaceId,
+        group: GroupId,
+    },
+    OriginalsGone {
+        instance: InstanceId,
+        interface: InterfaceId,
+        groups: Groups,
+    },
+    OriginalDropped {
+        instance: InstanceId,
+        interface: InterfaceId,
+        groups: Groups,
+    },
+    Moved {
+        instance: InstanceId,
+        interface: InterfaceId,
+        groups: Groups,
+    },
+    NoVolumes {
+        instance: InstanceId,
+    },
+}
+
+/// How a problem bears on the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// FAILED.
+    Fatal,
+    /// FAILED, unless the request allows partial isolation.
+    NotIsolated,
+    /// Only mentioned.
+    Note,
+}
+
+impl Problem {
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::Unreadable { .. }
+            | Self::GroupMissing { .. }
+            | Self::GroupElsewhere { .. }
+            | Self::TooWide { .. }
+            | Self::OriginalUnknown { .. }
+            | Self::OriginalsGone { .. } => Severity::Fatal,
+            Self::Unknown { .. }
+            | Self::Terminated { .. }
+            | Self::NoInterface { .. }
+            | Self::OtherVpc { .. }
+            | Self::HeldByOther { .. } => Severity::NotIsolated,
+            Self::OriginalDropped { .. } | Self::Moved { .. } | Self::NoVolumes { .. } => Severity::Note,
+        }
+    }
+
+    /// EC2's reads trail its writes by seconds: worth another look before it is believed.
+    #[must_use]
+    pub fn may_be_a_stale_read(&self) -> bool {
+        matches!(self, Self::OriginalUnknown { .. } | Self::HeldByOther { .. } | Self::Unknown { .. })
+    }
+
+    #[must_use]
+    pub fn instance(&self) -> Option<&InstanceId> {
+        match self {
+            Self::Unreadable { .. }
+            | Self::GroupMissing { .. }
+            | Self::GroupElsewhere { .. }
+            | Self::TooWide { .. } => None,
+            Self::Unknown { instance }
+            | Self::Terminated { instance }
+            | Self::NoInterface { instance, .. }
+            | Self::OtherVpc { instance, .. }
+            | Self::HeldByOther { instance, .. }
+            | Self::OriginalUnknown { instance, .. }
+            | Self::OriginalsGone { instance, .. }
+            | Self::OriginalDropped { instance, .. }
+            | Self::Moved { instance, .. }
+            | Self::NoVolumes { instance } => Some(instance),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { item, reason } => {
+                write!(f, "item {item} of the records table cannot be read: {reason}; mend it in the DynamoDB console")
+            }
+            Self::GroupMissing { group } => {
+                write!(f, "isolation group {group} does not exist: nothing was changed; deploy the stack again")
+            }
+            Self::GroupElsewhere { group, vpc, wanted } => {
+                write!(f, "isolation group {group} is in {vpc}, not in {wanted}: nothing was changed; correct VpcId")
+            }
+            Self::TooWide { group, direction, rule } => write!(
+                f,
+                "isolation group {group} allows {direction} {rule}: hosts in it are not cut off; remove that rule, then deploy again with a new Rerun"
+            ),
+            Self::Unknown { instance } => write!(
+                f,
+                "{instance} does not exist in this account and region: check the id, or take it off CompromisedInstanceList"
+            ),
+            Self::Terminated { instance } => {
+                write!(f, "{instance} is terminated: take it off CompromisedInstanceList")
+            }
+            Self::NoInterface { instance, state } => {
+                write!(
+                    f,
+                    "{instance} ({state}) has no network interface: deploy again with a new Rerun when it has one"
+                )
+            }
+            Self::OtherVpc { instance, vpc, wanted } => write!(
+                f,
+                "{instance} is in {vpc}, not in {wanted}: isolate it with a stack of its own, with VpcId {vpc}"
+            ),
+            Self::HeldByOther { instance, holder } => {
+                write!(f, "{instance} is already held isolated by {holder}: delete that stack first, or leave it to it")
+            }
+            Self::OriginalUnknown { instance, interface, group } => write!(
+                f,
+                "{instance}: {interface} is in {group} without a record of its original groups: it is isolated; give it its groups by hand"
+            ),
+            Self::OriginalsGone { instance, interface, groups } => write!(
+                f,
+                "{instance}: {interface} stays isolated, its original groups {} no longer exist: choose others: {}",
+                ShowGroups(groups),
+                restore_command(interface, &Groups::new()).trim_end().to_owned() + " <group ids>"
+            ),
+            Self::OriginalDropped { instance, interface, groups } => {
+                write!(f, "{instance}: {interface} was restored without {}, which no longer exist", ShowGroups(groups))
+            }
+            Self::Moved { instance, interface, groups } => write!(
+                f,
+                "{instance}: {interface} was left alone: somebody moved it to {} meanwhile",
+                ShowGroups(groups)
+            ),
+            Self::NoVolumes { instance } => write!(f, "{instance} has no EBS volume to snapshot"),
+        }
+    }
+}
+
+/// The groups that isolate on behalf of `owner`: the ones named, and those that CloudFormation tagged as its stack's.
+fn own_groups(observed: &Observed, owner: &Owner, named: &[&GroupId]) -> Groups {
+    let tagged =
+        observed.groups.values().filter(|group| isolates(group) && group.stack_id.as_ref() == Some(&owner.stack_id));
+    tagged.map(|group| group.id.clone()).chain(named.iter().map(|id| (*id).clone())).collect()
+}
+
+fn isolates(group: &Group) -> bool {
+    matches!(group.role, Some(Role::Isolation | Role::Transit))
+}
+
+/// Tags that say so in the console; `ec2-isolation:` keys are the only ones the function may write.
+pub(crate) mod tag {
+    pub const STACK: &str = "ec2-isolation:stack";
+    pub const PURPOSE: &str = "ec2-isolation:purpose";
+    pub const TIME: &str = "ec2-isolation:time";
+    pub const INSTANCE: &str = "ec2-isolation:instance";
+    pub const OWNER: &str = "ec2-isolation:owner";
+    pub const EPISODE: &str = "ec2-isolation:episode";
+    pub const VOLUME: &str = "ec2-isolation:volume";
+    pub const DEVICE: &str = "ec2-isolation:device";
+    /// Followed by a number: EC2 allows 256 characters in a value, sixteen ids need more.
+    pub const ORIGINAL_GROUPS: &str = "ec2-isolation:original-groups";
+}

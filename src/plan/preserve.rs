@@ -1,0 +1,257 @@
+//! Create and Update, second phase: marks, tags and snapshots of what the first phase has contained.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Observed, Plan, Problem, Records, Step, Work, tag};
+use crate::model::{
+    GroupId, Groups, Instance, InstanceId, Owner, Record, SnapshotId, Snapshots, State, VolumeId, Wants,
+};
+
+/// At twelve ids of 20 characters with separators a tag value stays below EC2's 256 characters.
+const GROUPS_PER_TAG: usize = 12;
+
+type Tags = BTreeMap<String, String>;
+
+/// The plan for the instances that [`super::contain`] found contained. `kept` is why a Delete left them so, where one
+/// came while they were being isolated.
+#[must_use]
+pub fn preserve(
+    owner: &Owner,
+    wants: &Wants,
+    contained: &BTreeSet<InstanceId>,
+    kept: Option<&str>,
+    records: &Records,
+    observed: &Observed,
+) -> Plan {
+    let mut plan = Plan::default();
+    let mut tags: BTreeMap<Tags, BTreeSet<String>> = BTreeMap::new();
+    for id in contained {
+        let Some(record) = records.get(id).filter(|record| record.owner == *owner) else { continue };
+        let Some(instance) = observed.instances.get(id) else { continue };
+        let state = if kept.is_some() { State::Kept } else { State::Isolated };
+        if record.state != state {
+            plan.work.push(Work::only(Step::Mark { instance: id.clone(), state, reason: kept.map(str::to_owned) }));
+        }
+        for (resource, wanted) in tags_wanted(wants, record, instance, observed) {
+            tags.entry(wanted).or_default().insert(resource);
+        }
+        if wants.snapshot_volumes {
+            snapshots(wants, record, instance, observed, &mut plan);
+        }
+    }
+    let tag_work = tags.into_iter().map(|(tags, resources)| Work::only(Step::Tag { resources, tags }));
+    plan.work.splice(0..0, tag_work);
+    plan
+}
+
+/// The tags that are not there yet.
+fn tags_wanted(wants: &Wants, record: &Record, instance: &Instance, observed: &Observed) -> Vec<(String, Tags)> {
+    let mut missing = Vec::new();
+    let on_instance = Tags::from([
+        (tag::STACK.to_owned(), record.owner.stack_id.clone()),
+        (tag::PURPOSE.to_owned(), wants.purpose.clone()),
+        (tag::TIME.to_owned(), record.recorded_at.clone()),
+    ]);
+    if !contains(&instance.tags, &on_instance) {
+        missing.push((instance.id.to_string(), on_instance));
+    }
+    for (interface, groups) in &record.interfaces {
+        let on_interface = original_groups_tags(groups);
+        if observed.interfaces.get(interface).is_some_and(|interface| !contains(&interface.tags, &on_interface)) {
+            missing.push((interface.to_string(), on_interface));
+        }
+    }
+    missing
+}
+
+fn contains(tags: &Tags, wanted: &Tags) -> bool {
+    wanted.iter().all(|(key, value)| tags.get(key) == Some(value))
+}
+
+fn original_groups_tags(groups: &Groups) -> Tags {
+    let ids: Vec<&str> = groups.iter().map(GroupId::as_str).collect();
+    let numbered = ids.chunks(GROUPS_PER_TAG).zip(1..);
+    numbered.map(|(ids, n)| (format!("{}-{n}", tag::ORIGINAL_GROUPS), ids.join(" "))).collect()
+}
+
+fn snapshots(wants: &Wants, record: &Record, instance: &Instance, observed: &Observed, plan: &mut Plan) {
+    let id = &instance.id;
+    match &record.snapshots {
+        Snapshots::Taken(_) => {}
+        _ if instance.volumes.is_empty() => plan.problems.push(Problem::NoVolumes { instance: id.clone() }),
+        Snapshots::Requested if let Some(snapshots) = found(record, instance, observed) => {
+            plan.work.push(Work::only(Step::SaveSnapshots { instance: id.clone(), snapshots }));
+        }
+        Snapshots::Requested => plan.work.push(Work::only(take(wants, record, instance))),
+        Snapshots::None => plan.work.push(Work {
+            first: Some(Step::RequestSnapshots { instance: id.clone() }),
+            then: vec![take(wants, record, instance)],
+        }),
+    }
+}
+
+/// The set that an earlier try took, if it is whole. One snapshot in error spoils its set (`CreateSnapshots` is all or nothing).
+fn found(record: &Record, instance: &Instance, observed: &Observed) -> Option<BTreeMap<VolumeId, SnapshotId>> {
+    let episode = record.episode();
+    let usable = observed.snapshots.iter().filter(|snapshot| snapshot.episode == episode && !snapshot.failed);
+    let set: BTreeMap<_, _> = usable.map(|snapshot| (snapshot.volume.clone(), snapshot.id.clone())).collect();
+    instance.volumes.keys().all(|volume| set.contains_key(volume)).then_some(set)
+}
+
+fn take(wants: &Wants, record: &Record, instance: &Instance) -> Step {
+    let tags = [
+        (tag::STACK, record.owner.stack_id.clone()),
+        (tag::OWNER, record.owner.logical_id.clone()),
+        (tag::INSTANCE, instance.id.to_string()),
+        (tag::PURPOSE, wants.purpose.clone()),
+        (tag::TIME, record.recorded_at.clone()),
+        (tag::EPISODE, record.episode()),
+    ];
+    Step::TakeSnapshots {
+        instance: instance.id.clone(),
+        volumes: instance.volumes.clone(),
+        tags: tags.map(|(key, value)| (key.to_owned(), value)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Snapshot;
+    use crate::plan::testing::{World, wants};
+
+    /// One isolated instance, as it is after the first phase of a Create.
+    fn world() -> World {
+        World::new().instance("i-1", &[("eni-1", &["sg-150"])]).record(
+            "i-1",
+            State::Isolating,
+            &[("eni-1", &["sg-a", "sg-b"])],
+        )
+    }
+
+    fn record(world: &mut World) -> &mut Record {
+        world.records.get_mut(&"i-1".parse().unwrap()).unwrap()
+    }
+
+    fn check(world: &World, wants: &Wants, expected: &str) {
+        let contained = world.observed.instances.keys().cloned().collect();
+        let plan = preserve(&world.owner, wants, &contained, None, &world.records, &world.observed);
+        assert_eq!(plan.to_string().trim_end(), expected);
+    }
+
+    fn snapshot(id: &str, volume: &str, failed: bool, record: &Record) -> Snapshot {
+        Snapshot { id: id.parse().unwrap(), volume: volume.parse().unwrap(), episode: record.episode(), failed }
+    }
+
+    /// The same with tags on and the record marked: only snapshots are left.
+    fn tagged() -> World {
+        let mut world = world();
+        record(&mut world).state = State::Isolated;
+        let tags = [(tag::STACK, "stack-1"), (tag::PURPOSE, "forensics"), (tag::TIME, "2026-11-25T03:00:00Z")];
+        let instance = world.observed.instances.values_mut().next().unwrap();
+        instance.tags = tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let interface = world.observed.interfaces.values_mut().next().unwrap();
+        interface.tags = [("ec2-isolation:original-groups-1".to_owned(), "sg-a sg-b".to_owned())].into();
+        world
+    }
+
+    #[test]
+    fn what_is_preserved_needs_nothing() {
+        let mut world = tagged();
+        record(&mut world).snapshots = Snapshots::Taken([("vol-1".parse().unwrap(), "snap-1".parse().unwrap())].into());
+        check(&world, &wants(&["i-1"]), "");
+    }
+
+    #[test]
+    fn a_contained_instance_is_tagged_marked_and_snapshotted() {
+        check(
+            &world(),
+            &wants(&["i-1"]),
+            "tag eni-1 with ec2-isolation:original-groups-1\n\
+             tag i-1 with ec2-isolation:purpose, ec2-isolation:stack, ec2-isolation:time\n\
+             i-1: mark isolated\n\
+             i-1: mark snapshots requested\n\
+             i-1: snapshot vol-1",
+        );
+    }
+
+    #[test]
+    fn equal_tags_are_written_in_one_step() {
+        let world = World::new()
+            .instance("i-1", &[("eni-1", &["sg-150"])])
+            .instance("i-2", &[("eni-2", &["sg-150"])])
+            .record("i-1", State::Isolated, &[("eni-1", &["sg-a"])])
+            .record("i-2", State::Isolated, &[("eni-2", &["sg-a"])]);
+        let wants = Wants { snapshot_volumes: false, ..wants(&["i-1", "i-2"]) };
+        check(
+            &world,
+            &wants,
+            "tag eni-1, eni-2 with ec2-isolation:original-groups-1\n\
+             tag i-1, i-2 with ec2-isolation:purpose, ec2-isolation:stack, ec2-isolation:time",
+        );
+    }
+
+    #[test]
+    fn sixteen_groups_need_two_tags() {
+        let groups: Groups = (0..16).map(|n| format!("sg-{n:017x}").parse().unwrap()).collect();
+        let tags = original_groups_tags(&groups);
+        assert_eq!(
+            tags.keys().collect::<Vec<_>>(),
+            ["ec2-isolation:original-groups-1", "ec2-isolation:original-groups-2"]
+        );
+        assert!(tags.values().all(|value| value.len() <= 256));
+    }
+
+    #[test]
+    fn a_kept_instance_that_is_wanted_again_is_marked_isolated() {
+        let mut world = tagged();
+        record(&mut world).state = State::Kept;
+        let wants = Wants { snapshot_volumes: false, ..wants(&["i-1"]) };
+        check(&world, &wants, "i-1: mark isolated");
+    }
+
+    #[test]
+    fn an_instance_isolated_after_a_delete_that_keeps_is_marked_kept() {
+        let mut world = tagged();
+        record(&mut world).state = State::Isolating;
+        let wants = Wants { snapshot_volumes: false, ..wants(&["i-1"]) };
+        let contained = wants.instances.iter().cloned().collect();
+        let plan = preserve(&world.owner, &wants, &contained, Some("rollback"), &world.records, &world.observed);
+        assert_eq!(plan.to_string(), "i-1: mark kept\n");
+    }
+
+    #[test]
+    fn a_set_that_an_earlier_try_took_is_saved_not_taken_again() {
+        let mut world = tagged();
+        record(&mut world).snapshots = Snapshots::Requested;
+        world.observed.snapshots =
+            vec![snapshot("snap-1", "vol-1", false, &world.records.values().next().unwrap().clone())];
+        check(&world, &wants(&["i-1"]), "i-1: save snapshots snap-1");
+    }
+
+    #[test]
+    fn a_set_in_error_does_not_count() {
+        let mut world = tagged();
+        record(&mut world).snapshots = Snapshots::Requested;
+        world.observed.snapshots =
+            vec![snapshot("snap-1", "vol-1", true, &world.records.values().next().unwrap().clone())];
+        check(&world, &wants(&["i-1"]), "i-1: snapshot vol-1");
+    }
+
+    #[test]
+    fn snapshots_of_another_episode_do_not_count() {
+        let mut world = tagged();
+        record(&mut world).snapshots = Snapshots::Requested;
+        let mut other = world.records.values().next().unwrap().clone();
+        other.recorded_at = "2025-01-01T00:00:00Z".into();
+        world.observed.snapshots = vec![snapshot("snap-1", "vol-1", false, &other)];
+        check(&world, &wants(&["i-1"]), "i-1: snapshot vol-1");
+    }
+
+    #[test]
+    fn an_instance_store_host_is_noted() {
+        let mut world = tagged();
+        world.observed.instances.values_mut().next().unwrap().volumes.clear();
+        check(&world, &wants(&["i-1"]), "! i-1 has no EBS volume to snapshot");
+    }
+}

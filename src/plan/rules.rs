@@ -1,0 +1,71 @@
+//! What the isolation group may let through: tcp 22 from the forensic group, and nothing out but to the host itself.
+
+use super::Problem;
+use crate::model::{Group, GroupReference, Peer, Rule};
+
+/// Every rule of the isolation group that is wider than it may be.
+pub(super) fn too_wide(group: &Group, forensic: Option<&GroupReference>) -> Vec<Problem> {
+    let ingress = group.ingress.iter().filter(|rule| !is_ssh_from(rule, forensic)).map(|rule| ("in", rule));
+    let egress = group.egress.iter().filter(|rule| !is_loopback(rule)).map(|rule| ("out", rule));
+    ingress
+        .chain(egress)
+        .map(|(direction, rule)| Problem::TooWide { group: group.id.clone(), direction, rule: rule.to_string() })
+        .collect()
+}
+
+fn is_ssh_from(rule: &Rule, forensic: Option<&GroupReference>) -> bool {
+    let from_forensic = match (&rule.peer, forensic) {
+        (Peer::Group(peer), Some(forensic)) => *peer == forensic.id,
+        _ => false,
+    };
+    from_forensic && rule.protocol == "tcp" && rule.ports == Some((22, 22))
+}
+
+fn is_loopback(rule: &Rule) -> bool {
+    matches!(&rule.peer, Peer::Cidr(cidr) if cidr == "127.0.0.1/32" || cidr == "::1/128")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::{group, rule};
+
+    fn problems(ingress: &[Rule], egress: &[Rule]) -> Vec<String> {
+        let mut group = group("sg-1");
+        group.ingress = ingress.to_vec();
+        group.egress = egress.to_vec();
+        too_wide(&group, Some(&"sg-f".parse().unwrap())).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn ssh_from_the_forensic_group_and_loopback_are_all_it_may_let_through() {
+        let egress = [rule("-1", None, "127.0.0.1/32"), rule("tcp", Some((0, 0)), "::1/128")];
+        assert_eq!(problems(&[rule("tcp", Some((22, 22)), "sg-f")], &egress), Vec::<String>::new());
+        assert_eq!(problems(&[], &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn anything_wider_is_named() {
+        let check = |direction: &str, wide: Rule, text: &str| {
+            let found = if direction == "in" { problems(&[wide], &[]) } else { problems(&[], &[wide]) };
+            let expected = format!(
+                "isolation group sg-1 allows {direction} {text}: hosts in it are not cut off; remove that rule, then deploy again with a new Rerun"
+            );
+            assert_eq!(found, [expected]);
+        };
+        check("in", rule("tcp", Some((22, 22)), "0.0.0.0/0"), "tcp 22 0.0.0.0/0");
+        check("in", rule("tcp", Some((22, 22)), "sg-e"), "tcp 22 sg-e");
+        check("in", rule("tcp", Some((22, 23)), "sg-f"), "tcp 22-23 sg-f");
+        check("in", rule("-1", None, "sg-f"), "all protocols sg-f");
+        check("out", rule("-1", None, "0.0.0.0/0"), "all protocols 0.0.0.0/0");
+        check("out", rule("-1", None, "::/0"), "all protocols ::/0");
+        check("out", rule("tcp", Some((443, 443)), "sg-f"), "tcp 443 sg-f");
+    }
+
+    #[test]
+    fn without_a_forensic_group_nothing_may_come_in() {
+        let mut group = group("sg-1");
+        group.ingress = vec![rule("tcp", Some((22, 22)), "sg-f")];
+        assert_eq!(too_wide(&group, None).len(), 1);
+    }
+}

@@ -1,0 +1,137 @@
+//! Small worlds for the planner's tests: VPC `vpc-1`, isolation group `sg-150`, stack `stack-1`.
+
+use std::collections::BTreeMap;
+
+use super::{Observed, Records};
+use crate::model::{
+    Group, Groups, Instance, Interface, InterfaceId, Owner, Peer, Record, Release, Role, Rule, Snapshots, State, Wants,
+};
+
+pub(super) struct World {
+    pub owner: Owner,
+    pub observed: Observed,
+    pub records: Records,
+}
+
+/// Interface ids with their groups.
+type Cards<'a> = &'a [(&'a str, &'a [&'a str])];
+
+pub(super) fn groups(ids: &[&str]) -> Groups {
+    ids.iter().map(|id| id.parse().unwrap()).collect()
+}
+
+pub(super) fn group(id: &str) -> Group {
+    Group {
+        id: id.parse().unwrap(),
+        vpc: Some("vpc-1".parse().unwrap()),
+        role: None,
+        stack_id: None,
+        ingress: vec![],
+        egress: vec![],
+    }
+}
+
+pub(super) fn rule(protocol: &str, ports: Option<(i32, i32)>, peer: &str) -> Rule {
+    let peer = peer.parse().map_or_else(|_| Peer::Cidr(peer.to_owned()), Peer::Group);
+    Rule { protocol: protocol.to_owned(), ports, peer }
+}
+
+pub(super) fn wants(instances: &[&str]) -> Wants {
+    Wants {
+        instances: instances.iter().map(|id| id.parse().unwrap()).collect(),
+        vpc: "vpc-1".parse().unwrap(),
+        isolation_group: "sg-150".parse().unwrap(),
+        forensic_group: None,
+        snapshot_volumes: true,
+        on_removal: Release::KeepIsolated,
+        on_rollback: Release::KeepIsolated,
+        allow_partial: false,
+        purpose: "forensics".to_owned(),
+    }
+}
+
+fn interface(id: &str, ids: &[&str]) -> Interface {
+    Interface {
+        id: id.parse().unwrap(),
+        groups: groups(ids),
+        kind: "interface".to_owned(),
+        requester_managed: false,
+        tags: BTreeMap::new(),
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        let owner = Owner { stack_id: "stack-1".to_owned(), logical_id: "Isolation".to_owned() };
+        let world = Self { owner, observed: Observed::default(), records: Records::new() };
+        world.with_group("sg-150", "stack-1")
+    }
+
+    fn with_group(mut self, id: &str, stack: &str) -> Self {
+        let group = Group { role: Some(Role::Isolation), stack_id: Some(stack.to_owned()), ..group(id) };
+        self.observed.groups.insert(group.id.clone(), group);
+        self
+    }
+
+    /// An isolation group of another stack.
+    pub fn foreign_group(self, id: &str, stack: &str) -> Self {
+        self.with_group(id, stack)
+    }
+
+    /// A group that has nothing to do with us.
+    pub fn plain_group(mut self, id: &str) -> Self {
+        self.observed.groups.insert(id.parse().unwrap(), group(id));
+        self
+    }
+
+    pub fn instance(self, id: &str, cards: Cards) -> Self {
+        self.instance_in(id, "vpc-1", cards)
+    }
+
+    /// An instance with one volume, whose interfaces can also be read one by one.
+    pub fn instance_in(mut self, id: &str, vpc: &str, cards: Cards) -> Self {
+        let interfaces: Vec<Interface> = cards.iter().map(|(id, groups)| interface(id, groups)).collect();
+        self.observed.interfaces.extend(interfaces.iter().map(|i| (i.id.clone(), i.clone())));
+        let volume = format!("vol-{}", id.trim_start_matches("i-"));
+        let instance = Instance {
+            id: id.parse().unwrap(),
+            state: "running".to_owned(),
+            vpc: Some(vpc.parse().unwrap()),
+            interfaces,
+            volumes: [(volume.parse().unwrap(), "/dev/sda1".to_owned())].into(),
+            tags: BTreeMap::new(),
+        };
+        self.observed.instances.insert(instance.id.clone(), instance);
+        self
+    }
+
+    pub fn terminated(mut self, id: &str) -> Self {
+        let instance = Instance {
+            id: id.parse().unwrap(),
+            state: "terminated".to_owned(),
+            vpc: None,
+            interfaces: vec![],
+            volumes: BTreeMap::new(),
+            tags: BTreeMap::new(),
+        };
+        self.observed.instances.insert(instance.id.clone(), instance);
+        self
+    }
+
+    pub fn record(mut self, id: &str, state: State, cards: Cards) -> Self {
+        let interfaces: BTreeMap<InterfaceId, Groups> =
+            cards.iter().map(|(id, ids)| (id.parse().unwrap(), groups(ids))).collect();
+        let record = Record {
+            instance: id.parse().unwrap(),
+            owner: self.owner.clone(),
+            state,
+            vpc: "vpc-1".parse().unwrap(),
+            isolation_group: "sg-150".parse().unwrap(),
+            interfaces,
+            recorded_at: "2026-11-25T03:00:00Z".to_owned(),
+            snapshots: Snapshots::None,
+        };
+        self.records.insert(record.instance.clone(), record);
+        self
+    }
+}

@@ -1,0 +1,177 @@
+//! What the core asks of the world: a few traits with the verbs we call, our types in and out.
+//!
+//! Adapters implement them for AWS, fakes for the tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+
+use crate::answer::Answer;
+use crate::model::{
+    Desired, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Record, Snapshot,
+    SnapshotId, State, VolumeId, VpcId,
+};
+use crate::plan::{Prior, StackStatus};
+
+/// How a call failed, as far as it decides what comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// `RequestLimitExceeded` and its kin, after the SDK's own retries.
+    Throttled,
+    /// HTTP 5xx.
+    Server,
+    /// The connection could not be made, or was lost.
+    Connection,
+    /// No answer within the time allowed.
+    TimedOut,
+    /// Not permitted: IAM, or EC2 refuses it to everybody but the interface's maker.
+    Denied,
+    /// Any other refusal: it will be refused again.
+    Refused,
+    /// An answer that could not be read.
+    Garbled,
+    /// Not sent: the answer to CloudFormation is due.
+    OutOfTime,
+}
+
+impl Fault {
+    /// Whether the same call may succeed a little later.
+    #[must_use]
+    pub fn may_pass(self) -> bool {
+        matches!(self, Self::Throttled | Self::Server | Self::Connection | Self::TimedOut | Self::Garbled)
+    }
+}
+
+/// A failed call. `action` is its IAM name, as in `ec2:DescribeInstances`; `code` is AWS's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{action} failed: {code}: {message}")]
+pub struct CallError {
+    pub action: &'static str,
+    pub fault: Fault,
+    pub code: String,
+    pub message: String,
+}
+
+pub type Call<T> = Result<T, CallError>;
+
+/// A conditional write that found something else than it expected: an outcome, not a failure. The next pass sees the winner's record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    Done,
+    Lost,
+}
+
+/// Which security groups to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupQuery {
+    /// All groups of the VPC that carry [`crate::model::ROLE_TAG`].
+    Marked(VpcId),
+    /// These; what does not exist is left out.
+    Ids(BTreeSet<GroupId>),
+}
+
+/// EC2, reading. What does not exist is left out of the result.
+pub trait Look: Send + Sync {
+    fn instances(&self, ids: &BTreeSet<InstanceId>) -> impl Future<Output = Call<Vec<Instance>>> + Send;
+    fn interfaces(&self, ids: &BTreeSet<InterfaceId>) -> impl Future<Output = Call<Vec<Interface>>> + Send;
+    fn groups(&self, query: &GroupQuery) -> impl Future<Output = Call<Vec<Group>>> + Send;
+    /// Snapshots of this account that carry one of these episode tags.
+    fn snapshots(&self, episodes: &BTreeSet<String>) -> impl Future<Output = Call<Vec<Snapshot>>> + Send;
+}
+
+/// EC2, changing.
+pub trait Change: Send + Sync {
+    fn set_groups(&self, interface: &InterfaceId, groups: &Groups) -> impl Future<Output = Call<()>> + Send;
+    fn tag(
+        &self,
+        resources: &BTreeSet<String>,
+        tags: &BTreeMap<String, String>,
+    ) -> impl Future<Output = Call<()>> + Send;
+    fn untag(&self, resources: &BTreeSet<String>, keys: &BTreeSet<String>) -> impl Future<Output = Call<()>> + Send;
+    /// One crash-consistent set of all volumes of the instance.
+    fn take_snapshots(
+        &self,
+        instance: &InstanceId,
+        tags: &BTreeMap<String, String>,
+    ) -> impl Future<Output = Call<BTreeMap<VolumeId, SnapshotId>>> + Send;
+}
+
+/// What the table holds, read consistently.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ledger {
+    pub records: BTreeMap<InstanceId, Record>,
+    /// Intents by [`Owner::digest`].
+    pub intents: BTreeMap<String, Intent>,
+    /// Items that are neither, by their key, and why.
+    pub unreadable: BTreeMap<String, String>,
+}
+
+/// The originals of one instance, to be saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Originals<'a> {
+    pub instance: &'a InstanceId,
+    pub owner: &'a Owner,
+    pub vpc: &'a VpcId,
+    pub isolation_group: &'a GroupId,
+    pub interfaces: &'a BTreeMap<InterfaceId, Groups>,
+    pub prior: &'a Prior,
+    /// ISO 8601 UTC.
+    pub now: &'a str,
+}
+
+/// The records table.
+pub trait Records: Send + Sync {
+    fn read(&self) -> impl Future<Output = Call<Ledger>> + Send;
+    /// Says what this request wants, unless a later one of the same owner was already here. Returns what is wanted now.
+    fn write_intent(
+        &self,
+        owner: &Owner,
+        request_id: &str,
+        desired: &Desired,
+        now: &str,
+    ) -> impl Future<Output = Call<Intent>> + Send;
+    /// Says why a Delete left everything isolated, without changing what is wanted.
+    fn write_kept(&self, owner: &Owner, reason: &str, now: &str) -> impl Future<Output = Call<()>> + Send;
+    /// Saves originals; can never overwrite one.
+    fn record(&self, originals: &Originals<'_>) -> impl Future<Output = Call<Written>> + Send;
+    /// Writes the state of a record that `owner` holds.
+    fn mark(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        state: State,
+        reason: Option<&str>,
+        now: &str,
+    ) -> impl Future<Output = Call<Written>> + Send;
+    fn request_snapshots(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        now: &str,
+    ) -> impl Future<Output = Call<Written>> + Send;
+    fn save_snapshots(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        snapshots: &BTreeMap<VolumeId, SnapshotId>,
+        now: &str,
+    ) -> impl Future<Output = Call<Written>> + Send;
+}
+
+/// CloudFormation.
+pub trait Stacks: Send + Sync {
+    fn status(&self, stack_id: &str) -> impl Future<Output = Call<StackStatus>> + Send;
+}
+
+/// Why an answer did not arrive. Never holds the URL.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undelivered {
+    #[error("the ResponseURL is no usable URL")]
+    UnusableUrl,
+    #[error("the answer was not accepted: {0}")]
+    Lost(String),
+}
+
+/// Where the one answer goes. Consumed by sending: there is no second one.
+pub trait Reply: Send {
+    fn send(self, answer: Answer) -> impl Future<Output = Result<(), Undelivered>> + Send;
+}

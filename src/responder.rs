@@ -1,0 +1,89 @@
+//! The one PUT of an answer to CloudFormation's pre-signed URL. The only file that names reqwest.
+//!
+//! The URL is a bearer credential: it is in no log line and in no error.
+
+use std::time::Duration;
+
+use reqwest::{Client, Url};
+use tokio::time::Instant;
+
+use crate::answer::Answer;
+use crate::ports::{Reply, Undelivered};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// A refusal (a bad signature, an expired URL) is tried once more, then believed.
+const REFUSALS: u32 = 2;
+
+/// Where one answer goes. Consumed by [`Reply::send`].
+#[derive(Debug)]
+pub struct Responder {
+    client: Client,
+    url: String,
+    /// How long sending may take, all attempts together.
+    budget: Duration,
+}
+
+/// The client that every answer of this process is sent with.
+///
+/// # Errors
+/// TLS could not be set up.
+pub fn client() -> reqwest::Result<Client> {
+    Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(ATTEMPT_TIMEOUT).build()
+}
+
+impl Responder {
+    #[must_use]
+    pub fn new(client: Client, url: String, budget: Duration) -> Self {
+        Self { client, url, budget }
+    }
+}
+
+impl Reply for Responder {
+    async fn send(self, answer: Answer) -> Result<(), Undelivered> {
+        let url: Url = self.url.parse().map_err(|_| Undelivered::UnusableUrl)?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(Undelivered::UnusableUrl);
+        }
+        let body = answer.body();
+        let deadline = Instant::now() + self.budget;
+        let mut pause = FIRST_PAUSE;
+        let mut refusals = 0;
+        let mut last = "no time was left to send it".to_owned();
+        while Instant::now() < deadline {
+            let attempt = self.client.put(url.clone()).body(body.clone()).send();
+            match tokio::time::timeout_at(deadline, attempt).await {
+                Ok(Ok(response)) if response.status().is_success() => return Ok(()),
+                Ok(Ok(response)) => {
+                    let status = response.status();
+                    last = format!("HTTP status {}", status.as_u16());
+                    if !(status.is_server_error() || matches!(status.as_u16(), 408 | 429)) {
+                        refusals += 1;
+                        if refusals == REFUSALS {
+                            break;
+                        }
+                    }
+                }
+                Ok(Err(error)) => last = describe(&error),
+                Err(_) => last = "no answer in time".to_owned(),
+            }
+            tracing::warn!(cause = %last, "the answer was not accepted");
+            tokio::time::sleep_until(deadline.min(Instant::now() + pause)).await;
+            pause *= 2;
+        }
+        Err(Undelivered::Lost(last))
+    }
+}
+
+/// reqwest prints the URL in every error.
+fn describe(error: &reqwest::Error) -> String {
+    let what = if error.is_timeout() {
+        "timed out"
+    } else if error.is_connect() {
+        "could not connect"
+    } else {
+        "the connection failed"
+    };
+    what.to_owned()
+}
