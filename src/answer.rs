@@ -209,7 +209,10 @@ fn cut_list(items: &[String], separator: &str, limit: usize) -> String {
     }
     (1..items.len())
         .rev()
-        .map(|shown| format!("{} and {} more", items[..shown].join(separator), items.len() - shown))
+        .map(|shown| {
+            let (first, rest) = items.split_at(shown);
+            format!("{} and {} more", first.join(separator), rest.len())
+        })
         .find(|text| escaped_length(text) <= limit)
         .unwrap_or_else(|| cut(&format!("{} in all", items.len()), limit))
 }

@@ -46,7 +46,7 @@ impl Patience {
 pub enum Blind {
     Failed(CallError),
     /// Another request of this owner has said what it wants meanwhile.
-    Overtaken(Intent),
+    Overtaken(Box<Intent>),
 }
 
 impl From<CallError> for Blind {
@@ -85,7 +85,7 @@ pub async fn converge<P: Phase, E: Change, R: Records>(
         let look = executor.gate.while_open(phase.look()).await;
         let plan = match look.unwrap_or_else(|| Err(Blind::Failed(out_of_time("ec2:DescribeInstances")))) {
             Ok(plan) => plan,
-            Err(Blind::Overtaken(intent)) => return Err(intent),
+            Err(Blind::Overtaken(intent)) => return Err(*intent),
             Err(Blind::Failed(error)) => {
                 tracing::warn!(%error, "cannot look");
                 if state.may_look_again(&error) {

@@ -97,8 +97,6 @@ impl Ec2 {
                 interfaces.push(Interface {
                     id: id(action, "interface", interface.network_interface_id())?,
                     groups: groups_of(action, interface.groups())?,
-                    kind: interface.interface_type().map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
-                    requester_managed: interface.requester_managed().unwrap_or_default(),
                     tags: tags_of(interface.tag_set()),
                 });
             }
@@ -156,8 +154,6 @@ fn read_instance(action: &'static str, instance: &aws_sdk_ec2::types::Instance) 
         Ok(Interface {
             id: id(action, "interface", interface.network_interface_id())?,
             groups: groups_of(action, interface.groups())?,
-            kind: interface.interface_type().unwrap_or_default().to_owned(),
-            requester_managed: interface.operator().and_then(|operator| operator.managed()).unwrap_or_default(),
             tags: BTreeMap::new(),
         })
     });

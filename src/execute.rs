@@ -73,6 +73,7 @@ pub(crate) fn out_of_time(action: &'static str) -> CallError {
 }
 
 /// For whom and when a plan is carried out.
+#[derive(Debug)]
 pub struct Executor<'a, E, R> {
     pub ec2: &'a E,
     pub records: &'a R,

@@ -18,7 +18,7 @@ async fn main() -> Result<(), Error> {
         let log_stream = std::env::var("AWS_LAMBDA_LOG_STREAM_NAME").unwrap_or_default();
         let invocation = Invocation { deadline_ms: event.context.deadline, log_stream };
         let reply = |url, budget| Responder::new(client.clone(), url, budget);
-        handle(ports, event.payload, &invocation, reply).await
+        handle(ports, event.payload, &invocation, reply).await.map_err(Error::from)
     }))
     .await
 }

@@ -92,6 +92,7 @@ identifier!(SnapshotId, "snap-", "a snapshot id");
 pub type Groups = BTreeSet<GroupId>;
 
 /// `[sg-a, sg-b]`
+#[derive(Debug)]
 pub struct ShowGroups<'a>(pub &'a Groups);
 
 impl fmt::Display for ShowGroups<'_> {
@@ -166,10 +167,6 @@ impl Instance {
 pub struct Interface {
     pub id: InterfaceId,
     pub groups: Groups,
-    /// EC2's own word: `interface`, `efa`, `trunk`, …
-    pub kind: String,
-    /// Made by an AWS service; EC2 usually refuses to change it.
-    pub requester_managed: bool,
     /// Read by `DescribeNetworkInterfaces` only; `DescribeInstances` does not show them.
     pub tags: BTreeMap<String, String>,
 }

@@ -37,6 +37,7 @@ pub struct Ports<E, R, S> {
 }
 
 /// One request of one owner.
+#[derive(Debug)]
 pub struct Reconciler<'a, E, R, S> {
     pub ports: &'a Ports<E, R, S>,
     pub owner: &'a Owner,
@@ -217,7 +218,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
             Announcement::Made => Ok(()),
             Announcement::Due => {
                 let now = self.ports.records.write_intent(self.owner, self.request_id, desired, self.now).await?;
-                if now.desired == *desired { Ok(()) } else { Err(Blind::Overtaken(now)) }
+                if now.desired == *desired { Ok(()) } else { Err(Blind::Overtaken(Box::new(now))) }
             }
         }
     }
@@ -225,7 +226,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
     /// Fails where a later request has said something else.
     fn check_intent(&self, ledger: &Ledger, desired: &Desired) -> Result<(), Blind> {
         match ledger.intents.get(&self.owner.digest()) {
-            Some(intent) if intent.desired != *desired => Err(Blind::Overtaken(intent.clone())),
+            Some(intent) if intent.desired != *desired => Err(Blind::Overtaken(Box::new(intent.clone()))),
             _ => Ok(()),
         }
     }
@@ -441,10 +442,12 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S>
     }
 
     fn learn(&mut self, outcome: &Outcome) {
-        if let Step::SetGroups { interface, aim, .. } = &outcome.step {
-            if outcome.result.as_ref().map_or_else(|error| is_moot(&outcome.step, error), |_| true) {
-                self.tried.insert(interface.clone(), *aim);
-            }
+        let Outcome { step, result } = outcome;
+        let done = result.as_ref().map_or_else(|error| is_moot(step, error), |_| true);
+        if let Step::SetGroups { interface, aim, .. } = step
+            && done
+        {
+            self.tried.insert(interface.clone(), *aim);
         }
     }
 }

@@ -154,6 +154,8 @@ impl Findings {
                 Step::SetGroups { .. } if matches!(error.fault, Fault::Denied | Fault::Refused) => {
                     self.not_isolated.push(text)
                 }
+                // Tags are for people: an instance that has fifty of its own is isolated all the same.
+                Step::Tag { .. } | Step::Untag { .. } if error.fault == Fault::Refused => self.notes.push(text),
                 _ => self.fatal.push(text),
             }
         }

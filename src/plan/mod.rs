@@ -403,14 +403,14 @@ fn isolates(group: &Group) -> bool {
 
 /// Tags that say so in the console; `ec2-isolation:` keys are the only ones the function may write.
 pub(crate) mod tag {
-    pub const STACK: &str = "ec2-isolation:stack";
-    pub const PURPOSE: &str = "ec2-isolation:purpose";
-    pub const TIME: &str = "ec2-isolation:time";
-    pub const INSTANCE: &str = "ec2-isolation:instance";
-    pub const OWNER: &str = "ec2-isolation:owner";
-    pub const EPISODE: &str = "ec2-isolation:episode";
-    pub const VOLUME: &str = "ec2-isolation:volume";
-    pub const DEVICE: &str = "ec2-isolation:device";
+    pub(crate) const STACK: &str = "ec2-isolation:stack";
+    pub(crate) const PURPOSE: &str = "ec2-isolation:purpose";
+    pub(crate) const TIME: &str = "ec2-isolation:time";
+    pub(crate) const INSTANCE: &str = "ec2-isolation:instance";
+    pub(crate) const OWNER: &str = "ec2-isolation:owner";
+    pub(crate) const EPISODE: &str = "ec2-isolation:episode";
+    pub(crate) const VOLUME: &str = "ec2-isolation:volume";
+    pub(crate) const DEVICE: &str = "ec2-isolation:device";
     /// Followed by a number: EC2 allows 256 characters in a value, sixteen ids need more.
-    pub const ORIGINAL_GROUPS: &str = "ec2-isolation:original-groups";
+    pub(crate) const ORIGINAL_GROUPS: &str = "ec2-isolation:original-groups";
 }

@@ -104,6 +104,8 @@ fn take(wants: &Wants, record: &Record, instance: &Instance) -> Step {
         (tag::OWNER, record.owner.logical_id.clone()),
         (tag::INSTANCE, instance.id.to_string()),
         (tag::PURPOSE, wants.purpose.clone()),
+        // As on everything else that the stack makes.
+        ("Purpose", wants.purpose.clone()),
         (tag::TIME, record.recorded_at.clone()),
         (tag::EPISODE, record.episode()),
     ];

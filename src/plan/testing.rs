@@ -51,17 +51,11 @@ pub(super) fn wants(instances: &[&str]) -> Wants {
 }
 
 fn interface(id: &str, ids: &[&str]) -> Interface {
-    Interface {
-        id: id.parse().unwrap(),
-        groups: groups(ids),
-        kind: "interface".to_owned(),
-        requester_managed: false,
-        tags: BTreeMap::new(),
-    }
+    Interface { id: id.parse().unwrap(), groups: groups(ids), tags: BTreeMap::new() }
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let owner = Owner { stack_id: "stack-1".to_owned(), logical_id: "Isolation".to_owned() };
         let world = Self { owner, observed: Observed::default(), records: Records::new() };
         world.with_group("sg-150", "stack-1")
@@ -74,22 +68,22 @@ impl World {
     }
 
     /// An isolation group of another stack.
-    pub fn foreign_group(self, id: &str, stack: &str) -> Self {
+    pub(super) fn foreign_group(self, id: &str, stack: &str) -> Self {
         self.with_group(id, stack)
     }
 
     /// A group that has nothing to do with us.
-    pub fn plain_group(mut self, id: &str) -> Self {
+    pub(super) fn plain_group(mut self, id: &str) -> Self {
         self.observed.groups.insert(id.parse().unwrap(), group(id));
         self
     }
 
-    pub fn instance(self, id: &str, cards: Cards) -> Self {
+    pub(super) fn instance(self, id: &str, cards: Cards) -> Self {
         self.instance_in(id, "vpc-1", cards)
     }
 
     /// An instance with one volume, whose interfaces can also be read one by one.
-    pub fn instance_in(mut self, id: &str, vpc: &str, cards: Cards) -> Self {
+    pub(super) fn instance_in(mut self, id: &str, vpc: &str, cards: Cards) -> Self {
         let interfaces: Vec<Interface> = cards.iter().map(|(id, groups)| interface(id, groups)).collect();
         self.observed.interfaces.extend(interfaces.iter().map(|i| (i.id.clone(), i.clone())));
         let volume = format!("vol-{}", id.trim_start_matches("i-"));
@@ -105,7 +99,7 @@ impl World {
         self
     }
 
-    pub fn terminated(mut self, id: &str) -> Self {
+    pub(super) fn terminated(mut self, id: &str) -> Self {
         let instance = Instance {
             id: id.parse().unwrap(),
             state: "terminated".to_owned(),
@@ -118,7 +112,7 @@ impl World {
         self
     }
 
-    pub fn record(mut self, id: &str, state: State, cards: Cards) -> Self {
+    pub(super) fn record(mut self, id: &str, state: State, cards: Cards) -> Self {
         let interfaces: BTreeMap<InterfaceId, Groups> =
             cards.iter().map(|(id, ids)| (id.parse().unwrap(), groups(ids))).collect();
         let record = Record {
