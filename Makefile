@@ -1,0 +1,77 @@
+# Two commands matter: `make demo` and `make test`. Each sets itself up; nothing is installed outside target/.
+
+PYTHON ?= python3
+VENV   := target/venv
+SAM    := $(VENV)/sam/bin/sam
+# cargo-lambda and zig come with the lint tools; sam build looks for them on the PATH.
+export PATH := $(abspath $(VENV)/lint/bin):$(abspath $(VENV)/sam/bin):$(PATH)
+export SAM_CLI_TELEMETRY = 0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test build deploy restore lint unit stack check-binary clean tools
+
+help: ## Show this text
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: tools build ## Isolate and restore a fleet on the local AWS, with the real sam deploy
+	@echo "== demo: compiling (minutes the first time)"
+	@cargo test --quiet --test demo --no-run
+	@cargo test --quiet --test demo
+
+test: tools ## Everything: format, lints, unit and integration tests, docs, the binary, the stack on the local AWS
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory check-binary
+	@$(MAKE) --no-print-directory stack
+	@if [ -d .git ] && [ -n "$${CI:-}" ] && [ -n "$$(git status --porcelain)" ]; then echo "the tree is dirty:"; git status --short; exit 1; fi
+
+lint: tools ## Format, clippy, docs, cfn-lint, sam validate
+	@echo "== lint: rustfmt"
+	@cargo fmt --check
+	@echo "== lint: clippy (compiles the AWS SDK the first time: minutes)"
+	@cargo clippy --quiet --all-targets --test stack --test demo -- --deny warnings
+	@echo "== lint: docs"
+	@RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --no-deps --lib
+	@echo "== lint: template"
+	@cfn-lint template.yaml
+	@$(SAM) validate --lint --region us-east-1
+
+unit: ## Unit and integration tests, without the local AWS
+	@echo "== unit and integration tests (compiles the AWS SDK the first time: minutes)"
+	@cargo test
+
+build: tools ## Build the function for Lambda: .aws-sam/build
+	@echo "== sam build (about 10 minutes the first time)"
+	@$(SAM) build --config-file samconfig.toml
+
+check-binary: ## The built function runs on provided.al2 and unwinds on panic
+	@echo "== check of the built function"
+	@sh tests/check-binary.sh .aws-sam/build/IsolationFunction/bootstrap
+
+stack: tools ## The deployed stack on the local AWS; needs `make build`
+	@echo "== stack tests on the local AWS"
+	@cargo test --test stack -- --test-threads=1
+
+deploy: build ## Deploy to the AWS account that your credentials are for: make deploy STACK=incident-42 PARAMETERS="VpcId=… …"
+	@test -n "$(STACK)" || { echo 'STACK is missing: one name per incident, as in STACK=incident-42'; exit 1; }
+	@$(SAM) deploy --stack-name "$(STACK)" --parameter-overrides $(PARAMETERS)
+
+restore: tools ## Delete a stack, which restores its instances: make restore STACK=incident-42
+	@test -n "$(STACK)" || { echo 'STACK is missing, as in STACK=incident-42'; exit 1; }
+	@$(SAM) delete --no-prompts --stack-name "$(STACK)"
+
+clean: ## Remove what the SAM CLI built; target/ stays, it took long to make
+	@rm -rf .aws-sam target/demo
+
+tools: $(VENV)/cloud/ready $(VENV)/sam/ready $(VENV)/lint/ready
+
+$(VENV)/cloud/ready: tests/cloud/requirements.txt
+$(VENV)/sam/ready: tests/cloud/requirements-sam.txt
+$(VENV)/lint/ready: tests/cloud/requirements-lint.txt
+$(VENV)/%/ready:
+	@echo "== installing $* tools"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo 'Python 3.10 or newer is needed (set PYTHON=…)'; exit 1; }
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@

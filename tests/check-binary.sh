@@ -1,0 +1,19 @@
+#!/bin/sh
+# Checks a built bootstrap: it must start on Amazon Linux 2 (glibc 2.26), and a panic in it must unwind,
+# or the panic would answer nobody and CloudFormation would wait for an hour.
+set -eu
+binary=$1
+
+newest=$(objdump -T "$binary" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -n 1)
+if [ "$(printf '%s\n2.26\n' "$newest" | sort -V | tail -n 1)" != 2.26 ]; then
+    echo "$binary needs glibc $newest; provided.al2 has 2.26" >&2
+    exit 1
+fi
+echo "newest glibc symbol: $newest (at most 2.26)"
+
+# An aborting build has no need of the unwinder.
+if ! objdump -T "$binary" | grep -q '_Unwind_RaiseException'; then
+    echo "$binary does not unwind on panic: the release profile must say panic = \"unwind\"" >&2
+    exit 1
+fi
+echo "panics unwind"

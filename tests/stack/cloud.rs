@@ -1,0 +1,135 @@
+//! The local AWS as a process, and everything the tests and the demo do with it: SDK clients, the SAM CLI, its control endpoint.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_ec2::config::Credentials;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Where the SAM CLI puts what it built.
+pub const BUILT: &str = ".aws-sam/build/template.yaml";
+
+/// A running local AWS. It stops when this is dropped, and when this process ends, however that happens.
+#[derive(Debug)]
+pub struct Cloud {
+    process: Child,
+    ready: Ready,
+}
+
+#[derive(Debug, Deserialize)]
+struct Ready {
+    endpoint: String,
+    region: String,
+    access_key_id: String,
+    secret_access_key: String,
+}
+
+/// A call that the local AWS saw.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SeenCall {
+    pub n: u64,
+    pub action: String,
+}
+
+impl Cloud {
+    /// Starts it and waits until it answers. Its log goes to `log`.
+    pub fn start(log: &Path) -> Self {
+        let python = "target/venv/cloud/bin/python";
+        let mut process = Command::new(python)
+            .args(["tests/cloud/local_aws.py", "--log"])
+            .arg(log)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {python}: {error}; run `make tools`"));
+        let mut line = String::new();
+        let stdout = process.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("its output can be read");
+        let ready = serde_json::from_str(&line)
+            .unwrap_or_else(|_| panic!("the local AWS did not start; see {}", log.display()));
+        Self { process, ready }
+    }
+
+    async fn sdk_config(&self) -> SdkConfig {
+        let key = Credentials::new(&self.ready.access_key_id, &self.ready.secret_access_key, None, None, "local");
+        aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::new(self.ready.region.clone()))
+            .endpoint_url(&self.ready.endpoint)
+            .credentials_provider(key)
+            .load()
+            .await
+    }
+
+    pub async fn ec2(&self) -> aws_sdk_ec2::Client {
+        aws_sdk_ec2::Client::new(&self.sdk_config().await)
+    }
+
+    pub async fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::new(&self.sdk_config().await)
+    }
+
+    pub async fn cloudformation(&self) -> aws_sdk_cloudformation::Client {
+        aws_sdk_cloudformation::Client::new(&self.sdk_config().await)
+    }
+
+    /// `PUT /_local/<what>`
+    pub async fn set(&self, what: &str, value: &Value) {
+        let url = format!("{}/_local/{what}", self.ready.endpoint);
+        let response = reqwest::Client::new().put(url).body(value.to_string()).send().await;
+        let status = response.expect("the local AWS answers").status();
+        assert!(status.is_success(), "{what}: {status}");
+    }
+
+    /// Every call after number `since`.
+    pub async fn calls(&self, since: u64) -> Vec<SeenCall> {
+        let url = format!("{}/_local/calls?since={since}", self.ready.endpoint);
+        let response = reqwest::get(url).await.expect("the local AWS answers");
+        serde_json::from_str(&response.text().await.expect("a text")).expect("a list of calls")
+    }
+
+    /// The number of the latest call.
+    pub async fn now(&self) -> u64 {
+        self.calls(0).await.last().map_or(0, |call| call.n)
+    }
+
+    /// Runs the SAM CLI against the local AWS: whether it succeeded, and what it printed.
+    pub fn sam(&self, arguments: &[&str]) -> (bool, String) {
+        let output = Command::new("target/venv/sam/bin/sam")
+            .args(arguments)
+            .env("AWS_ENDPOINT_URL", &self.ready.endpoint)
+            .env("AWS_ACCESS_KEY_ID", &self.ready.access_key_id)
+            .env("AWS_SECRET_ACCESS_KEY", &self.ready.secret_access_key)
+            .env("AWS_DEFAULT_REGION", &self.ready.region)
+            .env_remove("AWS_SESSION_TOKEN")
+            .env_remove("AWS_PROFILE")
+            .env("AWS_CONFIG_FILE", "/dev/null")
+            .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+            .env("SAM_CLI_TELEMETRY", "0")
+            .env("SAM_CLI_POLL_DELAY", "0.5")
+            .stdin(Stdio::null())
+            .output()
+            .expect("target/venv/sam/bin/sam runs; `make tools` installs it");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), text)
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        // It stops by itself when its standard input ends.
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
+
+/// The built template with changes, written beside it, so that its paths still hold.
+pub fn changed_template(name: &str, change: impl Fn(&str) -> String) -> PathBuf {
+    let built = std::fs::read_to_string(BUILT).expect("`make build` has been run");
+    let path = Path::new(BUILT).with_file_name(format!("template-{name}.yaml"));
+    std::fs::write(&path, change(&built)).expect("the build directory can be written");
+    path
+}

@@ -1,0 +1,250 @@
+//! `make demo`: a fleet on the local AWS is isolated by the real `sam deploy` and restored by `sam delete`.
+//!
+//! Exits non-zero unless every interface of every listed instance was exactly in the isolation group, afterwards equal to
+//! its start, and the bystander never changed. Writes target/demo/report.json.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A demo that cannot go on stops.
+#![allow(clippy::print_stdout)] // Its output is what it is for.
+#![allow(dead_code)] // The stack tests use the rest of these modules.
+
+mod cloud;
+mod fleet;
+mod incident;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use aws_sdk_ec2::types::Filter;
+use cloud::Cloud;
+use fleet::{Cards, Site, cards};
+use incident::Incident;
+use serde_json::{Map, Value, json};
+
+const STACK: &str = "incident-demo";
+
+struct Clock(Instant);
+
+impl Clock {
+    fn step(&self, what: &str) {
+        println!("[{:>4} s] {what}", self.0.elapsed().as_secs());
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let clock = Clock(Instant::now());
+    std::fs::create_dir_all("target/demo").expect("target can be written");
+
+    clock.step("starting the local AWS");
+    let cloud = Cloud::start(Path::new("target/demo/local-aws.log"));
+    let ec2 = cloud.ec2().await;
+
+    clock.step("launching a fleet");
+    let site = Site::build(&ec2, "demo", 1).await;
+    ec2.create_key_pair().key_name("demo").send().await.expect("a key pair");
+    let three_groups = site.launch(&ec2, &[&[0, 1, 2]], 1).await;
+    let two_interfaces = site.launch(&ec2, &[&[0, 1], &[2, 3]], 1).await;
+    let stopped = site.launch(&ec2, &[&[1]], 2).await;
+    ec2.stop_instances().instance_ids(&stopped).send().await.expect("it stops");
+    let bystander = site.launch(&ec2, &[&[0, 3]], 1).await;
+    let listed = [
+        (&three_groups, "running, three groups"),
+        (&two_interfaces, "running, two interfaces"),
+        (&stopped, "stopped, two volumes"),
+    ];
+    for (id, what) in listed.iter().chain(&[(&bystander, "bystander, not listed")]) {
+        println!("         {id}  {what}");
+    }
+    let ids: Vec<&str> = listed.iter().map(|(id, _)| id.as_str()).collect();
+    let before = read(&ec2, &ids).await;
+    let beside_before = cards(&ec2, &[&bystander]).await;
+
+    let mut incident = Incident::new(&cloud, STACK, &site, "demo");
+    incident.list(&ids);
+    clock.step(&format!(
+        "sam deploy --stack-name {STACK} --parameter-overrides VpcId={} CompromisedInstanceList={} …",
+        site.vpc,
+        ids.join(",")
+    ));
+    let started = Instant::now();
+    let (deployed, output) = incident.try_deploy();
+    let deploy_seconds = started.elapsed().as_secs_f64();
+    let stack_id = stack_id(&cloud).await;
+    if !deployed {
+        println!("{output}");
+        print_events(&incident, &stack_id).await;
+        println!("FAILED: sam deploy did not succeed");
+        return ExitCode::FAILURE;
+    }
+    let isolated = read(&ec2, &ids).await;
+    let beside_isolated = cards(&ec2, &[&bystander]).await;
+    let group = incident.physical_id("IsolatedSecurityGroup").await;
+    let snapshots = snapshots(&ec2, &stack_id).await;
+
+    println!("\n  Outputs");
+    for (key, value) in incident.outputs().await {
+        println!("    {key:24} {value}");
+    }
+    println!("\n  Snapshots");
+    for snapshot in &snapshots {
+        println!("    {}  of {}  {}  {}", snapshot["id"], snapshot["volume"], snapshot["instance"], snapshot["device"]);
+    }
+    println!("\n  Stack events");
+    print_events(&incident, &stack_id).await;
+    println!();
+
+    clock.step(&format!("sam delete --no-prompts --stack-name {STACK}"));
+    let started = Instant::now();
+    let (deleted, output) = incident.try_delete();
+    let delete_seconds = started.elapsed().as_secs_f64();
+    let restored = read(&ec2, &ids).await;
+    let beside_after = cards(&ec2, &[&bystander]).await;
+
+    println!("\n  {:24} {:22} {:46} {:14} restored", "interface", "instance", "before", "isolated");
+    for (interface, (instance, groups)) in &before {
+        let now = |cards: &Interfaces| cards.get(interface).map_or("gone".to_owned(), |(_, groups)| short(groups));
+        println!("  {interface:24} {instance:22} {:46} {:14} {}", short(groups), now(&isolated), now(&restored));
+    }
+    for (interface, groups) in &beside_before {
+        let now = |cards: &Cards| cards.get(interface).map_or("gone".to_owned(), short);
+        println!(
+            "  {interface:24} {:22} {:46} {:14} {}",
+            "bystander",
+            short(groups),
+            now(&beside_isolated),
+            now(&beside_after)
+        );
+    }
+    println!("  (groups by the last four digits; the isolation group is …{})\n", &group[group.len() - 4..]);
+
+    write_report(
+        &before,
+        &isolated,
+        &restored,
+        (&beside_before, &beside_after),
+        &snapshots,
+        deploy_seconds,
+        delete_seconds,
+    );
+
+    let mut faults = Vec::new();
+    if !deleted {
+        println!("{output}");
+        print_events(&incident, &stack_id).await;
+        faults.push("sam delete did not succeed".to_owned());
+    }
+    for (interface, (_, groups)) in &before {
+        if isolated.get(interface).is_none_or(|(_, now)| *now != [group.clone()].into()) {
+            faults.push(format!("{interface} was not in exactly the isolation group"));
+        }
+        if restored.get(interface).is_none_or(|(_, now)| now != groups) {
+            faults.push(format!("{interface} did not get its groups back"));
+        }
+    }
+    if beside_before != beside_isolated || beside_before != beside_after {
+        faults.push("the bystander was changed".to_owned());
+    }
+    if snapshots.len() != 4 {
+        faults.push(format!("{} snapshots instead of 4", snapshots.len()));
+    }
+    clock.step("stopping the local AWS");
+    drop(cloud);
+    if faults.is_empty() {
+        println!(
+            "OK: {} interfaces of {} instances isolated and restored, the bystander never changed; report in target/demo/report.json",
+            before.len(),
+            ids.len()
+        );
+        ExitCode::SUCCESS
+    } else {
+        for fault in faults {
+            println!("FAILED: {fault}");
+        }
+        ExitCode::FAILURE
+    }
+}
+
+/// Interface id -> instance and groups.
+type Interfaces = std::collections::BTreeMap<String, (String, std::collections::BTreeSet<String>)>;
+
+async fn read(ec2: &aws_sdk_ec2::Client, ids: &[&str]) -> Interfaces {
+    let mut all = Interfaces::new();
+    for id in ids {
+        let own = cards(ec2, &[id]).await;
+        all.extend(own.into_iter().map(|(interface, groups)| (interface, ((*id).to_owned(), groups))));
+    }
+    all
+}
+
+fn short(groups: &std::collections::BTreeSet<String>) -> String {
+    groups.iter().map(|group| format!("…{}", &group[group.len() - 4..])).collect::<Vec<_>>().join(" ")
+}
+
+async fn stack_id(cloud: &Cloud) -> String {
+    let stacks = cloud.cloudformation().await.describe_stacks().stack_name(STACK).send().await;
+    stacks
+        .ok()
+        .and_then(|stacks| Some(stacks.stacks().first()?.stack_id()?.to_owned()))
+        .unwrap_or_else(|| STACK.to_owned())
+}
+
+async fn print_events(incident: &Incident<'_>, stack: &str) {
+    for event in incident.events(stack).await {
+        println!("    {event}");
+    }
+}
+
+async fn snapshots(ec2: &aws_sdk_ec2::Client, stack_id: &str) -> Vec<Map<String, Value>> {
+    let of_stack = Filter::builder().name("tag:ec2-isolation:stack").values(stack_id).build();
+    let found = ec2.describe_snapshots().filters(of_stack).send().await.expect("snapshots");
+    let describe = |snapshot: &aws_sdk_ec2::types::Snapshot| {
+        let tag = |key: &str| {
+            snapshot.tags().iter().find(|tag| tag.key() == Some(key)).and_then(|tag| tag.value()).unwrap_or_default()
+        };
+        let fields = [
+            ("id", snapshot.snapshot_id().unwrap_or_default()),
+            ("volume", tag("ec2-isolation:volume")),
+            ("instance", tag("ec2-isolation:instance")),
+            ("device", tag("ec2-isolation:device")),
+        ];
+        fields.map(|(key, value)| (key.to_owned(), json!(value))).into_iter().collect()
+    };
+    found.snapshots().iter().map(describe).collect()
+}
+
+fn write_report(
+    before: &Interfaces,
+    isolated: &Interfaces,
+    restored: &Interfaces,
+    (beside_before, beside_after): (&Cards, &Cards),
+    snapshots: &[Map<String, Value>],
+    deploy_seconds: f64,
+    delete_seconds: f64,
+) {
+    let groups = |cards: &Interfaces, interface: &str| {
+        cards.get(interface).map(|(_, groups)| groups.clone()).unwrap_or_default()
+    };
+    let interfaces: Map<String, Value> = before
+        .iter()
+        .map(|(interface, (instance, had))| {
+            let entry = json!({
+                "instance": instance, "before": had,
+                "isolated": groups(isolated, interface), "restored": groups(restored, interface),
+            });
+            (interface.clone(), entry)
+        })
+        .collect();
+    let bystanders: Map<String, Value> = beside_before
+        .iter()
+        .map(|(interface, had)| (interface.clone(), json!({"before": had, "after": beside_after.get(interface)})))
+        .collect();
+    let report = json!({
+        "interfaces": interfaces,
+        "bystanders": bystanders,
+        "snapshots": snapshots.iter().map(|snapshot| snapshot["id"].clone()).collect::<Vec<_>>(),
+        "deploy_seconds": deploy_seconds,
+        "delete_seconds": delete_seconds,
+    });
+    let text = serde_json::to_string_pretty(&report).expect("it is JSON");
+    std::fs::write("target/demo/report.json", text + "\n").expect("target can be written");
+}

@@ -1,0 +1,151 @@
+//! One incident: a deployed stack, its parameters, outputs, events and records.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use aws_sdk_cloudformation::types::ResourceStatus;
+
+use crate::cloud::{BUILT, Cloud};
+use crate::fleet::Site;
+
+/// A stack that is deployed with the SAM CLI, as a responder does it.
+#[derive(Debug)]
+pub struct Incident<'a> {
+    cloud: &'a Cloud,
+    pub name: String,
+    pub template: PathBuf,
+    /// Further arguments of `sam deploy`.
+    pub options: Vec<&'static str>,
+    parameters: BTreeMap<&'static str, String>,
+}
+
+impl<'a> Incident<'a> {
+    pub fn new(cloud: &'a Cloud, name: &str, site: &Site, key: &str) -> Self {
+        let parameters = [
+            ("VpcId", site.vpc.clone()),
+            ("ForensicSubnetId", site.subnet.clone()),
+            ("Ec2KeyName", key.to_owned()),
+            ("CompanyIp", "203.0.113.7".to_owned()),
+        ];
+        Self {
+            cloud,
+            name: name.to_owned(),
+            template: Path::new(BUILT).to_owned(),
+            options: vec![],
+            parameters: parameters.into(),
+        }
+    }
+
+    pub fn set(&mut self, parameter: &'static str, value: impl Into<String>) -> &mut Self {
+        self.parameters.insert(parameter, value.into());
+        self
+    }
+
+    pub fn list(&mut self, instances: &[&str]) -> &mut Self {
+        self.set("CompromisedInstanceList", instances.join(","))
+    }
+
+    /// `sam deploy`: whether it succeeded, and what it printed.
+    pub fn try_deploy(&self) -> (bool, String) {
+        let parameters: Vec<String> = self.parameters.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let template = self.template.to_str().expect("a path in UTF-8");
+        let config = std::fs::canonicalize("samconfig.toml").expect("samconfig.toml is there");
+        let config = config.to_str().expect("a path in UTF-8");
+        let mut arguments =
+            vec!["deploy", "--stack-name", &self.name, "--template-file", template, "--config-file", config];
+        arguments.extend(&self.options);
+        arguments.push("--parameter-overrides");
+        arguments.extend(parameters.iter().map(String::as_str));
+        self.cloud.sam(&arguments)
+    }
+
+    pub fn deploy(&self) {
+        let (succeeded, output) = self.try_deploy();
+        assert!(succeeded, "{output}");
+    }
+
+    /// Deploys, which must fail; returns why the custom resource failed.
+    pub async fn deploy_fails(&self) -> String {
+        let (succeeded, output) = self.try_deploy();
+        assert!(!succeeded, "{output}");
+        match self.reasons("Isolation").await.into_iter().next() {
+            Some(reason) => reason,
+            None => panic!("the custom resource did not fail:\n{output}\n{}", self.events(&self.name).await.join("\n")),
+        }
+    }
+
+    /// `sam delete`: whether it succeeded, and what it printed.
+    pub fn try_delete(&self) -> (bool, String) {
+        self.cloud.sam(&["delete", "--no-prompts", "--stack-name", &self.name])
+    }
+
+    pub fn delete(&self) {
+        let (succeeded, output) = self.try_delete();
+        assert!(succeeded, "{output}");
+    }
+
+    pub async fn status(&self) -> String {
+        let stacks = self.cloud.cloudformation().await.describe_stacks().stack_name(&self.name).send().await;
+        let stacks = stacks.expect("the stack is there");
+        stacks.stacks().first().and_then(|stack| stack.stack_status()).expect("a status").as_str().to_owned()
+    }
+
+    pub async fn outputs(&self) -> BTreeMap<String, String> {
+        let stacks = self.cloud.cloudformation().await.describe_stacks().stack_name(&self.name).send().await;
+        let stacks = stacks.expect("the stack is there");
+        let outputs = stacks.stacks().first().expect("one stack").outputs().iter();
+        outputs
+            .map(|output| {
+                (
+                    output.output_key().unwrap_or_default().to_owned(),
+                    output.output_value().unwrap_or_default().to_owned(),
+                )
+            })
+            .collect()
+    }
+
+    /// `time status logical id: reason`, oldest first. `stack` is the name, or the id once the stack is deleted.
+    pub async fn events(&self, stack: &str) -> Vec<String> {
+        let events = self.cloud.cloudformation().await.describe_stack_events().stack_name(stack).send().await;
+        let mut lines: Vec<String> = events
+            .expect("events")
+            .stack_events()
+            .iter()
+            .map(|event| {
+                let status = event.resource_status().map(ResourceStatus::as_str).unwrap_or_default();
+                let reason = event.resource_status_reason().unwrap_or_default();
+                format!("{status:20} {:32} {reason}", event.logical_resource_id().unwrap_or_default())
+            })
+            .collect();
+        lines.reverse();
+        lines
+    }
+
+    /// Why a resource failed, latest first.
+    pub async fn reasons(&self, logical_id: &str) -> Vec<String> {
+        let events = self.cloud.cloudformation().await.describe_stack_events().stack_name(&self.name).send().await;
+        let events = events.expect("events");
+        let failed = events.stack_events().iter().filter(|event| {
+            let status = event.resource_status().map(ResourceStatus::as_str).unwrap_or_default();
+            event.logical_resource_id() == Some(logical_id) && status.ends_with("_FAILED")
+        });
+        failed.map(|event| event.resource_status_reason().unwrap_or_default().to_owned()).collect()
+    }
+
+    pub async fn physical_id(&self, logical_id: &str) -> String {
+        let resource = self.cloud.cloudformation().await.describe_stack_resource();
+        let resource =
+            resource.stack_name(&self.name).logical_resource_id(logical_id).send().await.expect("the resource");
+        let detail = resource.stack_resource_detail().expect("its detail");
+        detail.physical_resource_id().expect("its id").to_owned()
+    }
+
+    /// The state of the record of each instance, from the records table.
+    pub async fn states(&self, table: &str) -> BTreeMap<String, String> {
+        let items = self.cloud.dynamodb().await.scan().table_name(table).send().await.expect("the table stays");
+        let text = |item: &std::collections::HashMap<String, _>, name: &str| {
+            item.get(name).and_then(|value: &aws_sdk_dynamodb::types::AttributeValue| value.as_s().ok()).cloned()
+        };
+        items.items().iter().filter_map(|item| Some((text(item, "InstanceId")?, text(item, "State")?))).collect()
+    }
+}

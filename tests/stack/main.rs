@@ -1,0 +1,57 @@
+//! The deployed stack on the local AWS: one running local AWS, a fleet for each scenario. Run with `make stack`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test fails by panicking.
+
+mod cloud;
+mod failures;
+mod fleet;
+mod incident;
+mod permissions;
+mod rules;
+mod scenarios;
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use cloud::Cloud;
+use fleet::Site;
+use incident::Incident;
+
+static CLOUD: OnceLock<Cloud> = OnceLock::new();
+
+/// The one local AWS. It stops when this process ends: its standard input does then.
+fn cloud() -> &'static Cloud {
+    CLOUD.get_or_init(|| {
+        std::fs::create_dir_all("target/stack").expect("target can be written");
+        Cloud::start(Path::new("target/stack/local-aws.log"))
+    })
+}
+
+/// A scenario of its own: EC2 client, network and incident.
+struct Scene {
+    ec2: aws_sdk_ec2::Client,
+    site: Site,
+    incident: Incident<'static>,
+}
+
+impl Scene {
+    async fn new(name: &str) -> Self {
+        static NETWORK: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(1);
+        let ec2 = cloud().ec2().await;
+        let site = Site::build(&ec2, name, NETWORK.fetch_add(1, std::sync::atomic::Ordering::Relaxed)).await;
+        ec2.create_key_pair().key_name(name).send().await.expect("a key pair");
+        let incident = Incident::new(cloud(), name, &site, name);
+        Self { ec2, site, incident }
+    }
+
+    async fn cards(&self, instances: &[&str]) -> fleet::Cards {
+        fleet::cards(&self.ec2, instances).await
+    }
+
+    /// Asserts that every interface of these instances is in exactly the isolation group of the deployed stack.
+    async fn assert_isolated(&self, instances: &[&str]) {
+        let group = self.incident.physical_id("IsolatedSecurityGroup").await;
+        for (interface, groups) in self.cards(instances).await {
+            assert_eq!(groups, [group.clone()].into(), "{interface}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Every statement of the function's policy is needed: without it the answer names the action.
+
+use crate::Scene;
+use crate::cloud::changed_template;
+
+/// The built template without one statement of the policy.
+fn without(sid: &str) -> impl Fn(&str) -> String {
+    let wanted = format!("Sid: {sid}");
+    move |text| {
+        let mut kept = Vec::new();
+        let mut dropping = None;
+        for line in text.lines() {
+            let indent = line.len() - line.trim_start().len();
+            if dropping.is_some_and(|start| indent > start) {
+                continue;
+            }
+            dropping = (line.trim_start().strip_prefix("- ") == Some(wanted.as_str())).then_some(indent);
+            if dropping.is_none() {
+                kept.push(line);
+            }
+        }
+        assert!(kept.len() < text.lines().count(), "no statement {sid}");
+        kept.join("\n") + "\n"
+    }
+}
+
+/// Each step takes one statement away, and swaps the listed instance for a new one with `OnRemoval=Restore`: isolating,
+/// snapshotting and restoring are all asked for.
+#[tokio::test]
+async fn without_any_statement_of_the_policy_the_answer_names_the_action() {
+    let mut scene = Scene::new("permissions").await;
+    let mut listed = scene.site.plain(&scene.ec2, &[0]).await;
+    scene.incident.set("OnRemoval", "Restore").list(&[&listed]).deploy();
+    // ReadSnapshots follows CreateSnapshots: what was asked for and not taken is looked up.
+    for (sid, action) in [
+        ("ReadInstances", "ec2:DescribeInstances"),
+        ("ChangeGroupsOfInterfaces", "ec2:ModifyNetworkInterfaceAttribute"),
+        ("ChangeGroupsToGroups", "ec2:ModifyNetworkInterfaceAttribute"),
+        ("ChangeGroupsOfInstances", "ec2:ModifyNetworkInterfaceAttribute"),
+        ("TagIsolated", "ec2:CreateTags"),
+        ("UntagRestored", "ec2:DeleteTags"),
+        ("TagNewSnapshots", "ec2:CreateTags"),
+        ("TagOwnSnapshots", "ec2:CreateTags"),
+        ("CreateSnapshots", "ec2:CreateSnapshots"),
+        ("ReadSnapshots", "ec2:DescribeSnapshots"),
+        ("ReadRecords", "dynamodb:Scan"),
+        ("WriteRecords", "dynamodb:UpdateItem"),
+        ("ReadStackStatus", "cloudformation:DescribeStacks"),
+    ] {
+        if sid != "ReadSnapshots" {
+            listed = scene.site.plain(&scene.ec2, &[0]).await;
+        }
+        scene.incident.template = changed_template(sid, without(sid));
+        let reason = scene.incident.set("Rerun", sid).list(&[&listed]).deploy_fails().await;
+        assert!(reason.contains(action), "{sid}: {reason}");
+        assert!(reason.contains("UnauthorizedOperation") || reason.contains("AccessDenied"), "{sid}: {reason}");
+    }
+    scene.incident.template = crate::cloud::BUILT.into();
+    scene.incident.set("Rerun", "all").deploy();
+    scene.assert_isolated(&[&listed]).await;
+    scene.incident.delete();
+}

@@ -1,0 +1,127 @@
+//! The life of an incident when AWS does what it is asked.
+
+use crate::fleet::set_groups;
+use crate::{Scene, cloud};
+
+#[tokio::test]
+async fn deleting_the_stack_gives_every_interface_back_what_it_had() {
+    let mut scene = Scene::new("delete").await;
+    let two = scene.site.launch(&scene.ec2, &[&[0, 1], &[2]], 2).await;
+    let plain = scene.site.plain(&scene.ec2, &[3]).await;
+    let bystander = scene.site.plain(&scene.ec2, &[0]).await;
+    let (before, beside) = (scene.cards(&[&two, &plain]).await, scene.cards(&[&bystander]).await);
+
+    scene.incident.list(&[&two, &plain]).deploy();
+    scene.assert_isolated(&[&two, &plain]).await;
+    let outputs = scene.incident.outputs().await;
+    assert_eq!(outputs["IsolatedInstanceCount"], "2");
+    assert_eq!(outputs["IsolatedInterfaceCount"], "3");
+    assert_eq!(outputs["SnapshotCount"], "3");
+    assert_eq!(outputs["NotIsolated"], "");
+    assert_eq!(outputs["Summary"], "2 instances isolated (3 interfaces), 3 snapshots");
+    assert!(outputs["ForensicHostSsh"].starts_with("ssh -i \"delete.pem\" ubuntu@"), "{outputs:?}");
+    let table = &outputs["RecordsTable"];
+    assert_eq!(scene.incident.states(table).await[&plain], "isolated");
+
+    scene.incident.delete();
+    assert_eq!(scene.cards(&[&two, &plain]).await, before);
+    assert_eq!(scene.cards(&[&bystander]).await, beside);
+    assert_eq!(scene.incident.states(table).await, [(two, "restored".into()), (plain, "restored".into())].into());
+}
+
+#[tokio::test]
+async fn an_instance_taken_off_the_list_stays_isolated() {
+    let mut scene = Scene::new("removal-keep").await;
+    let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
+    let before = scene.cards(&[&a, &b]).await;
+    scene.incident.list(&[&a]).deploy();
+    scene.incident.list(&[&b]).deploy();
+    scene.assert_isolated(&[&a, &b]).await;
+    assert_eq!(scene.incident.outputs().await["IsolatedInstances"], b);
+    scene.incident.delete();
+    assert_eq!(scene.cards(&[&a, &b]).await, before);
+}
+
+#[tokio::test]
+async fn an_instance_taken_off_the_list_is_restored_where_that_is_asked_for() {
+    let mut scene = Scene::new("removal-restore").await;
+    let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
+    let before = scene.cards(&[&a]).await;
+    scene.incident.set("OnRemoval", "Restore").list(&[&a]).deploy();
+    scene.assert_isolated(&[&a]).await;
+    scene.incident.list(&[&b]).deploy();
+    scene.assert_isolated(&[&b]).await;
+    assert_eq!(scene.cards(&[&a]).await, before);
+    let summary = &scene.incident.outputs().await["Summary"];
+    assert_eq!(
+        *summary,
+        format!("1 instance isolated (1 interface), 1 snapshot, {a} restored that are no longer listed")
+    );
+    scene.incident.delete();
+}
+
+#[tokio::test]
+async fn a_rerun_of_an_unchanged_stack_changes_nothing() {
+    let mut scene = Scene::new("rerun").await;
+    let a = scene.site.plain(&scene.ec2, &[0]).await;
+    scene.incident.list(&[&a]).deploy();
+    let since = cloud().now().await;
+    scene.incident.set("Rerun", "again").deploy();
+    let calls = cloud().calls(since).await;
+    let changes = ["ModifyNetworkInterfaceAttribute", "CreateSnapshots", "CreateTags", "DeleteTags", "PutItem"];
+    let changed: Vec<_> = calls.iter().filter(|call| changes.contains(&call.action.as_str())).collect();
+    assert!(changed.is_empty(), "{changed:?}");
+    assert!(calls.iter().any(|call| call.action == "DescribeInstances"), "the function was called");
+    scene.assert_isolated(&[&a]).await;
+    scene.incident.delete();
+}
+
+#[tokio::test]
+async fn an_interface_attached_meanwhile_is_isolated_by_a_rerun_and_restored() {
+    let mut scene = Scene::new("attached").await;
+    let a = scene.site.plain(&scene.ec2, &[0]).await;
+    scene.incident.list(&[&a]).deploy();
+    let interface = scene.site.attach(&scene.ec2, &a, &[1, 2]).await;
+    let attached = scene.cards(&[&a]).await[&interface].clone();
+    scene.incident.set("Rerun", "again").deploy();
+    scene.assert_isolated(&[&a]).await;
+    scene.incident.delete();
+    let after = scene.cards(&[&a]).await;
+    assert_eq!(after[&interface], attached);
+    assert_eq!(after.len(), 2);
+}
+
+#[tokio::test]
+async fn an_original_group_deleted_meanwhile_is_left_out_of_the_restore() {
+    let mut scene = Scene::new("group-gone").await;
+    let a = scene.site.plain(&scene.ec2, &[0, 1]).await;
+    scene.incident.list(&[&a]).deploy();
+    scene.ec2.delete_security_group().group_id(&scene.site.groups[1]).send().await.expect("nothing uses it now");
+    scene.incident.delete();
+    let after: Vec<_> = scene.cards(&[&a]).await.into_values().collect();
+    assert_eq!(after, [[scene.site.groups[0].clone()].into()]);
+}
+
+#[tokio::test]
+async fn an_instance_terminated_meanwhile_does_not_stop_the_restore() {
+    let mut scene = Scene::new("terminated").await;
+    let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
+    let before = scene.cards(&[&b]).await;
+    scene.incident.list(&[&a, &b]).deploy();
+    scene.ec2.terminate_instances().instance_ids(&a).send().await.expect("it can be terminated");
+    scene.incident.delete();
+    assert_eq!(scene.cards(&[&b]).await, before);
+}
+
+#[tokio::test]
+async fn what_somebody_moved_meanwhile_is_left_alone() {
+    let mut scene = Scene::new("moved").await;
+    let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
+    let before = scene.cards(&[&b]).await;
+    scene.incident.list(&[&a, &b]).deploy();
+    let moved = scene.cards(&[&a]).await.into_keys().next().unwrap();
+    set_groups(&scene.ec2, &moved, &[&scene.site.groups[3]]).await;
+    scene.incident.delete();
+    assert_eq!(scene.cards(&[&a]).await[&moved], [scene.site.groups[3].clone()].into());
+    assert_eq!(scene.cards(&[&b]).await, before);
+}
