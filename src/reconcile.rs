@@ -86,12 +86,16 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
         let mut contain = Contain { run: self, wants, intent, tried, contained: Contained::default() };
         let isolation = self.converge(&mut contain, self.patience()).await?;
         let contained = contain.contained;
+        let blind = isolation.blind.is_some();
         let mut report = Reconciled::new(wants, &contained);
         report.settled.push(isolation);
+        // Without its intent written and its isolation seen, nothing else of a request is done, least of all a release.
+        if blind {
+            return Ok(report.into_message());
+        }
 
-        if !contained.instances.is_empty() {
-            let mut preserve =
-                Preserve { run: self, wants, contained: &contained.instances, ledger: Ledger::default() };
+        if !contained.interfaces.is_empty() {
+            let mut preserve = Preserve { run: self, wants, contained: &contained, ledger: Ledger::default() };
             let preservation = self.converge(&mut preserve, self.patience()).await?;
             report.settled.push(preservation);
             report.snapshots = snapshots(&preserve.ledger, wants);
@@ -318,7 +322,7 @@ async fn blind<T>(call: impl Future<Output = Call<T>>) -> Result<T, Blind> {
 struct Preserve<'a, 'r, E, R, S> {
     run: &'a Reconciler<'r, E, R, S>,
     wants: &'a Wants,
-    contained: &'a BTreeSet<InstanceId>,
+    contained: &'a Contained,
     ledger: Ledger,
 }
 
@@ -328,13 +332,14 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Preserve<'_, '_, E, R, S
         // Before the snapshots: a request for them that is not in the ledger yet cannot be looked up.
         self.ledger = ports.records.read().await?;
         self.run.check_intent(&self.ledger, &Desired::Isolated(self.wants.clone()))?;
-        let records: Vec<&Record> = self.contained.iter().filter_map(|id| self.ledger.records.get(id)).collect();
+        let ids = self.contained.touched();
+        let records: Vec<&Record> = ids.iter().filter_map(|id| self.ledger.records.get(id)).collect();
         let interfaces: BTreeSet<InterfaceId> =
             records.iter().flat_map(|record| record.interfaces.keys().cloned()).collect();
         let requested = records.iter().filter(|record| record.snapshots == Snapshots::Requested);
         let episodes: BTreeSet<String> = requested.map(|record| record.episode()).collect();
         let (instances, interfaces, snapshots) = tokio::try_join!(
-            ports.ec2.instances(self.contained),
+            ports.ec2.instances(&ids),
             ports.ec2.interfaces(&interfaces),
             ports.ec2.snapshots(&episodes),
         )?;

@@ -11,9 +11,17 @@ use crate::model::{Group, Groups, Instance, InstanceId, InterfaceId, Owner, Reco
 pub struct Contained {
     /// Instances all of whose interfaces are isolated.
     pub instances: BTreeSet<InstanceId>,
-    pub interfaces: BTreeSet<InterfaceId>,
+    pub interfaces: BTreeMap<InterfaceId, InstanceId>,
     /// Interfaces of listed instances that are not.
     pub open: BTreeMap<InterfaceId, InstanceId>,
+}
+
+impl Contained {
+    /// Instances of which at least one interface is isolated.
+    #[must_use]
+    pub fn touched(&self) -> BTreeSet<InstanceId> {
+        self.interfaces.values().cloned().collect()
+    }
 }
 
 /// The plan, and what needs none.
@@ -120,7 +128,7 @@ impl Case<'_> {
                 }
             }
             if interface.groups == target {
-                contained.interfaces.insert(interface.id.clone());
+                contained.interfaces.insert(interface.id.clone(), instance.id.clone());
             } else {
                 contained.open.insert(interface.id.clone(), instance.id.clone());
                 swaps.push(Step::SetGroups {
@@ -324,9 +332,10 @@ mod tests {
             .record("i-1", State::Isolated, &[("eni-1", &["sg-a"])])
             .record("i-2", State::Isolating, &[("eni-2", &["sg-a"]), ("eni-3", &["sg-a"])]);
         let (_, contained) = contain(&world.owner, &wants(&["i-1", "i-2"]), &world.records, &world.observed);
-        let ids = |set: &BTreeSet<InterfaceId>| set.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let ids = |map: &BTreeMap<InterfaceId, _>| map.keys().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(contained.instances, BTreeSet::from(["i-1".parse().unwrap()]));
         assert_eq!(ids(&contained.interfaces), ["eni-1", "eni-2"]);
-        assert_eq!(contained.open.keys().map(ToString::to_string).collect::<Vec<_>>(), ["eni-3"]);
+        assert_eq!(ids(&contained.open), ["eni-3"]);
+        assert_eq!(contained.touched().len(), 2);
     }
 }

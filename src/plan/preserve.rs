@@ -2,34 +2,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Observed, Plan, Problem, Records, Step, Work, tag};
-use crate::model::{
-    GroupId, Groups, Instance, InstanceId, Owner, Record, SnapshotId, Snapshots, State, VolumeId, Wants,
-};
+use super::{Contained, Observed, Plan, Problem, Records, Step, Work, tag};
+use crate::model::{GroupId, Groups, Instance, Owner, Record, SnapshotId, Snapshots, State, VolumeId, Wants};
 
 /// At twelve ids of 20 characters with separators a tag value stays below EC2's 256 characters.
 const GROUPS_PER_TAG: usize = 12;
 
 type Tags = BTreeMap<String, String>;
 
-/// The plan for the instances that [`super::contain`] found contained. `kept` is why a Delete left them so, where one
+/// The plan for the instances that [`super::contain`] found contained, wholly or in part. `kept` is why a Delete left them so, where one
 /// came while they were being isolated.
 #[must_use]
 pub fn preserve(
     owner: &Owner,
     wants: &Wants,
-    contained: &BTreeSet<InstanceId>,
+    contained: &Contained,
     kept: Option<&str>,
     records: &Records,
     observed: &Observed,
 ) -> Plan {
     let mut plan = Plan::default();
     let mut tags: BTreeMap<Tags, BTreeSet<String>> = BTreeMap::new();
-    for id in contained {
+    for id in &contained.touched() {
         let Some(record) = records.get(id).filter(|record| record.owner == *owner) else { continue };
         let Some(instance) = observed.instances.get(id) else { continue };
         let state = if kept.is_some() { State::Kept } else { State::Isolated };
-        if record.state != state {
+        if record.state != state && contained.instances.contains(id) {
             plan.work.push(Work::only(Step::Mark { instance: id.clone(), state, reason: kept.map(str::to_owned) }));
         }
         for (resource, wanted) in tags_wanted(wants, record, instance, observed) {
@@ -136,9 +134,18 @@ mod tests {
     }
 
     fn check(world: &World, wants: &Wants, expected: &str) {
-        let contained = world.observed.instances.keys().cloned().collect();
+        let contained = contained(world);
         let plan = preserve(&world.owner, wants, &contained, None, &world.records, &world.observed);
         assert_eq!(plan.to_string().trim_end(), expected);
+    }
+
+    /// Every interface of every instance.
+    fn contained(world: &World) -> Contained {
+        let instances = world.observed.instances.values();
+        let interfaces =
+            instances.flat_map(|i| i.interfaces.iter().map(|interface| (interface.id.clone(), i.id.clone())));
+        let instances = world.observed.instances.keys().cloned().collect();
+        Contained { instances, interfaces: interfaces.collect(), ..Contained::default() }
     }
 
     fn snapshot(id: &str, volume: &str, failed: bool, record: &Record) -> Snapshot {
@@ -213,12 +220,20 @@ mod tests {
     }
 
     #[test]
+    fn a_partly_isolated_instance_is_tagged_and_snapshotted_but_not_marked() {
+        let world = world();
+        let part = Contained { instances: BTreeSet::new(), ..contained(&world) };
+        let plan = preserve(&world.owner, &wants(&["i-1"]), &part, None, &world.records, &world.observed).to_string();
+        assert!(plan.contains("i-1: snapshot vol-1") && !plan.contains("mark isolated"), "{plan}");
+    }
+
+    #[test]
     fn an_instance_isolated_after_a_delete_that_keeps_is_marked_kept() {
         let mut world = tagged();
         record(&mut world).state = State::Isolating;
         let wants = Wants { snapshot_volumes: false, ..wants(&["i-1"]) };
-        let contained = wants.instances.iter().cloned().collect();
-        let plan = preserve(&world.owner, &wants, &contained, Some("rollback"), &world.records, &world.observed);
+        let plan =
+            preserve(&world.owner, &wants, &contained(&world), Some("rollback"), &world.records, &world.observed);
         assert_eq!(plan.to_string(), "i-1: mark kept\n");
     }
 

@@ -87,7 +87,9 @@ async fn main() -> ExitCode {
     }
     println!("\n  Snapshots");
     for snapshot in &snapshots {
-        println!("    {}  of {}  {}  {}", snapshot["id"], snapshot["volume"], snapshot["instance"], snapshot["device"]);
+        let [id, volume, instance, device] =
+            ["id", "volume", "instance", "device"].map(|key| snapshot[key].as_str().unwrap_or_default());
+        println!("    {id}  of {volume}  {device:10} {instance}");
     }
     println!("\n  Stack events");
     print_events(&incident, &stack_id).await;
@@ -95,7 +97,7 @@ async fn main() -> ExitCode {
 
     clock.step(&format!("sam delete --no-prompts --stack-name {STACK}"));
     let started = Instant::now();
-    let (deleted, output) = incident.try_delete();
+    let (deleted, output) = cloud.sam(&["delete", "--no-prompts", "--stack-name", STACK]);
     let delete_seconds = started.elapsed().as_secs_f64();
     let restored = read(&ec2, &ids).await;
     let beside_after = cards(&ec2, &[&bystander]).await;

@@ -19,7 +19,7 @@ async fn an_instance_of_another_vpc_fails_the_stack_and_the_others_are_isolated(
     assert!(reason.contains(&expected), "{reason}");
     scene.assert_isolated(&[&a]).await;
     assert_eq!(scene.cards(&[&stranger]).await, untouched);
-    scene.incident.delete();
+    scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a]).await, before);
 }
 
@@ -40,7 +40,7 @@ async fn a_failed_create_is_corrected_by_deploying_again(delete: &str) {
     let swaps =
         cloud().calls(since).await.into_iter().filter(|call| call.action == "ModifyNetworkInterfaceAttribute").count();
     assert_eq!(swaps, 0, "the instance left its isolation");
-    scene.incident.delete();
+    scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a]).await, before);
 }
 
@@ -59,7 +59,7 @@ async fn a_rollback_because_of_the_forensic_host_leaves_everything_isolated_and_
     let mut scene = Scene::new("rollback").await;
     let a = scene.site.plain(&scene.ec2, &[0]).await;
     cloud().set("launch-failure", &json!({"error_code": "InsufficientInstanceCapacity"})).await;
-    scene.incident.options = vec!["--on-failure", "ROLLBACK"];
+    scene.incident.options = vec!["--no-disable-rollback"];
     let template = changed_template("rollback", str::to_owned);
     scene.incident.template = template;
     let (succeeded, output) = scene.incident.list(&[&a]).try_deploy();
@@ -77,7 +77,7 @@ async fn a_rollback_releases_where_that_is_asked_for() {
     let a = scene.site.plain(&scene.ec2, &[0]).await;
     let before = scene.cards(&[&a]).await;
     cloud().set("launch-failure", &json!({"error_code": "InsufficientInstanceCapacity"})).await;
-    scene.incident.options = vec!["--on-failure", "ROLLBACK"];
+    scene.incident.options = vec!["--no-disable-rollback"];
     let (succeeded, output) = scene.incident.set("OnRollback", "Restore").list(&[&a]).try_deploy();
     cloud().set("launch-failure", &json!({"error_code": null})).await;
     assert!(!succeeded, "{output}");
@@ -98,7 +98,7 @@ async fn an_interface_that_ec2_refuses_is_named_and_can_be_accepted() {
     assert!(reason.contains("ec2:ModifyNetworkInterfaceAttribute failed: AuthFailure: "), "{reason}");
     scene.incident.set("AllowPartialIsolation", "true").deploy();
     assert_eq!(scene.incident.outputs().await["NotIsolated"], format!("{a}/{refused}"));
-    scene.incident.delete();
+    scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a]).await, before);
 }
 
@@ -120,7 +120,7 @@ async fn an_instance_that_does_not_exist_is_named_and_the_others_are_isolated() 
     let expected = "i-0123456789abcdef0 does not exist in this account and region: check the id, or take it off CompromisedInstanceList";
     assert!(reason.contains(expected), "{reason}");
     scene.assert_isolated(&[&a]).await;
-    scene.incident.delete();
+    scene.incident.delete().await;
 }
 
 #[tokio::test]
@@ -136,5 +136,5 @@ async fn an_isolation_group_that_somebody_opened_fails_the_next_run() {
     assert!(reason.contains(&expected), "{reason}");
     let close = scene.ec2.revoke_security_group_ingress().group_id(&group).ip_protocol("tcp");
     close.from_port(443).to_port(443).cidr_ip("0.0.0.0/0").send().await.expect("no rule");
-    scene.incident.delete();
+    scene.incident.delete().await;
 }

@@ -74,14 +74,26 @@ impl<'a> Incident<'a> {
         }
     }
 
-    /// `sam delete`: whether it succeeded, and what it printed.
-    pub fn try_delete(&self) -> (bool, String) {
-        self.cloud.sam(&["delete", "--no-prompts", "--stack-name", &self.name])
+    /// `delete-stack`, which must succeed. Not with the SAM CLI: its waiter looks every 30 s.
+    pub async fn delete(&self) {
+        assert_eq!(self.delete_ends_in().await, "DELETE_COMPLETE", "{}", self.events(&self.name).await.join("\n"));
     }
 
-    pub fn delete(&self) {
-        let (succeeded, output) = self.try_delete();
-        assert!(succeeded, "{output}");
+    /// `delete-stack`, and the status that the stack ends in.
+    pub async fn delete_ends_in(&self) -> String {
+        let cloudformation = self.cloud.cloudformation().await;
+        let stacks = cloudformation.describe_stacks().stack_name(&self.name).send().await.expect("the stack is there");
+        let id = stacks.stacks().first().and_then(|stack| stack.stack_id()).expect("an id").to_owned();
+        cloudformation.delete_stack().stack_name(&self.name).send().await.expect("it can be deleted");
+        for _ in 0..600 {
+            let stacks = cloudformation.describe_stacks().stack_name(&id).send().await.expect("the id stays known");
+            let status = stacks.stacks().first().and_then(|stack| stack.stack_status()).expect("a status").as_str();
+            if status != "DELETE_IN_PROGRESS" {
+                return status.to_owned();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+        panic!("{} is still being deleted after two minutes", self.name);
     }
 
     pub async fn status(&self) -> String {
@@ -132,12 +144,13 @@ impl<'a> Incident<'a> {
         failed.map(|event| event.resource_status_reason().unwrap_or_default().to_owned()).collect()
     }
 
+    /// From the events: a retained resource is no longer listed after a rollback.
     pub async fn physical_id(&self, logical_id: &str) -> String {
-        let resource = self.cloud.cloudformation().await.describe_stack_resource();
-        let resource =
-            resource.stack_name(&self.name).logical_resource_id(logical_id).send().await.expect("the resource");
-        let detail = resource.stack_resource_detail().expect("its detail");
-        detail.physical_resource_id().expect("its id").to_owned()
+        let events = self.cloud.cloudformation().await.describe_stack_events().stack_name(&self.name).send().await;
+        let events = events.expect("events");
+        let of_resource = events.stack_events().iter().filter(|event| event.logical_resource_id() == Some(logical_id));
+        let mut ids = of_resource.filter_map(|event| event.physical_resource_id().filter(|id| !id.is_empty()));
+        ids.next().unwrap_or_else(|| panic!("no event names {logical_id}")).to_owned()
     }
 
     /// The state of the record of each instance, from the records table.

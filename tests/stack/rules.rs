@@ -99,7 +99,7 @@ async fn a_terminated_instance_has_no_interfaces_and_no_snapshots() {
     let case = case("rule-terminated").await;
     case.scene.ec2.terminate_instances().instance_ids(&case.instance).send().await.unwrap();
     assert_eq!(case.scene.cards(&[&case.instance]).await, [].into());
-    assert_eq!(case.snapshot().await, Err("IncorrectState".into()));
+    assert_eq!(case.snapshot().await, Err("IncorrectInstanceState".into()));
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ async fn deleting_the_stack_gives_every_interface_back_what_it_had() {
     let table = &outputs["RecordsTable"];
     assert_eq!(scene.incident.states(table).await[&plain], "isolated");
 
-    scene.incident.delete();
+    scene.incident.delete().await;
     assert_eq!(scene.cards(&[&two, &plain]).await, before);
     assert_eq!(scene.cards(&[&bystander]).await, beside);
     assert_eq!(scene.incident.states(table).await, [(two, "restored".into()), (plain, "restored".into())].into());
@@ -38,7 +38,7 @@ async fn an_instance_taken_off_the_list_stays_isolated() {
     scene.incident.list(&[&b]).deploy();
     scene.assert_isolated(&[&a, &b]).await;
     assert_eq!(scene.incident.outputs().await["IsolatedInstances"], b);
-    scene.incident.delete();
+    scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a, &b]).await, before);
 }
 
@@ -57,7 +57,7 @@ async fn an_instance_taken_off_the_list_is_restored_where_that_is_asked_for() {
         *summary,
         format!("1 instance isolated (1 interface), 1 snapshot, {a} restored that are no longer listed")
     );
-    scene.incident.delete();
+    scene.incident.delete().await;
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn a_rerun_of_an_unchanged_stack_changes_nothing() {
     assert!(changed.is_empty(), "{changed:?}");
     assert!(calls.iter().any(|call| call.action == "DescribeInstances"), "the function was called");
     scene.assert_isolated(&[&a]).await;
-    scene.incident.delete();
+    scene.incident.delete().await;
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn an_interface_attached_meanwhile_is_isolated_by_a_rerun_and_restored() {
     let attached = scene.cards(&[&a]).await[&interface].clone();
     scene.incident.set("Rerun", "again").deploy();
     scene.assert_isolated(&[&a]).await;
-    scene.incident.delete();
+    scene.incident.delete().await;
     let after = scene.cards(&[&a]).await;
     assert_eq!(after[&interface], attached);
     assert_eq!(after.len(), 2);
@@ -97,7 +97,7 @@ async fn an_original_group_deleted_meanwhile_is_left_out_of_the_restore() {
     let a = scene.site.plain(&scene.ec2, &[0, 1]).await;
     scene.incident.list(&[&a]).deploy();
     scene.ec2.delete_security_group().group_id(&scene.site.groups[1]).send().await.expect("nothing uses it now");
-    scene.incident.delete();
+    scene.incident.delete().await;
     let after: Vec<_> = scene.cards(&[&a]).await.into_values().collect();
     assert_eq!(after, [[scene.site.groups[0].clone()].into()]);
 }
@@ -109,7 +109,7 @@ async fn an_instance_terminated_meanwhile_does_not_stop_the_restore() {
     let before = scene.cards(&[&b]).await;
     scene.incident.list(&[&a, &b]).deploy();
     scene.ec2.terminate_instances().instance_ids(&a).send().await.expect("it can be terminated");
-    scene.incident.delete();
+    scene.incident.delete().await;
     assert_eq!(scene.cards(&[&b]).await, before);
 }
 
@@ -121,7 +121,7 @@ async fn what_somebody_moved_meanwhile_is_left_alone() {
     scene.incident.list(&[&a, &b]).deploy();
     let moved = scene.cards(&[&a]).await.into_keys().next().unwrap();
     set_groups(&scene.ec2, &moved, &[&scene.site.groups[3]]).await;
-    scene.incident.delete();
+    scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a]).await[&moved], [scene.site.groups[3].clone()].into());
     assert_eq!(scene.cards(&[&b]).await, before);
 }
