@@ -1,0 +1,172 @@
+"""Authorises EC2 calls as EC2 does: every resource of the call, with its condition keys.
+
+ministack checks one ARN per EC2 call and knows no `ec2:` keys, so its own check is switched off for EC2 (the signature
+is still verified) and its evaluator is asked here once per resource. A resource that does not exist is left to the call
+itself, whose NotFound says more than a refusal. Source of resources and keys: the Service Authorization Reference,
+"Actions, resources, and condition keys for Amazon EC2".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ec2_rules import Params, Refusal, numbered
+
+# The parameter that names the resource of a call, for calls with resource-level permissions; all others are on "*".
+_RESOURCE_PARAMETER = {
+    "ModifyInstanceAttribute": "InstanceId",
+    "StartInstances": "InstanceId",
+    "StopInstances": "InstanceId",
+    "TerminateInstances": "InstanceId",
+    "AssociateIamInstanceProfile": "InstanceId",
+    "DeleteNetworkInterface": "NetworkInterfaceId",
+    "DeleteSecurityGroup": "GroupId",
+    "AuthorizeSecurityGroupIngress": "GroupId",
+    "AuthorizeSecurityGroupEgress": "GroupId",
+    "RevokeSecurityGroupIngress": "GroupId",
+    "RevokeSecurityGroupEgress": "GroupId",
+    "DeleteSnapshot": "SnapshotId",
+}
+_KINDS = {"i": "instance", "eni": "network-interface", "sg": "security-group", "vol": "volume", "snap": "snapshot"}
+
+
+@dataclass
+class Check:
+    """One question to the evaluator: may the caller do `action` on `resource`, given `keys`?"""
+
+    action: str
+    resource: str
+    keys: dict[str, Any] = field(default_factory=dict)
+
+
+def authorise(backend: Any, headers: dict[str, str], query: dict[str, list[str]], params: Params) -> None:
+    """Refuse with UnauthorizedOperation unless the caller may do this call on every resource of it."""
+    from ministack.core.iam_evaluator import AuthError, enforce
+    from ministack.core.router import extract_access_key_id
+
+    access_key = extract_access_key_id(headers, query)
+    for check in checks(backend, params):
+        denied = enforce(access_key, check.action, "ec2", backend.region_name, check.resource, check.keys)
+        if isinstance(denied, AuthError):
+            raise Refusal("AuthFailure", denied.message, 401)
+        if denied is not None:
+            reason = (
+                "with an explicit deny in an identity-based policy"
+                if denied.decision == "Deny"
+                else f"because no identity-based policy allows the {check.action} action"
+            )
+            raise Refusal(
+                "UnauthorizedOperation",
+                f"You are not authorized to perform this operation. User: {denied.principal_arn} is not authorized "
+                f"to perform: {check.action} on resource: {check.resource} {reason}",
+                403,
+            )
+
+
+def checks(backend: Any, params: Params) -> list[Check]:
+    """Every check of one call, the call's own action first, then `ec2:CreateTags` for tags given on creation."""
+    action = params.get("Action", "")
+    tags = _specified_tags(params)
+    request_keys = _request_tag_keys(tags) if tags else {}
+    found = [Check(f"ec2:{action}", arn, {**keys, **request_keys}) for arn, keys in _resources(backend, action, params)]
+    for kind in sorted(_specified_kinds(params)):
+        created = _arn(backend, kind, "*")
+        found.append(Check("ec2:CreateTags", created, {**request_keys, "ec2:createaction": action}))
+    return found
+
+
+def _resources(backend: Any, action: str, params: Params) -> Iterator[tuple[str, dict[str, Any]]]:
+    if action == "ModifyNetworkInterfaceAttribute":
+        yield from _known(backend, [params.get("NetworkInterfaceId", ""), *numbered(params, "SecurityGroupId")])
+        interface = backend.enis.get(params.get("NetworkInterfaceId", ""))
+        if interface is not None and interface.instance is not None:
+            yield from _known(backend, [interface.instance.id])
+    elif action in ("CreateTags", "DeleteTags"):
+        tags = {key: params.get(f"Tag.{n}.Value", "") for n, key in _tag_keys(params)}
+        for arn, keys in _known(backend, numbered(params, "ResourceId")):
+            yield arn, {**keys, **_request_tag_keys(tags)}
+    elif action == "CreateSnapshots":
+        instance_id = params.get("InstanceSpecification.InstanceId", "")
+        yield from _known(backend, [instance_id])
+        yield from _known(backend, [v.id for v in backend.volumes.values() if _attached_to(v, instance_id)])
+        yield _arn(backend, "snapshot", "*"), {}
+    elif action == "CreateSnapshot":
+        yield from _known(backend, [params.get("VolumeId", "")])
+        yield _arn(backend, "snapshot", "*"), {}
+    elif action in ("DisassociateIamInstanceProfile", "ReplaceIamInstanceProfileAssociation"):
+        for association in backend.iam_instance_profile_associations.values():
+            if association.association_id == params.get("AssociationId"):
+                yield from _known(backend, [association.instance.id])
+    elif action in _RESOURCE_PARAMETER:
+        name = _RESOURCE_PARAMETER[action]
+        yield from _known(backend, [params[name]] if name in params else numbered(params, name))
+    else:
+        yield "*", {}
+
+
+def _known(backend: Any, ids: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The ARN and the condition keys of each resource that exists."""
+    for resource_id in ids:
+        kind = _KINDS.get(resource_id.partition("-")[0])
+        if kind is None or not _exists(backend, kind, resource_id):
+            continue
+        keys: dict[str, Any] = {}
+        for name, value in backend.tags.get(resource_id, {}).items():
+            keys[f"aws:resourcetag/{name}"] = value
+            keys[f"ec2:resourcetag/{name}"] = value
+        vpc_id = _vpc_of(backend, kind, resource_id)
+        if vpc_id is not None:
+            keys["ec2:vpc"] = _arn(backend, "vpc", vpc_id)
+        yield _arn(backend, kind, resource_id), {key.lower(): value for key, value in keys.items()}
+
+
+def _exists(backend: Any, kind: str, resource_id: str) -> bool:
+    if kind == "instance":
+        return any(instance.id == resource_id for instance in backend.all_instances())
+    if kind == "security-group":
+        return backend.get_security_group_from_id(resource_id) is not None
+    store = {"network-interface": backend.enis, "volume": backend.volumes, "snapshot": backend.snapshots}[kind]
+    return resource_id in store
+
+
+def _vpc_of(backend: Any, kind: str, resource_id: str) -> str | None:
+    """`ec2:Vpc` exists for interfaces and groups, not for instances."""
+    if kind == "network-interface":
+        return backend.enis[resource_id].subnet.vpc_id
+    if kind == "security-group":
+        return backend.get_security_group_from_id(resource_id).vpc_id
+    return None
+
+
+def _arn(backend: Any, kind: str, name: str) -> str:
+    """Snapshots have no account in their ARN."""
+    account = "" if kind == "snapshot" else backend.account_id
+    return f"arn:aws:ec2:{backend.region_name}:{account}:{kind}/{name}"
+
+
+def _attached_to(volume: Any, instance_id: str) -> bool:
+    return any(attachment.instance.id == instance_id for attachment in volume.attachments)
+
+
+def _tag_keys(params: Params) -> list[tuple[str, str]]:
+    return [(m[1], value) for key, value in params.items() if (m := re.fullmatch(r"Tag\.(\d+)\.Key", key))]
+
+
+def _specified_kinds(params: Params) -> set[str]:
+    return {value for key, value in params.items() if re.fullmatch(r"TagSpecification\.\d+\.ResourceType", key)}
+
+
+def _specified_tags(params: Params) -> dict[str, str]:
+    found = {}
+    for key, value in params.items():
+        if match := re.fullmatch(r"(TagSpecification\.\d+\.Tag\.\d+)\.Key", key):
+            found[value] = params.get(f"{match[1]}.Value", "")
+    return found
+
+
+def _request_tag_keys(tags: dict[str, str]) -> dict[str, Any]:
+    keys: dict[str, Any] = {f"aws:requesttag/{name}".lower(): value for name, value in tags.items()}
+    return {**keys, "aws:tagkeys": list(tags)}

@@ -1,0 +1,425 @@
+"""The rules EC2 enforces and moto does not: each refusal with EC2's error code and its source.
+
+`before` refuses, or answers itself what moto gets wrong; `after` notes what a later call depends on (stale reads, the
+snapshot rate); `repair_moto` mends moto's view of interfaces and terminated instances once, at start.
+"API errors" below is the EC2 API reference page "Error codes for the Amazon EC2 API".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from moto.ec2.models.core import TaggedEC2Resource
+from moto.ec2.models.elastic_network_interfaces import NetworkInterface
+from moto.ec2.models.instances import Instance
+from moto.ec2.responses.elastic_network_interfaces import ElasticNetworkInterfaces
+
+from control import Json, knobs, route
+
+Params = dict[str, str]
+Rule = Callable[[Any, Params], None]
+
+MAX_GROUPS_PER_INTERFACE = 16  # VPC quotas: security groups per network interface, at most 16
+MAX_FILTER_VALUES = 200  # API errors: FilterLimitExceeded
+_TERMINAL = ("shutting-down", "terminated")
+
+
+@dataclass
+class Refusal(Exception):
+    """A call that EC2 refuses."""
+
+    code: str
+    message: str
+    status: int = 400
+
+
+@dataclass
+class _Stale:
+    """What reads still show of an interface whose groups were changed a moment ago."""
+
+    groups: list[Any]
+    reads: int
+
+
+_stale: dict[str, _Stale] = {}
+_shutting_down: set[str] = set()
+_last_snapshot: dict[str, float] = {}
+_is_read = False
+
+
+def numbered(params: Params, name: str) -> list[str]:
+    """The values of `Name.1`, `Name.2`, …: how EC2's query protocol spells a list."""
+    found = [(int(m[1]), value) for key, value in params.items() if (m := re.fullmatch(rf"{name}\.(\d+)", key))]
+    return [value for _, value in sorted(found)]
+
+
+def before(backend: Any, action: str, params: Params) -> bytes | None:
+    """Refuse what EC2 refuses. Returns an answer only where moto must not be asked."""
+    for rule in (_filter_limit, _malformed_ids, _reserved_tags):
+        rule(backend, params)
+    if (check := _RULES.get(action)) is not None:
+        check(backend, params)
+    if action == "ModifyInstanceAttribute" and "InstanceInitiatedShutdownBehavior.Value" in params:
+        # moto empties the instance's groups instead (its group handler takes every call that no other takes).
+        instance = _instance(backend, params["InstanceId"])
+        instance.instance_initiated_shutdown_behavior = params["InstanceInitiatedShutdownBehavior.Value"]
+        return b"<ModifyInstanceAttributeResponse><return>true</return></ModifyInstanceAttributeResponse>"
+    groups = numbered(params, "SecurityGroupId")
+    if action == "ModifyNetworkInterfaceAttribute" and groups and params.get("DryRun") != "true":
+        _remember(backend.enis[params["NetworkInterfaceId"]], groups)
+    return None
+
+
+def after(backend: Any, action: str, params: Params, answer: bytes) -> None:
+    """Note what later calls depend on: called after moto carried the call out."""
+    if action in ("CreateSnapshot", "CreateSnapshots"):
+        for volume_id in _volumes_to_snapshot(backend, params):
+            _last_snapshot[volume_id] = time.monotonic()
+    elif action in ("DescribeInstances", "DescribeNetworkInterfaces"):
+        for interface_id in [i for i in _stale if i.encode() in answer]:
+            _stale[interface_id].reads -= 1
+            if _stale[interface_id].reads <= 0:
+                del _stale[interface_id]
+    elif action == "TerminateInstances":
+        _shutting_down.difference_update(numbered(params, "InstanceId"))
+
+
+@contextlib.contextmanager
+def reading(action: str) -> Iterator[None]:
+    """While a Describe call runs, interfaces show what an eventually consistent read shows."""
+    global _is_read
+    _is_read = action.startswith("Describe")
+    try:
+        yield
+    finally:
+        _is_read = False
+
+
+# --- Rules for every call ---------------------------------------------------------------------------------------------
+
+
+def _filter_limit(_backend: Any, params: Params) -> None:
+    # API errors: FilterLimitExceeded, "maximum number of filter values specified on a single call"
+    if sum(bool(re.fullmatch(r"Filter\.\d+\.Value\.\d+", key)) for key in params) > MAX_FILTER_VALUES:
+        raise Refusal(
+            "FilterLimitExceeded",
+            f"The maximum number of filter values specified on a single call is {MAX_FILTER_VALUES}",
+        )
+
+
+_ID_PARAMETERS = {
+    "InstanceId": ("i", "InvalidInstanceID.Malformed"),
+    "NetworkInterfaceId": ("eni", "InvalidNetworkInterfaceId.Malformed"),
+    "GroupId": ("sg", "InvalidGroupId.Malformed"),
+    "SecurityGroupId": ("sg", "InvalidGroupId.Malformed"),
+}
+
+
+def _malformed_ids(_backend: Any, params: Params) -> None:
+    # API errors: InvalidInstanceID.Malformed, InvalidNetworkInterfaceId.Malformed, InvalidGroupId.Malformed
+    for key, value in params.items():
+        prefix, code = _ID_PARAMETERS.get(re.sub(r"\.\d+$", "", key), (None, ""))
+        if prefix is not None and not re.fullmatch(rf"{prefix}-([0-9a-f]{{8}}|[0-9a-f]{{17}})", value):
+            raise Refusal(code, f'Invalid id: "{value}" (expecting "{prefix}-...")')
+
+
+def _reserved_tags(_backend: Any, params: Params) -> None:
+    # EC2 user guide, "Tag restrictions": the aws: prefix is reserved for AWS
+    for key, value in params.items():
+        if re.fullmatch(r"(TagSpecification\.\d+\.)?Tag\.\d+\.Key", key) and value.lower().startswith("aws:"):
+            raise Refusal(
+                "InvalidParameterValue",
+                f"Value ( {value} ) for parameter key is invalid. Tag keys starting with 'aws:' are reserved for "
+                "internal use",
+            )
+
+
+# --- Rules of one call ------------------------------------------------------------------------------------------------
+
+
+def _modify_network_interface(backend: Any, params: Params) -> None:
+    interface = backend.enis.get(params.get("NetworkInterfaceId", ""))
+    if interface is None:
+        # API errors: InvalidNetworkInterfaceID.NotFound
+        raise Refusal(
+            "InvalidNetworkInterfaceID.NotFound",
+            f"The networkInterface ID '{params.get('NetworkInterfaceId')}' does not exist",
+        )
+    if interface.requester_managed:
+        # EC2 user guide, "Requester-managed network interfaces": you can't modify them; cloud-custodian#3406
+        raise Refusal("AuthFailure", "You do not have permission to access the specified resource.")
+    if interface.instance is not None and _state(interface.instance) in _TERMINAL:
+        # API errors: IncorrectInstanceState
+        raise Refusal(
+            "IncorrectInstanceState",
+            f"Unable to modify the network interface while the instance is in '{_state(interface.instance)}' state",
+        )
+    _check_groups(backend, numbered(params, "SecurityGroupId"), interface.subnet.vpc_id)
+
+
+def _modify_instance(backend: Any, params: Params) -> None:
+    instance = _instance(backend, params.get("InstanceId", ""))
+    if _state(instance) in _TERMINAL:
+        # API errors: IncorrectInstanceState
+        raise Refusal("IncorrectInstanceState", f"The instance '{instance.id}' is in the '{_state(instance)}' state")
+    groups = numbered(params, "GroupId")
+    if groups and len(instance.nics) > 1:
+        # ModifyInstanceAttribute on several interfaces: boto/boto3#1772, hashicorp/terraform#14299
+        raise Refusal(
+            "InvalidInstanceID",
+            f"There are multiple interfaces attached to instance '{instance.id}'. Please specify an interface ID for "
+            "the operation instead.",
+        )
+    if groups:
+        _check_groups(backend, groups, instance.vpc_id)
+
+
+def _check_groups(backend: Any, group_ids: list[str], vpc_id: str) -> None:
+    if len(group_ids) > MAX_GROUPS_PER_INTERFACE:
+        # API errors: SecurityGroupsPerInterfaceLimitExceeded
+        raise Refusal(
+            "SecurityGroupsPerInterfaceLimitExceeded",
+            f"The maximum number of security groups per interface is {MAX_GROUPS_PER_INTERFACE}",
+        )
+    for group_id in group_ids:
+        group = backend.get_security_group_from_id(group_id)
+        if group is None:
+            # API errors: InvalidGroup.NotFound
+            raise Refusal("InvalidGroup.NotFound", f"The security group '{group_id}' does not exist")
+        if group.vpc_id != vpc_id:
+            # Same code for a group of another VPC: kubernetes-sigs/cluster-api-provider-aws#3943
+            raise Refusal(
+                "InvalidGroup.NotFound", "You have specified two resources that belong to different networks."
+            )
+
+
+def _delete_group(backend: Any, params: Params) -> None:
+    # DeleteSecurityGroup, API reference: a group in use or referenced by another group fails with DependencyViolation
+    group_id = params.get("GroupId", "")
+    in_use = any(group.id == group_id for interface in backend.enis.values() for group in interface._group_set)
+    referenced = any(
+        rule.source_group.get("GroupId") == group_id
+        for groups in backend.groups.values()
+        for group in groups.values()
+        if group.id != group_id
+        for rule in (*group.ingress_rules, *group.egress_rules)
+    )
+    if in_use or referenced:
+        raise Refusal("DependencyViolation", f"resource {group_id} has a dependent object")
+
+
+def _run_instances(backend: Any, params: Params) -> None:
+    """Takes the image from the launch template, resolving `resolve:ssm:` at launch, and refuses an unknown one."""
+    if not params.get("ImageId") and (image := _template_image(backend, params)):
+        params["ImageId"] = image
+    image_id = params.get("ImageId", "")
+    if image_id.startswith("resolve:ssm:"):
+        params["ImageId"] = image_id = _resolve_parameter(image_id.removeprefix("resolve:ssm:"))
+    if image_id not in backend.amis:
+        # API errors: InvalidAMIID.NotFound
+        raise Refusal("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
+    for key, value in params.items():
+        if re.search(r"SecurityGroupId\.\d+$", key) and backend.get_security_group_from_id(value) is None:
+            # API errors: InvalidGroup.NotFound
+            raise Refusal("InvalidGroup.NotFound", f"The security group '{value}' does not exist")
+
+
+def _create_snapshots(backend: Any, params: Params) -> None:
+    if (instance_id := params.get("InstanceSpecification.InstanceId")) is not None:
+        instance = _instance(backend, instance_id)
+        if _state(instance) in _TERMINAL:
+            # API errors: IncorrectInstanceState (that CreateSnapshots uses this code here is an inference)
+            raise Refusal("IncorrectInstanceState", f"The instance '{instance_id}' is '{_state(instance)}'")
+    for volume_id in _volumes_to_snapshot(backend, params):
+        if time.monotonic() - _last_snapshot.get(volume_id, float("-inf")) < knobs.snapshot_seconds:
+            # API errors: SnapshotCreationPerVolumeRateExceeded, wait 15 seconds between snapshots of a volume
+            raise Refusal(
+                "SnapshotCreationPerVolumeRateExceeded",
+                "The maximum per volume CreateSnapshot request rate has been exceeded. Use an increasing or variable "
+                "sleep interval between requests.",
+            )
+
+
+_RULES: dict[str, Rule] = {
+    "ModifyNetworkInterfaceAttribute": _modify_network_interface,
+    "ModifyInstanceAttribute": _modify_instance,
+    "DeleteSecurityGroup": _delete_group,
+    "RunInstances": _run_instances,
+    "CreateSnapshot": _create_snapshots,
+    "CreateSnapshots": _create_snapshots,
+}
+
+
+# --- What the rules ask of moto ---------------------------------------------------------------------------------------
+
+
+def _instance(backend: Any, instance_id: str) -> Any:
+    for instance in backend.all_instances():
+        if instance.id == instance_id:
+            return instance
+    # API errors: InvalidInstanceID.NotFound
+    raise Refusal("InvalidInstanceID.NotFound", f"The instance ID '{instance_id}' does not exist")
+
+
+def _state(instance: Any) -> str:
+    return "shutting-down" if instance.id in _shutting_down else instance.state
+
+
+def _volumes_to_snapshot(backend: Any, params: Params) -> list[str]:
+    if "VolumeId" in params:
+        return [params["VolumeId"]]
+    instance = _instance(backend, params["InstanceSpecification.InstanceId"])
+    without_root = params.get("InstanceSpecification.ExcludeBootVolume") == "true"
+    return [
+        device.volume_id
+        for name, device in instance.get_block_device_mapping
+        if not (without_root and name == instance.root_device_name)
+    ]
+
+
+def _template_image(backend: Any, params: Params) -> str | None:
+    template_id = params.get("LaunchTemplate.LaunchTemplateId")
+    name = params.get("LaunchTemplate.LaunchTemplateName")
+    for template in backend.launch_templates.values():
+        if template.id == template_id or template.name == name:
+            return template.get_version(params.get("LaunchTemplate.Version", "$Default")).image_id
+    return None
+
+
+def _resolve_parameter(name: str) -> str:
+    from ministack.services.ssm import resolve_parameter_value
+
+    value = resolve_parameter_value(name)
+    if value is None:
+        # RunInstances with a Systems Manager parameter that is missing: code from API errors, InvalidParameterValue
+        raise Refusal("InvalidParameterValue", f"Unable to resolve the Systems Manager parameter {name}")
+    return str(value)
+
+
+def _remember(interface: Any, new_groups: list[str]) -> None:
+    current = list(interface._group_set)
+    if knobs.stale_reads > 0 and [group.id for group in current] != new_groups:
+        _stale[interface.id] = _Stale(current, knobs.stale_reads)
+
+
+# --- Repairs of moto's model ------------------------------------------------------------------------------------------
+
+
+def repair_moto() -> None:
+    """Make moto show interfaces, groups and terminated instances as EC2 does. Call once, before the first request."""
+    NetworkInterface.group_set = property(_shown_groups)
+    plain_filter = NetworkInterface.get_filter_value
+    NetworkInterface.get_filter_value = lambda interface, name, method=None: (
+        [group.id for group in interface.group_set] if name == "group-id" else plain_filter(interface, name, method)
+    )
+    Instance.security_groups = property(_instance_groups, _set_instance_groups)
+    for name, absent in (("vpc_id", None), ("subnet_id", None), ("network_interfaces", [])):
+        setattr(Instance, name, property(_unless_terminated(getattr(Instance, name), absent)))
+    for name, source in (
+        ("private_ip", "private_ip_address"),
+        ("private_ip_address", "private_ip_address"),
+        ("public_ip", "public_ip"),
+        ("public_ip_address", "public_ip"),
+    ):
+        setattr(Instance, name, property(_of_primary(source)))
+    Instance.private_dns_name = property(_unless_terminated(Instance.private_dns_name, ""))
+    Instance.terminate = _terminate(Instance.terminate)
+    Instance.instance_state = property(_shown_state)
+    TaggedEC2Resource.get_tags = _tags
+    ElasticNetworkInterfaces.describe_network_interfaces = _paged(ElasticNetworkInterfaces.describe_network_interfaces)
+
+
+def _shown_groups(interface: Any) -> list[Any]:
+    """An interface's own groups; moto adds the instance's. A fresh change stays hidden for some reads."""
+    stale = _stale.get(interface.id) if _is_read else None
+    return stale.groups if stale is not None else interface._group_set
+
+
+def _instance_groups(instance: Any) -> list[Any]:
+    """An instance's groups are those of its primary interface."""
+    primary = getattr(instance, "nics", {}).get(0)
+    return primary.group_set if primary is not None else instance.__dict__.get("launch_groups", [])
+
+
+def _set_instance_groups(instance: Any, groups: list[Any]) -> None:
+    instance.__dict__["launch_groups"] = groups
+    if primary := getattr(instance, "nics", {}).get(0):
+        _remember(primary, [group.id for group in groups])
+        primary._group_set = list(groups)
+
+
+def _unless_terminated(original: property, absent: Any) -> Callable[[Any], Any]:
+    return lambda instance: absent if instance.state == "terminated" else original.fget(instance)  # type: ignore[misc]
+
+
+def _of_primary(attribute: str) -> Callable[[Any], Any]:
+    return lambda instance: getattr(instance.nics.get(0), attribute, None)
+
+
+def _shown_state(instance: Any) -> Any:
+    if instance.id not in _shutting_down:
+        return instance._state
+    return {"Name": "shutting-down", "Code": 32}
+
+
+def _terminate(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def terminate(instance: Any) -> Any:
+        """The primary interface goes with its instance, an attached one is detached unless it says otherwise."""
+        previous = original(instance)
+        backend = instance.ec2_backend
+        for index, interface in list(instance.nics.items()):
+            if index == 0 or interface.delete_on_termination:
+                backend.enis.pop(interface.id, None)
+            else:
+                instance.detach_eni(interface)
+        instance.nics = {}
+        return previous
+
+    return terminate
+
+
+def _tags(resource: Any) -> list[dict[str, str]]:
+    """moto searches the tags of every resource by regular expression, which takes seconds for 204 instances."""
+    found = resource.ec2_backend.tags.get(resource.id, {})
+    return [{"resource_id": resource.id, "key": key, "value": value} for key, value in found.items()]
+
+
+def _paged(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def describe(response: Any) -> Any:
+        """moto answers everything at once; EC2 cuts at MaxResults."""
+        result = original(response)
+        size, start = response._get_int_param("MaxResults"), int(response._get_param("NextToken") or 0)
+        found = result.result["NetworkInterfaces"]
+        if size or start:
+            end = start + (size or len(found))
+            result.result["NetworkInterfaces"] = found[start:end]
+            result.result["NextToken"] = str(end) if end < len(found) else None
+        return result
+
+    return describe
+
+
+# --- Control ----------------------------------------------------------------------------------------------------------
+
+
+@route("PUT", "interface")
+def _set_interface(body: Json, _query: dict[str, list[str]]) -> Json:
+    from moto_ec2 import backend
+
+    interface = backend().enis[body["id"]]
+    interface.requester_managed = bool(body["requester_managed"])
+    return {"id": interface.id, "requester_managed": interface.requester_managed}
+
+
+@route("PUT", "instance")
+def _set_instance(body: Json, _query: dict[str, list[str]]) -> Json:
+    if body["state"] == "shutting-down":
+        _shutting_down.add(body["id"])
+    else:
+        _shutting_down.discard(body["id"])
+    return {"id": body["id"], "state": body["state"]}

@@ -1,0 +1,576 @@
+"""CloudFormation's treatment of stacks where ministack differs: installed over ministack once, at start.
+
+- A custom resource whose Create failed stays in the stack with its id, and gets a Delete: on rollback, on delete-stack,
+  and on the next update, which replaces it (aws-cdk#5524, empire#918, cloudformation-coverage-roadmap#1814).
+- StackStatus and StackStatusReason say what is going on while a function runs, for it asks.
+- A rollback that could not delete something keeps it, so that a later delete-stack finds it.
+- Parameters of AWS-specific types must exist, and Rules look them up, in moto.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import copy
+import hashlib
+import logging
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import custom_resources
+import ec2_rules
+import moto_ec2
+import resources
+from control import knobs, log
+
+logger = logging.getLogger("local_aws.stacks")
+Stack = dict[str, Any]
+
+_UPDATABLE_AFTER_FAILURE = ("CREATE_FAILED", "UPDATE_FAILED")
+_NOT_UPDATABLE = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED", "UPDATE_ROLLBACK_FAILED")
+# The parameters of the operation whose Rules are being evaluated: name -> (type, values).
+_rule_parameters: contextvars.ContextVar[dict[str, list[str]]] = contextvars.ContextVar("rule_parameters")
+
+
+def install() -> None:
+    """Put this project's CloudFormation, EC2 and authorisation over ministack's."""
+    import ministack.app as app
+    from ministack.core import iam_actions
+    from ministack.services import ec2, lambda_svc
+    from ministack.services.cloudformation import (  # noqa: F401  (loads every module that _wrap searches)
+        changesets,
+        custom_resource,
+        engine,
+        handlers,
+        helpers,
+        provisioners,
+        stacks,
+    )
+
+    ec2_rules.repair_moto()
+    ec2.handle_request = moto_ec2.handle_request
+    _leave_ec2_to_authorisation(iam_actions)
+    app._dispatch_service_request = _recorded(app, iam_actions)
+    lambda_svc._provided_worker_env = _with_log_group(lambda_svc._provided_worker_env)
+
+    custom_resource.invoke_custom_resource = custom_resources.invoke
+    provisioners._RESOURCE_HANDLERS.update(resources.handlers(provisioners._RESOURCE_HANDLERS))
+    provisioners._STACK_TAG_PROPERTY["AWS::EC2::Instance"] = ("Tags", "list")
+
+    _wrap(provisioners, "_physical_name", _unique_to_the_stack)
+    _wrap(provisioners, "_provision_resource", _keeping_failed_creates)
+    _wrap(provisioners, "_update_resource", _replacing_failed_creates)
+    _wrap(stacks, "_delete_resource", _in_cleanup_phase)
+    _wrap(stacks, "_deploy_stack_async", _deploying)
+    _wrap(stacks, "_roll_back_operation", _rolling_back)
+    _wrap(stacks, "_delete_stack_async", _deleting)
+    _wrap(stacks, "_create_then_delete_on_failure", lambda _original: _create_or_delete)
+    _wrap(engine, "_extract_deps", _with_metadata)
+    _wrap(engine, "_resolve_parameters", _existing_parameters)
+    _wrap(engine, "_evaluate_rules", _with_rule_parameters)
+    _wrap(engine, "_rule_account_records", lambda _original: _rule_records)
+    _wrap(engine, "_rule_attribute", lambda _original: _rule_attribute)
+    nested = provisioners._RESOURCE_HANDLERS["AWS::CloudFormation::Stack"]
+    nested["delete"] = _deleting_nested(nested["delete"])
+    _wrap(stacks, "_add_event", _worded_as_aws_does)
+    _wrap_action(handlers, "DescribeStacks", _naming_parents)
+    _wrap_action(handlers, "CreateChangeSet", _refusing_unfit_stacks)
+    _wrap_action(handlers, "UpdateStack", _updating_failed_stacks)
+
+
+def _wrap(home: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
+    """Replace a function of ministack's CloudFormation in every module of it that imported the name."""
+    original = getattr(home, name)
+    replacement = wrapper(original)
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith("ministack.services.cloudformation") and vars(module).get(name) is original:
+            setattr(module, name, replacement)
+
+
+def _wrap_action(handlers: Any, action: str, wrapper: Callable[[Any], Any]) -> None:
+    handlers._ACTION_HANDLERS[action] = wrapper(handlers._ACTION_HANDLERS[action])
+
+
+def _stack(stack_name: str) -> Stack:
+    from ministack.services.cloudformation import _stacks
+
+    return _stacks[stack_name]
+
+
+def _event(stack: Stack, status: str, reason: str = "") -> None:
+    from ministack.services.cloudformation.stacks import _add_event
+
+    name, stack_id = stack["StackName"], stack["StackId"]
+    _add_event(stack_id, name, name, "AWS::CloudFormation::Stack", status, reason, stack_id)
+
+
+def _resource_event(stack: Stack, logical_id: str, resource_type: str, status: str, physical_id: str) -> None:
+    from ministack.services.cloudformation.stacks import _add_event
+
+    _add_event(stack["StackId"], stack["StackName"], logical_id, resource_type, status, physical_id=physical_id)
+
+
+# --- API calls --------------------------------------------------------------------------------------------------------
+
+
+def _leave_ec2_to_authorisation(iam_actions: Any) -> None:
+    """ministack verifies the signature of an EC2 call; `authorisation` decides what the caller may do."""
+    plain = iam_actions.extract_iam_action
+
+    def extract(service: str, *arguments: Any, **keywords: Any) -> str | None:
+        return None if service == "ec2" else plain(service, *arguments, **keywords)
+
+    extract.plain = plain  # type: ignore[attr-defined]
+    iam_actions.extract_iam_action = extract
+
+
+def _recorded(app: Any, iam_actions: Any) -> Callable[..., Any]:
+    """Every AWS API call goes into the log of calls, refused ones too."""
+    import json
+    from urllib.parse import parse_qsl
+
+    from ministack.core.iam_evaluator import request_caller_arn
+    from ministack.core.router import detect_service
+
+    dispatch = app._dispatch_service_request
+
+    def parameters(headers: dict[str, str], body: bytes, query: dict[str, list[str]]) -> dict[str, Any]:
+        if "x-amz-target" in headers:
+            return dict(json.loads(body or b"{}"))
+        if "x-www-form-urlencoded" in headers.get("content-type", ""):
+            form = dict(parse_qsl(body.decode(), keep_blank_values=True))
+            return {key: value for key, value in form.items() if key not in ("Action", "Version")}
+        return {key: values[-1] for key, values in query.items()}
+
+    async def recorded(
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+        query: dict[str, list[str]],
+        request_id: str,
+    ) -> Any:
+        routing = app._routing_params(method, path, headers, body, query)
+        service = detect_service(method, path, headers, routing)
+        action = (
+            iam_actions.extract_iam_action.plain(service, method, path, headers, body, routing) or f"{method} {path}"
+        )
+        principal = request_caller_arn(headers, query)
+        call = log.arrive(service, action.partition(":")[2] or action, principal, parameters(headers, body, query))
+        answer = await dispatch(method, path, headers, body, query, request_id)
+        call.status = answer[0]
+        if call.status >= 400 and isinstance(answer[2], bytes):
+            code = re.search(rb'<Code>([^<]*)</Code>|"__type": ?"(?:[^"]*#)?([^"]*)"', answer[2])
+            call.error_code = (code[1] or code[2]).decode() if code else None
+        return answer
+
+    return recorded
+
+
+def _with_log_group(original: Any) -> Any:
+    def environment(config: dict[str, Any], code_dir: str, port: int) -> dict[str, str]:
+        """Lambda names the log group, too."""
+        found = original(config, code_dir, port)
+        default = f"/aws/lambda/{config.get('FunctionName')}"
+        group = (config.get("LoggingConfig") or {}).get("LogGroup") or default
+        return {**found, "AWS_LAMBDA_LOG_GROUP_NAME": group, "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand"}
+
+    return environment
+
+
+# --- Custom resources in the life of a stack --------------------------------------------------------------------------
+
+
+def _keep_failed(
+    stack: Stack, logical_id: str, resource_type: str, properties: Any, failed: custom_resources.Failed
+) -> None:
+    """A failed Create leaves a resource: its id is what Delete will be sent for."""
+    from ministack.core.responses import now_iso
+
+    stack.setdefault("_resources", {})[logical_id] = {
+        "PhysicalResourceId": failed.physical_id,
+        "ResourceType": resource_type,
+        "ResourceStatus": "CREATE_FAILED",
+        "ResourceStatusReason": str(failed),
+        "Timestamp": now_iso(),
+        "LogicalResourceId": logical_id,
+        "Properties": properties,
+        "Attributes": {},
+    }
+
+
+def _keeping_failed_creates(original: Any) -> Any:
+    def provision(resource_type: str, logical_id: str, properties: Any, stack_name: str) -> Any:
+        try:
+            return original(resource_type, logical_id, properties, stack_name)
+        except custom_resources.Failed as failed:
+            _keep_failed(_stack(stack_name), logical_id, resource_type, properties, failed)
+            raise
+
+    return provision
+
+
+def _replacing_failed_creates(original: Any) -> Any:
+    def update(
+        resource_type: str,
+        physical_id: str,
+        old: Any,
+        new: Any,
+        stack_name: str,
+        logical_id: str,
+        attributes: Any = None,
+    ) -> Any:
+        from ministack.services.cloudformation import provisioners
+
+        stack = _stack(stack_name)
+        record = stack["_resources"].get(logical_id, {})
+        if not custom_resources.is_custom(resource_type):
+            return original(resource_type, physical_id, old, new, stack_name, logical_id, attributes)
+        if record.get("ResourceStatus") == "CREATE_FAILED":
+            # A new Create; the order of the old one's Delete is not documented, so tests choose it.
+            before = knobs.failed_resource_delete == "before"
+            if before:
+                provisioners._custom_resource_delete(
+                    physical_id, old, stack_name=stack_name, logical_id=logical_id, resource_type=resource_type
+                )
+            created = provisioners._provision_resource(resource_type, logical_id, new, stack_name)
+            # ministack cleans up after a change of the id, and only then.
+            if before and created[0] != physical_id:
+                stack.setdefault("_deleted_already", []).append(physical_id)
+            elif not before and created[0] == physical_id:
+                stack.setdefault("_failed_creates", []).append((resource_type, physical_id, old, logical_id))
+            return created
+        try:
+            if record.get("ResourceStatus") == "UPDATE_FAILED":
+                # What a failed Update left half done is updated again, even to the same properties.
+                return provisioners._custom_resource_update(
+                    physical_id, old, new, stack_name, logical_id=logical_id, resource_type=resource_type
+                )
+            return original(resource_type, physical_id, old, new, stack_name, logical_id, attributes)
+        except custom_resources.Failed:
+            record.update(ResourceStatus="UPDATE_FAILED", Properties=new)
+            raise
+
+    return update
+
+
+def _in_cleanup_phase(original: Any) -> Any:
+    def delete(
+        resource_type: str,
+        physical_id: str,
+        properties: Any,
+        stack_name: str,
+        logical_id: str,
+    ) -> None:
+        """An update deletes what it replaced or removed after its success, in a phase of its own."""
+        stack = _stack(stack_name)
+        if physical_id in stack.get("_deleted_already", []):
+            stack["_deleted_already"].remove(physical_id)
+            return
+        if stack["StackStatus"] == "UPDATE_IN_PROGRESS":
+            stack["StackStatus"] = "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"
+            _event(stack, stack["StackStatus"])
+        cleaning = stack["StackStatus"] == "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"
+        if cleaning:
+            _resource_event(stack, logical_id, resource_type, "DELETE_IN_PROGRESS", physical_id)
+        original(resource_type, physical_id, properties, stack_name, logical_id)
+        if cleaning:
+            _resource_event(stack, logical_id, resource_type, "DELETE_COMPLETE", physical_id)
+
+    return delete
+
+
+# --- Stack operations -------------------------------------------------------------------------------------------------
+
+
+def _deploying(original: Any) -> Any:
+    async def deploy(
+        stack_name: str,
+        stack_id: str,
+        template: dict[str, Any],
+        parameters: dict[str, Any],
+        *arguments: Any,
+        **keywords: Any,
+    ) -> None:
+        stack = _stack(stack_name)
+        stack["StackStatusReason"] = "User Initiated"
+        if not keywords.get("is_update"):
+            # ministack keeps the template on success only; a delete after a failed create needs its policies and order.
+            stack.update(_template=template, _resolved_params=parameters)
+        await original(stack_name, stack_id, template, parameters, *arguments, **keywords)
+        if stack["StackStatus"] in _UPDATABLE_AFTER_FAILURE:
+            _settle_failed(stack, template, parameters)
+        elif stack["StackStatus"] == "UPDATE_COMPLETE":
+            await _delete_failed_creates(stack)
+        if stack["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+            stack["StackStatusReason"] = ""
+
+    return deploy
+
+
+def _settle_failed(stack: Stack, template: dict[str, Any], parameters: dict[str, Any]) -> None:
+    """A failed stack (disable_rollback) keeps the attempted template, less what did not come to be.
+
+    So the next change set always has a change for what failed, also when it goes back to the values before.
+    """
+    logical_id = (stack.get("_failed_operation") or {}).get("failed_logical_id")
+    done = {
+        name
+        for name, record in stack["_resources"].items()
+        if record.get("ResourceStatus") not in ("CREATE_FAILED", "UPDATE_FAILED")
+    }
+    kept = copy.deepcopy(template)
+    kept["Resources"] = {name: body for name, body in kept["Resources"].items() if name in done and name != logical_id}
+    stack.update(_template=kept, _resolved_params=parameters)
+    if logical_id:
+        verb = "create" if logical_id not in stack["_resources"] or _was_created(stack, logical_id) else "update"
+        stack["StackStatusReason"] = f"The following resource(s) failed to {verb}: [{logical_id}]. "
+
+
+def _was_created(stack: Stack, logical_id: str) -> bool:
+    return stack["_resources"][logical_id].get("ResourceStatus") == "CREATE_FAILED"
+
+
+async def _delete_failed_creates(stack: Stack) -> None:
+    """The Delete of a failed Create whose replacement has the same id, in the clean-up phase."""
+    from ministack.core.concurrency import run_reentrant
+    from ministack.services.cloudformation import _stack_events, stacks
+
+    failed = stack.pop("_failed_creates", [])
+    if not failed:
+        return
+    # The update is not over yet: take back the event that said so.
+    _stack_events[stack["StackId"]].pop()
+    stack["StackStatus"] = "UPDATE_IN_PROGRESS"
+    for resource_type, physical_id, properties, logical_id in failed:
+        try:
+            await run_reentrant(
+                stacks._delete_resource, resource_type, physical_id, properties, stack["StackName"], logical_id
+            )
+        except Exception as error:  # noqa: BLE001  (a clean-up that fails does not fail the update)
+            logger.warning("clean-up of %s failed: %s", logical_id, error)
+    stack["StackStatus"] = "UPDATE_COMPLETE"
+    _event(stack, "UPDATE_COMPLETE")
+
+
+def _rolling_back(original: Any) -> Any:
+    async def roll_back(
+        stack_name: str, stack_id: str, stack: Stack, operation: dict[str, Any], reason_override: str = ""
+    ) -> None:
+        failed = operation.get("failed_logical_id")
+        records = stack.get("_resources", {})
+        if failed in records and _was_created(stack, failed) and failed not in operation["created"]:
+            operation["created"].append(failed)
+        verb = "update" if operation.get("failed_update") is not None else "create"
+        reason = reason_override
+        if failed and not reason:
+            reason = f"The following resource(s) failed to {verb}: [{failed}]. Rollback requested by user."
+        stack["StackStatusReason"] = reason
+        if stack.pop("_delete_on_failure", False):
+            # OnFailure=DELETE goes straight to the deletion.
+            stack["_create_failure"] = reason.replace("Rollback requested", "Delete requested")
+            return
+        before = dict(records)
+        await original(stack_name, stack_id, stack, operation, reason)
+        if stack["StackStatus"] == "ROLLBACK_FAILED":
+            for logical_id in stack.get("_rollback_failed", {}):
+                stack["_resources"][logical_id] = {**before[logical_id], "ResourceStatus": "DELETE_FAILED"}
+
+    return roll_back
+
+
+async def _create_or_delete(stack_name: str, stack_id: str, deployment: Any) -> None:
+    """`OnFailure=DELETE`: a create that fails is deleted, with a reason that says so."""
+    from ministack.services.cloudformation import stacks
+
+    stack = _stack(stack_name)
+    stack["_delete_on_failure"] = True
+    await deployment
+    stack.pop("_delete_on_failure", None)
+    if "_create_failure" in stack:
+        await stacks._delete_stack_async(stack_name, stack_id)
+
+
+def _deleting(original: Any) -> Any:
+    async def delete(stack_name: str, stack_id: str, *arguments: Any, **keywords: Any) -> None:
+        stack = _stack(stack_name)
+        stack["StackStatusReason"] = stack.pop("_create_failure", "User Initiated")
+        await original(stack_name, stack_id, *arguments, **keywords)
+
+    return delete
+
+
+def _deleting_nested(original: Any) -> Any:
+    def delete(physical_id: str, properties: Any) -> None:
+        """A nested stack says that it is being deleted, whatever its parent says; ministack leaves it COMPLETE."""
+        from ministack.services.cloudformation.provisioners import _nested_stack_lookup_name
+
+        child = _stack(_nested_stack_lookup_name(physical_id))
+        child.update(StackStatus="DELETE_IN_PROGRESS", StackStatusReason="")
+        original(physical_id, properties)
+
+    return delete
+
+
+def _naming_parents(original: Any) -> Any:
+    def describe(params: dict[str, Any]) -> Any:
+        """DescribeStacks names the parent and the root of a nested stack."""
+        from ministack.services.cloudformation import _stacks
+
+        status, headers, body = original(params)
+        for stack in _stacks.values():
+            if "ParentId" in stack:
+                own = f"<StackId>{stack['StackId']}</StackId>"
+                family = f"<ParentId>{stack['ParentId']}</ParentId><RootId>{stack['RootId']}</RootId>"
+                body = body.replace(own.encode(), (own + family).encode())
+        return status, headers, body
+
+    return describe
+
+
+def _worded_as_aws_does(original: Any) -> Any:
+    def add(
+        stack_id: str,
+        stack_name: str,
+        logical_id: str,
+        resource_type: str,
+        status: str,
+        reason: str = "",
+        physical_id: str = "",
+        *arguments: Any,
+        **keywords: Any,
+    ) -> None:
+        """A failed resource keeps its id in the event, and the stack's own event lists what failed."""
+        failed = re.match(r"Resource (\w+) failed: ", reason)
+        if resource_type == "AWS::CloudFormation::Stack" and failed:
+            reason = f"The following resource(s) failed to {status.partition('_')[0].lower()}: [{failed[1]}]. "
+        elif status.endswith("_FAILED") and not physical_id:
+            record = _stack(stack_name)["_resources"].get(logical_id, {})
+            physical_id = record.get("PhysicalResourceId", "")
+        original(stack_id, stack_name, logical_id, resource_type, status, reason, physical_id, *arguments, **keywords)
+
+    return add
+
+
+def _refusing_unfit_stacks(original: Any) -> Any:
+    def create_change_set(params: dict[str, Any]) -> Any:
+        from ministack.services.cloudformation.handlers import _resolve_stack
+        from ministack.services.cloudformation.helpers import _error, _p
+
+        stack = _resolve_stack(_p(params, "StackName"))
+        status = (stack or {}).get("StackStatus", "")
+        update = _p(params, "ChangeSetType", "UPDATE") == "UPDATE"
+        if update and (status in _NOT_UPDATABLE or status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS"):
+            # CreateChangeSet, API reference: the stack must be in a state that can be updated
+            message = f"Stack:{stack['StackId']} is in {status} state and can not be updated."
+            return _error("ValidationError", message)
+        return original(params)
+
+    return create_change_set
+
+
+def _updating_failed_stacks(original: Any) -> Any:
+    def update_stack(params: dict[str, Any]) -> Any:
+        """A failed stack can be updated ("Stack failure options"); ministack allows it for change sets only."""
+        from ministack.services.cloudformation.handlers import _resolve_stack
+        from ministack.services.cloudformation.helpers import _p
+
+        stack = _resolve_stack(_p(params, "StackName"))
+        status = (stack or {}).get("StackStatus", "")
+        if status not in _UPDATABLE_AFTER_FAILURE:
+            return original(params)
+        stack["StackStatus"] = "UPDATE_COMPLETE"
+        answer = original(params)
+        if stack["StackStatus"] == "UPDATE_COMPLETE":
+            stack["StackStatus"] = status
+        return answer
+
+    return update_stack
+
+
+def _unique_to_the_stack(original: Any) -> Any:
+    def name(stack_name: str, logical_id: str, **options: Any) -> str:
+        """ministack derives names from the stack's name, so a successor would take over what was retained."""
+        from ministack.services.cloudformation import _stacks
+
+        found = original(stack_name, logical_id, **options)
+        stack_id = _stacks.get(stack_name, {}).get("StackId", "")
+        suffix = hashlib.sha256(f"{stack_id}{found}".encode()).hexdigest()[:13]
+        return found[: -len(suffix)] + (suffix if options.get("lowercase") else suffix.upper())
+
+    return name
+
+
+def _with_metadata(original: Any) -> Any:
+    def dependencies(definition: dict[str, Any], names: set[str]) -> set[str]:
+        """A reference in Metadata is a dependency too; ministack looks at Properties and DependsOn."""
+        from ministack.services.cloudformation.engine import _intrinsic_references
+
+        found = {name for name, _attribute in _intrinsic_references(definition.get("Metadata", {}))}
+        return set(original(definition, names)) | (found & names)
+
+    return dependencies
+
+
+# --- Parameters and rules ---------------------------------------------------------------------------------------------
+
+
+def _values(parameter_type: str, value: str) -> tuple[str, list[str]]:
+    if parameter_type.startswith("List<"):
+        return parameter_type[len("List<") : -1], [item.strip() for item in value.split(",")] if value else []
+    return parameter_type, [value]
+
+
+def _existing_parameters(original: Any) -> Any:
+    def resolve(template: dict[str, Any], *arguments: Any, **keywords: Any) -> Any:
+        """Values of AWS-specific types must exist in the account and region."""
+        resolved = original(template, *arguments, **keywords)
+        for name, parameter in resolved.items():
+            parameter_type, values = _values(parameter.get("Type", "String"), parameter["Value"])
+            known = resources.existing(parameter_type)
+            for value in values if known is not None else []:
+                if value not in known:
+                    raise ValueError(
+                        f"Parameter validation failed: parameter value {value} for parameter name {name} does not exist"
+                    )
+        return resolved
+
+    return resolve
+
+
+def _with_rule_parameters(original: Any) -> Any:
+    def evaluate(template: dict[str, Any], parameters: dict[str, Any], conditions: dict[str, Any]) -> Any:
+        by_type: dict[str, list[str]] = {}
+        for name, parameter in parameters.items():
+            declared = (template.get("Parameters") or {}).get(name, {}).get("Type", "String")
+            parameter_type, values = _values(declared, parameter["Value"])
+            by_type.setdefault(parameter_type, []).extend(values)
+        token = _rule_parameters.set(by_type)
+        try:
+            return original(template, parameters, conditions)
+        finally:
+            _rule_parameters.reset(token)
+
+    return evaluate
+
+
+def _rule_records(parameter_type: str) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """Fn::RefAll and Fn::ValueOfAll range over the template's parameters of the type.
+
+    "Rule functions": `Fn::EachMemberEquals: [Fn::ValueOfAll: [AWS::EC2::VPC::Id, Tags.Department], IT]` is true "if the
+    Department tag for all parameters of type AWS::EC2::VPC::Id have a value of IT".
+    """
+    from ministack.services.cloudformation.engine import _RuleUnsupported
+
+    known = resources.existing(parameter_type)
+    if known is None:
+        raise _RuleUnsupported(f"Fn::RefAll / Fn::ValueOfAll over {parameter_type} is not supported")
+    return {value: known.get(value, {}) for value in _rule_parameters.get().get(parameter_type, [])}, {}
+
+
+def _rule_attribute(parameter_type: str, resource_id: str, attribute: str) -> str:
+    if attribute.startswith("Tags."):
+        tags = moto_ec2.backend().tags.get(resource_id, {})
+        return str(tags.get(attribute.removeprefix("Tags."), ""))
+    return str((resources.existing(parameter_type) or {}).get(resource_id, {}).get(attribute, ""))
