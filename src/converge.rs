@@ -117,12 +117,20 @@ pub async fn converge<P: Phase, E: Change, R: Records>(
 }
 
 /// One call on its own, with the patience of a phase.
-pub async fn persist<T, F: Future<Output = Call<T>>>(gate: &Gate, patience: Patience, call: impl Fn() -> F) -> Call<T> {
+///
+/// # Errors
+/// Its last failure.
+pub async fn persist<T, F: Future<Output = Call<T>>>(
+    gate: &Gate,
+    patience: Patience,
+    action: &'static str,
+    call: impl Fn() -> F,
+) -> Call<T> {
     let since = Instant::now();
     let mut pauses = Pauses::default();
     loop {
         match gate.while_open(call()).await {
-            None => return Err(out_of_time("cloudformation:DescribeStacks")),
+            None => return Err(out_of_time(action)),
             Some(Err(error)) if patience.covers(&error, since) => {
                 tracing::warn!(%error, "trying again");
                 pauses.pause(gate).await;

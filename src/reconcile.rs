@@ -8,7 +8,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::answer::Message;
-use crate::converge::{Blind, Patience, Phase, Settled, converge};
+use crate::converge::{Blind, Patience, Phase, Settled, converge, persist};
 use crate::event::Request;
 use crate::execute::{Executor, Gate, Outcome};
 use crate::model::{Desired, InstanceId, Intent, InterfaceId, Owner, Record, Release, Snapshots, State, VpcId, Wants};
@@ -106,7 +106,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
 
     /// Instances of ours that are no longer listed: kept, or restored where that is asked for and the stack is not rolling back.
     async fn release(&self, wants: &Wants, tried: &mut Tried, report: &mut Reconciled<'_>) -> Result<(), Intent> {
-        let removed = match self.persist(|| self.ports.records.read()).await {
+        let removed = match self.persist("dynamodb:Scan", || self.ports.records.read()).await {
             Ok(ledger) => held(&ledger, self.owner, |id| !wants.instances.contains(id)),
             Err(error) => {
                 report.troubles.push(format!("cannot tell what is no longer listed: {error}"));
@@ -121,7 +121,11 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
             report.kept = Some((ids, "OnRemoval is KeepIsolated".to_owned()));
             return Ok(());
         }
-        match self.persist(|| self.stack_chain()).await.map(|stacks| may_release(&stacks, wants.on_rollback)) {
+        match self
+            .persist("cloudformation:DescribeStacks", || self.stack_chain())
+            .await
+            .map(|stacks| may_release(&stacks, wants.on_rollback))
+        {
             Err(error) => {
                 report.troubles.push(format!(
                     "{} stay isolated: the stack's status cannot be read: {error}; allow it, then deploy again with a new Rerun",
@@ -142,21 +146,28 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
     }
 
     async fn delete(&self, on_rollback: Release) -> Message {
-        let held = match self.persist(|| self.ports.records.read()).await {
-            Ok(ledger) => held(&ledger, self.owner, |_| true),
+        let ledger = match self.persist("dynamodb:Scan", || self.ports.records.read()).await {
+            Ok(ledger) => ledger,
             Err(error) => {
                 return Message::failure(format!("nothing was restored: the records cannot be read: {error}"));
             }
         };
-        let verdict = self.persist(|| self.stack_chain()).await.map(|stacks| may_restore(&stacks, on_rollback));
+        let verdict = self
+            .persist("cloudformation:DescribeStacks", || self.stack_chain())
+            .await
+            .map(|stacks| may_restore(&stacks, on_rollback));
+        let held = held(&ledger, self.owner, |_| true);
         let ids: BTreeSet<InstanceId> = held.into_iter().map(|record| record.instance).collect();
+        let nothing_is_held = ids.is_empty() && ledger.unreadable.is_empty();
         match verdict {
             Ok(Verdict::Restore) => self.pursue(Desired::Restored).await,
-            // Nothing is held: whatever the stack is doing, there is nothing to release.
-            _ if ids.is_empty() => Restored::default().into_message(),
+            // Whatever the stack is doing, there is nothing to release.
+            _ if nothing_is_held => Restored::default().into_message(),
             Ok(Verdict::Keep(reason)) => {
                 let mut trouble = Vec::new();
-                if let Err(error) = self.persist(|| self.ports.records.write_kept(self.owner, &reason, self.now)).await
+                if let Err(error) = self
+                    .persist("dynamodb:UpdateItem", || self.ports.records.write_kept(self.owner, &reason, self.now))
+                    .await
                 {
                     trouble.push(error.to_string());
                 }
@@ -194,9 +205,11 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
     }
 
     /// A call on its own, with the patience of a phase.
-    async fn persist<T, F: Future<Output = Call<T>> + Send>(&self, call: impl Fn() -> F + Send + Sync) -> Call<T> {
-        let patience = self.patience();
-        crate::converge::persist(self.gate, patience, call).await
+    async fn persist<T, F>(&self, action: &'static str, call: impl Fn() -> F + Send + Sync) -> Call<T>
+    where
+        F: Future<Output = Call<T>> + Send,
+    {
+        persist(self.gate, self.patience(), action, call).await
     }
 
     fn patience(&self) -> Patience {
@@ -249,8 +262,8 @@ fn held(ledger: &Ledger, owner: &Owner, which: impl Fn(&InstanceId) -> bool) -> 
     records.filter(|record| which(&record.instance)).cloned().collect()
 }
 
-fn unreadable(ledger: &Ledger) -> Vec<Problem> {
-    let items = ledger.unreadable.iter();
+fn unreadable(ledger: &Ledger, which: impl Fn(&str) -> bool) -> Vec<Problem> {
+    let items = ledger.unreadable.iter().filter(|(item, _)| which(item));
     items.map(|(item, reason)| Problem::Unreadable { item: item.clone(), reason: reason.clone() }).collect()
 }
 
@@ -302,7 +315,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Contain<'_, '_, E, R, S>
             ..Observed::default()
         };
         let (mut plan, contained) = contain(owner, self.wants, &ledger.records, &observed);
-        plan.problems.extend(unreadable(&ledger));
+        plan.problems.extend(unreadable(&ledger, |item| ids.iter().any(|id| id.as_str() == item)));
         self.contained = contained;
         Ok(plan)
     }
@@ -414,7 +427,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S>
             .map(|record| record.instance.clone())
             .collect();
         if records.is_empty() {
-            return Ok(Plan { work: vec![], problems: unreadable(&ledger) });
+            return Ok(Plan { work: vec![], problems: unreadable(&ledger, |_| true) });
         }
         let instances = records.iter().map(|record| record.instance.clone()).collect();
         let interfaces = records.iter().flat_map(|record| record.interfaces.keys().cloned()).collect();
@@ -440,7 +453,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S>
         let mut plan = restore(owner, &index(records, |record| record.instance.clone()), &observed, self.tried);
         self.open.extend(plan.steps().filter_map(|step| step.instance().cloned()));
         self.all.extend(self.open.iter().cloned());
-        plan.problems.extend(unreadable(&ledger));
+        plan.problems.extend(unreadable(&ledger, |_| true));
         let notes = plan.problems.iter().filter(|problem| problem.severity() == Severity::Note);
         self.notes.extend(notes.cloned());
         Ok(plan)
