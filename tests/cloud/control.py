@@ -16,6 +16,26 @@ Json = dict[str, Any]
 Handler = Callable[[Json, dict[str, list[str]]], Any]
 
 
+FAULT_KINDS = ("throttled", "server", "lost", "timeout", "denied", "garbled", "hold-before", "hold-after")
+
+
+@dataclass
+class Fault:
+    """What happens to the nth call, counted from now, of the client whose User-Agent has `app/<app>`."""
+
+    app: str
+    call: int
+    kind: str
+    seen: int = 0
+
+    def strikes(self, user_agent: str) -> bool:
+        """Count a call, and say whether it is the one."""
+        if f"app/{self.app}" not in user_agent:
+            return False
+        self.seen += 1
+        return self.seen == self.call
+
+
 @dataclass
 class Knobs:
     """Settings that tests change at run time; the defaults are what EC2 and CloudFormation usually do."""
@@ -24,6 +44,7 @@ class Knobs:
     snapshot_seconds: float = 15.0
     launch_failure: str | None = None
     failed_resource_delete: str = "after"
+    fault: Fault | None = None
 
 
 @dataclass
@@ -118,3 +139,19 @@ def _failed_resource_order(body: Json, _query: dict[str, list[str]]) -> Json:
         raise ValueError("delete must be 'before' or 'after'")
     knobs.failed_resource_delete = body["delete"]
     return {"delete": knobs.failed_resource_delete}
+
+
+@route("PUT", "fault")
+def _fault(body: Json, _query: dict[str, list[str]]) -> Json:
+    if not body:
+        knobs.fault = None
+        return {}
+    if body["kind"] not in FAULT_KINDS:
+        raise ValueError(f"kind must be one of {', '.join(FAULT_KINDS)}")
+    knobs.fault = Fault(str(body["app"]), int(body["call"]), body["kind"])
+    return vars(knobs.fault)
+
+
+@route("GET", "fault")
+def _fault_state(_body: Json, _query: dict[str, list[str]]) -> Json:
+    return vars(knobs.fault) if knobs.fault else {}

@@ -22,6 +22,9 @@ Control endpoints, JSON in and out, no credentials:
                                      stack cannot launch
     PUT /_local/failed-resource-order {"delete": "before"|"after"}: when an update replaces a custom resource whose
                                      Create failed, its Delete comes before or after the new Create (default after)
+    PUT /_local/fault                {"app": a, "call": n, "kind": k}: the nth call from now of the client that calls
+                                     itself a (AWS_SDK_UA_APP_ID) goes wrong; {} ends it; the kinds are in control.py
+    GET /_local/fault                the same with "seen", how many of its calls have come
 
 What is not emulated is listed in README.md.
 """

@@ -20,6 +20,7 @@ from typing import Any
 
 import custom_resources
 import ec2_rules
+import faults
 import moto_ec2
 import resources
 from control import knobs, log
@@ -158,7 +159,13 @@ def _recorded(app: Any, iam_actions: Any) -> Callable[..., Any]:
         )
         principal = request_caller_arn(headers, query)
         call = log.arrive(service, action.partition(":")[2] or action, principal, parameters(headers, body, query))
-        answer = await dispatch(method, path, headers, body, query, request_id)
+        fault = knobs.fault
+        if fault and fault.strikes(headers.get("user-agent", "")):
+            answer = await faults.strike(
+                fault.kind, service, action, lambda: dispatch(method, path, headers, body, query, request_id)
+            )
+        else:
+            answer = await dispatch(method, path, headers, body, query, request_id)
         call.status = answer[0]
         if call.status >= 400 and isinstance(answer[2], bytes):
             code = re.search(rb'<Code>([^<]*)</Code>|"__type": ?"(?:[^"]*#)?([^"]*)"', answer[2])

@@ -84,11 +84,26 @@ impl Cloud {
         assert!(status.is_success(), "{what}: {status}");
     }
 
+    /// `GET /_local/<what>`
+    pub async fn get(&self, what: &str) -> Value {
+        let response =
+            reqwest::get(format!("{}/_local/{what}", self.ready.endpoint)).await.expect("the local AWS answers");
+        serde_json::from_str(&response.text().await.expect("a text")).expect("JSON")
+    }
+
+    /// The environment of a program that is to call it.
+    pub fn credentials(&self) -> Vec<(&'static str, &str)> {
+        vec![
+            ("AWS_ENDPOINT_URL", &self.ready.endpoint),
+            ("AWS_ACCESS_KEY_ID", &self.ready.access_key_id),
+            ("AWS_SECRET_ACCESS_KEY", &self.ready.secret_access_key),
+            ("AWS_REGION", &self.ready.region),
+        ]
+    }
+
     /// Every call after number `since`.
     pub async fn calls(&self, since: u64) -> Vec<SeenCall> {
-        let url = format!("{}/_local/calls?since={since}", self.ready.endpoint);
-        let response = reqwest::get(url).await.expect("the local AWS answers");
-        serde_json::from_str(&response.text().await.expect("a text")).expect("a list of calls")
+        serde_json::from_value(self.get(&format!("calls?since={since}")).await).expect("a list of calls")
     }
 
     /// The number of the latest call.

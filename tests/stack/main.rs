@@ -1,12 +1,15 @@
 //! The deployed stack on the local AWS: one running local AWS, a fleet for each scenario. Run with `make stack`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test fails by panicking.
+#![allow(clippy::print_stdout)] // What is measured is shown with --nocapture.
 
 mod cloud;
 mod failures;
 mod fleet;
+mod function;
 mod incident;
 mod permissions;
 mod rules;
+mod runtime;
 mod scenarios;
 
 use std::path::Path;

@@ -1,0 +1,372 @@
+//! The built function itself, in Lambda's place: whatever happens to it, every event is answered once and nothing is lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
+use aws_sdk_ec2::types::{IpPermission, IpRange, ResourceType, Tag, TagSpecification};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::fleet::{Cards, cards};
+use crate::runtime::{Function, Received, Surroundings, wait_until};
+use crate::{Scene, cloud};
+
+const TIME: Duration = Duration::from_secs(45);
+
+/// Two instances to isolate and a bystander, an isolation group and a table, without a stack.
+struct Ground {
+    scene: Scene,
+    lambda: Surroundings,
+    table: String,
+    group: String,
+    a: String,
+    b: String,
+    bystander: String,
+    start: Cards,
+}
+
+impl Ground {
+    async fn new(name: &str) -> Self {
+        let scene = Scene::new(name).await;
+        // One volume is snapshotted many times here.
+        cloud().set("snapshot-rate", &json!({"seconds": 0})).await;
+        let a = scene.site.launch(&scene.ec2, &[&[0, 1], &[2]], 1).await;
+        let b = scene.site.plain(&scene.ec2, &[3]).await;
+        let bystander = scene.site.plain(&scene.ec2, &[0]).await;
+        let start = scene.cards(&[&a, &b, &bystander]).await;
+        let group = isolation_group(&scene, name).await;
+        let table = table(name).await;
+        let lambda = Surroundings::new().await;
+        Self { scene, lambda, table, group, a, b, bystander, start }
+    }
+
+    /// The function with its settings, against the local AWS.
+    fn function(&self) -> Function {
+        let mut variables = cloud().credentials();
+        variables.push(("SECURITY_GROUP_TABLE_NAME", self.table.as_str()));
+        self.lambda.start(&variables)
+    }
+
+    fn event(&self, request_type: &str, stack: &str, request: &str, ids: &[&str]) -> Value {
+        let mut event = json!({
+            "RequestType": request_type,
+            "ServiceToken": "arn:aws:lambda:us-east-1:123456789012:function:isolation",
+            "ResponseURL": self.lambda.response_url(request),
+            "StackId": format!("arn:aws:cloudformation:us-east-1:123456789012:stack/ir/{stack}"),
+            "RequestId": request,
+            "LogicalResourceId": "Isolation",
+            "ResourceType": "Custom::Ec2Isolation",
+            "ResourceProperties": {
+                "InstanceIds": ids, "VpcId": self.scene.site.vpc, "IsolatedSecurityGroupId": self.group,
+                "OnRemoval": "Restore", "SnapshotVolumes": "true",
+            },
+        });
+        if request_type != "Create" {
+            event["PhysicalResourceId"] = json!("an id of its own");
+        }
+        event
+    }
+
+    /// Delivers an event to a new function and returns its answer: status and reason.
+    async fn run(&self, event: &Value) -> (String, String) {
+        let function = self.function();
+        let before = self.lambda.done().len();
+        self.lambda.deliver(event, TIME);
+        let answers = self.lambda.ended(before + 1).await;
+        drop(function);
+        read(answers.last().expect("an answer"), event)
+    }
+
+    async fn cards(&self) -> Cards {
+        cards(&self.scene.ec2, &[&self.a, &self.b, &self.bystander]).await
+    }
+
+    /// Which of the interfaces that are not as at the start are in anything but the isolation group.
+    async fn assert_isolated(&self, instances: &[&str]) {
+        let isolated: BTreeSet<String> = [self.group.clone()].into();
+        for (interface, groups) in cards(&self.scene.ec2, instances).await {
+            assert_eq!(groups, isolated, "{interface}");
+        }
+    }
+
+    /// Nothing but the recorded interfaces ever differs from the start.
+    async fn assert_recorded(&self, when: &str) {
+        let recorded = self.recorded_interfaces().await;
+        for (interface, groups) in self.cards().await {
+            if self.start[&interface] != groups {
+                assert_eq!(
+                    recorded.get(&interface),
+                    Some(&self.start[&interface]),
+                    "{when}: {interface} has no record"
+                );
+            }
+        }
+    }
+
+    async fn recorded_interfaces(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let items = cloud().dynamodb().await.scan().table_name(&self.table).send().await.expect("a table");
+        let maps = items.items().iter().filter_map(|item| item.get("Interfaces")?.as_m().ok());
+        let groups = |value: &aws_sdk_dynamodb::types::AttributeValue| {
+            value.as_l().expect("a list").iter().map(|group| group.as_s().expect("text").clone()).collect()
+        };
+        maps.flat_map(|map| map.iter().map(|(interface, value)| (interface.clone(), groups(value)))).collect()
+    }
+
+    /// Kills the function in the middle of its nth call, for every n, and delivers the event again. `prepare` and the
+    /// final Delete surround each round; `check` looks at the world after the second delivery.
+    async fn kill_at_every_call(&self, request_type: &str, ids: &[&str], isolated: &[&str], prepare: Option<&[&str]>) {
+        for kind in ["hold-before", "hold-after"] {
+            for call in 1.. {
+                let stack = format!("{request_type}-{kind}-{call}");
+                if let Some(ids) = prepare {
+                    let (status, reason) =
+                        self.run(&self.event("Create", &stack, &format!("{stack}-prepare"), ids)).await;
+                    assert_eq!(status, "SUCCESS", "{reason}");
+                }
+                let event = self.event(request_type, &stack, &stack, ids);
+                let was_killed = self.kill(&event, kind, call).await;
+                self.assert_recorded(&stack).await;
+                let answered = self.lambda.answers().len();
+                let (status, reason) = self.run(&event).await;
+                assert_eq!(status, "SUCCESS", "{stack}: {reason}");
+                assert_eq!(self.lambda.answers().len(), answered + 1, "{stack}: one answer");
+                self.assert_isolated(isolated).await;
+                let (status, reason) = self.run(&self.event("Delete", &stack, &format!("{stack}-end"), &[])).await;
+                assert_eq!(status, "SUCCESS", "{stack}: {reason}");
+                assert_eq!(self.cards().await, self.start, "{stack}");
+                if !was_killed {
+                    assert!(call > 5, "{call} calls are too few to have been counted");
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Whether the event had a call of this number, in which the function was killed.
+    async fn kill(&self, event: &Value, kind: &str, call: u32) -> bool {
+        cloud().set("fault", &json!({"app": "isolation", "call": call, "kind": kind})).await;
+        let function = self.function();
+        let done = self.lambda.done().len();
+        self.lambda.deliver(event, TIME);
+        let struck = loop {
+            if self.lambda.done().len() > done {
+                break false;
+            }
+            if cloud().get("fault").await["seen"].as_u64() >= Some(u64::from(call)) {
+                break true;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        if struck && kind == "hold-after" {
+            // The call is carried out before it is left without an answer.
+            wait_for_carried_out().await;
+        }
+        drop(function);
+        cloud().set("fault", &json!({})).await;
+        struck
+    }
+}
+
+async fn wait_for_carried_out() {
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// Status and reason, after everything that holds for every answer was checked.
+fn read(answer: &Received, event: &Value) -> (String, String) {
+    let json = answer.json();
+    for key in ["StackId", "RequestId", "LogicalResourceId"] {
+        assert_eq!(json[key], event[key], "{key}");
+    }
+    let url = event["ResponseURL"].as_str().unwrap();
+    assert!(url.ends_with(&answer.target), "{} is not the URL of the event", answer.target);
+    assert!(answer.body.len() <= 4096, "{} bytes", answer.body.len());
+    assert!(!answer.headers.iter().any(|(name, _)| name == "content-type"), "{:?}", answer.headers);
+    let text = |key: &str| json[key].as_str().expect("text").to_owned();
+    assert!(!text("PhysicalResourceId").is_empty());
+    (text("Status"), text("Reason"))
+}
+
+async fn isolation_group(scene: &Scene, name: &str) -> String {
+    let tags = TagSpecification::builder()
+        .resource_type(ResourceType::SecurityGroup)
+        .tags(Tag::builder().key("ec2-isolation:role").value("isolation").build())
+        .build();
+    let group = scene.ec2.create_security_group().group_name(format!("{name}-isolation")).description("isolation");
+    let group = group.vpc_id(&scene.site.vpc).tag_specifications(tags).send().await.expect("a group");
+    let id = group.group_id().expect("its id").to_owned();
+    let everything =
+        IpPermission::builder().ip_protocol("-1").ip_ranges(IpRange::builder().cidr_ip("0.0.0.0/0").build());
+    let closed = scene.ec2.revoke_security_group_egress().group_id(&id).ip_permissions(everything.build());
+    closed.send().await.expect("EC2 gives every group this rule");
+    id
+}
+
+async fn table(name: &str) -> String {
+    let key = KeySchemaElement::builder().attribute_name("InstanceId").key_type(KeyType::Hash).build().unwrap();
+    let attribute = AttributeDefinition::builder().attribute_name("InstanceId").attribute_type(ScalarAttributeType::S);
+    let table = cloud().dynamodb().await.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
+    table.key_schema(key).attribute_definitions(attribute.build().unwrap()).send().await.expect("a table");
+    name.to_owned()
+}
+
+#[tokio::test]
+async fn a_create_killed_in_any_call_is_finished_by_the_next_delivery() {
+    let ground = Ground::new("kill-create").await;
+    let (a, b) = (ground.a.as_str(), ground.b.as_str());
+    ground.kill_at_every_call("Create", &[a, b], &[a, b], None).await;
+}
+
+#[tokio::test]
+async fn an_update_killed_in_any_call_is_finished_by_the_next_delivery() {
+    let ground = Ground::new("kill-update").await;
+    let (a, b) = (ground.a.as_str(), ground.b.as_str());
+    ground.kill_at_every_call("Update", &[b], &[b], Some(&[a])).await;
+}
+
+#[tokio::test]
+async fn a_delete_killed_in_any_call_is_finished_by_the_next_delivery() {
+    let ground = Ground::new("kill-delete").await;
+    let (a, b) = (ground.a.as_str(), ground.b.as_str());
+    ground.kill_at_every_call("Delete", &[], &[], Some(&[a, b])).await;
+}
+
+#[tokio::test]
+async fn a_call_that_goes_wrong_once_costs_nothing() {
+    let ground = Ground::new("fault").await;
+    let (a, b) = (ground.a.as_str(), ground.b.as_str());
+    for kind in ["throttled", "server", "lost", "garbled"] {
+        for (request_type, ids) in [("Create", vec![a, b]), ("Update", vec![b]), ("Delete", vec![])] {
+            let request = format!("{kind}-{request_type}");
+            cloud().set("fault", &json!({"app": "isolation", "call": 3, "kind": kind})).await;
+            let (status, reason) = ground.run(&ground.event(request_type, kind, &request, &ids)).await;
+            cloud().set("fault", &json!({})).await;
+            assert_eq!(status, "SUCCESS", "{request}: {reason}");
+            ground.assert_recorded(&request).await;
+        }
+        assert_eq!(ground.cards().await, ground.start, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_never_answered_is_made_again() {
+    let ground = Ground::new("timeout").await;
+    cloud().set("fault", &json!({"app": "isolation", "call": 3, "kind": "timeout"})).await;
+    let (status, reason) = ground.run(&ground.event("Create", "timeout", "create", &[&ground.a])).await;
+    cloud().set("fault", &json!({})).await;
+    assert_eq!(status, "SUCCESS", "{reason}");
+    ground.assert_isolated(&[&ground.a]).await;
+    assert_eq!(ground.run(&ground.event("Delete", "timeout", "delete", &[])).await.0, "SUCCESS");
+    assert_eq!(ground.cards().await, ground.start);
+}
+
+#[tokio::test]
+async fn a_denied_call_is_answered_with_its_action() {
+    let ground = Ground::new("denied").await;
+    assert_eq!(ground.run(&ground.event("Create", "denied", "create", &[&ground.a])).await.0, "SUCCESS");
+    cloud().set("fault", &json!({"app": "isolation", "call": 1, "kind": "denied"})).await;
+    let (status, reason) = ground.run(&ground.event("Delete", "denied", "delete", &[])).await;
+    cloud().set("fault", &json!({})).await;
+    assert_eq!(status, "FAILED");
+    assert!(reason.contains("dynamodb:Scan failed: AccessDeniedException"), "{reason}");
+    ground.assert_isolated(&[&ground.a]).await;
+    assert_eq!(ground.run(&ground.event("Delete", "denied", "delete-2", &[])).await.0, "SUCCESS");
+    assert_eq!(ground.cards().await, ground.start);
+}
+
+#[tokio::test]
+async fn missing_settings_are_answered_event_by_event() {
+    let ground = Ground::new("settings").await;
+    let mut function = ground.lambda.start(&cloud().credentials());
+    for (n, request_type) in [(1, "Create"), (2, "Delete")] {
+        let event = ground.event(request_type, "settings", &format!("request-{n}"), &[&ground.a]);
+        ground.lambda.deliver(&event, TIME);
+        let answers = ground.lambda.ended(n).await;
+        let (status, reason) = read(&answers[n - 1], &event);
+        assert_eq!(status, "FAILED");
+        assert!(
+            reason.starts_with("nothing was changed: environment variable SECURITY_GROUP_TABLE_NAME is not set"),
+            "{reason}"
+        );
+    }
+    assert!(function.is_running());
+    assert!(ground.lambda.done().iter().all(|(_, succeeded)| *succeeded));
+}
+
+#[tokio::test]
+async fn a_service_that_never_replies_is_answered_before_the_deadline() {
+    let ground = Ground::new("silent").await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let mut variables = cloud().credentials();
+    variables.retain(|(name, _)| *name != "AWS_ENDPOINT_URL");
+    variables.extend([("AWS_ENDPOINT_URL", endpoint.as_str()), ("SECURITY_GROUP_TABLE_NAME", ground.table.as_str())]);
+    let mut function = ground.lambda.start(&variables);
+    for (n, request_type) in [(1, "Create"), (2, "Update"), (3, "Delete")] {
+        let event = ground.event(request_type, "silent", &format!("request-{n}"), &[&ground.a]);
+        ground.lambda.deliver(&event, Duration::from_secs(3));
+        let started = std::time::Instant::now();
+        let answers = ground.lambda.ended(n).await;
+        assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+        let (status, reason) = read(&answers[n - 1], &event);
+        assert_eq!(status, "FAILED");
+        assert!(reason.contains("the time for an answer ran out"), "{reason}");
+    }
+    assert!(function.is_running());
+    // The answers to earlier events came then, not now.
+    assert_eq!(ground.lambda.answers().len(), 3);
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_deadline_in_the_past_means_that_it_is_not_known() {
+    let ground = Ground::new("no-deadline").await;
+    let function = ground.function();
+    let event = ground.event("Create", "no-deadline", "create", &[&ground.a]);
+    ground.lambda.deliver(&event, Duration::ZERO);
+    let answers = ground.lambda.ended(1).await;
+    assert_eq!(read(&answers[0], &event).0, "SUCCESS");
+    drop(function);
+    ground.assert_isolated(&[&ground.a]).await;
+}
+
+#[tokio::test]
+async fn a_delete_while_the_stack_rolls_back_keeps_everything_isolated() {
+    let ground = Ground::new("rolls-back").await;
+    assert_eq!(ground.run(&ground.event("Create", "rolls-back", "create", &[&ground.a])).await.0, "SUCCESS");
+    ground.lambda.set_stack_status("ROLLBACK_IN_PROGRESS");
+    let (status, reason) = ground.run(&ground.event("Delete", "rolls-back", "delete", &[])).await;
+    assert_eq!(status, "SUCCESS");
+    assert!(
+        reason.starts_with("1 instance kept isolated, nothing was restored: the stack is rolling back"),
+        "{reason}"
+    );
+    ground.assert_isolated(&[&ground.a]).await;
+    ground.lambda.set_stack_status("DELETE_IN_PROGRESS");
+    assert_eq!(ground.run(&ground.event("Delete", "rolls-back", "delete-2", &[])).await.0, "SUCCESS");
+    assert_eq!(ground.cards().await, ground.start);
+}
+
+#[tokio::test]
+async fn two_hundred_and_four_instances_of_four_interfaces_fit_in_memory_and_in_the_answer() {
+    let ground = Ground::new("many").await;
+    let mut ids = Vec::new();
+    for _ in 0..204 {
+        ids.push(ground.scene.site.launch(&ground.scene.ec2, &[&[0], &[1], &[2], &[3]], 1).await);
+    }
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let mut event = ground.event("Create", "many", "create", &ids);
+    event["ResourceProperties"]["SnapshotVolumes"] = json!("false");
+    let function = ground.function();
+    ground.lambda.deliver(&event, Duration::from_secs(300));
+    let limit = tokio::time::Instant::now() + Duration::from_secs(300);
+    while ground.lambda.done().is_empty() && tokio::time::Instant::now() < limit {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let peak = function.peak_memory();
+    let (status, reason) = read(ground.lambda.answers().last().expect("an answer"), &event);
+    assert_eq!((status.as_str(), reason.as_str()), ("SUCCESS", "204 instances isolated (816 interfaces)"));
+    println!("peak memory with 204 instances of 4 interfaces: {peak} KiB");
+    assert!(peak <= 32 * 1024, "{peak} KiB");
+    wait_until(|| ground.lambda.done().len() == 1).await;
+}
