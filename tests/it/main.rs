@@ -1,1 +1,101 @@
-//! x
+//! Whole invocations against a world in memory, the adapters on the wire, the answer on a socket, and the shape of the source.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test fails by panicking.
+
+mod faults;
+mod lifecycle;
+mod numbers;
+mod overlap;
+mod responder;
+mod rollback;
+mod tidy;
+mod world;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ec2_isolation::answer::{Answer, Status};
+use ec2_isolation::handler::{Invocation, handle};
+use serde_json::{Value, json};
+use world::World;
+
+pub const A: &str = "i-0a1b2c3d4e5f60718";
+pub const B: &str = "i-0b2c3d4e5f6071829";
+pub const C: &str = "i-0c3d4e5f60718293a";
+pub const D: &str = "i-0d4e5f60718293a4b";
+pub const BYSTANDER: &str = "i-0e";
+
+/// The instances that the sample events speak of, and a bystander.
+fn fleet() -> World {
+    let world = World::new();
+    world.add(A, world::VPC, &[("eni-0a", &["sg-0a"])]);
+    world.add(B, world::VPC, &[("eni-0b", &["sg-0b", "sg-0c"])]);
+    world.add(C, world::VPC, &[("eni-0c", &["sg-0c"])]);
+    world.add(D, world::VPC, &[("eni-0d1", &["sg-0a"]), ("eni-0d2", &["sg-0b", "sg-0d"])]);
+    world.add(BYSTANDER, world::VPC, &[("eni-0e", &["sg-0a", "sg-0d"])]);
+    world
+}
+
+/// A sample event from events/, signed now.
+fn event(name: &str) -> Value {
+    let text = std::fs::read_to_string(format!("events/{name}.json")).expect("the sample is there");
+    let mut event: Value = serde_json::from_str(&text).expect("it is JSON");
+    event["ResponseURL"] = json!(url());
+    event
+}
+
+fn url() -> String {
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(['-', ':'], "");
+    format!(
+        "https://bucket.s3.amazonaws.com/arn%3Aaws%7CIsolation?X-Amz-Date={now}&X-Amz-Expires=7200&X-Amz-Signature=secret"
+    )
+}
+
+/// The sample event with one property changed and a request id of its own.
+fn with(name: &str, property: &str, value: Value) -> Value {
+    let mut event = event(name);
+    event["RequestId"] = json!(format!("{name} {property} {value}"));
+    event["ResourceProperties"][property] = value;
+    event
+}
+
+/// A function that has fifteen minutes.
+fn invocation() -> Invocation {
+    let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(900);
+    Invocation { deadline_ms: u64::try_from(deadline.as_millis()).unwrap(), log_stream: "a log stream".to_owned() }
+}
+
+/// Handles the event; the answer is then among the world's. What Lambda is told.
+async fn run(world: &World, event: Value) -> Value {
+    let outcome = handle(&Ok(world.ports()), event, &invocation(), |_, _| world.clone()).await;
+    outcome.expect("an accepted answer is a success")
+}
+
+/// Handles the event and returns its one answer.
+async fn deliver(world: &World, event: Value) -> Answer {
+    let before = world.data().answers.len();
+    run(world, event.clone()).await;
+    let answers = world.data().answers.clone();
+    assert_eq!(answers.len(), before + 1, "exactly one answer");
+    let answer = answers.last().unwrap().clone();
+    assert!(answer.body().len() <= 4096, "{} bytes", answer.body().len());
+    assert_eq!(answer.request_id, event["RequestId"].as_str().unwrap_or_default());
+    answer
+}
+
+async fn succeeds(world: &World, event: Value) -> Answer {
+    let answer = deliver(world, event).await;
+    assert_eq!(answer.status, Status::Success, "{}", answer.reason);
+    answer
+}
+
+/// The reason of the FAILED answer.
+async fn fails(world: &World, event: Value) -> String {
+    let answer = deliver(world, event).await;
+    assert_eq!(answer.status, Status::Failed, "{}", answer.reason);
+    answer.reason
+}
+
+/// Which interfaces of the world are in exactly the isolation group.
+fn isolated(world: &World) -> Vec<String> {
+    let group = world::groups(&[world::ISOLATION]);
+    world.cards().into_iter().filter(|(_, groups)| *groups == group).map(|(id, _)| id).collect()
+}

@@ -1,0 +1,150 @@
+//! Fail at call n, for every n: one answer, nothing lost, and a final Delete brings the world back to its start.
+
+use ec2_isolation::answer::Status;
+use ec2_isolation::ports::Fault;
+use serde_json::{Value, json};
+
+use crate::world::{Trouble, World};
+use crate::{A, B, C, deliver, event, fleet, with};
+
+const TROUBLES: [Trouble; 8] = [
+    Trouble::Fails(Fault::Throttled),
+    Trouble::Fails(Fault::Server),
+    Trouble::Fails(Fault::Connection),
+    Trouble::Fails(Fault::TimedOut),
+    Trouble::Fails(Fault::Denied),
+    Trouble::Fails(Fault::Garbled),
+    Trouble::Panics,
+    Trouble::Hangs,
+];
+
+/// A situation, the event under test, and which instances must be isolated when it has succeeded.
+async fn prepared(kind: &str) -> (World, Value, Vec<&'static str>) {
+    let world = fleet();
+    match kind {
+        "Create" => (world, event("create"), vec!["eni-0a", "eni-0b"]),
+        "Update" => {
+            deliver(&world, event("create")).await;
+            world.set_status("UPDATE_IN_PROGRESS");
+            (world, with("update", "OnRemoval", json!("Restore")), vec!["eni-0b", "eni-0c"])
+        }
+        _ => {
+            deliver(&world, event("create")).await;
+            (world, event("delete"), vec![])
+        }
+    }
+}
+
+/// Whatever differs from the start has a record of what it was.
+fn assert_recorded(world: &World, start: &World, when: &str) {
+    let before = start.cards();
+    for (interface, groups) in world.cards() {
+        if before[&interface] != groups {
+            let data = world.data();
+            let recorded = data.records.values().find_map(|record| record.interfaces.get(&interface.parse().unwrap()));
+            assert_eq!(recorded, Some(&before[&interface]), "{when}: {interface}");
+        }
+    }
+}
+
+async fn fail_at_every_call(kind: &str) {
+    for trouble in TROUBLES {
+        for n in 1.. {
+            let when = format!("{kind}, {trouble:?} at call {n}");
+            let (world, event, isolated) = prepared(kind).await;
+            let already = world.data().calls.len();
+            world.data().troubles.insert(already + n, trouble);
+            let answer = deliver(&world, event.clone()).await;
+            let struck = world.data().troubles.is_empty();
+            assert_recorded(&world, &fleet(), &when);
+            if answer.status == Status::Success {
+                assert_eq!(crate::isolated(&world), isolated, "{when}");
+            }
+            world.data().troubles.clear();
+
+            // Lambda or a person sends it again; the person's has an id of its own.
+            let again = deliver(&world, event.clone()).await;
+            assert_eq!(again.status, Status::Success, "{when}: {}", again.reason);
+            assert_eq!(crate::isolated(&world), isolated, "{when}");
+
+            world.set_status("DELETE_IN_PROGRESS");
+            let mut end = crate::event("delete");
+            end["RequestId"] = json!("the end");
+            let end = deliver(&world, end).await;
+            assert_eq!(end.status, Status::Success, "{when}: {}", end.reason);
+            assert_eq!(world.cards(), fleet().cards(), "{when}");
+            if !struck {
+                assert!(n > 8, "{when}: too few calls to have been counted");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_create_survives_any_trouble_at_any_call() {
+    fail_at_every_call("Create").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_survives_any_trouble_at_any_call() {
+    fail_at_every_call("Update").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_survives_any_trouble_at_any_call() {
+    fail_at_every_call("Delete").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttling_four_times_in_a_row_is_survived() {
+    for event in [event("create"), with("update", "InstanceIds", json!([A, B, C])), event("delete")] {
+        let world = fleet();
+        if event["RequestType"] != "Create" {
+            deliver(&world, crate::event("create")).await;
+        }
+        let already = world.data().calls.len();
+        for n in 1..=4 {
+            world.data().troubles.insert(already + 2 * n, Trouble::Fails(Fault::Throttled));
+        }
+        let answer = deliver(&world, event).await;
+        assert_eq!(answer.status, Status::Success, "{}", answer.reason);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permission_that_has_not_arrived_yet_is_waited_for_on_a_create_only() {
+    let world = fleet();
+    for n in 1..=3 {
+        world.data().troubles.insert(n, Trouble::Fails(Fault::Denied));
+    }
+    assert_eq!(deliver(&world, event("create")).await.status, Status::Success);
+
+    let start = tokio::time::Instant::now();
+    world.data().denied = Some("dynamodb:Scan");
+    let answer = deliver(&world, event("delete")).await;
+    assert_eq!(answer.status, Status::Failed);
+    assert!(answer.reason.contains("dynamodb:Scan failed: Denied"), "{}", answer.reason);
+    assert!(start.elapsed().as_secs() <= 2, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_answered_with_its_text() {
+    let world = fleet();
+    world.data().troubles.insert(2, Trouble::Panics);
+    let answer = deliver(&world, event("create")).await;
+    assert_eq!(answer.status, Status::Failed);
+    assert!(answer.reason.starts_with("internal error, please report it: a test wants it."), "{}", answer.reason);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_hangs_is_answered_before_the_deadline_and_nothing_is_changed_after() {
+    let world = fleet();
+    world.data().troubles.insert(7, Trouble::Hangs);
+    let answer = deliver(&world, event("create")).await;
+    assert_eq!(answer.status, Status::Failed);
+    assert!(answer.reason.contains("OutOfTime: the time for an answer ran out"), "{}", answer.reason);
+    let calls = world.data().calls.len();
+    tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+    assert_eq!(world.data().calls.len(), calls);
+}

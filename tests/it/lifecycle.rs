@@ -1,0 +1,259 @@
+//! The life of an incident, from the sample events.
+
+use ec2_isolation::model::{Snapshots, State};
+use serde_json::json;
+
+use crate::{A, B, BYSTANDER, C, D, deliver, event, fails, fleet, isolated, succeeds, with, world};
+
+#[tokio::test(start_paused = true)]
+async fn a_create_isolates_and_a_delete_gives_everything_back() {
+    let world = fleet();
+    let start = world.cards();
+    let answer = succeeds(&world, event("create")).await;
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
+    assert_eq!(answer.reason, "2 instances isolated (2 interfaces), 2 snapshots");
+    assert_eq!(answer.data.isolated_instances, format!("{A},{B}"));
+    assert_eq!((answer.data.isolated_instance_count.as_str(), answer.data.snapshot_count.as_str()), ("2", "2"));
+    assert_eq!(world.state(A), Some(State::Isolated));
+    assert_eq!(world.data().tags["eni-0b"]["ec2-isolation:original-groups-1"], "sg-0b sg-0c");
+
+    let answer = succeeds(&world, event("delete")).await;
+    assert_eq!(answer.reason, "2 instances restored");
+    assert_eq!(world.cards(), start);
+    assert_eq!((world.state(A), world.state(B)), (Some(State::Restored), Some(State::Restored)));
+    assert!(!world.data().tags.keys().any(|id| id.starts_with("eni-") || id.starts_with("i-")), "our tags are gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_of_two_interfaces_gets_each_its_own_groups_back() {
+    let world = fleet();
+    let start = world.cards();
+    succeeds(&world, event("create-two-interfaces")).await;
+    assert_eq!(isolated(&world), ["eni-0d1", "eni-0d2"]);
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.cards(), start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_touched_before_it_is_recorded() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    let calls = world.data().calls.clone();
+    for (instance, interface) in [(A, "eni-0a"), (B, "eni-0b")] {
+        let position = |action: &str, what: &str| {
+            calls.iter().position(|call| {
+                *call
+                    == (
+                        if action == "record" { "dynamodb:PutItem" } else { "ec2:ModifyNetworkInterfaceAttribute" },
+                        what.to_owned(),
+                    )
+            })
+        };
+        assert!(position("record", instance).unwrap() < position("swap", interface).unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_changes_nothing() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    let (cards, records) = (world.cards(), world.data().records.clone());
+    world.data().calls.clear();
+    succeeds(&world, event("create")).await;
+    succeeds(&world, with("update", "InstanceIds", json!([A, B]))).await;
+    assert_eq!((world.cards(), world.data().records.clone()), (cards, records));
+    for change in ["ec2:ModifyNetworkInterfaceAttribute", "ec2:CreateSnapshots", "ec2:CreateTags", "dynamodb:PutItem"] {
+        assert_eq!(world.count(change), 0, "{change}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_isolates_what_is_new_and_keeps_what_is_no_longer_listed() {
+    let world = fleet();
+    let start = world.cards();
+    succeeds(&world, event("create")).await;
+    let answer = succeeds(&world, event("update")).await;
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b", "eni-0c"]);
+    assert_eq!(
+        answer.reason,
+        format!(
+            "2 instances isolated (2 interfaces), 2 snapshots | {A} stay isolated though no longer listed: OnRemoval is KeepIsolated"
+        )
+    );
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.cards(), start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_restores_what_is_no_longer_listed_where_that_is_asked_for() {
+    let world = fleet();
+    world.set_status("UPDATE_IN_PROGRESS");
+    succeeds(&world, event("create")).await;
+    succeeds(&world, with("update", "OnRemoval", json!("Restore"))).await;
+    assert_eq!(isolated(&world), ["eni-0b", "eni-0c"]);
+    assert_eq!(world.state(A), Some(State::Restored));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_isolated_again_after_its_restore_starts_afresh() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    succeeds(&world, event("delete")).await;
+    world.data().instances.get_mut(&A.parse().unwrap()).unwrap().interfaces[0].groups = world::groups(&["sg-0d"]);
+    let mut again = event("create");
+    again["RequestId"] = json!("again");
+    succeeds(&world, again).await;
+    let record = world.data().records[&A.parse().unwrap()].clone();
+    assert_eq!(record.interfaces[&"eni-0a".parse().unwrap()], world::groups(&["sg-0d"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_instance_that_fails_does_not_stop_the_others() {
+    let world = fleet();
+    world.add("i-0f", "vpc-0f", &[("eni-0f", &["sg-0a"])]);
+    world.data().refused.insert("eni-0d2".parse().unwrap());
+    let reason = fails(&world, with("create", "InstanceIds", json!(["i-0f", "i-0123", D, A]))).await;
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0d1"]);
+    let expected = [
+        "1 of 4 instances isolated (2 interfaces), 2 snapshots",
+        &format!(
+            "{D}: isolate eni-0d2 [sg-0b, sg-0d] -> [{}]: ec2:ModifyNetworkInterfaceAttribute failed: AuthFailure: as EC2 does \
+             (EC2 lets only its maker change this interface; AllowPartialIsolation accepts that)",
+            world::ISOLATION
+        ),
+        &format!("i-0f is in vpc-0f, not in {}: isolate it with a stack of its own, with VpcId vpc-0f", world::VPC),
+        "i-0123 does not exist in this account and region: check the id, or take it off CompromisedInstanceList",
+        "log stream: a log stream",
+    ];
+    assert_eq!(reason, expected.join(" | "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn partial_isolation_is_a_success_only_where_it_is_allowed_and_something_is_isolated() {
+    let world = fleet();
+    world.data().refused.insert("eni-0d2".parse().unwrap());
+    let mut partial = with("create-two-interfaces", "AllowPartialIsolation", json!("true"));
+    let answer = succeeds(&world, partial.clone()).await;
+    assert_eq!(answer.data.not_isolated, format!("{D}/eni-0d2"));
+    world.data().refused.insert("eni-0c".parse().unwrap());
+    partial["ResourceProperties"]["InstanceIds"] = json!([C]);
+    partial["RequestId"] = json!("nothing at all");
+    fails(&world, partial).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalid_request_changes_nothing() {
+    let world = fleet();
+    for (property, value) in [
+        ("InstanceIds", json!([])),
+        ("InstanceIds", json!([""])),
+        ("InstanceIds", json!([A, "web-1"])),
+        ("VpcId", json!("")),
+        ("IsolatedSecurityGroupId", json!("default")),
+        ("SnapshotVolumes", json!("maybe")),
+    ] {
+        let reason = fails(&world, with("create", property, value.clone())).await;
+        assert!(reason.starts_with("nothing was changed: property "), "{property} {value}: {reason}");
+        assert!(reason.contains(property), "{property} {value}: {reason}");
+    }
+    fails(&world, event("update-bad-property")).await;
+    assert_eq!(world.data().calls, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_of_what_never_was_succeeds_and_touches_nothing() {
+    let world = fleet();
+    let answer = succeeds(&world, event("delete-after-failed-create")).await;
+    assert_eq!(answer.reason, "nothing to restore: no instance was isolated");
+    assert_eq!(answer.physical_resource_id, "incident-2026-11-25-Isolation-1K3XQZ9M7T2RB");
+    assert_eq!(world.count("ec2:ModifyNetworkInterfaceAttribute"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_under_an_invented_id_finds_what_a_failed_create_isolated() {
+    let world = fleet();
+    let start = world.cards();
+    fails(&world, with("create", "InstanceIds", json!([A, "i-0123"]))).await;
+    assert_eq!(isolated(&world), ["eni-0a"]);
+    succeeds(&world, event("delete-after-failed-create")).await;
+    assert_eq!(world.cards(), start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_original_group_is_left_out_and_named() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    world.data().groups.remove(&"sg-0c".parse().unwrap());
+    let answer = succeeds(&world, event("delete")).await;
+    assert_eq!(world.cards()["eni-0b"], world::groups(&["sg-0b"]));
+    assert!(
+        answer.reason.ends_with(&format!("{B}: eni-0b was restored without [sg-0c], which no longer exist")),
+        "{}",
+        answer.reason
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_without_any_original_left_stays_isolated_and_fails_the_delete() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    world.data().groups.remove(&"sg-0a".parse().unwrap());
+    let reason = fails(&world, event("delete")).await;
+    assert_eq!(isolated(&world), ["eni-0a"]);
+    assert!(reason.starts_with(&format!("1 of 2 instances restored; still isolated: {A}. ")), "{reason}");
+    assert!(reason.contains("eni-0a stays isolated, its original groups [sg-0a] no longer exist"), "{reason}");
+    assert_eq!(world.state(A), Some(State::Isolated));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_terminated_instance_counts_as_restored() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    world.data().instances.remove(&A.parse().unwrap());
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.state(A), Some(State::Restored));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bystander_is_never_in_any_call() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    succeeds(&world, event("update")).await;
+    succeeds(&world, event("delete")).await;
+    let calls = world.data().calls.clone();
+    assert!(!calls.iter().any(|(_, what)| what.contains("eni-0e") || what.contains(BYSTANDER)), "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_saves_the_snapshots_that_an_earlier_try_took() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    // The try before took them and was cut off before it could say so.
+    world.data().records.get_mut(&A.parse().unwrap()).unwrap().snapshots = Snapshots::Requested;
+    let taken = world.count("ec2:CreateSnapshots");
+    succeeds(&world, event("create")).await;
+    assert_eq!(world.count("ec2:CreateSnapshots"), taken);
+    assert!(matches!(world.data().records[&A.parse().unwrap()].snapshots, Snapshots::Taken(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_nobody_waits_for_changes_nothing() {
+    let world = fleet();
+    for url in ["", "https://bucket/key?X-Amz-Date=20200101T000000Z&X-Amz-Expires=7200"] {
+        let mut old = event("create");
+        old["ResponseURL"] = json!(url);
+        assert_eq!(crate::run(&world, old).await, json!({"answered": false}));
+    }
+    assert_eq!(world.data().calls, []);
+    assert_eq!(world.data().answers, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_physical_id_is_the_same_on_every_answer() {
+    let world = fleet();
+    let mut ids = std::collections::BTreeSet::new();
+    for event in [event("create"), event("update"), event("update-bad-property"), event("delete")] {
+        ids.insert(deliver(&world, event).await.physical_resource_id);
+    }
+    assert_eq!(ids, ["ec2-isolation-af46e4b7d4bfea65b7dbb2f6181b4fc5".to_owned()].into());
+}

@@ -1,0 +1,61 @@
+//! Invocations that overlap: whoever ends last, what was asked last is what is.
+
+use ec2_isolation::answer::Status;
+use ec2_isolation::model::State;
+use serde_json::json;
+
+use crate::{A, deliver, event, fleet, isolated, run, with};
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_overtakes_a_running_create_wins() {
+    // The Create's calls take a second each; the Delete starts after every possible number of them.
+    for delay in 0..25 {
+        let world = fleet();
+        let start = world.cards();
+        let late = async {
+            tokio::time::sleep(std::time::Duration::from_millis(1000 * delay + 500)).await;
+            run(&world, event("delete")).await
+        };
+        tokio::join!(run(&world, event("create")), late);
+        assert_eq!(world.cards(), start, "after {delay} s");
+        assert_eq!(world.data().answers.len(), 2, "after {delay} s");
+        assert!(world.data().records.values().all(|record| record.state == State::Restored), "after {delay} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_deliveries_of_one_create_record_the_originals_once() {
+    let world = fleet();
+    tokio::join!(run(&world, event("create")), run(&world, event("create")));
+    let answers = world.data().answers.clone();
+    assert!(answers.iter().all(|answer| answer.status == Status::Success), "{answers:?}");
+    assert_eq!(answers[0].physical_resource_id, answers[1].physical_resource_id);
+    let record = world.data().records[&A.parse().unwrap()].clone();
+    assert_eq!(record.interfaces[&"eni-0a".parse().unwrap()], crate::world::groups(&["sg-0a"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_create_delivered_again_after_the_delete_isolates_nothing() {
+    let world = fleet();
+    let start = world.cards();
+    deliver(&world, event("create")).await;
+    deliver(&world, event("delete")).await;
+    let late = deliver(&world, event("create")).await;
+    assert_eq!(late.status, Status::Failed);
+    assert!(late.reason.starts_with("superseded by request "), "{}", late.reason);
+    assert_eq!(world.cards(), start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_delivered_again_after_its_rollback_changes_nothing() {
+    let world = fleet();
+    deliver(&world, event("create")).await;
+    deliver(&world, event("update")).await;
+    let mut back = with("update", "InstanceIds", json!([A]));
+    back["RequestId"] = json!("the rollback");
+    deliver(&world, back).await;
+    let cards = world.cards();
+    deliver(&world, event("update")).await;
+    assert_eq!(world.cards(), cards);
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b", "eni-0c"]);
+}

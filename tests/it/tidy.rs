@@ -1,0 +1,86 @@
+//! The shape of the source: what may name what.
+
+use std::path::{Path, PathBuf};
+
+fn sources() -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(&path, found) } else { found.push(path) }
+        }
+    }
+    let mut paths = Vec::new();
+    walk(Path::new("src"), &mut paths);
+    paths.sort();
+    paths.iter().map(|path| (path.display().to_string(), std::fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The code without comments.
+fn code(text: &str) -> String {
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// The files in which a word may stand; everywhere else it is a mistake.
+fn only_in(word: &str, files: &[&str]) {
+    for (path, text) in sources() {
+        assert!(!code(&text).contains(word) || files.contains(&path.as_str()), "{path} names {word}");
+    }
+}
+
+#[test]
+fn the_core_knows_no_sdk_no_runtime_and_no_clock() {
+    for (path, text) in sources() {
+        let core =
+            ["src/event.rs", "src/answer.rs", "src/model.rs"].contains(&path.as_str()) || path.starts_with("src/plan/");
+        for word in ["aws_", "tokio", "reqwest", "SystemTime", "Instant", "std::env", "std::fs", "async "] {
+            assert!(!core || !code(&text).contains(word), "{path} names {word}");
+        }
+    }
+}
+
+#[test]
+fn each_remote_api_is_named_in_one_file() {
+    only_in("aws_sdk_ec2", &["src/ec2.rs", "src/aws.rs", "src/config.rs"]);
+    only_in("aws_sdk_dynamodb", &["src/dynamodb.rs", "src/config.rs"]);
+    only_in("aws_sdk_cloudformation", &["src/stack.rs", "src/config.rs"]);
+    only_in("reqwest", &["src/responder.rs"]);
+    only_in("std::env", &["src/config.rs", "src/log.rs", "src/main.rs"]);
+}
+
+#[test]
+fn the_planner_imports_the_model_only() {
+    for (path, text) in sources().iter().filter(|(path, _)| path.starts_with("src/plan/")) {
+        for line in code(text).lines().filter(|line| line.trim_start().starts_with("use crate::")) {
+            let fine =
+                ["use crate::model::", "use crate::plan::"].iter().any(|start| line.trim_start().starts_with(start));
+            assert!(fine, "{path}: {line}");
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_for_and_can_be_read_in_one_sitting() {
+    for (path, text) in sources() {
+        assert!(text.starts_with("//!"), "{path} has no module text");
+        assert!(text.lines().count() <= 600, "{path} has {} lines", text.lines().count());
+    }
+}
+
+#[test]
+fn a_panic_unwinds_in_the_release_profile() {
+    let manifest = std::fs::read_to_string("Cargo.toml").unwrap();
+    let (_, release) = manifest.split_once("[profile.release]").unwrap();
+    assert!(release.contains("panic = \"unwind\""));
+}
+
+#[test]
+fn no_file_of_the_repository_names_a_secret_url_in_a_log_line() {
+    for (path, text) in sources() {
+        for line in code(&text).lines().filter(|line| line.contains("tracing::")) {
+            assert!(
+                !line.contains("response_url") && !line.contains("payload") && !line.contains("?event"),
+                "{path}: {line}"
+            );
+        }
+    }
+}
