@@ -1,6 +1,7 @@
 //! Whole invocations against a world in memory, the adapters on the wire, the answer on a socket, and the shape of the source.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test fails by panicking.
 
+mod adapters;
 mod faults;
 mod lifecycle;
 mod numbers;

@@ -1,0 +1,336 @@
+//! The adapters on the wire: what is asked, how answers are read, and what each fault becomes.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_sdk_ec2::config::{
+    BehaviorVersion, Credentials, Region, SharedHttpClient, retry::RetryConfig, timeout::TimeoutConfig,
+};
+use aws_smithy_http_client::test_util::{NeverClient, infallible_client_fn};
+use ec2_isolation::dynamodb::Table;
+use ec2_isolation::ec2::Ec2;
+use ec2_isolation::model::{Desired, Groups, InstanceId, Owner, Peer, Role, Snapshots, State};
+use ec2_isolation::plan::Prior;
+use ec2_isolation::ports::{
+    Call, Change as _, Fault, GroupQuery, Look as _, Originals, Records as _, Stacks as _, Written,
+};
+use ec2_isolation::stack::CloudFormation;
+use serde_json::{Value, json};
+
+macro_rules! config {
+    ($sdk:ident, $http:expr) => {
+        $sdk::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::new("key", "secret", None, None, "test"))
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(Duration::from_millis(100)).build())
+            .http_client($http)
+            .build()
+    };
+}
+
+fn ec2(http: SharedHttpClient) -> Ec2 {
+    Ec2(aws_sdk_ec2::Client::from_conf(config!(aws_sdk_ec2, http)))
+}
+
+fn table(http: SharedHttpClient) -> Table {
+    Table { client: aws_sdk_dynamodb::Client::from_conf(config!(aws_sdk_dynamodb, http)), name: "records".to_owned() }
+}
+
+fn stacks(http: SharedHttpClient) -> CloudFormation {
+    CloudFormation(aws_sdk_cloudformation::Client::from_conf(config!(aws_sdk_cloudformation, http)))
+}
+
+/// The bodies of the requests so far.
+type Seen = Arc<Mutex<Vec<String>>>;
+
+/// A client that answers with these, in turn, the last one for ever.
+fn wire(answers: &[(u16, &str)]) -> (SharedHttpClient, Seen) {
+    let seen = Seen::default();
+    let (log, answers) =
+        (Arc::clone(&seen), answers.iter().map(|(status, body)| (*status, (*body).to_owned())).collect::<Vec<_>>());
+    let client = infallible_client_fn(move |request| {
+        let mut log = log.lock().unwrap();
+        let (status, body) = answers[log.len().min(answers.len() - 1)].clone();
+        log.push(String::from_utf8(request.body().bytes().unwrap_or_default().to_vec()).unwrap());
+        http::Response::builder().status(status).body(body).unwrap()
+    });
+    (client, seen)
+}
+
+fn ids(count: usize) -> BTreeSet<InstanceId> {
+    (0..count).map(|n| format!("i-{n:017x}").parse().unwrap()).collect()
+}
+
+fn owner() -> Owner {
+    Owner { stack_id: "arn:aws:cloudformation:r:1:stack/ir/1".into(), logical_id: "Isolation".into() }
+}
+
+const NO_INSTANCES: &str = "<DescribeInstancesResponse><reservationSet/></DescribeInstancesResponse>";
+
+#[tokio::test]
+async fn instances_are_asked_for_by_filter_in_portions_of_a_hundred() {
+    let (http, seen) = wire(&[(200, NO_INSTANCES)]);
+    assert_eq!(ec2(http).instances(&ids(204)).await.unwrap(), []);
+    let seen = seen.lock().unwrap().clone();
+    let mut sizes: Vec<usize> = seen.iter().map(|body| body.matches("Filter.1.Value.").count()).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [4, 100, 100]);
+    assert!(
+        seen.iter().all(|body| body.contains("Action=DescribeInstances") && body.contains("Filter.1.Name=instance-id"))
+    );
+    assert!(seen.iter().all(|body| !body.contains("InstanceId.1") && !body.contains("MaxResults")), "{seen:?}");
+}
+
+#[tokio::test]
+async fn an_instance_is_read_with_its_interfaces_in_order_its_volumes_and_tags_over_all_pages() {
+    let page = |token: &str| {
+        format!(
+            "<DescribeInstancesResponse><reservationSet><item><instancesSet><item><instanceId>i-0a{}</instanceId>\
+             <instanceState><name>running</name></instanceState><vpcId>vpc-01</vpcId>\
+             <networkInterfaceSet>\
+             <item><networkInterfaceId>eni-02</networkInterfaceId><attachment><deviceIndex>1</deviceIndex></attachment>\
+             <groupSet><item><groupId>sg-0b</groupId></item></groupSet></item>\
+             <item><networkInterfaceId>eni-01</networkInterfaceId><attachment><deviceIndex>0</deviceIndex></attachment>\
+             <groupSet><item><groupId>sg-0a</groupId></item><item><groupId>sg-0b</groupId></item></groupSet></item>\
+             </networkInterfaceSet>\
+             <blockDeviceMapping><item><deviceName>/dev/sda1</deviceName><ebs><volumeId>vol-01</volumeId></ebs></item></blockDeviceMapping>\
+             <tagSet><item><key>Name</key><value>web</value></item></tagSet>\
+             </item></instancesSet></item></reservationSet>{token}</DescribeInstancesResponse>",
+            token.len()
+        )
+    };
+    let (first, second) = (page("<nextToken>more</nextToken>"), page(""));
+    let (http, seen) = wire(&[(200, &first), (200, &second)]);
+    let instances = ec2(http).instances(&ids(1)).await.unwrap();
+    assert_eq!(seen.lock().unwrap().len(), 2);
+    assert!(seen.lock().unwrap()[1].contains("NextToken=more"));
+    let instance = &instances[1];
+    assert_eq!((instance.id.as_str(), instance.state.as_str()), ("i-0a0", "running"));
+    let interfaces: Vec<_> = instance.interfaces.iter().map(|i| (i.id.to_string(), i.groups.len())).collect();
+    assert_eq!(interfaces, [("eni-01".to_owned(), 2), ("eni-02".to_owned(), 1)]);
+    assert_eq!(instance.volumes, [("vol-01".parse().unwrap(), "/dev/sda1".to_owned())].into());
+    assert_eq!(instance.tags["Name"], "web");
+}
+
+#[tokio::test]
+async fn marked_groups_are_read_with_their_role_their_stack_and_one_rule_for_each_peer() {
+    let (http, seen) = wire(&[(
+        200,
+        "<DescribeSecurityGroupsResponse><securityGroupInfo><item><groupId>sg-0a</groupId><vpcId>vpc-01</vpcId>\
+         <ipPermissions><item><ipProtocol>tcp</ipProtocol><fromPort>22</fromPort><toPort>22</toPort>\
+         <groups><item><groupId>sg-0f</groupId></item></groups></item></ipPermissions>\
+         <ipPermissionsEgress><item><ipProtocol>-1</ipProtocol><ipRanges><item><cidrIp>127.0.0.1/32</cidrIp></item></ipRanges>\
+         <ipv6Ranges><item><cidrIpv6>::1/128</cidrIpv6></item></ipv6Ranges></item></ipPermissionsEgress>\
+         <tagSet><item><key>ec2-isolation:role</key><value>isolation</value></item>\
+         <item><key>aws:cloudformation:stack-id</key><value>arn</value></item></tagSet>\
+         </item></securityGroupInfo></DescribeSecurityGroupsResponse>",
+    )]);
+    let groups = ec2(http).groups(&GroupQuery::Marked("vpc-01".parse().unwrap())).await.unwrap();
+    let body = seen.lock().unwrap()[0].clone();
+    for part in [
+        "Filter.1.Name=vpc-id",
+        "Filter.1.Value.1=vpc-01",
+        "Filter.2.Name=tag-key",
+        "Filter.2.Value.1=ec2-isolation%3Arole",
+    ] {
+        assert!(body.contains(part), "{body}");
+    }
+    let group = &groups[0];
+    assert_eq!((group.role, group.stack_id.as_deref()), (Some(Role::Isolation), Some("arn")));
+    assert_eq!(group.ingress.iter().map(ToString::to_string).collect::<Vec<_>>(), ["tcp 22 sg-0f"]);
+    let peers: Vec<_> = group.egress.iter().map(|rule| rule.peer.clone()).collect();
+    assert_eq!(peers, [Peer::Cidr("127.0.0.1/32".into()), Peer::Cidr("::1/128".into())]);
+}
+
+#[tokio::test]
+async fn groups_are_set_on_the_interface_never_on_the_instance() {
+    let (http, seen) = wire(&[(
+        200,
+        "<ModifyNetworkInterfaceAttributeResponse><return>true</return></ModifyNetworkInterfaceAttributeResponse>",
+    )]);
+    let groups: Groups = ["sg-0a", "sg-0b"].map(|id| id.parse().unwrap()).into();
+    ec2(http).set_groups(&"eni-01".parse().unwrap(), &groups).await.unwrap();
+    let body = seen.lock().unwrap()[0].clone();
+    assert!(
+        body.contains("Action=ModifyNetworkInterfaceAttribute&") && body.contains("NetworkInterfaceId=eni-01"),
+        "{body}"
+    );
+    assert!(body.contains("SecurityGroupId.1=sg-0a") && body.contains("SecurityGroupId.2=sg-0b"), "{body}");
+}
+
+#[tokio::test]
+async fn snapshots_are_never_asked_for_twice_by_the_sdk() {
+    let throttled =
+        "<Response><Errors><Error><Code>RequestLimitExceeded</Code><Message>slow</Message></Error></Errors></Response>";
+    let (http, seen) = wire(&[(503, throttled)]);
+    let mut config = config!(aws_sdk_ec2, http).to_builder();
+    config.set_retry_config(Some(RetryConfig::standard().with_max_attempts(6)));
+    let ec2 = Ec2(aws_sdk_ec2::Client::from_conf(config.build()));
+    let error = ec2.take_snapshots(&"i-0a".parse().unwrap(), &[].into()).await.unwrap_err();
+    assert_eq!((error.fault, seen.lock().unwrap().len()), (Fault::Throttled, 1));
+}
+
+#[tokio::test]
+async fn an_original_is_put_only_where_there_is_none() {
+    let (http, seen) = wire(&[(200, "{}")]);
+    let interfaces = [("eni-01".parse().unwrap(), ["sg-0a".parse().unwrap()].into())].into();
+    let (owner, instance) = (owner(), "i-0a".parse().unwrap());
+    let (vpc, group) = ("vpc-01".parse().unwrap(), "sg-0150".parse().unwrap());
+    let originals = |prior| Originals {
+        instance: &instance,
+        owner: &owner,
+        vpc: &vpc,
+        isolation_group: &group,
+        interfaces: &interfaces,
+        prior,
+        now: "2026-11-25T03:00:00Z",
+    };
+    let table = table(http);
+    assert_eq!(table.record(&originals(&Prior::None)).await, Ok(Written::Done));
+    assert_eq!(table.record(&originals(&Prior::Ours)).await, Ok(Written::Done));
+    let seen = seen.lock().unwrap().clone();
+    let put: Value = serde_json::from_str(&seen[0]).unwrap();
+    assert_eq!(put["ConditionExpression"], "attribute_not_exists(InstanceId) OR #state = :restored");
+    assert_eq!(put["Item"]["Interfaces"], json!({"M": {"eni-01": {"L": [{"S": "sg-0a"}]}}}));
+    let command = "aws ec2 modify-network-interface-attribute --network-interface-id eni-01 --groups sg-0a";
+    assert_eq!(put["Item"]["RestoreCommands"]["M"]["eni-01"]["S"], command);
+    let update: Value = serde_json::from_str(&seen[1]).unwrap();
+    assert_eq!(update["ConditionExpression"], "#owner = :owner AND #state <> :restored");
+    let expression = update["UpdateExpression"].as_str().unwrap();
+    assert!(expression.contains("Interfaces.#i0 = if_not_exists(Interfaces.#i0, :g0)"), "{expression}");
+}
+
+#[tokio::test]
+async fn a_lost_condition_is_an_outcome_not_a_failure() {
+    let lost = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException","message":"no"}"#;
+    let (http, _) = wire(&[(400, lost)]);
+    let result = table(http).mark(&owner(), &"i-0a".parse().unwrap(), State::Isolated, None, "now").await;
+    assert_eq!(result, Ok(Written::Lost));
+}
+
+#[tokio::test]
+async fn a_superseded_intent_is_answered_with_what_is_wanted_now() {
+    let lost = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException","message":"no",
+        "Item":{"InstanceId":{"S":"owner:x"},"RequestId":{"S":"req-2"},"Desired":{"S":"\"Restored\""}}}"#;
+    let (http, seen) = wire(&[(400, lost)]);
+    let now = table(http).write_intent(&owner(), "req-1", &Desired::Restored, "now").await.unwrap();
+    assert_eq!((now.request_id.as_str(), now.desired), ("req-2", Desired::Restored));
+    let update: Value = serde_json::from_str(&seen.lock().unwrap()[0]).unwrap();
+    assert_eq!(
+        update["ConditionExpression"],
+        "attribute_not_exists(Requests) OR NOT contains(Requests, :request) OR RequestId = :request"
+    );
+}
+
+#[tokio::test]
+async fn records_are_scanned_consistently_over_all_pages_and_what_cannot_be_read_is_named() {
+    let page = |id: &str, state: &str, more: &str| {
+        format!(
+            r#"{{"Items":[{{"InstanceId":{{"S":"{id}"}},"Owner":{{"S":"arn|Isolation"}},"State":{{"S":"{state}"}},
+            "VpcId":{{"S":"vpc-01"}},"IsolationGroupId":{{"S":"sg-0150"}},"RecordedAt":{{"S":"t"}},
+            "Interfaces":{{"M":{{"eni-01":{{"L":[{{"S":"sg-0a"}}]}}}}}},"Snapshots":{{"M":{{}}}}}}]{more}}}"#
+        )
+    };
+    let more = r#","LastEvaluatedKey":{"InstanceId":{"S":"i-0a"}}"#;
+    let (http, seen) = wire(&[(200, &page("i-0a", "kept", more)), (200, &page("i-0b", "melted", ""))]);
+    let ledger = table(http).read().await.unwrap();
+    assert!(seen.lock().unwrap().iter().all(|body| body.contains(r#""ConsistentRead":true"#)));
+    let record = &ledger.records[&"i-0a".parse().unwrap()];
+    assert_eq!((record.state, &record.snapshots), (State::Kept, &Snapshots::Requested));
+    assert_eq!(ledger.unreadable, [("i-0b".to_owned(), "attribute State is \"melted\"".to_owned())].into());
+}
+
+#[tokio::test]
+async fn a_stack_is_read_with_its_reason_and_its_parent() {
+    let (http, seen) = wire(&[(
+        200,
+        "<DescribeStacksResponse><DescribeStacksResult><Stacks><member><StackName>ir</StackName><CreationTime>2026-11-25T00:00:00Z</CreationTime>\
+         <StackStatus>DELETE_IN_PROGRESS</StackStatus><StackStatusReason>User Initiated</StackStatusReason>\
+         <ParentId>parent</ParentId></member></Stacks></DescribeStacksResult></DescribeStacksResponse>",
+    )]);
+    let stack = stacks(http).status("arn:x").await.unwrap();
+    assert!(seen.lock().unwrap()[0].contains("StackName=arn%3Ax"));
+    assert_eq!(
+        (stack.status.as_str(), stack.reason.as_str(), stack.parent.as_deref()),
+        ("DELETE_IN_PROGRESS", "User Initiated", Some("parent"))
+    );
+}
+
+/// One call of each adapter with this client: what its fault was.
+async fn faults(http: impl Fn() -> SharedHttpClient) -> [Fault; 3] {
+    fn fault<T: std::fmt::Debug>(result: Call<T>) -> Fault {
+        result.unwrap_err().fault
+    }
+    [
+        fault(ec2(http()).instances(&ids(1)).await),
+        fault(table(http()).read().await),
+        fault(stacks(http()).status("arn").await),
+    ]
+}
+
+/// The errors of EC2, DynamoDB and CloudFormation with these codes and statuses.
+async fn check(codes: [(u16, &str); 3], expected: Fault) {
+    let bodies = codes.map(|(status, code)| {
+        let ec2 =
+            format!("<Response><Errors><Error><Code>{code}</Code><Message>m</Message></Error></Errors></Response>");
+        let json = format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{code}","message":"m"}}"#);
+        let query = format!("<ErrorResponse><Error><Code>{code}</Code><Message>m</Message></Error></ErrorResponse>");
+        (status, [ec2, json, query])
+    });
+    for (n, (status, body)) in bodies.iter().enumerate() {
+        let (http, _) = wire(&[(*status, &body[n])]);
+        assert_eq!(faults(|| http.clone()).await[n], expected, "{codes:?} of adapter {n}");
+    }
+}
+
+#[tokio::test]
+async fn each_error_of_a_service_becomes_its_fault() {
+    check(
+        [(503, "RequestLimitExceeded"), (400, "ProvisionedThroughputExceededException"), (400, "Throttling")],
+        Fault::Throttled,
+    )
+    .await;
+    check([(500, "InternalError"), (500, "InternalServerError"), (500, "InternalFailure")], Fault::Server).await;
+    check([(403, "UnauthorizedOperation"), (400, "AccessDeniedException"), (403, "AccessDenied")], Fault::Denied).await;
+    check(
+        [(400, "InvalidParameterValue"), (400, "ResourceNotFoundException"), (400, "ValidationError")],
+        Fault::Refused,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_garbled() {
+    let (http, _) = wire(&[(200, "<<< not what anybody expects")]);
+    assert_eq!(faults(|| http.clone()).await, [Fault::Garbled; 3]);
+}
+
+#[tokio::test]
+async fn no_answer_at_all_is_a_time_out() {
+    assert_eq!(faults(|| SharedHttpClient::new(NeverClient::new())).await, [Fault::TimedOut; 3]);
+}
+
+#[tokio::test]
+async fn a_connection_that_cannot_be_made_or_breaks_is_lost() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let breaks = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let broken = format!("http://{}", breaks.local_addr().unwrap());
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = breaks.accept() {
+            drop(stream);
+        }
+    });
+    for endpoint in [closed, broken] {
+        let mut config = config!(aws_sdk_ec2, aws_smithy_http_client::Builder::new().build_http()).to_builder();
+        config.set_endpoint_url(Some(endpoint));
+        config.set_timeout_config(Some(TimeoutConfig::disabled()));
+        let error = Ec2(aws_sdk_ec2::Client::from_conf(config.build())).instances(&ids(1)).await.unwrap_err();
+        assert_eq!(error.fault, Fault::Connection, "{error}");
+        assert_eq!(error.action, "ec2:DescribeInstances");
+    }
+}
