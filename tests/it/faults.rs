@@ -121,7 +121,7 @@ async fn a_permission_that_has_not_arrived_yet_is_waited_for_on_a_create_only() 
     assert_eq!(deliver(&world, event("create")).await.status, Status::Success);
 
     let start = tokio::time::Instant::now();
-    world.data().denied = Some("dynamodb:Scan");
+    world.data().always = Some(("dynamodb:Scan", Fault::Denied));
     let answer = deliver(&world, event("delete")).await;
     assert_eq!(answer.status, Status::Failed);
     assert!(answer.reason.contains("dynamodb:Scan failed: Denied"), "{}", answer.reason);

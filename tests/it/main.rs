@@ -6,6 +6,8 @@ mod faults;
 mod lifecycle;
 mod numbers;
 mod overlap;
+mod property;
+mod protocol;
 mod responder;
 mod rollback;
 mod tidy;
@@ -66,8 +68,11 @@ fn invocation() -> Invocation {
 
 /// Handles the event; the answer is then among the world's. What Lambda is told.
 async fn run(world: &World, event: Value) -> Value {
-    let outcome = handle(&Ok(world.ports()), event, &invocation(), |_, _| world.clone()).await;
-    outcome.expect("an accepted answer is a success")
+    let reply = |url, _| {
+        world.data().url = url;
+        world.clone()
+    };
+    handle(&Ok(world.ports()), event, &invocation(), reply).await.expect("an accepted answer is a success")
 }
 
 /// Handles the event and returns its one answer.

@@ -2,6 +2,7 @@
 
 use ec2_isolation::model::State;
 use ec2_isolation::plan::StackStatus;
+use ec2_isolation::ports::Fault;
 use serde_json::json;
 
 use crate::world::{STACK, World};
@@ -79,7 +80,7 @@ async fn a_nested_stack_of_a_parent_that_rolls_back_stays_isolated() {
 #[tokio::test(start_paused = true)]
 async fn a_status_that_cannot_be_read_keeps_everything_isolated_and_fails() {
     let world = isolated_fleet().await;
-    world.data().denied = Some("cloudformation:DescribeStacks");
+    world.data().always = Some(("cloudformation:DescribeStacks", Fault::Denied));
     let reason = fails(&world, event("delete")).await;
     assert!(reason.starts_with("2 instances kept isolated, nothing was restored: whether this stack is being deleted cannot be read: cloudformation:DescribeStacks failed"), "{reason}");
     assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
@@ -112,7 +113,7 @@ async fn an_update_that_rolls_back_releases_nothing() {
         "{}",
         answer.reason
     );
-    world.data().denied = Some("cloudformation:DescribeStacks");
+    world.data().always = Some(("cloudformation:DescribeStacks", Fault::Denied));
     let reason = fails(&world, update("status unknown")).await;
     assert!(reason.contains(&format!("{A} stay isolated: the stack's status cannot be read")), "{reason}");
     assert_eq!(isolated(&world), ["eni-0a", "eni-0b", "eni-0c"]);

@@ -50,7 +50,11 @@ pub struct Data {
     /// Calls that go wrong, by their number.
     pub troubles: BTreeMap<usize, Trouble>,
     /// Every call with this action goes wrong.
-    pub denied: Option<&'static str>,
+    pub always: Option<(&'static str, Fault)>,
+    /// Why no answer is accepted.
+    pub undelivered: Option<Undelivered>,
+    /// The URL of the last answer.
+    pub url: String,
     pub calls: Vec<(&'static str, String)>,
     pub swapped_at: Vec<Duration>,
     pub answers: Vec<Answer>,
@@ -92,7 +96,9 @@ impl World {
             stale: BTreeMap::new(),
             stale_reads: 1,
             troubles: BTreeMap::new(),
-            denied: None,
+            always: None,
+            undelivered: None,
+            url: String::new(),
             calls: vec![],
             swapped_at: vec![],
             answers: vec![],
@@ -151,8 +157,8 @@ impl World {
             let mut data = self.data();
             data.calls.push((action, what));
             let n = data.calls.len();
-            let denied = data.denied == Some(action);
-            data.troubles.remove(&n).or(denied.then_some(Trouble::Fails(Fault::Denied)))
+            let always = data.always.filter(|(always, _)| *always == action).map(|(_, fault)| Trouble::Fails(fault));
+            data.troubles.remove(&n).or(always)
         };
         tokio::time::sleep(Duration::from_secs(1)).await;
         match trouble {
@@ -432,7 +438,8 @@ impl Stacks for World {
 
 impl Reply for World {
     async fn send(self, answer: Answer) -> Result<(), Undelivered> {
-        self.data().answers.push(answer);
-        Ok(())
+        let mut data = self.data();
+        data.answers.push(answer);
+        data.undelivered.clone().map_or(Ok(()), Err)
     }
 }
