@@ -1,13 +1,15 @@
 //! One invocation: an event in, exactly one answer out, whatever happens.
 //!
 //! Success, failure, panic, a deadline, an invalid event and missing settings all end in the same place: one
-//! [`Message`], one [`Reply::send`]. The work runs in a task of its own, so that neither its panic nor its blocking can
-//! keep the answer from being sent.
+//! [`Message`], one [`Reply::send`]. The work runs on a runtime of its own: neither its panic nor a thread that it takes
+//! can keep the answer from being sent. A task of its own would not do: tokio's timers stand still while the worker
+//! that last drove them is taken.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 
 use crate::answer::Message;
 use crate::event::{Envelope, Request};
@@ -37,13 +39,14 @@ pub struct Invocation {
 #[error("the answer did not reach CloudFormation")]
 pub struct Unanswered(#[source] Undelivered);
 
-/// Handles one event. `ports` is the reason where the function's settings are wrong; `reply` makes the way back from the
-/// response URL and the time that sending may take.
+/// Handles one event. `ports` is the reason where the function's settings are wrong; the work is done on `worker`;
+/// `reply` makes the way back from the response URL and the time that sending may take.
 ///
 /// # Errors
 /// The answer was lost: the same event can be handled again.
 pub async fn handle<E, R, S, P>(
     ports: &Result<Arc<Ports<E, R, S>>, String>,
+    worker: &Handle,
     event: Value,
     invocation: &Invocation,
     reply: impl FnOnce(String, Duration) -> P,
@@ -78,7 +81,7 @@ where
     let message = match (ports, Request::read(&event, &envelope)) {
         (Err(reason), _) => Message::failure(format!("nothing was changed: {reason}")),
         (Ok(_), Err(invalid)) => Message::failure(format!("nothing was changed: {invalid}")),
-        (Ok(ports), Ok(request)) => work(ports, &envelope, request, now, work_time, grace).await,
+        (Ok(ports), Ok(request)) => work(ports, worker, &envelope, request, now, work_time, grace).await,
     };
     let answer = message.clone().into_answer(&envelope, &invocation.log_stream);
     tracing::info!(status = ?answer.status, headline = %message.headline, details = ?message.details, "answer");
@@ -95,9 +98,10 @@ where
     }
 }
 
-/// Does the work in a task of its own and returns what became of it, at the latest after `work_time + grace`.
+/// Does the work on `worker` and returns what became of it, at the latest after `work_time + grace`.
 async fn work<E, R, S>(
     ports: &Arc<Ports<E, R, S>>,
+    worker: &Handle,
     envelope: &Envelope,
     request: Request,
     now: SystemTime,
@@ -110,7 +114,7 @@ where
     S: Stacks + 'static,
 {
     let gate = Gate::default();
-    let mut task = tokio::spawn({
+    let mut task = worker.spawn({
         let (ports, envelope, gate) = (Arc::clone(ports), envelope.clone(), gate.clone());
         async move {
             let reconciler = Reconciler {

@@ -7,10 +7,16 @@ use ec2_isolation::responder::{self, Responder};
 use ec2_isolation::{config, log};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
+use tokio::runtime::{Builder, Handle};
 
-#[tokio::main(worker_threads = 2)]
-async fn main() -> Result<(), Error> {
+fn main() -> Result<(), Error> {
     log::init();
+    // Whatever the work does to its threads, this one answers.
+    let worker = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    Builder::new_current_thread().enable_all().build()?.block_on(serve(worker.handle()))
+}
+
+async fn serve(worker: &Handle) -> Result<(), Error> {
     let client = responder::client()?;
     let ports = config::aws().await.map(Arc::new).map_err(|error| error.to_string());
     let (client, ports) = (&client, &ports);
@@ -18,7 +24,7 @@ async fn main() -> Result<(), Error> {
         let log_stream = std::env::var("AWS_LAMBDA_LOG_STREAM_NAME").unwrap_or_default();
         let invocation = Invocation { deadline_ms: event.context.deadline, log_stream };
         let reply = |url, budget| Responder::new(client.clone(), url, budget);
-        handle(ports, event.payload, &invocation, reply).await.map_err(Error::from)
+        handle(ports, worker, event.payload, &invocation, reply).await.map_err(Error::from)
     }))
     .await
 }

@@ -148,3 +148,30 @@ async fn a_call_that_hangs_is_answered_before_the_deadline_and_nothing_is_change
     tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
     assert_eq!(world.data().calls.len(), calls);
 }
+
+/// In real time: a thread that is taken cannot be paused.
+#[tokio::test]
+async fn work_that_takes_its_thread_does_not_keep_the_answer_from_being_sent() {
+    let world = fleet();
+    world.data().troubles.insert(1, Trouble::Blocks);
+    let start = std::time::Instant::now();
+    let deadline = std::time::SystemTime::now() + std::time::Duration::from_secs(2);
+    let deadline = deadline.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let invocation = ec2_isolation::handler::Invocation {
+        deadline_ms: u64::try_from(deadline.as_millis()).unwrap(),
+        log_stream: String::new(),
+    };
+    let ports = Ok(world.ports());
+    let worker = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let reply = |_, _| world.clone();
+    ec2_isolation::handler::handle(&ports, worker.handle(), event("create"), &invocation, reply).await.unwrap();
+    worker.shutdown_background();
+    assert!(start.elapsed() < std::time::Duration::from_secs(2), "{:?}", start.elapsed());
+    let answer = world.data().answers[0].clone();
+    assert_eq!(answer.status, Status::Failed);
+    assert!(
+        answer.reason.starts_with("the time for an answer ran out while a call was under way."),
+        "{}",
+        answer.reason
+    );
+}

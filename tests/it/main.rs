@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ec2_isolation::answer::{Answer, Status};
 use ec2_isolation::handler::{Invocation, handle};
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use world::World;
 
 pub const A: &str = "i-0a1b2c3d4e5f60718";
@@ -72,7 +73,9 @@ async fn run(world: &World, event: Value) -> Value {
         world.data().url = url;
         world.clone()
     };
-    handle(&Ok(world.ports()), event, &invocation(), reply).await.expect("an accepted answer is a success")
+    handle(&Ok(world.ports()), &Handle::current(), event, &invocation(), reply)
+        .await
+        .expect("an accepted answer is a success")
 }
 
 /// Handles the event and returns its one answer.

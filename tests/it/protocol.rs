@@ -24,6 +24,7 @@ use ec2_isolation::handler::handle;
 use ec2_isolation::model::State;
 use ec2_isolation::ports::{Fault, Undelivered};
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 
 use crate::world::{Trouble, World};
 use crate::{A, B, C, deliver, event, fails, fleet, invocation, isolated, run, succeeds, with};
@@ -84,7 +85,7 @@ async fn missing_settings_are_answered_failed_with_a_usable_id_also_on_a_delete(
         let world = fleet();
         let broken: Result<std::sync::Arc<ec2_isolation::reconcile::Ports<World, World, World>>, _> =
             Err("environment variable SECURITY_GROUP_TABLE_NAME is not set".to_owned());
-        handle(&broken, event(name), &invocation(), |_, _| world.clone()).await.unwrap();
+        handle(&broken, &Handle::current(), event(name), &invocation(), |_, _| world.clone()).await.unwrap();
         let answer = world.data().answers[0].clone();
         assert_eq!(answer.status, Status::Failed);
         assert_eq!(answer.physical_resource_id, "ec2-isolation-af46e4b7d4bfea65b7dbb2f6181b4fc5");
@@ -262,7 +263,9 @@ async fn a_delete_that_is_throttled_to_the_end_tries_to_the_end_and_loses_nothin
 async fn a_lost_answer_is_a_failure_of_the_function_so_that_lambda_delivers_again() {
     let world = fleet();
     world.data().undelivered = Some(Undelivered::Lost("HTTP status 403".into()));
-    let error = handle(&Ok(world.ports()), event("create"), &invocation(), |_, _| world.clone()).await.unwrap_err();
+    let error = handle(&Ok(world.ports()), &Handle::current(), event("create"), &invocation(), |_, _| world.clone())
+        .await
+        .unwrap_err();
     let cause = std::error::Error::source(&error).expect("a cause");
     assert_eq!(cause.to_string(), "the answer was not accepted: HTTP status 403");
     assert!(!format!("{error:?} {error}").contains("secret"));

@@ -88,6 +88,18 @@ async fn a_refusal_is_believed_the_second_time_and_is_no_success() {
 }
 
 #[tokio::test]
+async fn a_redirect_is_followed_with_the_same_answer() {
+    let target = server(&[200]).await;
+    let first = MockServer::start().await;
+    let moved = ResponseTemplate::new(307).insert_header("location", format!("{}/elsewhere", target.uri()).as_str());
+    Mock::given(any()).respond_with(moved).mount(&first).await;
+    send(&first.uri(), Duration::from_secs(5)).await.unwrap();
+    let received = target.received_requests().await.unwrap();
+    assert_eq!((received.len(), received[0].method.as_str()), (1, "PUT"));
+    assert_eq!(String::from_utf8(received[0].body.clone()).unwrap(), answer("é漢🙂 \"quoted\"").body());
+}
+
+#[tokio::test]
 async fn a_lost_connection_and_a_silent_peer_are_tried_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());

@@ -31,6 +31,8 @@ pub enum Trouble {
     Panics,
     /// The call is never answered.
     Hangs,
+    /// The call takes its thread for three seconds.
+    Blocks,
 }
 
 #[derive(Debug)]
@@ -160,13 +162,19 @@ impl World {
             let always = data.always.filter(|(always, _)| *always == action).map(|(_, fault)| Trouble::Fails(fault));
             data.troubles.remove(&n).or(always)
         };
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        if trouble != Some(Trouble::Blocks) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
         match trouble {
             None => act(&mut self.data()),
             Some(Trouble::Fails(fault)) => {
                 Err(CallError { action, fault, code: format!("{fault:?}"), message: "a test wants it".to_owned() })
             }
             Some(Trouble::Hangs) => std::future::pending().await,
+            Some(Trouble::Blocks) => {
+                std::thread::sleep(Duration::from_secs(3));
+                act(&mut self.data())
+            }
             Some(Trouble::Panics) => {
                 let _ = act(&mut self.data());
                 panic!("a test wants it")

@@ -294,6 +294,49 @@ async fn missing_settings_are_answered_event_by_event() {
 }
 
 #[tokio::test]
+async fn no_log_line_at_any_level_shows_a_response_url() {
+    let ground = Ground::new("log").await;
+    let log = || std::fs::read_to_string("target/stack/function.log").unwrap();
+    for level in ["TRACE", "DEBUG", "INFO", "WARN", "ERROR"] {
+        let before = log().len();
+        let mut variables = cloud().credentials();
+        variables.extend([("SECURITY_GROUP_TABLE_NAME", ground.table.as_str()), ("AWS_LAMBDA_LOG_LEVEL", level)]);
+        variables.extend([("RUST_LOG", "trace"), ("RUST_BACKTRACE", "1")]);
+        let function = ground.lambda.start(&variables);
+        let done = ground.lambda.done().len();
+        // Answered, and not answered: the port of the second URL is closed.
+        let answered = ground.event("Create", "log", level, &[&ground.a]);
+        let mut lost = ground.event("Update", "log", &format!("{level}-lost"), &[&ground.a]);
+        lost["ResponseURL"] = json!("http://127.0.0.1:9/key?X-Amz-Signature=secret");
+        ground.lambda.deliver(&answered, TIME);
+        ground.lambda.deliver(&lost, Duration::from_secs(6));
+        ground.lambda.ended(done + 2).await;
+        drop(function);
+        let new = &log()[before..];
+        assert!(level == "ERROR" || new.contains("not accepted"), "{level}: {new}");
+        for word in ["secret", "Signature", "ResponseURL\"", "http://127.0.0.1:9"] {
+            assert!(!new.contains(word), "{level} shows {word}: {new}");
+        }
+    }
+    assert_eq!(ground.run(&ground.event("Delete", "log", "delete", &[])).await.0, "SUCCESS");
+}
+
+#[tokio::test]
+async fn the_answer_goes_through_the_proxy_that_the_environment_names() {
+    let ground = Ground::new("proxy").await;
+    let proxy = ground.lambda.response_url("").split("/arn").next().unwrap().to_owned();
+    let function =
+        ground.lambda.start(&[("SECURITY_GROUP_TABLE_NAME", "none"), ("HTTP_PROXY", &proxy), ("http_proxy", &proxy)]);
+    let mut event = ground.event("Create", "proxy", "create", &[]);
+    event["ResponseURL"] = json!("http://bucket.invalid/key%7C1?X-Amz-Signature=secret");
+    ground.lambda.deliver(&event, TIME);
+    let answers = ground.lambda.ended(1).await;
+    drop(function);
+    assert_eq!(answers[0].target, "http://bucket.invalid/key%7C1?X-Amz-Signature=secret");
+    assert_eq!(answers[0].json()["Status"], "FAILED");
+}
+
+#[tokio::test]
 async fn a_service_that_never_replies_is_answered_before_the_deadline() {
     let ground = Ground::new("silent").await;
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
