@@ -4,8 +4,8 @@
 //! isolation group, after saving the groups they had; its Delete gives every interface exactly those groups back.
 //!
 //! ```text
-//! event ── handler ── reconcile ── converge ─┬─ look (ports) ── plan ──┐
-//!            │                               └───── execute (ports) ───┘  until the plan is empty
+//! event ── handler ── reconcile ── converge ─┬─ look (phases, ports) ── plan ──┐
+//!            │                               └──────── execute (ports) ────────┘  until the plan is empty
 //!            └─ answer ── responder ── CloudFormation
 //! ```
 //!
@@ -20,20 +20,26 @@
 //!
 //! `event`, `answer`, `model` and `plan` are pure: no SDK, no clock, no I/O.
 
+// Pure: what is asked, what is, what is to be done, what is answered.
 pub mod answer;
-mod aws;
-pub mod config;
-pub mod converge;
-pub mod dynamodb;
-pub mod ec2;
 pub mod event;
-pub mod execute;
-pub mod handler;
-pub mod log;
 pub mod model;
 pub mod plan;
+
+// The loop: from a request to what became of it.
+pub mod converge;
+pub mod execute;
+mod phases;
 pub mod ports;
 pub mod reconcile;
 pub mod report;
+
+// One invocation, and the world around it.
+mod aws;
+pub mod config;
+pub mod dynamodb;
+pub mod ec2;
+pub mod handler;
+pub mod log;
 pub mod responder;
 pub mod stack;

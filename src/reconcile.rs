@@ -3,21 +3,19 @@
 //! Every phase works towards the *intent* it reads, not towards its own event: invocations that overlap (a Delete that
 //! overtakes a running Create, a duplicate, a retry) converge on what was asked last, whoever ends last.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
 use crate::answer::Message;
 use crate::converge::{Blind, Patience, Phase, Settled, converge, persist};
 use crate::event::Request;
-use crate::execute::{Executor, Gate, Outcome};
-use crate::model::{Desired, InstanceId, Intent, InterfaceId, Owner, Record, Release, Snapshots, State, VpcId, Wants};
-use crate::plan::{
-    Aim, Contained, Observed, Plan, Problem, Severity, StackStatus, Step, Tried, Verdict, Work, contain, may_release,
-    may_restore, preserve, restore,
-};
-use crate::ports::{Call, CallError, Change, Fault, GroupQuery, Ledger, Look, Records, Stacks};
-use crate::report::{Reconciled, Restored};
+use crate::execute::{Executor, Gate};
+use crate::model::{Desired, InstanceId, Intent, Owner, Record, Release, Snapshots, State, Wants, comma_list};
+use crate::phases::{Announcement, Contain, Keep, Preserve, Restore};
+use crate::plan::{Contained, StackStatus, Tried, Verdict, may_release, may_restore};
+use crate::ports::{Call, Change, Ledger, Look, Records, Stacks};
+use crate::report::{Reconciled, Restored, kept, undecided};
 
 /// Faults are tried again for a minute: the SDK's own retries have taken their share before.
 const FAULT_PATIENCE: Duration = Duration::from_secs(60);
@@ -129,7 +127,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
             Err(error) => {
                 report.troubles.push(format!(
                     "{} stay isolated: the stack's status cannot be read: {error}; allow it, then deploy again with a new Rerun",
-                    crate::model::comma_list(&ids)
+                    comma_list(&ids)
                 ));
             }
             Ok(Verdict::Keep(reason)) => {
@@ -179,9 +177,9 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
                         trouble.push(format!("a later request ({}) wants something else", intent.request_id))
                     }
                 }
-                crate::report::kept(&ids, &reason, trouble)
+                kept(&ids, &reason, trouble)
             }
-            Err(error) => crate::report::undecided(&ids, &error),
+            Err(error) => undecided(&ids, &error),
         }
     }
 
@@ -230,7 +228,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
     }
 
     /// Says what is wanted, once, and fails where a later request has said something else.
-    async fn announce(&self, intent: Announcement, desired: &Desired) -> Result<(), Blind> {
+    pub(crate) async fn announce(&self, intent: Announcement, desired: &Desired) -> Result<(), Blind> {
         match intent {
             Announcement::Made => Ok(()),
             Announcement::Due => {
@@ -241,7 +239,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
     }
 
     /// Fails where a later request has said something else.
-    fn check_intent(&self, ledger: &Ledger, desired: &Desired) -> Result<(), Blind> {
+    pub(crate) fn check_intent(&self, ledger: &Ledger, desired: &Desired) -> Result<(), Blind> {
         match ledger.intents.get(&self.owner.digest()) {
             Some(intent) if intent.desired != *desired => Err(Blind::Overtaken(Box::new(intent.clone()))),
             _ => Ok(()),
@@ -249,22 +247,10 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
     }
 }
 
-/// Whether the intent of this request is still to be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Announcement {
-    Due,
-    Made,
-}
-
 /// Records of `owner` that are not only history.
-fn held(ledger: &Ledger, owner: &Owner, which: impl Fn(&InstanceId) -> bool) -> Vec<Record> {
+pub(crate) fn held(ledger: &Ledger, owner: &Owner, which: impl Fn(&InstanceId) -> bool) -> Vec<Record> {
     let records = ledger.records.values().filter(|record| record.owner == *owner && record.state != State::Restored);
     records.filter(|record| which(&record.instance)).cloned().collect()
-}
-
-fn unreadable(ledger: &Ledger, which: impl Fn(&str) -> bool) -> Vec<Problem> {
-    let items = ledger.unreadable.iter().filter(|(item, _)| which(item));
-    items.map(|(item, reason)| Problem::Unreadable { item: item.clone(), reason: reason.clone() }).collect()
 }
 
 fn snapshots(ledger: &Ledger, wants: &Wants) -> Vec<String> {
@@ -274,218 +260,4 @@ fn snapshots(ledger: &Ledger, wants: &Wants) -> Vec<String> {
         _ => None,
     });
     taken.flatten().map(ToString::to_string).collect()
-}
-
-fn index<K: Ord, V>(items: Vec<V>, key: impl Fn(&V) -> K) -> BTreeMap<K, V> {
-    items.into_iter().map(|item| (key(&item), item)).collect()
-}
-
-/// Every wanted instance ends isolated. The first look takes one round trip; the intent is written beside it.
-struct Contain<'a, 'r, E, R, S> {
-    run: &'a Reconciler<'r, E, R, S>,
-    wants: &'a Wants,
-    intent: Announcement,
-    tried: &'a mut Tried,
-    contained: Contained,
-}
-
-impl<E: Look + Change, R: Records, S: Stacks> Phase for Contain<'_, '_, E, R, S> {
-    async fn look(&mut self) -> Result<Plan, Blind> {
-        let Reconciler { ports, owner, .. } = self.run;
-        let desired = Desired::Isolated(self.wants.clone());
-        let ids: BTreeSet<InstanceId> = self.wants.instances.iter().cloned().collect();
-        let marked = GroupQuery::Marked(self.wants.vpc.clone());
-        let named = GroupQuery::Ids([self.wants.isolation_group.clone()].into());
-        let (instances, marked, named, ledger, ()) = tokio::try_join!(
-            blind(ports.ec2.instances(&ids)),
-            blind(ports.ec2.groups(&marked)),
-            blind(ports.ec2.groups(&named)),
-            blind(ports.records.read()),
-            self.run.announce(self.intent, &desired),
-        )?;
-        // What was read beside the first writing of the intent may be older than it.
-        if self.intent == Announcement::Made {
-            self.run.check_intent(&ledger, &desired)?;
-        }
-        self.intent = Announcement::Made;
-        let groups = marked.into_iter().chain(named).collect();
-        let observed = Observed {
-            instances: index(instances, |instance| instance.id.clone()),
-            groups: index(groups, |group| group.id.clone()),
-            ..Observed::default()
-        };
-        let (mut plan, contained) = contain(owner, self.wants, &ledger.records, &observed);
-        plan.problems.extend(unreadable(&ledger, |item| ids.iter().any(|id| id.as_str() == item)));
-        self.contained = contained;
-        Ok(plan)
-    }
-
-    fn learn(&mut self, outcome: &Outcome) {
-        if let Step::SetGroups { interface, aim, .. } = &outcome.step {
-            self.tried.insert(interface.clone(), *aim);
-        }
-    }
-}
-
-async fn blind<T>(call: impl Future<Output = Call<T>>) -> Result<T, Blind> {
-    call.await.map_err(Blind::Failed)
-}
-
-/// Marks, tags and snapshots of what is contained.
-struct Preserve<'a, 'r, E, R, S> {
-    run: &'a Reconciler<'r, E, R, S>,
-    wants: &'a Wants,
-    contained: &'a Contained,
-    ledger: Ledger,
-}
-
-impl<E: Look + Change, R: Records, S: Stacks> Phase for Preserve<'_, '_, E, R, S> {
-    async fn look(&mut self) -> Result<Plan, Blind> {
-        let Reconciler { ports, owner, .. } = self.run;
-        // Before the snapshots: a request for them that is not in the ledger yet cannot be looked up.
-        self.ledger = ports.records.read().await?;
-        self.run.check_intent(&self.ledger, &Desired::Isolated(self.wants.clone()))?;
-        let ids = self.contained.touched();
-        let records: Vec<&Record> = ids.iter().filter_map(|id| self.ledger.records.get(id)).collect();
-        let interfaces: BTreeSet<InterfaceId> =
-            records.iter().flat_map(|record| record.interfaces.keys().cloned()).collect();
-        let requested = records.iter().filter(|record| record.snapshots == Snapshots::Requested);
-        let episodes: BTreeSet<String> = requested.map(|record| record.episode()).collect();
-        let (instances, interfaces, snapshots) = tokio::try_join!(
-            ports.ec2.instances(&ids),
-            ports.ec2.interfaces(&interfaces),
-            ports.ec2.snapshots(&episodes),
-        )?;
-        let observed = Observed {
-            instances: index(instances, |instance| instance.id.clone()),
-            interfaces: index(interfaces, |interface| interface.id.clone()),
-            snapshots,
-            ..Observed::default()
-        };
-        let intent = self.ledger.intents.get(&owner.digest());
-        let kept = intent.and_then(|intent| intent.kept.as_deref());
-        Ok(preserve(owner, self.wants, self.contained, kept, &self.ledger.records, &observed))
-    }
-}
-
-/// Records get their interfaces back: all of the owner's, or those that are no longer wanted.
-struct Restore<'a, 'r, E, R, S> {
-    run: &'a Reconciler<'r, E, R, S>,
-    /// What stays isolated; nothing on a Delete.
-    keep: Option<&'a Wants>,
-    intent: Announcement,
-    /// What there was to restore, and what still is.
-    all: BTreeSet<InstanceId>,
-    open: BTreeSet<InstanceId>,
-    tried: &'a mut Tried,
-    /// Notes go with the look that made them; what was done must not go unsaid.
-    notes: BTreeSet<Problem>,
-}
-
-impl<'a, 'r, E: Look + Change, R: Records, S: Stacks> Restore<'a, 'r, E, R, S> {
-    fn new(
-        run: &'a Reconciler<'r, E, R, S>,
-        keep: Option<&'a Wants>,
-        intent: Announcement,
-        tried: &'a mut Tried,
-    ) -> Self {
-        let (all, open, notes) = Default::default();
-        Self { run, keep, intent, all, open, tried, notes }
-    }
-
-    fn is_to_be_restored(&self, record: &Record) -> bool {
-        record.owner == *self.run.owner && !self.keep.is_some_and(|wants| wants.instances.contains(&record.instance))
-    }
-
-    fn restored(self, mut settled: Settled) -> Restored {
-        settled.failures.retain(|(step, error)| !is_moot(step, error));
-        settled.problems.extend(self.notes);
-        settled.problems.sort();
-        settled.problems.dedup();
-        Restored { restored: self.all.difference(&self.open).cloned().collect(), open: self.open, settled }
-    }
-}
-
-/// EC2 refused to write what the interface already has: it was never changed.
-fn is_moot(step: &Step, error: &CallError) -> bool {
-    matches!(step, Step::SetGroups { aim: Aim::Confirm, .. }) && matches!(error.fault, Fault::Denied | Fault::Refused)
-}
-
-impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S> {
-    async fn look(&mut self) -> Result<Plan, Blind> {
-        let Reconciler { ports, owner, .. } = self.run;
-        let desired = self.keep.map_or(Desired::Restored, |wants| Desired::Isolated(wants.clone()));
-        self.run.announce(self.intent, &desired).await?;
-        self.intent = Announcement::Made;
-        let ledger = ports.records.read().await?;
-        self.run.check_intent(&ledger, &desired)?;
-        let records: Vec<Record> =
-            ledger.records.values().filter(|record| self.is_to_be_restored(record)).cloned().collect();
-        self.open = records
-            .iter()
-            .filter(|record| record.state != State::Restored)
-            .map(|record| record.instance.clone())
-            .collect();
-        if records.is_empty() {
-            return Ok(Plan { work: vec![], problems: unreadable(&ledger, |_| true) });
-        }
-        let instances = records.iter().map(|record| record.instance.clone()).collect();
-        let interfaces = records.iter().flat_map(|record| record.interfaces.keys().cloned()).collect();
-        let originals = records.iter().flat_map(|record| record.interfaces.values().flatten().cloned());
-        let groups =
-            GroupQuery::Ids(originals.chain(records.iter().map(|record| record.isolation_group.clone())).collect());
-        let vpcs: BTreeSet<VpcId> = records.iter().map(|record| record.vpc.clone()).collect();
-        let marked = futures_util::future::try_join_all(
-            vpcs.into_iter().map(|vpc| async move { ports.ec2.groups(&GroupQuery::Marked(vpc)).await }),
-        );
-        let (instances, interfaces, groups, marked) = tokio::try_join!(
-            ports.ec2.instances(&instances),
-            ports.ec2.interfaces(&interfaces),
-            ports.ec2.groups(&groups),
-            marked,
-        )?;
-        let observed = Observed {
-            instances: index(instances, |instance| instance.id.clone()),
-            interfaces: index(interfaces, |interface| interface.id.clone()),
-            groups: index(marked.into_iter().flatten().chain(groups).collect(), |group| group.id.clone()),
-            ..Observed::default()
-        };
-        let mut plan = restore(owner, &index(records, |record| record.instance.clone()), &observed, self.tried);
-        self.open.extend(plan.steps().filter_map(|step| step.instance().cloned()));
-        self.all.extend(self.open.iter().cloned());
-        plan.problems.extend(unreadable(&ledger, |_| true));
-        let notes = plan.problems.iter().filter(|problem| problem.severity() == Severity::Note);
-        self.notes.extend(notes.cloned());
-        Ok(plan)
-    }
-
-    fn learn(&mut self, outcome: &Outcome) {
-        let Outcome { step, result } = outcome;
-        let done = result.as_ref().map_or_else(|error| is_moot(step, error), |_| true);
-        if let Step::SetGroups { interface, aim, .. } = step
-            && done
-        {
-            self.tried.insert(interface.clone(), *aim);
-        }
-    }
-}
-
-/// Records that a Delete leaves isolated are marked with the reason; nothing else is changed.
-struct Keep<'a, 'r, E, R, S> {
-    run: &'a Reconciler<'r, E, R, S>,
-    ids: &'a BTreeSet<InstanceId>,
-    reason: &'a str,
-}
-
-impl<E: Look + Change, R: Records, S: Stacks> Phase for Keep<'_, '_, E, R, S> {
-    async fn look(&mut self) -> Result<Plan, Blind> {
-        let ledger = self.run.ports.records.read().await?;
-        let records = held(&ledger, self.run.owner, |id| self.ids.contains(id));
-        let open = records.into_iter().filter(|record| record.state != State::Kept);
-        let work = open.map(|record| {
-            let reason = Some(self.reason.to_owned());
-            Work { first: None, then: vec![Step::Mark { instance: record.instance, state: State::Kept, reason }] }
-        });
-        Ok(Plan { work: work.collect(), problems: vec![] })
-    }
 }
