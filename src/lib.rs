@@ -40,6 +40,7 @@ pub mod config;
 pub mod dynamodb;
 pub mod ec2;
 pub mod handler;
+pub mod lambda;
 pub mod log;
 pub mod responder;
 pub mod stack;

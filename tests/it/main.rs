@@ -6,10 +6,14 @@ mod faults;
 mod lifecycle;
 mod numbers;
 mod overlap;
+mod process;
 mod property;
 mod protocol;
 mod responder;
 mod rollback;
+#[path = "../stack/runtime.rs"]
+#[allow(dead_code)] // The stack tests use all of it.
+mod runtime;
 mod tidy;
 mod world;
 

@@ -134,3 +134,13 @@ async fn a_url_that_is_none_is_said_to_be_none() {
         assert_eq!(responder.send(answer("x")).await, Err(Undelivered::UnusableUrl), "{url}");
     }
 }
+
+#[tokio::test]
+async fn a_peer_that_never_replies_costs_no_more_than_the_budget() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", silent.local_addr().unwrap());
+    let started = Instant::now();
+    let error = send(&base, Duration::from_secs(1)).await.unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert_eq!(error, Undelivered::Lost("no answer in time".into()));
+}

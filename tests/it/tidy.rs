@@ -44,7 +44,7 @@ fn each_remote_api_is_named_in_one_file() {
     only_in("aws_sdk_dynamodb", &["src/dynamodb.rs", "src/config.rs"]);
     only_in("aws_sdk_cloudformation", &["src/stack.rs", "src/config.rs"]);
     only_in("reqwest", &["src/responder.rs"]);
-    only_in("std::env", &["src/config.rs", "src/log.rs", "src/main.rs"]);
+    only_in("std::env", &["src/config.rs", "src/log.rs", "src/lambda.rs"]);
 }
 
 #[test]

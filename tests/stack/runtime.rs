@@ -72,10 +72,15 @@ impl Surroundings {
 
     /// Starts the built function with these variables on top of Lambda's own.
     pub fn start(&self, variables: &[(&str, &str)]) -> Function {
+        self.start_program(Command::new(BOOTSTRAP), variables)
+    }
+
+    /// The same with another program in the function's place.
+    pub fn start_program(&self, mut program: Command, variables: &[(&str, &str)]) -> Function {
         self.state.lock().expect("no test panics in it").started += 1;
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open("target/stack/function.log").expect("a log");
-        let process = Command::new(BOOTSTRAP)
+        let process = program
             .env_clear()
             .env("AWS_LAMBDA_RUNTIME_API", &self.address)
             .env("AWS_LAMBDA_FUNCTION_NAME", "isolation")
@@ -90,7 +95,7 @@ impl Surroundings {
             .stdout(log.try_clone().expect("a file"))
             .stderr(log)
             .spawn()
-            .expect("`make build` has been run");
+            .expect("it starts; `make build` makes the function");
         Function { process }
     }
 

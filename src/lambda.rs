@@ -1,0 +1,50 @@
+//! The function's process: two runtimes, and Lambda's loop of events.
+//!
+//! Nothing here can fail before an event is read: whatever is wrong is answered, event by event.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::Value;
+use tokio::runtime::{Builder, Handle};
+
+use crate::handler::{Invocation, handle};
+use crate::ports::{Change, Look, Records, Stacks};
+use crate::reconcile::Ports;
+use crate::responder::{self, Responder};
+
+/// Serves events until Lambda ends the process. `ports` makes the ports, or says which setting is wrong.
+///
+/// # Errors
+/// No thread can be started, TLS cannot be set up, or the Runtime API is gone.
+pub fn run<E, R, S, M>(ports: impl Future<Output = Result<Ports<E, R, S>, M>>) -> Result<(), Error>
+where
+    E: Look + Change + 'static,
+    R: Records + 'static,
+    S: Stacks + 'static,
+    M: ToString,
+{
+    // Whatever the work does to its thread, this one answers.
+    let worker = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    Builder::new_current_thread().enable_all().build()?.block_on(serve(worker.handle(), ports))
+}
+
+async fn serve<E, R, S, M>(worker: &Handle, ports: impl Future<Output = Result<Ports<E, R, S>, M>>) -> Result<(), Error>
+where
+    E: Look + Change + 'static,
+    R: Records + 'static,
+    S: Stacks + 'static,
+    M: ToString,
+{
+    let client = responder::client()?;
+    let ports = ports.await.map(Arc::new).map_err(|error| error.to_string());
+    let (client, ports) = (&client, &ports);
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
+        let log_stream = std::env::var("AWS_LAMBDA_LOG_STREAM_NAME").unwrap_or_default();
+        let invocation = Invocation { deadline_ms: event.context.deadline, log_stream };
+        let reply = |url, budget| Responder::new(client.clone(), url, budget);
+        handle(ports, worker, event.payload, &invocation, reply).await.map_err(Error::from)
+    }))
+    .await
+}
