@@ -146,7 +146,8 @@ impl Records for Table {
                 if let Some(digest) = key.strip_prefix(OWNER_PREFIX) {
                     match read_intent(item) {
                         Ok(intent) => drop(ledger.intents.insert(digest.to_owned(), intent)),
-                        Err(reason) => drop(ledger.unreadable.insert(key, reason)),
+                        // Written again by the next request; what is held stands in the records.
+                        Err(reason) => tracing::warn!(item = key, reason, "unreadable intent"),
                     }
                 } else {
                     match read_record(item) {

@@ -101,7 +101,7 @@ pub struct Ledger {
     pub records: BTreeMap<InstanceId, Record>,
     /// Intents by [`Owner::digest`].
     pub intents: BTreeMap<String, Intent>,
-    /// Items that are neither, by their key, and why.
+    /// Items that are no record although they should be, by their key, and why.
     pub unreadable: BTreeMap<String, String>,
 }
 
