@@ -326,8 +326,9 @@ async fn no_log_line_at_any_level_shows_a_response_url() {
 async fn the_answer_goes_through_the_proxy_that_the_environment_names() {
     let ground = Ground::new("proxy").await;
     let proxy = ground.lambda.response_url("").split("/arn").next().unwrap().to_owned();
-    let function =
-        ground.lambda.start(&[("SECURITY_GROUP_TABLE_NAME", "none"), ("HTTP_PROXY", &proxy), ("http_proxy", &proxy)]);
+    let mut variables = cloud().credentials();
+    variables.extend([("SECURITY_GROUP_TABLE_NAME", "none"), ("HTTP_PROXY", &proxy), ("http_proxy", &proxy)]);
+    let function = ground.lambda.start(&variables);
     let mut event = ground.event("Create", "proxy", "create", &[]);
     event["ResponseURL"] = json!("http://bucket.invalid/key%7C1?X-Amz-Signature=secret");
     ground.lambda.deliver(&event, TIME);
