@@ -121,6 +121,8 @@ async fn a_group_in_use_or_referenced_cannot_be_deleted() {
 
 #[tokio::test]
 async fn a_volume_has_its_pause_between_two_snapshots() {
+    // Other tests take snapshots in a row.
+    cloud().set("snapshot-rate", &json!({"seconds": 15})).await;
     let case = case("rule-snapshot-rate").await;
     assert_eq!(case.snapshot().await, Ok(()));
     assert_eq!(case.snapshot().await, Err("SnapshotCreationPerVolumeRateExceeded".into()));
