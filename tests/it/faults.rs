@@ -129,6 +129,20 @@ async fn a_permission_that_has_not_arrived_yet_is_waited_for_on_a_create_only() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_that_never_becomes_visible_is_not_claimed() {
+    let world = fleet();
+    world.data().stale_reads = 1_000_000;
+    let answer = deliver(&world, event("create")).await;
+    assert_eq!(answer.status, Status::Failed);
+    assert!(answer.reason.starts_with("0 of 2 instances isolated (0 interfaces), 0 snapshots | "), "{}", answer.reason);
+    assert!(
+        answer.reason.contains("NotVisible: EC2 accepted the change but 30 s later still shows the old state"),
+        "{}",
+        answer.reason
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_panic_is_answered_with_its_text() {
     let world = fleet();
     world.data().troubles.insert(2, Trouble::Panics);
