@@ -69,7 +69,7 @@ async fn a_panic_is_answered_and_the_process_lives_on() {
 
 #[tokio::test]
 async fn work_that_takes_its_thread_is_answered_in_time_and_the_process_lives_on() {
-    let [first, second] = two_creates("blocks", Duration::from_secs(2)).await;
+    let [first, second] = two_creates("blocks", Duration::from_secs(4)).await;
     assert_eq!(first["Status"], "FAILED");
     assert!(
         first["Reason"].as_str().unwrap().starts_with("the time for an answer ran out while a call was under way."),
