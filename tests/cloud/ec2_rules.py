@@ -17,6 +17,7 @@ from typing import Any
 from moto.ec2.models.core import TaggedEC2Resource
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
 from moto.ec2.models.instances import Instance
+from moto.ec2.models.security_groups import SecurityGroupBackend
 from moto.ec2.responses.elastic_network_interfaces import ElasticNetworkInterfaces
 
 from control import Json, knobs, route
@@ -330,6 +331,7 @@ def repair_moto() -> None:
     Instance.private_dns_name = property(_unless_terminated(Instance.private_dns_name, ""))
     Instance.terminate = _terminate(Instance.terminate)
     Instance.instance_state = property(_shown_state)
+    SecurityGroupBackend._add_source_group = _with_foreign_groups(SecurityGroupBackend._add_source_group)
     TaggedEC2Resource.get_tags = _tags
     ElasticNetworkInterfaces.describe_network_interfaces = _paged(ElasticNetworkInterfaces.describe_network_interfaces)
 
@@ -381,6 +383,18 @@ def _terminate(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return previous
 
     return terminate
+
+
+def _with_foreign_groups(original: Callable[..., Any]) -> Callable[..., Any]:
+    def add(backend: Any, groups: list[dict[str, Any]] | None, vpc_id: str | None) -> list[dict[str, Any]]:
+        """A rule may name a group of another account, in a peered VPC; moto wants to find every group here."""
+        own: list[dict[str, Any]] = []
+        foreign: list[dict[str, Any]] = []
+        for group in groups or []:
+            (own if group.get("UserId", backend.account_id) == backend.account_id else foreign).append(group)
+        return [*original(backend, own, vpc_id), *foreign]
+
+    return add
 
 
 def _tags(resource: Any) -> list[dict[str, str]]:
