@@ -1,5 +1,6 @@
 //! The local AWS as a process, and everything the tests and the demo do with it: SDK clients, the SAM CLI, its control endpoint.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -32,6 +33,14 @@ struct Ready {
 pub struct SeenCall {
     pub n: u64,
     pub action: String,
+    #[serde(deserialize_with = "texts")]
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// Parameters of the query protocols are texts; what else DynamoDB's bodies hold is left out.
+fn texts<'de, D: serde::Deserializer<'de>>(parameters: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let all = serde_json::Map::deserialize(parameters)?;
+    Ok(all.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect())
 }
 
 impl Cloud {

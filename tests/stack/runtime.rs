@@ -78,6 +78,7 @@ impl Surroundings {
     /// The same with another program in the function's place.
     pub fn start_program(&self, mut program: Command, variables: &[(&str, &str)]) -> Function {
         self.state.lock().expect("no test panics in it").started += 1;
+        std::fs::create_dir_all("target/stack").expect("target can be written");
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open("target/stack/function.log").expect("a log");
         let process = program
