@@ -19,6 +19,8 @@ const THROTTLED: [&str; 10] = [
     "SnapshotCreationPerVolumeRateExceeded",
     "ConcurrentSnapshotLimitExceeded",
 ];
+/// Codes for "not in this state", which an instance that is starting or ending leaves by itself.
+const BUSY: [&str; 2] = ["IncorrectInstanceState", "IncorrectState"];
 /// Codes for "not you".
 const DENIED: [&str; 9] = [
     "UnauthorizedOperation",
@@ -53,6 +55,7 @@ pub(crate) fn call_error<E: ProvideErrorMetadata + std::error::Error + 'static>(
             let message = context.err().message().unwrap_or("no message").to_owned();
             match context.err().code() {
                 Some(code) if THROTTLED.contains(&code) => (Fault::Throttled, code, message),
+                Some(code) if BUSY.contains(&code) => (Fault::Busy, code, message),
                 Some(code) if DENIED.contains(&code) => (Fault::Denied, code, message),
                 Some(code) if status < 500 => (Fault::Refused, code, message),
                 code if status >= 500 => (Fault::Server, code.unwrap_or("ServerError"), message),

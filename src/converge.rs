@@ -3,7 +3,7 @@
 //! EC2's reads trail its writes, calls are throttled, and permissions of a role made a minute ago are not everywhere
 //! yet: all of that is waited for here, and nowhere else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::time::Duration;
 
@@ -82,11 +82,11 @@ pub async fn converge<P: Phase, E: Change, R: Records>(
 ) -> Result<Settled, Intent> {
     let mut state = Convergence::new(patience);
     loop {
-        let look = executor.gate.while_open(phase.look()).await;
-        let plan = match look.unwrap_or_else(|| Err(Blind::Failed(out_of_time("ec2:DescribeInstances")))) {
-            Ok(plan) => plan,
-            Err(Blind::Overtaken(intent)) => return Err(*intent),
-            Err(Blind::Failed(error)) => {
+        let plan = match executor.gate.while_open(phase.look()).await {
+            None => return Ok(state.settle_in_the_dark()),
+            Some(Ok(plan)) => plan,
+            Some(Err(Blind::Overtaken(intent))) => return Err(*intent),
+            Some(Err(Blind::Failed(error))) => {
                 tracing::warn!(%error, "cannot look");
                 if state.may_look_again(&error) {
                     state.pauses.pause(executor.gate).await;
@@ -95,7 +95,7 @@ pub async fn converge<P: Phase, E: Change, R: Records>(
                 return Ok(state.settle(Plan::default(), Some(error)));
             }
         };
-        state.blind_since = None;
+        state.blind = None;
         let due = state.due(&plan);
         if !due.is_empty() {
             tracing::info!(plan = %due, "to do");
@@ -119,7 +119,7 @@ pub async fn converge<P: Phase, E: Change, R: Records>(
 /// One call on its own, with the patience of a phase.
 ///
 /// # Errors
-/// Its last failure.
+/// Its last failure, also where the time ran out meanwhile.
 pub async fn persist<T, F: Future<Output = Call<T>>>(
     gate: &Gate,
     patience: Patience,
@@ -128,12 +128,14 @@ pub async fn persist<T, F: Future<Output = Call<T>>>(
 ) -> Call<T> {
     let since = Instant::now();
     let mut pauses = Pauses::default();
+    let mut last = None;
     loop {
         match gate.while_open(call()).await {
-            None => return Err(out_of_time(action)),
+            None => return Err(last.unwrap_or_else(|| out_of_time(action))),
             Some(Err(error)) if patience.covers(&error, since) => {
                 tracing::warn!(%error, "trying again");
                 pauses.pause(gate).await;
+                last = Some(error);
             }
             Some(result) => return result,
         }
@@ -156,7 +158,8 @@ struct Convergence {
     patience: Patience,
     started: Instant,
     pauses: Pauses,
-    blind_since: Option<Instant>,
+    /// Since when no look succeeds, and why the last one did not.
+    blind: Option<(Instant, CallError)>,
     accepted: HashMap<Step, Instant>,
     failing: HashMap<Step, (Instant, CallError)>,
     /// In the order they failed.
@@ -169,7 +172,7 @@ impl Convergence {
             patience,
             started: Instant::now(),
             pauses: Pauses::default(),
-            blind_since: None,
+            blind: None,
             accepted: HashMap::new(),
             failing: HashMap::new(),
             given_up: Vec::new(),
@@ -178,6 +181,9 @@ impl Convergence {
 
     /// What is neither given up nor accepted a moment ago.
     fn due(&mut self, plan: &Plan) -> Plan {
+        // What is no longer planned was seen done. Should it be planned again, it is a new change.
+        let planned: HashSet<&Step> = plan.steps().collect();
+        self.accepted.retain(|step, _| planned.contains(step));
         let stale: Vec<Step> = plan.steps().filter(|step| self.is_overdue(step)).cloned().collect();
         for step in stale {
             self.accepted.remove(&step);
@@ -247,8 +253,15 @@ impl Convergence {
     }
 
     fn may_look_again(&mut self, error: &CallError) -> bool {
-        let since = *self.blind_since.get_or_insert_with(Instant::now);
+        let since = self.blind.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+        self.blind = Some((since, error.clone()));
         self.patience.covers(error, since)
+    }
+
+    /// The time ran out during a look: what kept the ones before from succeeding says more than that.
+    fn settle_in_the_dark(mut self) -> Settled {
+        let last = self.blind.take().map_or_else(|| out_of_time("ec2:DescribeInstances"), |(_, error)| error);
+        self.settle(Plan::default(), Some(last))
     }
 
     fn settle(self, plan: Plan, blind: Option<CallError>) -> Settled {

@@ -81,6 +81,7 @@ impl Table {
             .item("State", s(State::Isolating.as_str()))
             .item("VpcId", s(originals.vpc.as_str()))
             .item("IsolationGroupId", s(originals.isolation_group.as_str()))
+            .item("IsolationGroupIds", AttributeValue::Ss(vec![originals.isolation_group.to_string()]))
             .item("Interfaces", AttributeValue::M(interfaces.collect()))
             .item("RestoreCommands", AttributeValue::M(commands.collect()))
             .item("RecordedAt", s(originals.now))
@@ -107,8 +108,10 @@ impl Table {
                 ", Interfaces.#i{n} = if_not_exists(Interfaces.#i{n}, :g{n}), RestoreCommands.#i{n} = if_not_exists(RestoreCommands.#i{n}, :c{n})"
             ));
         }
+        expression.push_str(" ADD IsolationGroupIds :groups");
         let mut update = self
             .update_held(holder, originals.instance, &expression, originals.now)
+            .expression_attribute_values(":groups", AttributeValue::Ss(vec![originals.isolation_group.to_string()]))
             .expression_attribute_values(":isolating", s(State::Isolating.as_str()))
             .expression_attribute_values(":new", s(originals.owner.to_string()))
             .expression_attribute_values(":group", s(originals.isolation_group.as_str()));
@@ -216,6 +219,7 @@ impl Records for Table {
         &self,
         owner: &Owner,
         instance: &InstanceId,
+        from: State,
         state: State,
         reason: Option<&str>,
         now: &str,
@@ -224,8 +228,14 @@ impl Records for Table {
             Some(_) => "SET #state = :state, UpdatedAt = :now, KeptReason = :reason",
             None => "SET #state = :state, UpdatedAt = :now REMOVE KeptReason",
         };
-        let mut update =
-            self.update_held(owner, instance, expression, now).expression_attribute_values(":state", s(state.as_str()));
+        let mut update = self
+            .update(instance.as_str(), expression, "#owner = :owner AND #state = :from")
+            .expression_attribute_names("#owner", "Owner")
+            .expression_attribute_names("#state", "State")
+            .expression_attribute_values(":owner", s(owner.to_string()))
+            .expression_attribute_values(":from", s(from.as_str()))
+            .expression_attribute_values(":state", s(state.as_str()))
+            .expression_attribute_values(":now", s(now));
         if let Some(reason) = reason {
             update = update.expression_attribute_values(":reason", s(reason));
         }
@@ -284,6 +294,9 @@ fn read_record(item: &Item) -> Result<Record, String> {
     let owner = required(item, "Owner")?;
     let state = required(item, "State")?;
     let interfaces = map(item, "Interfaces")?.ok_or("attribute Interfaces is missing")?;
+    let isolation_group: GroupId = parsed(required(item, "IsolationGroupId")?)?;
+    let isolation_groups = item.get("IsolationGroupIds").and_then(|value| value.as_ss().ok());
+    let isolation_groups = isolation_groups.into_iter().flatten().map(|id| parsed::<GroupId>(id));
     let snapshots = match map(item, "Snapshots")? {
         None => Snapshots::None,
         Some(set) if set.is_empty() => Snapshots::Requested,
@@ -300,7 +313,8 @@ fn read_record(item: &Item) -> Result<Record, String> {
         owner: Owner::parse(owner).ok_or_else(|| format!("attribute Owner is {owner:?}"))?,
         state: State::parse(state).ok_or_else(|| format!("attribute State is {state:?}"))?,
         vpc: parsed(required(item, "VpcId")?)?,
-        isolation_group: parsed(required(item, "IsolationGroupId")?)?,
+        isolation_groups: isolation_groups.chain([Ok(isolation_group.clone())]).collect::<Result<_, String>>()?,
+        isolation_group,
         interfaces: interfaces.iter().map(|(id, groups)| read_groups(id, groups)).collect::<Result<_, String>>()?,
         recorded_at: required(item, "RecordedAt")?.to_owned(),
         snapshots,

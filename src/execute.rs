@@ -118,8 +118,9 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
             }
             Step::Tag { resources, tags } => gate.pass("ec2:CreateTags", ec2.tag(resources, tags)).await.map(done),
             Step::Untag { resources, keys } => gate.pass("ec2:DeleteTags", ec2.untag(resources, keys)).await.map(done),
-            Step::Mark { instance, state, reason } => {
-                gate.pass("dynamodb:UpdateItem", records.mark(owner, instance, *state, reason.as_deref(), now)).await
+            Step::Mark { instance, from, state, reason } => {
+                let marking = records.mark(owner, instance, *from, *state, reason.as_deref(), now);
+                gate.pass("dynamodb:UpdateItem", marking).await
             }
             Step::RequestSnapshots { instance } => {
                 gate.pass("dynamodb:UpdateItem", records.request_snapshots(owner, instance, now)).await

@@ -258,6 +258,12 @@ impl FromStr for GroupReference {
     }
 }
 
+impl From<GroupId> for GroupReference {
+    fn from(id: GroupId) -> Self {
+        Self { account: None, id }
+    }
+}
+
 impl TryFrom<String> for GroupReference {
     type Error = MalformedId;
 
@@ -328,6 +334,8 @@ pub struct Record {
     pub state: State,
     pub vpc: VpcId,
     pub isolation_group: GroupId,
+    /// Every group that isolated this instance so far: an interface may still be in an earlier one.
+    pub isolation_groups: Groups,
     /// The groups each interface had before isolation. Never overwritten.
     pub interfaces: BTreeMap<InterfaceId, Groups>,
     /// ISO 8601 UTC. With owner and instance it names the episode.

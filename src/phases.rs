@@ -8,7 +8,9 @@ use std::future::Future;
 use crate::converge::{Blind, Phase, Settled};
 use crate::execute::Outcome;
 use crate::model::{Desired, InstanceId, InterfaceId, Record, Snapshots, State, VpcId, Wants};
-use crate::plan::{Aim, Contained, Observed, Plan, Problem, Severity, Step, Tried, Work, contain, preserve, restore};
+use crate::plan::{
+    Accepted, Aim, Contained, Observed, Plan, Problem, Severity, Step, Tried, Work, contain, preserve, restore,
+};
 use crate::ports::{Call, CallError, Change, Fault, GroupQuery, Ledger, Look, Records, Stacks};
 use crate::reconcile::{Reconciler, held};
 use crate::report::Restored;
@@ -35,6 +37,7 @@ pub(crate) struct Contain<'a, 'r, E, R, S> {
     pub(crate) wants: &'a Wants,
     pub(crate) intent: Announcement,
     pub(crate) tried: &'a mut Tried,
+    pub(crate) accepted: Accepted,
     pub(crate) contained: Contained,
 }
 
@@ -63,15 +66,17 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Contain<'_, '_, E, R, S>
             groups: index(groups, |group| group.id.clone()),
             ..Observed::default()
         };
-        let (mut plan, contained) = contain(owner, self.wants, &ledger.records, &observed);
+        let (mut plan, contained) = contain(owner, self.wants, &ledger.records, &observed, &self.accepted);
         plan.problems.extend(unreadable(&ledger, |item| ids.iter().any(|id| id.as_str() == item)));
+        self.accepted.extend(contained.interfaces.keys().map(|interface| (interface.clone(), true)));
         self.contained = contained;
         Ok(plan)
     }
 
     fn learn(&mut self, outcome: &Outcome) {
-        if let Step::SetGroups { interface, aim, .. } = &outcome.step {
-            self.tried.insert(interface.clone(), *aim);
+        if let Step::SetGroups { interface, .. } = &outcome.step {
+            self.tried.insert(interface.clone(), Aim::Isolate);
+            self.accepted.insert(interface.clone(), outcome.result.is_ok());
         }
     }
 }
@@ -86,6 +91,8 @@ pub(crate) struct Preserve<'a, 'r, E, R, S> {
     pub(crate) wants: &'a Wants,
     pub(crate) contained: &'a Contained,
     pub(crate) ledger: Ledger,
+    /// An earlier request, not yet aware of this one, restores what was contained: it has to be contained again.
+    pub(crate) is_undone: bool,
 }
 
 impl<E: Look + Change, R: Records, S: Stacks> Phase for Preserve<'_, '_, E, R, S> {
@@ -96,6 +103,12 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Preserve<'_, '_, E, R, S
         self.run.check_intent(&self.ledger, &Desired::Isolated(self.wants.clone()))?;
         let ids = self.contained.touched();
         let records: Vec<&Record> = ids.iter().filter_map(|id| self.ledger.records.get(id)).collect();
+        let contained = |record: &Record| record.interfaces.keys().any(|id| self.contained.interfaces.contains_key(id));
+        let undone = records.iter().filter(|record| matches!(record.state, State::Restoring | State::Restored));
+        self.is_undone = undone.filter(|record| record.owner == **owner).any(|record| contained(record));
+        if self.is_undone {
+            return Ok(Plan::default());
+        }
         let interfaces: BTreeSet<InterfaceId> =
             records.iter().flat_map(|record| record.interfaces.keys().cloned()).collect();
         let requested = records.iter().filter(|record| record.snapshots == Snapshots::Requested);
@@ -155,9 +168,11 @@ impl<'a, 'r, E: Look + Change, R: Records, S: Stacks> Restore<'a, 'r, E, R, S> {
     }
 }
 
-/// EC2 refused to write what the interface already has: it was never changed.
+/// EC2 refused to write what the interface already has: it was never changed. A group that is gone says the opposite.
 fn is_moot(step: &Step, error: &CallError) -> bool {
-    matches!(step, Step::SetGroups { aim: Aim::Confirm, .. }) && matches!(error.fault, Fault::Denied | Fault::Refused)
+    matches!(step, Step::SetGroups { aim: Aim::Confirm, .. })
+        && matches!(error.fault, Fault::Denied | Fault::Refused)
+        && error.code != "InvalidGroup.NotFound"
 }
 
 impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S> {
@@ -181,8 +196,9 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S>
         let instances = records.iter().map(|record| record.instance.clone()).collect();
         let interfaces = records.iter().flat_map(|record| record.interfaces.keys().cloned()).collect();
         let originals = records.iter().flat_map(|record| record.interfaces.values().flatten().cloned());
-        let groups =
-            GroupQuery::Ids(originals.chain(records.iter().map(|record| record.isolation_group.clone())).collect());
+        let groups = GroupQuery::Ids(
+            originals.chain(records.iter().flat_map(|record| record.isolation_groups.clone())).collect(),
+        );
         let vpcs: BTreeSet<VpcId> = records.iter().map(|record| record.vpc.clone()).collect();
         let marked = futures_util::future::try_join_all(
             vpcs.into_iter().map(|vpc| async move { ports.ec2.groups(&GroupQuery::Marked(vpc)).await }),
@@ -230,10 +246,12 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Keep<'_, '_, E, R, S> {
     async fn look(&mut self) -> Result<Plan, Blind> {
         let ledger = self.run.ports.records.read().await?;
         let records = held(&ledger, self.run.owner, |id| self.ids.contains(id));
-        let open = records.into_iter().filter(|record| record.state != State::Kept);
+        // A restore that has begun must not be forgotten: what it changed may not be visible yet.
+        let open = records.into_iter().filter(|record| !matches!(record.state, State::Kept | State::Restoring));
         let work = open.map(|record| {
             let reason = Some(self.reason.to_owned());
-            Work { first: None, then: vec![Step::Mark { instance: record.instance, state: State::Kept, reason }] }
+            let mark = Step::Mark { instance: record.instance, from: record.state, state: State::Kept, reason };
+            Work { first: None, then: vec![mark] }
         });
         Ok(Plan { work: work.collect(), problems: vec![] })
     }

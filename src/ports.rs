@@ -25,6 +25,8 @@ pub enum Fault {
     TimedOut,
     /// Not permitted: IAM, or EC2 refuses it to everybody but the interface's maker.
     Denied,
+    /// Refused in the state the resource is in: an instance that is starting or ending.
+    Busy,
     /// Any other refusal: it will be refused again.
     Refused,
     /// An answer that could not be read.
@@ -37,7 +39,7 @@ impl Fault {
     /// Whether the same call may succeed a little later.
     #[must_use]
     pub fn may_pass(self) -> bool {
-        matches!(self, Self::Throttled | Self::Server | Self::Connection | Self::TimedOut | Self::Garbled)
+        matches!(self, Self::Throttled | Self::Server | Self::Connection | Self::TimedOut | Self::Garbled | Self::Busy)
     }
 }
 
@@ -133,11 +135,12 @@ pub trait Records: Send + Sync {
     fn write_kept(&self, owner: &Owner, reason: &str, now: &str) -> impl Future<Output = Call<()>> + Send;
     /// Saves originals; can never overwrite one.
     fn record(&self, originals: &Originals<'_>) -> impl Future<Output = Call<Written>> + Send;
-    /// Writes the state of a record that `owner` holds.
+    /// Writes the state of a record that `owner` holds, if it is still in state `from`.
     fn mark(
         &self,
         owner: &Owner,
         instance: &InstanceId,
+        from: State,
         state: State,
         reason: Option<&str>,
         now: &str,

@@ -13,7 +13,7 @@ use crate::event::Request;
 use crate::execute::{Executor, Gate};
 use crate::model::{Desired, InstanceId, Intent, Owner, Record, Release, Snapshots, State, Wants, comma_list};
 use crate::phases::{Announcement, Contain, Keep, Preserve, Restore};
-use crate::plan::{Contained, StackStatus, Tried, Verdict, may_release, may_restore};
+use crate::plan::{StackStatus, Tried, Verdict, may_release, may_restore};
 use crate::ports::{Call, Change, Ledger, Look, Records, Stacks};
 use crate::report::{Reconciled, Restored, kept, undecided};
 
@@ -21,6 +21,8 @@ use crate::report::{Reconciled, Restored, kept, undecided};
 const FAULT_PATIENCE: Duration = Duration::from_secs(60);
 /// IAM changes take seconds to arrive; a denial that lasts longer is meant.
 const PERMISSION_PATIENCE: Duration = Duration::from_secs(20);
+/// A Delete that fails is not sent again while its function still exists: it tries until its time is up.
+const TO_THE_END: Patience = Patience { for_faults: Duration::MAX, for_permission: Duration::ZERO };
 /// Nested stacks nest a few levels deep; a chain longer than this is a mistake.
 const DEEPEST_NESTING: usize = 20;
 /// Requests that overtake each other without end are somebody's loop.
@@ -80,8 +82,23 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
         )
     }
 
-    async fn reconcile(&self, wants: &Wants, intent: Announcement, tried: &mut Tried) -> Result<Message, Intent> {
-        let mut contain = Contain { run: self, wants, intent, tried, contained: Contained::default() };
+    async fn reconcile(&self, wants: &Wants, mut intent: Announcement, tried: &mut Tried) -> Result<Message, Intent> {
+        for _ in 0..MOST_TURNS {
+            if let Some(message) = self.isolate(wants, intent, tried).await? {
+                return Ok(message);
+            }
+            tracing::warn!("an earlier request restored what was isolated");
+            intent = Announcement::Made;
+        }
+        Ok(Message::failure(
+            "an earlier request of this stack keeps restoring; deploy again with a new Rerun when it has ended",
+        ))
+    }
+
+    /// Nothing where what was isolated was undone meanwhile.
+    async fn isolate(&self, wants: &Wants, intent: Announcement, tried: &mut Tried) -> Result<Option<Message>, Intent> {
+        let (accepted, contained) = Default::default();
+        let mut contain = Contain { run: self, wants, intent, tried, accepted, contained };
         let isolation = self.converge(&mut contain, self.patience()).await?;
         let contained = contain.contained;
         let blind = isolation.blind.is_some();
@@ -89,17 +106,21 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
         report.settled.push(isolation);
         // Without its intent written and its isolation seen, nothing else of a request is done, least of all a release.
         if blind {
-            return Ok(report.into_message());
+            return Ok(Some(report.into_message()));
         }
 
         if !contained.interfaces.is_empty() {
-            let mut preserve = Preserve { run: self, wants, contained: &contained, ledger: Ledger::default() };
+            let (ledger, is_undone) = Default::default();
+            let mut preserve = Preserve { run: self, wants, contained: &contained, ledger, is_undone };
             let preservation = self.converge(&mut preserve, self.patience()).await?;
+            if preserve.is_undone {
+                return Ok(None);
+            }
             report.settled.push(preservation);
             report.snapshots = snapshots(&preserve.ledger, wants);
         }
         self.release(wants, tried, &mut report).await?;
-        Ok(report.into_message())
+        Ok(Some(report.into_message()))
     }
 
     /// Instances of ours that are no longer listed: kept, or restored where that is asked for and the stack is not rolling back.
@@ -144,14 +165,13 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
     }
 
     async fn delete(&self, on_rollback: Release) -> Message {
-        let ledger = match self.persist("dynamodb:Scan", || self.ports.records.read()).await {
+        let ledger = match persist(self.gate, TO_THE_END, "dynamodb:Scan", || self.ports.records.read()).await {
             Ok(ledger) => ledger,
             Err(error) => {
                 return Message::failure(format!("nothing was restored: the records cannot be read: {error}"));
             }
         };
-        let verdict = self
-            .persist("cloudformation:DescribeStacks", || self.stack_chain())
+        let verdict = persist(self.gate, TO_THE_END, "cloudformation:DescribeStacks", || self.stack_chain())
             .await
             .map(|stacks| may_restore(&stacks, on_rollback));
         let held = held(&ledger, self.owner, |_| true);
@@ -185,9 +205,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
 
     async fn restore_all(&self, intent: Announcement, tried: &mut Tried) -> Result<Message, Intent> {
         let mut restore = Restore::new(self, None, intent, tried);
-        // A Delete that fails is not sent again while its function still exists: it tries until its time is up.
-        let patience = Patience { for_faults: Duration::MAX, for_permission: Duration::ZERO };
-        let settled = self.converge(&mut restore, patience).await?;
+        let settled = self.converge(&mut restore, TO_THE_END).await?;
         Ok(restore.restored(settled).into_message())
     }
 

@@ -151,7 +151,7 @@ impl Findings {
             let text = failure(step, error);
             match step {
                 // What EC2 refuses for good is what partial isolation allows.
-                Step::SetGroups { .. } if matches!(error.fault, Fault::Denied | Fault::Refused) => {
+                Step::SetGroups { .. } if matches!(error.fault, Fault::Denied | Fault::Refused | Fault::Busy) => {
                     self.not_isolated.push(text)
                 }
                 // Tags are for people: an instance that has fifty of its own is isolated all the same.
@@ -193,6 +193,7 @@ fn failure(step: &Step, error: &CallError) -> String {
 fn advice(error: &CallError) -> &'static str {
     match error.fault {
         Fault::Denied => " (allow the function's role this action, then deploy again with a new Rerun)",
+        Fault::Busy => " (deploy again with a new Rerun when the instance is running, stopped or gone)",
         Fault::Throttled => " (deploy again with a new Rerun in a few minutes)",
         Fault::Server | Fault::Connection | Fault::TimedOut | Fault::Garbled => {
             " (AWS did not answer properly; deploy again with a new Rerun)"

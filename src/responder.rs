@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 use tokio::time::Instant;
 
@@ -13,6 +14,8 @@ use crate::ports::{Reply, Undelivered};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// S3 redirects once, to the bucket's region.
+const REDIRECTS: usize = 3;
 /// A refusal (a bad signature, an expired URL) is tried once more, then believed.
 const REFUSALS: u32 = 2;
 
@@ -30,7 +33,12 @@ pub struct Responder {
 /// # Errors
 /// TLS could not be set up.
 pub fn client() -> reqwest::Result<Client> {
-    Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(ATTEMPT_TIMEOUT).build()
+    // Only these two send the answer on; after any other a GET would fetch a page and look like success.
+    let redirects = Policy::custom(|attempt| match attempt.status().as_u16() {
+        307 | 308 if attempt.previous().len() <= REDIRECTS => attempt.follow(),
+        _ => attempt.stop(),
+    });
+    Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(ATTEMPT_TIMEOUT).redirect(redirects).build()
 }
 
 impl Responder {

@@ -19,7 +19,7 @@ use crate::model::{
     SnapshotId, State, VolumeId, VpcId, comma_list, restore_command,
 };
 
-pub use contain::{Contained, contain};
+pub use contain::{Accepted, Contained, contain};
 pub use guard::{StackStatus, Verdict, may_release, may_restore};
 pub use preserve::preserve;
 pub use restore::{Tried, restore};
@@ -90,9 +90,10 @@ pub enum Step {
         resources: BTreeSet<String>,
         keys: BTreeSet<String>,
     },
-    /// Writes the state of a record.
+    /// Writes the state of a record; refused if it is no longer `from`: what was seen in that state need not hold in another.
     Mark {
         instance: InstanceId,
+        from: State,
         state: State,
         reason: Option<String>,
     },
@@ -127,8 +128,8 @@ pub enum Prior {
 pub enum Aim {
     Isolate,
     Restore,
-    /// The interface shows its originals, but whether an earlier run changed it, unseen as yet, is not known
-    /// (EC2's reads trail its writes): they are written once more, which changes nothing where the reading was right.
+    /// The interface shows what it should, but whether an earlier run changed it, unseen as yet, is not known (EC2's
+    /// reads trail its writes): it is written once more, which changes nothing where the reading was right.
     Confirm,
 }
 
@@ -158,6 +159,7 @@ impl fmt::Display for Step {
                 }
                 match prior {
                     Prior::None => Ok(()),
+                    Prior::Ours if interfaces.is_empty() => f.write_str(" as isolating"),
                     Prior::Ours => f.write_str(" (added)"),
                     Prior::Of(owner) => write!(f, " (taken over from {})", owner.logical_id),
                 }
@@ -391,10 +393,10 @@ impl fmt::Display for Problem {
 }
 
 /// The groups that isolate on behalf of `owner`: the ones named, and those that CloudFormation tagged as its stack's.
-fn own_groups(observed: &Observed, owner: &Owner, named: &[&GroupId]) -> Groups {
+fn own_groups<'a>(observed: &Observed, owner: &Owner, named: impl IntoIterator<Item = &'a GroupId>) -> Groups {
     let tagged =
         observed.groups.values().filter(|group| isolates(group) && group.stack_id.as_ref() == Some(&owner.stack_id));
-    tagged.map(|group| group.id.clone()).chain(named.iter().map(|id| (*id).clone())).collect()
+    tagged.map(|group| group.id.clone()).chain(named.into_iter().cloned()).collect()
 }
 
 fn isolates(group: &Group) -> bool {

@@ -26,9 +26,14 @@ pub fn preserve(
     for id in &contained.touched() {
         let Some(record) = records.get(id).filter(|record| record.owner == *owner) else { continue };
         let Some(instance) = observed.instances.get(id) else { continue };
-        let state = if kept.is_some() { State::Kept } else { State::Isolated };
-        if record.state != state && contained.instances.contains(id) {
-            plan.work.push(Work::only(Step::Mark { instance: id.clone(), state, reason: kept.map(str::to_owned) }));
+        let (state, may_be) = match kept {
+            Some(_) => (State::Kept, matches!(record.state, State::Isolating | State::Isolated)),
+            // From any other state somebody else is at work: what the first phase has seen no longer counts.
+            None => (State::Isolated, record.state == State::Isolating),
+        };
+        if may_be && contained.instances.contains(id) {
+            let reason = kept.map(str::to_owned);
+            plan.work.push(Work::only(Step::Mark { instance: id.clone(), from: record.state, state, reason }));
         }
         for (resource, wanted) in tags_wanted(wants, record, instance, observed) {
             tags.entry(wanted).or_default().insert(resource);
@@ -212,11 +217,19 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_instance_that_is_wanted_again_is_marked_isolated() {
+    fn what_somebody_else_restores_or_keeps_meanwhile_is_not_marked_isolated() {
         let mut world = tagged();
-        record(&mut world).state = State::Kept;
         let wants = Wants { snapshot_volumes: false, ..wants(&["i-1"]) };
-        check(&world, &wants, "i-1: mark isolated");
+        for (state, mark) in [
+            (State::Isolating, "i-1: mark isolated"),
+            (State::Isolated, ""),
+            (State::Kept, ""),
+            (State::Restoring, ""),
+            (State::Restored, ""),
+        ] {
+            record(&mut world).state = state;
+            check(&world, &wants, mark);
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub type Tried = BTreeMap<InterfaceId, Aim>;
 pub fn restore(owner: &Owner, records: &Records, observed: &Observed, tried: &Tried) -> Plan {
     let mut plan = Plan::default();
     for record in records.values() {
-        let case = Case { record, observed, tried, ours: own_groups(observed, owner, &[&record.isolation_group]) };
+        let case = Case { record, observed, tried, ours: own_groups(observed, owner, &record.isolation_groups) };
         case.plan(&mut plan);
     }
     plan
@@ -69,16 +69,20 @@ impl Case<'_> {
         let instance = self.record.instance.clone();
         let exists = |group: &_| self.observed.groups.contains_key(group);
         let (target, gone): (Groups, Groups) = originals.iter().cloned().partition(exists);
-        let change = |aim| {
+        let change = |to: &Groups, aim| {
             Due::Change(Step::SetGroups {
                 instance: instance.clone(),
                 interface: interface.id.clone(),
                 from: interface.groups.clone(),
-                to: target.clone(),
+                to: to.clone(),
                 aim,
             })
         };
-        if interface.groups.is_disjoint(&self.ours) {
+        // A group in use cannot be deleted: whoever shows one that is gone shows what no longer is.
+        if interface.groups.is_disjoint(&self.ours) && interface.groups.is_disjoint(&gone) {
+            if !self.is_known(&interface.id) {
+                return change(&interface.groups, Aim::Confirm);
+            }
             if interface.groups != target {
                 let groups = interface.groups.clone();
                 problems.push(Problem::Moved { instance, interface: interface.id.clone(), groups });
@@ -86,19 +90,18 @@ impl Case<'_> {
             }
             if !gone.is_empty() {
                 problems.push(Problem::OriginalDropped { instance, interface: interface.id.clone(), groups: gone });
-                return Due::Nothing;
             }
-            return if self.is_known(&interface.id) { Due::Nothing } else { change(Aim::Confirm) };
+            return Due::Nothing;
         }
         if target.is_empty() {
             problems.push(Problem::OriginalsGone { instance, interface: interface.id.clone(), groups: gone });
             return Due::Stuck;
         }
-        change(Aim::Restore)
+        change(&target, Aim::Restore)
     }
 
-    /// Whether an interface that shows its originals really has them. Where it was once read back as isolated, somebody put
-    /// it back; otherwise an earlier change may not be visible yet.
+    /// Whether an interface that is not in our isolation really is out of it. Where it was once read back as isolated,
+    /// somebody moved it; otherwise an earlier change may not be visible yet.
     fn is_known(&self, interface: &InterfaceId) -> bool {
         match self.tried.get(interface) {
             Some(Aim::Restore | Aim::Confirm) => true,
@@ -121,7 +124,7 @@ impl Case<'_> {
     }
 
     fn mark(&self, state: State) -> Step {
-        Step::Mark { instance: self.record.instance.clone(), state, reason: None }
+        Step::Mark { instance: self.record.instance.clone(), from: self.record.state, state, reason: None }
     }
 
     /// Takes our tags off the instance and its interfaces, if any are left.
@@ -223,6 +226,25 @@ mod tests {
             let steps = restore(&world.owner, &world.records, &world.observed, &tried).to_string();
             assert_eq!(steps, "i-1: mark restored\n");
         }
+    }
+
+    #[test]
+    fn what_shows_other_groups_but_was_never_seen_isolated_is_written_once_more_as_it_shows() {
+        let mut world = isolated().plain_group("sg-c");
+        world.records.values_mut().next().unwrap().state = State::Restoring;
+        set_groups(&mut world, &["sg-c"]);
+        check(&world, "i-1: confirm eni-1 [sg-c] -> [sg-c]");
+        let tried = Tried::from([("eni-1".parse().unwrap(), Aim::Confirm)]);
+        let plan = restore(&world.owner, &world.records, &world.observed, &tried).to_string();
+        assert_eq!(plan, "i-1: mark restored\n! i-1: eni-1 was left alone: somebody moved it to [sg-c] meanwhile\n");
+    }
+
+    #[test]
+    fn what_shows_a_group_that_is_gone_is_a_stale_read() {
+        let mut world = isolated();
+        set_groups(&mut world, &["sg-a", "sg-b"]);
+        world.observed.groups.remove(&"sg-b".parse().unwrap());
+        check(&world, "i-1: mark restoring\ni-1: restore eni-1 [sg-a, sg-b] -> [sg-a]");
     }
 
     #[test]

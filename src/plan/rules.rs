@@ -13,6 +13,15 @@ pub(super) fn too_wide(group: &Group, forensic: Option<&GroupReference>) -> Vec<
         .collect()
 }
 
+/// Whether a group could be somebody's isolation: it lets nothing through but ssh from one group and what stays on the host.
+pub(super) fn is_closed(group: &Group) -> bool {
+    let is_ssh = |rule: &Rule| match &rule.peer {
+        Peer::Group(peer) => is_ssh_from(rule, Some(&GroupReference::from(peer.clone()))),
+        Peer::Cidr(_) | Peer::Other(_) => false,
+    };
+    group.ingress.iter().all(is_ssh) && group.egress.iter().all(is_loopback)
+}
+
 fn is_ssh_from(rule: &Rule, forensic: Option<&GroupReference>) -> bool {
     let from_forensic = match (&rule.peer, forensic) {
         (Peer::Group(peer), Some(forensic)) => *peer == forensic.id,
@@ -60,6 +69,20 @@ mod tests {
         check("out", rule("-1", None, "0.0.0.0/0"), "all protocols 0.0.0.0/0");
         check("out", rule("-1", None, "::/0"), "all protocols ::/0");
         check("out", rule("tcp", Some((443, 443)), "sg-f"), "tcp 443 sg-f");
+    }
+
+    #[test]
+    fn a_group_that_lets_anything_else_through_is_nobodys_isolation() {
+        let mut isolation = group("sg-1");
+        assert!(is_closed(&isolation));
+        isolation.ingress = vec![rule("tcp", Some((22, 22)), "sg-f")];
+        isolation.egress = vec![rule("-1", None, "127.0.0.1/32")];
+        assert!(is_closed(&isolation));
+        isolation.egress = vec![rule("-1", None, "0.0.0.0/0")];
+        assert!(!is_closed(&isolation));
+        isolation.egress.clear();
+        isolation.ingress = vec![rule("tcp", Some((22, 22)), "10.0.0.0/8")];
+        assert!(!is_closed(&isolation));
     }
 
     #[test]

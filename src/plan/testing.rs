@@ -121,6 +121,7 @@ impl World {
             state,
             vpc: "vpc-1".parse().unwrap(),
             isolation_group: "sg-150".parse().unwrap(),
+            isolation_groups: groups(&["sg-150"]),
             interfaces,
             recorded_at: "2026-11-25T03:00:00Z".to_owned(),
             snapshots: Snapshots::None,

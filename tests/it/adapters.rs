@@ -201,14 +201,34 @@ async fn an_original_is_put_only_where_there_is_none() {
     assert_eq!(update["ConditionExpression"], "#owner = :owner AND #state <> :restored");
     let expression = update["UpdateExpression"].as_str().unwrap();
     assert!(expression.contains("Interfaces.#i0 = if_not_exists(Interfaces.#i0, :g0)"), "{expression}");
+    // Every group that ever isolated the instance is remembered.
+    assert_eq!(put["Item"]["IsolationGroupIds"], json!({"SS": ["sg-0150"]}));
+    assert!(expression.ends_with(" ADD IsolationGroupIds :groups"), "{expression}");
+    assert_eq!(update["ExpressionAttributeValues"][":groups"], json!({"SS": ["sg-0150"]}));
 }
 
 #[tokio::test]
 async fn a_lost_condition_is_an_outcome_not_a_failure() {
     let lost = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException","message":"no"}"#;
     let (http, _) = wire(&[(400, lost)]);
-    let result = table(http).mark(&owner(), &"i-0a".parse().unwrap(), State::Isolated, None, "now").await;
+    let result =
+        table(http).mark(&owner(), &"i-0a".parse().unwrap(), State::Isolating, State::Isolated, None, "now").await;
     assert_eq!(result, Ok(Written::Lost));
+}
+
+#[tokio::test]
+async fn a_record_is_marked_only_in_the_state_it_was_seen_in() {
+    let (http, seen) = wire(&[(200, "{}")]);
+    let table = table(http);
+    let reason = Some("the stack is rolling back");
+    let result = table.mark(&owner(), &"i-0a".parse().unwrap(), State::Restoring, State::Kept, reason, "now").await;
+    assert_eq!(result, Ok(Written::Done));
+    let update: Value = serde_json::from_str(&seen.lock().unwrap()[0]).unwrap();
+    assert_eq!(update["ConditionExpression"], "#owner = :owner AND #state = :from");
+    assert_eq!(update["UpdateExpression"], "SET #state = :state, UpdatedAt = :now, KeptReason = :reason");
+    let values = &update["ExpressionAttributeValues"];
+    assert_eq!((&values[":from"]["S"], &values[":state"]["S"]), (&json!("restoring"), &json!("kept")));
+    assert_eq!(update["Key"], json!({"InstanceId": {"S": "i-0a"}}));
 }
 
 #[tokio::test]
@@ -240,6 +260,8 @@ async fn records_are_scanned_consistently_over_all_pages_and_what_cannot_be_read
     assert!(seen.lock().unwrap().iter().all(|body| body.contains(r#""ConsistentRead":true"#)));
     let record = &ledger.records[&"i-0a".parse().unwrap()];
     assert_eq!((record.state, &record.snapshots), (State::Kept, &Snapshots::Requested));
+    // An item without the list names one group at least.
+    assert_eq!(record.isolation_groups, ["sg-0150".parse().unwrap()].into());
     assert_eq!(ledger.unreadable, [("i-0b".to_owned(), "attribute State is \"melted\"".to_owned())].into());
 }
 
@@ -295,6 +317,11 @@ async fn each_error_of_a_service_becomes_its_fault() {
     .await;
     check([(500, "InternalError"), (500, "InternalServerError"), (500, "InternalFailure")], Fault::Server).await;
     check([(403, "UnauthorizedOperation"), (400, "AccessDeniedException"), (403, "AccessDenied")], Fault::Denied).await;
+    let (http, _) = wire(&[(
+        400,
+        "<Response><Errors><Error><Code>IncorrectInstanceState</Code><Message>m</Message></Error></Errors></Response>",
+    )]);
+    assert_eq!(faults(|| http.clone()).await[0], Fault::Busy);
     check(
         [(400, "InvalidParameterValue"), (400, "ResourceNotFoundException"), (400, "ValidationError")],
         Fault::Refused,

@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 use crate::world::{Trouble, World};
 use crate::{A, B, C, deliver, event, fleet, with};
 
-const TROUBLES: [Trouble; 8] = [
+const TROUBLES: [Trouble; 9] = [
     Trouble::Fails(Fault::Throttled),
     Trouble::Fails(Fault::Server),
     Trouble::Fails(Fault::Connection),
     Trouble::Fails(Fault::TimedOut),
     Trouble::Fails(Fault::Denied),
     Trouble::Fails(Fault::Garbled),
+    Trouble::Fails(Fault::Busy),
     Trouble::Panics,
     Trouble::Hangs,
 ];

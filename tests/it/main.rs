@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test fails by panicking.
 
 mod adapters;
+mod binary;
+mod chaos;
 mod faults;
 mod lifecycle;
 mod numbers;
@@ -14,7 +16,10 @@ mod rollback;
 #[path = "../stack/runtime.rs"]
 #[allow(dead_code)] // The stack tests use all of it.
 mod runtime;
+mod situations;
+mod stale;
 mod tidy;
+mod twice;
 mod world;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -92,6 +97,20 @@ async fn deliver(world: &World, event: Value) -> Answer {
     assert!(answer.body().len() <= 4096, "{} bytes", answer.body().len());
     assert_eq!(answer.request_id, event["RequestId"].as_str().unwrap_or_default());
     answer
+}
+
+/// Delivers to a process that a planned trouble kills before it answers.
+async fn die(world: &World, event: Value) {
+    let process = world.process();
+    let (ports, worker, invocation) = (Ok(process.ports()), Handle::current(), invocation());
+    let work = handle(&ports, &worker, event, &invocation, |_, _| process.clone());
+    tokio::select! {
+        biased;
+        () = process.death() => {}
+        _ = work => panic!("it lived to answer"),
+    }
+    // What was on the wire arrives.
+    tokio::time::sleep(Duration::from_secs(3)).await;
 }
 
 async fn succeeds(world: &World, event: Value) -> Answer {

@@ -47,12 +47,14 @@ async fn one_more_instance_adds_at_most_four_calls() {
 
 #[tokio::test(start_paused = true)]
 async fn two_hundred_and_four_instances_are_isolated_and_restored() {
-    let (world, ids) = many(204, 4);
-    let start = world.cards();
-    let answer = create(&world, &ids, "true").await;
-    assert_eq!(isolated(&world).len(), 816);
-    assert_eq!(answer.reason, "204 instances isolated (816 interfaces), 204 snapshots");
-    assert_eq!(answer.data.isolated_instance_count, "204");
-    succeeds(&world, event("delete")).await;
-    assert_eq!(world.cards(), start);
+    for (interfaces, total) in [(1, 204), (4, 816)] {
+        let (world, ids) = many(204, interfaces);
+        let start = world.cards();
+        let answer = create(&world, &ids, "true").await;
+        assert_eq!(isolated(&world).len(), total);
+        assert_eq!(answer.reason, format!("204 instances isolated ({total} interfaces), 204 snapshots"));
+        assert_eq!(answer.data.isolated_instance_count, "204");
+        succeeds(&world, event("delete")).await;
+        assert_eq!(world.cards(), start);
+    }
 }

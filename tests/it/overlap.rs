@@ -4,7 +4,7 @@ use ec2_isolation::answer::Status;
 use ec2_isolation::model::State;
 use serde_json::json;
 
-use crate::{A, deliver, event, fleet, isolated, run, with};
+use crate::{A, D, deliver, event, fleet, isolated, run, with};
 
 #[tokio::test(start_paused = true)]
 async fn a_delete_that_overtakes_a_running_create_wins() {
@@ -58,4 +58,31 @@ async fn an_update_delivered_again_after_its_rollback_changes_nothing() {
     deliver(&world, event("update")).await;
     assert_eq!(world.cards(), cards);
     assert_eq!(isolated(&world), ["eni-0a", "eni-0b", "eni-0c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_is_taken_back_while_it_is_under_way_loses_no_original() {
+    // Calls take from a quarter of a second to two; the second update starts at any moment after the first said what it wants.
+    for (n, delay) in (0..160).map(|n| (n, n % 40)) {
+        let world = fleet();
+        let start = world.cards();
+        deliver(&world, with("create", "InstanceIds", json!([A, D]))).await;
+        world.set_status("UPDATE_IN_PROGRESS");
+        world.data().jitter = Some(n);
+        let update = |ids: serde_json::Value| {
+            let mut update = with("update", "OnRemoval", json!("Restore"));
+            update["RequestId"] = json!(ids.to_string());
+            update["ResourceProperties"]["InstanceIds"] = ids;
+            update
+        };
+        let late = async {
+            tokio::time::sleep(std::time::Duration::from_millis(2500 + 500 * delay)).await;
+            run(&world, update(json!([A, D]))).await
+        };
+        tokio::join!(run(&world, update(json!([A]))), late);
+        assert_eq!(isolated(&world), ["eni-0a", "eni-0d1", "eni-0d2"], "{n}");
+        world.set_status("DELETE_IN_PROGRESS");
+        assert_eq!(deliver(&world, event("delete")).await.reason, "2 instances restored", "{n}");
+        assert_eq!(world.cards(), start, "{n}");
+    }
 }

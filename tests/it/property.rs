@@ -1,6 +1,7 @@
 //! Any JSON as event: nothing panics, and whoever can be answered is, once, within 4,096 bytes.
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use serde_json::{Map, Value, json};
 
 use crate::fleet;
@@ -65,7 +66,7 @@ fn answers(event: &Value) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, rng_seed: RngSeed::Fixed(20_261_125), ..ProptestConfig::default() })]
 
     #[test]
     fn any_json_is_survived(event in any_json()) {

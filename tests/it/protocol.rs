@@ -10,6 +10,7 @@
 //! | 28 | `lifecycle::a_terminated_instance_counts_as_restored`, `…::a_lost_original_group_is_left_out_and_named` |
 //! | 30, 39, 40 | `answer::tests` |
 //! | 32, 33, 34, 36, 37 | `responder` |
+//! | 41, 42 | `binary::no_log_line_at_any_level_shows_a_url_a_secret_or_the_event` |
 //! | 43, 44, 54 | `faults::a_panic_is_answered_with_its_text`, `faults::a_call_that_hangs_…` |
 //! | 46 | with the built function `two_hundred_and_four_instances_of_four_interfaces_fit_in_memory_and_in_the_answer` |
 //! | 51 | `faults::a_permission_that_has_not_arrived_yet_is_waited_for_on_a_create_only` |

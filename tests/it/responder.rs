@@ -100,6 +100,29 @@ async fn a_redirect_is_followed_with_the_same_answer() {
 }
 
 #[tokio::test]
+async fn a_redirect_that_would_fetch_a_page_is_no_success() {
+    for status in [301, 302, 303] {
+        let target = server(&[200]).await;
+        let first = MockServer::start().await;
+        let moved = ResponseTemplate::new(status).insert_header("location", format!("{}/page", target.uri()).as_str());
+        Mock::given(any()).respond_with(moved).mount(&first).await;
+        let error = send(&first.uri(), Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(error, Undelivered::Lost(format!("HTTP status {status}")));
+        assert_eq!(target.received_requests().await.unwrap().len(), 0, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_without_end_is_no_success() {
+    let server = MockServer::start().await;
+    let again = ResponseTemplate::new(307).insert_header("location", server.uri().as_str());
+    Mock::given(any()).respond_with(again).mount(&server).await;
+    let error = send(&server.uri(), Duration::from_secs(5)).await.unwrap_err();
+    assert_eq!(error, Undelivered::Lost("HTTP status 307".into()));
+    assert!(server.received_requests().await.unwrap().len() <= 2 * 5);
+}
+
+#[tokio::test]
 async fn a_lost_connection_and_a_silent_peer_are_tried_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());

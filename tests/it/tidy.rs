@@ -47,6 +47,46 @@ fn each_remote_api_is_named_in_one_file() {
     only_in("std::env", &["src/config.rs", "src/log.rs", "src/lambda.rs"]);
 }
 
+/// Who may import whom: STYLE's table, in the reading order of `lib.rs`.
+const IMPORTS: [(&str, &[&str]); 19] = [
+    ("model", &[]),
+    ("event", &["model"]),
+    ("answer", &["event"]),
+    ("plan", &["model", "plan"]),
+    ("ports", &["answer", "model", "plan"]),
+    ("execute", &["model", "plan", "ports"]),
+    ("converge", &["execute", "model", "plan", "ports"]),
+    ("report", &["answer", "converge", "model", "plan", "ports"]),
+    ("phases", &["converge", "execute", "model", "plan", "ports", "reconcile", "report"]),
+    ("reconcile", &["answer", "converge", "event", "execute", "model", "phases", "plan", "ports", "report"]),
+    ("aws", &["ports"]),
+    ("ec2", &["aws", "model", "plan", "ports"]),
+    ("dynamodb", &["aws", "model", "plan", "ports"]),
+    ("stack", &["aws", "plan", "ports"]),
+    ("responder", &["answer", "ports"]),
+    ("handler", &["answer", "event", "execute", "ports", "reconcile"]),
+    ("config", &["dynamodb", "ec2", "reconcile", "stack"]),
+    ("lambda", &["handler", "ports", "reconcile", "responder"]),
+    ("log", &[]),
+];
+
+#[test]
+fn each_module_imports_what_is_below_it() {
+    for (path, text) in sources() {
+        let module = path.trim_start_matches("src/").split(['/', '.']).next().unwrap();
+        if matches!(module, "lib" | "main") {
+            continue;
+        }
+        let (_, allowed) = IMPORTS.iter().find(|(name, _)| *name == module).expect("a new module joins the table");
+        let code = code(&text);
+        let production = code.split("#[cfg(test)]\nmod tests").next().unwrap();
+        for import in production.split("crate::").skip(1) {
+            let name = import.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
+            assert!(allowed.contains(&name), "{path} imports {name}");
+        }
+    }
+}
+
 #[test]
 fn the_planner_imports_the_model_only() {
     for (path, text) in sources().iter().filter(|(path, _)| path.starts_with("src/plan/")) {

@@ -1,20 +1,21 @@
 //! A small world in memory: EC2 with the refusals that matter, the records table with its conditions, stacks, and a
 //! call log. Every call takes one second of (paused) time, so that sequential round trips can be read off the clock.
 
+mod ports;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use ec2_isolation::answer::Answer;
 use ec2_isolation::model::{
-    Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Record, Role, Snapshot,
-    SnapshotId, Snapshots, State, VolumeId,
+    Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Record, Role, Snapshot, State,
 };
-use ec2_isolation::plan::{Prior, StackStatus};
-use ec2_isolation::ports::{
-    Call, CallError, Change, Fault, GroupQuery, Ledger, Look, Originals, Records, Reply, Stacks, Undelivered, Written,
-};
+use ec2_isolation::plan::StackStatus;
+use ec2_isolation::ports::{Call, CallError, Fault, Undelivered};
 use ec2_isolation::reconcile::Ports;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 // Those of the events in events/.
@@ -22,6 +23,8 @@ pub const STACK: &str =
     "arn:aws:cloudformation:us-east-1:123456789012:stack/incident-2026-11-25/6f9a1d20-c9c4-11f1-8e0b-0affc2d7a3f1";
 pub const VPC: &str = "vpc-0123456789abcdef0";
 pub const ISOLATION: &str = "sg-0a11ce0150a7ed000";
+/// An isolation group in place of the first one, without a tag that would say so.
+pub const REPLACEMENT: &str = "sg-0a11ce0150a7ed001";
 
 /// What a test wants to go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,18 @@ pub enum Trouble {
     Hangs,
     /// The call takes its thread for three seconds.
     Blocks,
+    /// The process dies before any call under way is carried out.
+    Dies,
+    /// The process dies after every call under way was carried out.
+    DiesAfter,
+}
+
+/// Whether a process lives, and if not, what becomes of its calls that were under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Lives,
+    Died,
+    DiedAfter,
 }
 
 #[derive(Debug)]
@@ -51,6 +66,8 @@ pub struct Data {
     pub stale_reads: u32,
     /// Calls that go wrong, by their number.
     pub troubles: BTreeMap<usize, Trouble>,
+    /// Calls that go wrong, by how many of their action come first.
+    pub troubles_of: BTreeMap<&'static str, (usize, Trouble)>,
     /// Every call with this action goes wrong.
     pub always: Option<(&'static str, Fault)>,
     /// Why no answer is accepted.
@@ -60,12 +77,23 @@ pub struct Data {
     pub calls: Vec<(&'static str, String)>,
     pub swapped_at: Vec<Duration>,
     pub answers: Vec<Answer>,
+    /// The groups that interfaces had when a test said so: changes are held against them.
+    pub originals: BTreeMap<InterfaceId, Groups>,
+    /// The groups that an operator gave interfaces by hand while they were recorded.
+    pub moved: BTreeMap<InterfaceId, Groups>,
+    /// Changes of interfaces whose originals were not in a record.
+    pub violations: Vec<String>,
+    /// Makes calls take from a quarter of a second to two, always the same for the same seed.
+    pub jitter: Option<u64>,
     start: Instant,
 }
 
-/// Shared by the ports and the test.
+/// Shared by the ports and the test; seen from one process.
 #[derive(Debug, Clone)]
-pub struct World(Arc<Mutex<Data>>);
+pub struct World {
+    data: Arc<Mutex<Data>>,
+    life: watch::Sender<Life>,
+}
 
 pub fn groups(ids: &[&str]) -> Groups {
     ids.iter().map(|id| id.parse().unwrap()).collect()
@@ -84,9 +112,9 @@ impl World {
             egress: vec![],
         };
         let isolation = Group { role: Some(Role::Isolation), stack_id: Some(STACK.to_owned()), ..plain(ISOLATION) };
-        let all = ["sg-0a", "sg-0b", "sg-0c", "sg-0d"].map(plain).into_iter().chain([isolation]);
+        let all = ["sg-0a", "sg-0b", "sg-0c", "sg-0d", REPLACEMENT].map(plain).into_iter().chain([isolation]);
         let status = StackStatus { status: "DELETE_IN_PROGRESS".into(), reason: String::new(), parent: None };
-        Self(Arc::new(Mutex::new(Data {
+        let data = Data {
             instances: BTreeMap::new(),
             groups: all.map(|group| (group.id.clone(), group)).collect(),
             records: BTreeMap::new(),
@@ -98,18 +126,45 @@ impl World {
             stale: BTreeMap::new(),
             stale_reads: 1,
             troubles: BTreeMap::new(),
+            troubles_of: BTreeMap::new(),
             always: None,
             undelivered: None,
             url: String::new(),
             calls: vec![],
             swapped_at: vec![],
             answers: vec![],
+            originals: BTreeMap::new(),
+            moved: BTreeMap::new(),
+            violations: vec![],
+            jitter: None,
             start: Instant::now(),
-        })))
+        };
+        Self { data: Arc::new(Mutex::new(data)), life: watch::Sender::new(Life::Lives) }
+    }
+
+    /// The same world, seen from a process of its own.
+    pub fn process(&self) -> Self {
+        Self { data: Arc::clone(&self.data), life: watch::Sender::new(Life::Lives) }
+    }
+
+    fn end(&self, how: Life) {
+        self.life.send_replace(how);
+    }
+
+    /// Returns when this process dies.
+    pub async fn death(&self) {
+        let _ = self.life.subscribe().wait_for(|life| *life != Life::Lives).await;
+    }
+
+    /// From now on every change is held against the groups that interfaces have now.
+    pub fn hold_against(&self) {
+        let mut data = self.data();
+        let all = data.instances.values().flat_map(|instance| &instance.interfaces);
+        data.originals = all.map(|interface| (interface.id.clone(), interface.groups.clone())).collect();
     }
 
     pub fn data(&self) -> MutexGuard<'_, Data> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.data.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub fn ports(&self) -> Arc<Ports<World, World, World>> {
@@ -134,6 +189,17 @@ impl World {
         self.data().instances.insert(instance.id.clone(), instance);
     }
 
+    /// Attaches one more interface, unless it is there.
+    pub fn attach(&self, instance: &str, interface: &str, ids: &[&str]) {
+        let id: InterfaceId = interface.parse().unwrap();
+        let mut data = self.data();
+        let Some(instance) = data.instances.get_mut(&instance.parse().unwrap()) else { return };
+        if !instance.interfaces.iter().any(|interface| interface.id == id) {
+            instance.interfaces.push(Interface { id: id.clone(), groups: groups(ids), tags: BTreeMap::new() });
+            data.originals.insert(id, groups(ids));
+        }
+    }
+
     pub fn set_status(&self, status: &str) {
         self.data().stacks.get_mut(STACK).unwrap().status = status.to_owned();
     }
@@ -155,18 +221,35 @@ impl World {
 
     /// Carries a call out: a second passes, then it goes wrong or `act` happens.
     async fn call<T>(&self, action: &'static str, what: String, act: impl FnOnce(&mut Data) -> Call<T>) -> Call<T> {
-        let trouble = {
+        if *self.life.borrow() != Life::Lives {
+            return std::future::pending().await;
+        }
+        let (trouble, time) = {
             let mut data = self.data();
             data.calls.push((action, what));
             let n = data.calls.len();
+            let time = data.time(n);
             let always = data.always.filter(|(always, _)| *always == action).map(|(_, fault)| Trouble::Fails(fault));
-            data.troubles.remove(&n).or(always)
+            let of = data.trouble_of(action);
+            (data.troubles.remove(&n).or(of).or(always), time)
         };
         if trouble != Some(Trouble::Blocks) {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(time).await;
         }
         match trouble {
-            None => act(&mut self.data()),
+            Some(Trouble::Dies) => self.end(Life::Died),
+            Some(Trouble::DiesAfter) => self.end(Life::DiedAfter),
+            _ => {}
+        }
+        let life = *self.life.borrow();
+        if life != Life::Lives {
+            if life == Life::DiedAfter {
+                let _ = act(&mut self.data());
+            }
+            return std::future::pending().await;
+        }
+        match trouble {
+            None | Some(Trouble::Dies | Trouble::DiesAfter) => act(&mut self.data()),
             Some(Trouble::Fails(fault)) => {
                 Err(CallError { action, fault, code: format!("{fault:?}"), message: "a test wants it".to_owned() })
             }
@@ -184,6 +267,35 @@ impl World {
 }
 
 impl Data {
+    /// How long call `n` takes.
+    fn time(&self, n: usize) -> Duration {
+        let Some(seed) = self.jitter else { return Duration::from_secs(1) };
+        let mut hasher = DefaultHasher::new();
+        (seed, n).hash(&mut hasher);
+        Duration::from_millis(250 * (1 + hasher.finish() % 8))
+    }
+
+    fn trouble_of(&mut self, action: &str) -> Option<Trouble> {
+        let (left, trouble) = self.troubles_of.get_mut(action)?;
+        if *left > 0 {
+            *left -= 1;
+            return None;
+        }
+        let trouble = *trouble;
+        self.troubles_of.remove(action);
+        Some(trouble)
+    }
+
+    /// Notes a change of an interface whose originals are in no record.
+    fn hold_against_records(&mut self, interface: &InterfaceId) {
+        let Some(original) = self.originals.get(interface) else { return };
+        let recorded: Vec<&Groups> =
+            self.records.values().filter_map(|record| record.interfaces.get(interface)).collect();
+        if recorded != [original] && !(recorded.len() == 1 && recorded.first().copied() == self.moved.get(interface)) {
+            self.violations.push(format!("{interface} was changed while {recorded:?} was recorded of it"));
+        }
+    }
+
     /// What describe calls show of an interface.
     fn shown(&mut self, interface: &Interface) -> Interface {
         let mut shown = interface.clone();
@@ -199,255 +311,26 @@ impl Data {
         shown
     }
 
+    /// An operator's change, seen at once.
+    pub fn put_back(&mut self, interface: &InterfaceId, groups: Groups) {
+        self.stale.remove(interface);
+        let mut interfaces = self.instances.values_mut().flat_map(|instance| &mut instance.interfaces);
+        if let Some(found) = interfaces.find(|found| found.id == *interface) {
+            found.groups = groups;
+        }
+    }
+
+    /// The next reads show these groups, whatever is.
+    pub fn show(&mut self, interface: &InterfaceId, groups: Groups, reads: u32) {
+        self.stale.insert(interface.clone(), (groups, reads));
+    }
+
+    /// From now on every read shows what is.
+    pub fn calm(&mut self) {
+        self.stale.clear();
+    }
+
     fn held(&mut self, owner: &Owner, instance: &InstanceId) -> Option<&mut Record> {
         self.records.get_mut(instance).filter(|record| record.owner == *owner && record.state != State::Restored)
-    }
-}
-
-fn refusal<T>(action: &'static str, fault: Fault, code: &str) -> Call<T> {
-    Err(CallError { action, fault, code: code.to_owned(), message: "as EC2 does".to_owned() })
-}
-
-impl Look for World {
-    async fn instances(&self, ids: &BTreeSet<InstanceId>) -> Call<Vec<Instance>> {
-        let what = ids.len().to_string();
-        self.call("ec2:DescribeInstances", what, |data| {
-            let found: Vec<Instance> = ids.iter().filter_map(|id| data.instances.get(id).cloned()).collect();
-            let shown = found.into_iter().map(|mut instance| {
-                instance.interfaces = instance.interfaces.iter().map(|interface| data.shown(interface)).collect();
-                instance.tags = data.tags.get(instance.id.as_str()).cloned().unwrap_or_default();
-                instance
-            });
-            Ok(shown.collect())
-        })
-        .await
-    }
-
-    async fn interfaces(&self, ids: &BTreeSet<InterfaceId>) -> Call<Vec<Interface>> {
-        self.call("ec2:DescribeNetworkInterfaces", ids.len().to_string(), |data| {
-            let all = data.instances.values().flat_map(|instance| instance.interfaces.clone());
-            let found: Vec<Interface> = all.filter(|interface| ids.contains(&interface.id)).collect();
-            Ok(found.iter().map(|interface| data.shown(interface)).collect())
-        })
-        .await
-    }
-
-    async fn groups(&self, query: &GroupQuery) -> Call<Vec<Group>> {
-        self.call("ec2:DescribeSecurityGroups", format!("{query:?}"), |data| {
-            let wanted = |group: &&Group| match query {
-                GroupQuery::Marked(vpc) => group.role.is_some() && group.vpc.as_ref() == Some(vpc),
-                GroupQuery::Ids(ids) => ids.contains(&group.id),
-            };
-            Ok(data.groups.values().filter(wanted).cloned().collect())
-        })
-        .await
-    }
-
-    async fn snapshots(&self, episodes: &BTreeSet<String>) -> Call<Vec<Snapshot>> {
-        if episodes.is_empty() {
-            return Ok(vec![]);
-        }
-        self.call("ec2:DescribeSnapshots", episodes.len().to_string(), |data| {
-            Ok(data.snapshots.iter().filter(|snapshot| episodes.contains(&snapshot.episode)).cloned().collect())
-        })
-        .await
-    }
-}
-
-impl Change for World {
-    async fn set_groups(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
-        let action = "ec2:ModifyNetworkInterfaceAttribute";
-        self.call(action, interface.to_string(), |data| {
-            if data.refused.contains(interface) {
-                return refusal(action, Fault::Denied, "AuthFailure");
-            }
-            if !groups.iter().all(|group| data.groups.contains_key(group)) {
-                return refusal(action, Fault::Refused, "InvalidGroup.NotFound");
-            }
-            let swapped = data.start.elapsed();
-            let stale_reads = data.stale_reads;
-            let mut interfaces = data.instances.values_mut().flat_map(|instance| &mut instance.interfaces);
-            let Some(found) = interfaces.find(|found| found.id == *interface) else {
-                return refusal(action, Fault::Refused, "InvalidNetworkInterfaceID.NotFound");
-            };
-            let old = std::mem::replace(&mut found.groups, groups.clone());
-            data.stale.insert(interface.clone(), (old, stale_reads));
-            data.swapped_at.push(swapped);
-            Ok(())
-        })
-        .await
-    }
-
-    async fn tag(&self, resources: &BTreeSet<String>, tags: &BTreeMap<String, String>) -> Call<()> {
-        self.call("ec2:CreateTags", format!("{resources:?}"), |data| {
-            for resource in resources {
-                data.tags.entry(resource.clone()).or_default().extend(tags.clone());
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    async fn untag(&self, resources: &BTreeSet<String>, keys: &BTreeSet<String>) -> Call<()> {
-        self.call("ec2:DeleteTags", format!("{resources:?}"), |data| {
-            for resource in resources {
-                if let Some(tags) = data.tags.get_mut(resource) {
-                    tags.retain(|key, _| !keys.contains(key));
-                }
-            }
-            data.tags.retain(|_, tags| !tags.is_empty());
-            Ok(())
-        })
-        .await
-    }
-
-    async fn take_snapshots(
-        &self,
-        instance: &InstanceId,
-        tags: &BTreeMap<String, String>,
-    ) -> Call<BTreeMap<VolumeId, SnapshotId>> {
-        self.call("ec2:CreateSnapshots", instance.to_string(), |data| {
-            let volumes: Vec<VolumeId> = data.instances[instance].volumes.keys().cloned().collect();
-            let episode = tags["ec2-isolation:episode"].clone();
-            let set = volumes.into_iter().map(|volume| {
-                let id: SnapshotId = format!("snap-{:x}", 0x10 + data.snapshots.len()).parse().unwrap();
-                let snapshot =
-                    Snapshot { id: id.clone(), volume: volume.clone(), episode: episode.clone(), failed: false };
-                data.snapshots.push(snapshot);
-                (volume, id)
-            });
-            Ok(set.collect())
-        })
-        .await
-    }
-}
-
-impl Records for World {
-    async fn read(&self) -> Call<Ledger> {
-        self.call("dynamodb:Scan", String::new(), |data| {
-            let intents = data.intents.iter().map(|(key, (intent, _))| (key.clone(), intent.clone()));
-            Ok(Ledger { records: data.records.clone(), intents: intents.collect(), unreadable: BTreeMap::new() })
-        })
-        .await
-    }
-
-    async fn write_intent(&self, owner: &Owner, request_id: &str, desired: &Desired, _now: &str) -> Call<Intent> {
-        self.call("dynamodb:UpdateItem", format!("intent {request_id}"), |data| {
-            let new = Intent { request_id: request_id.to_owned(), desired: desired.clone(), kept: None };
-            let (now, seen) = data.intents.entry(owner.digest()).or_insert_with(|| (new.clone(), BTreeSet::new()));
-            if seen.insert(request_id.to_owned()) || now.request_id == request_id {
-                *now = new;
-            }
-            Ok(now.clone())
-        })
-        .await
-    }
-
-    async fn write_kept(&self, owner: &Owner, reason: &str, _now: &str) -> Call<()> {
-        self.call("dynamodb:UpdateItem", "kept".to_owned(), |data| {
-            if let Some((intent, _)) = data.intents.get_mut(&owner.digest()) {
-                intent.kept = Some(reason.to_owned());
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    async fn record(&self, originals: &Originals<'_>) -> Call<Written> {
-        self.call("dynamodb:PutItem", originals.instance.to_string(), |data| {
-            let holder = match originals.prior {
-                Prior::None => {
-                    let free =
-                        data.records.get(originals.instance).is_none_or(|record| record.state == State::Restored);
-                    if free {
-                        let record = Record {
-                            instance: originals.instance.clone(),
-                            owner: originals.owner.clone(),
-                            state: State::Isolating,
-                            vpc: originals.vpc.clone(),
-                            isolation_group: originals.isolation_group.clone(),
-                            interfaces: originals.interfaces.clone(),
-                            recorded_at: originals.now.to_owned(),
-                            snapshots: Snapshots::None,
-                        };
-                        data.records.insert(originals.instance.clone(), record);
-                        return Ok(Written::Done);
-                    }
-                    return Ok(Written::Lost);
-                }
-                Prior::Ours => originals.owner,
-                Prior::Of(holder) => holder,
-            };
-            let Some(record) = data.held(holder, originals.instance) else { return Ok(Written::Lost) };
-            record.owner = originals.owner.clone();
-            record.state = State::Isolating;
-            record.isolation_group = originals.isolation_group.clone();
-            for (interface, groups) in originals.interfaces {
-                record.interfaces.entry(interface.clone()).or_insert_with(|| groups.clone());
-            }
-            Ok(Written::Done)
-        })
-        .await
-    }
-
-    async fn mark(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        state: State,
-        _: Option<&str>,
-        _: &str,
-    ) -> Call<Written> {
-        self.call("dynamodb:UpdateItem", format!("{instance} {}", state.as_str()), |data| {
-            let Some(record) = data.held(owner, instance) else { return Ok(Written::Lost) };
-            record.state = state;
-            Ok(Written::Done)
-        })
-        .await
-    }
-
-    async fn request_snapshots(&self, owner: &Owner, instance: &InstanceId, _now: &str) -> Call<Written> {
-        self.call("dynamodb:UpdateItem", format!("{instance} requested"), |data| {
-            let Some(record) = data.held(owner, instance) else { return Ok(Written::Lost) };
-            if record.snapshots == Snapshots::None {
-                record.snapshots = Snapshots::Requested;
-            }
-            Ok(Written::Done)
-        })
-        .await
-    }
-
-    async fn save_snapshots(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        snapshots: &BTreeMap<VolumeId, SnapshotId>,
-        _now: &str,
-    ) -> Call<Written> {
-        self.call("dynamodb:UpdateItem", format!("{instance} snapshots"), |data| {
-            let Some(record) = data.held(owner, instance) else { return Ok(Written::Lost) };
-            record.snapshots = Snapshots::Taken(snapshots.clone());
-            Ok(Written::Done)
-        })
-        .await
-    }
-}
-
-impl Stacks for World {
-    async fn status(&self, stack_id: &str) -> Call<StackStatus> {
-        let action = "cloudformation:DescribeStacks";
-        self.call(action, stack_id.to_owned(), |data| match data.stacks.get(stack_id) {
-            Some(status) => Ok(status.clone()),
-            None => refusal(action, Fault::Refused, "ValidationError"),
-        })
-        .await
-    }
-}
-
-impl Reply for World {
-    async fn send(self, answer: Answer) -> Result<(), Undelivered> {
-        let mut data = self.data();
-        data.answers.push(answer);
-        data.undelivered.clone().map_or(Ok(()), Err)
     }
 }

@@ -1,0 +1,141 @@
+//! Every change is made twice, as when its first answer was lost and the SDK sent it again: what counts is the second.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ec2_isolation::answer::Status;
+use ec2_isolation::handler::handle;
+use ec2_isolation::model::{
+    Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Snapshot, SnapshotId, State,
+    VolumeId,
+};
+use ec2_isolation::ports::{Call, Change, GroupQuery, Ledger, Look, Originals, Records, Written};
+use ec2_isolation::reconcile::Ports;
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+use crate::world::World;
+use crate::{event, fleet, invocation, isolated, with};
+
+struct Twice(World);
+
+impl Look for Twice {
+    async fn instances(&self, ids: &BTreeSet<InstanceId>) -> Call<Vec<Instance>> {
+        self.0.instances(ids).await
+    }
+
+    async fn interfaces(&self, ids: &BTreeSet<InterfaceId>) -> Call<Vec<Interface>> {
+        self.0.interfaces(ids).await
+    }
+
+    async fn groups(&self, query: &GroupQuery) -> Call<Vec<Group>> {
+        self.0.groups(query).await
+    }
+
+    async fn snapshots(&self, episodes: &BTreeSet<String>) -> Call<Vec<Snapshot>> {
+        self.0.snapshots(episodes).await
+    }
+}
+
+impl Change for Twice {
+    async fn set_groups(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
+        let _ = self.0.set_groups(interface, groups).await;
+        self.0.set_groups(interface, groups).await
+    }
+
+    async fn tag(&self, resources: &BTreeSet<String>, tags: &BTreeMap<String, String>) -> Call<()> {
+        let _ = self.0.tag(resources, tags).await;
+        self.0.tag(resources, tags).await
+    }
+
+    async fn untag(&self, resources: &BTreeSet<String>, keys: &BTreeSet<String>) -> Call<()> {
+        let _ = self.0.untag(resources, keys).await;
+        self.0.untag(resources, keys).await
+    }
+
+    /// The one call that the SDK never sends again.
+    async fn take_snapshots(
+        &self,
+        instance: &InstanceId,
+        tags: &BTreeMap<String, String>,
+    ) -> Call<BTreeMap<VolumeId, SnapshotId>> {
+        self.0.take_snapshots(instance, tags).await
+    }
+}
+
+impl Records for Twice {
+    async fn read(&self) -> Call<Ledger> {
+        self.0.read().await
+    }
+
+    async fn write_intent(&self, owner: &Owner, request_id: &str, desired: &Desired, now: &str) -> Call<Intent> {
+        let _ = self.0.write_intent(owner, request_id, desired, now).await;
+        self.0.write_intent(owner, request_id, desired, now).await
+    }
+
+    async fn write_kept(&self, owner: &Owner, reason: &str, now: &str) -> Call<()> {
+        let _ = self.0.write_kept(owner, reason, now).await;
+        self.0.write_kept(owner, reason, now).await
+    }
+
+    async fn record(&self, originals: &Originals<'_>) -> Call<Written> {
+        let _ = self.0.record(originals).await;
+        self.0.record(originals).await
+    }
+
+    async fn mark(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        from: State,
+        state: State,
+        reason: Option<&str>,
+        now: &str,
+    ) -> Call<Written> {
+        let _ = self.0.mark(owner, instance, from, state, reason, now).await;
+        self.0.mark(owner, instance, from, state, reason, now).await
+    }
+
+    async fn request_snapshots(&self, owner: &Owner, instance: &InstanceId, now: &str) -> Call<Written> {
+        let _ = self.0.request_snapshots(owner, instance, now).await;
+        self.0.request_snapshots(owner, instance, now).await
+    }
+
+    async fn save_snapshots(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        snapshots: &BTreeMap<VolumeId, SnapshotId>,
+        now: &str,
+    ) -> Call<Written> {
+        let _ = self.0.save_snapshots(owner, instance, snapshots, now).await;
+        self.0.save_snapshots(owner, instance, snapshots, now).await
+    }
+}
+
+async fn succeeds(world: &World, event: Value) {
+    let ports = Ok(Arc::new(Ports { ec2: Twice(world.clone()), records: Twice(world.clone()), stacks: world.clone() }));
+    handle(&ports, &Handle::current(), event, &invocation(), |_, _| world.clone()).await.unwrap();
+    let answer = world.data().answers.last().unwrap().clone();
+    assert_eq!(answer.status, Status::Success, "{}", answer.reason);
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_that_are_made_twice_come_to_the_same() {
+    let world = fleet();
+    world.hold_against();
+    let start = world.cards();
+    succeeds(&world, event("create")).await;
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
+    world.set_status("UPDATE_IN_PROGRESS");
+    succeeds(&world, with("update", "OnRemoval", json!("Restore"))).await;
+    assert_eq!(isolated(&world), ["eni-0b", "eni-0c"]);
+    world.set_status("ROLLBACK_IN_PROGRESS");
+    succeeds(&world, with("delete", "Rerun", json!("rolls back"))).await;
+    assert_eq!(isolated(&world), ["eni-0b", "eni-0c"]);
+    world.set_status("DELETE_IN_PROGRESS");
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.cards(), start);
+    assert_eq!(world.data().violations, [""; 0]);
+    assert_eq!(world.count("ec2:CreateSnapshots"), 3);
+}
