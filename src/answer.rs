@@ -52,6 +52,8 @@ pub struct Message {
     pub headline: String,
     /// Worst first; cut from the end.
     pub details: Vec<String>,
+    /// What a person does now. Stands behind the details, however many of them are left out.
+    pub next: String,
     pub isolated_instances: Vec<String>,
     pub isolated_interface_count: usize,
     pub snapshots: Vec<String>,
@@ -74,6 +76,30 @@ impl Message {
                 self.headline
             );
         }
+        self
+    }
+
+    /// Says what a person does now, where the answer is FAILED. `table` is the records table, where it is known.
+    ///
+    /// CloudFormation calls again on a Create or Update. After a FAILED Delete it goes on and deletes the function too
+    /// (cloudformation-coverage-roadmap#852).
+    #[must_use]
+    pub fn with_next_step(mut self, envelope: &Envelope, table: Option<&str>) -> Self {
+        if !self.failed {
+            return self;
+        }
+        let table = table.map_or_else(|| "the records table".to_owned(), |name| format!("table {name}"));
+        self.next = if envelope.request_type == "Delete" {
+            let name = envelope.stack_id.split('/').nth(1).unwrap_or(&envelope.stack_id);
+            format!(
+                "the function goes with the stack, so restore by hand: run the commands in RestoreCommands of each item of {table} \
+                 (the tags ec2-isolation:original-groups-… of each interface say the same), then aws cloudformation delete-stack \
+                 --stack-name {name} --retain-resources {}",
+                envelope.logical_id
+            )
+        } else {
+            format!("remove the cause, then deploy again with a new Rerun; what is recorded is in {table}")
+        };
         self
     }
 
@@ -113,7 +139,7 @@ impl Message {
                 isolated_instances: list(&self.isolated_instances),
                 snapshots: list(&self.snapshots),
                 not_isolated: list(&self.not_isolated),
-                summary: cut(&self.headline, list_limit.min(300)),
+                summary: cut(&printable(&self.findings(self.details.len())), list_limit.min(600)),
             },
         }
     }
@@ -131,15 +157,23 @@ impl Message {
             .unwrap_or_else(|| cut(&self.with_details(1, log_stream), limit))
     }
 
-    fn with_details(&self, shown: usize, log_stream: &str) -> String {
-        let mut reason = self.headline.clone();
+    fn findings(&self, shown: usize) -> String {
+        let mut text = self.headline.clone();
         for detail in self.details.iter().take(shown) {
-            reason.push_str(" | ");
-            reason.push_str(detail);
+            text.push_str(" | ");
+            text.push_str(detail);
         }
         let left_out = self.details.len().saturating_sub(shown);
         if left_out > 0 {
-            reason.push_str(&format!(" | and {left_out} more"));
+            text.push_str(&format!(" | and {left_out} more"));
+        }
+        text
+    }
+
+    fn with_details(&self, shown: usize, log_stream: &str) -> String {
+        let mut reason = self.findings(shown);
+        if !self.next.is_empty() {
+            reason.push_str(&format!(" | next: {}", self.next));
         }
         if self.failed && !log_stream.is_empty() {
             reason.push_str(&format!(" | log stream: {log_stream}"));

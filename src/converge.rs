@@ -276,10 +276,9 @@ impl Convergence {
 fn not_visible() -> CallError {
     CallError {
         action: "ec2:DescribeNetworkInterfaces",
-        fault: Fault::Refused,
+        fault: Fault::TimedOut,
         code: "NotVisible".to_owned(),
-        message: "EC2 accepted the change but 30 s later still shows the old state; look at the interface, then deploy again with a new Rerun"
-            .to_owned(),
+        message: "EC2 accepted the change but 30 s later still shows the old state".to_owned(),
     }
 }
 
@@ -288,7 +287,6 @@ fn lost() -> CallError {
         action: "dynamodb:PutItem",
         fault: Fault::Refused,
         code: "ConditionalCheckFailedException".to_owned(),
-        message: "another request kept changing this record; deploy again with a new Rerun when it has ended"
-            .to_owned(),
+        message: "another request kept changing this record; wait until it has ended".to_owned(),
     }
 }

@@ -138,6 +138,10 @@ fn is_lost<R>(error: &SdkError<UpdateItemError, R>) -> bool {
 }
 
 impl Records for Table {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
     async fn read(&self) -> Call<Ledger> {
         let mut ledger = Ledger::default();
         let scan = self.client.scan().table_name(&self.name).consistent_read(true);

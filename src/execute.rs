@@ -67,8 +67,7 @@ pub(crate) fn out_of_time(action: &'static str) -> CallError {
         action,
         fault: Fault::OutOfTime,
         code: "OutOfTime".to_owned(),
-        message: "the time for an answer ran out before this was done; deploy again with a new Rerun to go on"
-            .to_owned(),
+        message: "the time for an answer ran out before this was done".to_owned(),
     }
 }
 

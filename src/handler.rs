@@ -83,6 +83,8 @@ where
         (Ok(_), Err(invalid)) => Message::failure(format!("nothing was changed: {invalid}")),
         (Ok(ports), Ok(request)) => work(ports, worker, &envelope, request, now, work_time, grace).await,
     };
+    let table = ports.as_ref().ok().map(|ports| ports.records.name());
+    let message = message.with_next_step(&envelope, table);
     let answer = message.clone().into_answer(&envelope, &invocation.log_stream);
     tracing::info!(status = ?answer.status, headline = %message.headline, details = ?message.details, "answer");
     match reply(envelope.response_url, send_budget).send(answer).await {
@@ -147,15 +149,12 @@ where
         Ok(Err(error)) => {
             gate.close();
             let cause = panic_text(error);
-            Message::failure(format!(
-                "internal error, please report it: {cause}. What was recorded stays recorded; deploy again with a new Rerun to go on"
-            ))
+            Message::failure(format!("internal error, please report it: {cause}. What was recorded stays recorded"))
         }
         Err(_) => {
             task.abort();
             Message::failure(
-                "the time for an answer ran out while a call was under way. What was recorded stays recorded; \
-                 deploy again with a new Rerun to go on",
+                "the time for an answer ran out while a call was under way. What was recorded stays recorded",
             )
         }
     }

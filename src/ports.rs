@@ -122,6 +122,8 @@ pub struct Originals<'a> {
 
 /// The records table.
 pub trait Records: Send + Sync {
+    /// What a person finds it by.
+    fn name(&self) -> &str;
     fn read(&self) -> impl Future<Output = Call<Ledger>> + Send;
     /// Says what this request wants, unless a later one of the same owner was already here. Returns what is wanted now.
     fn write_intent(

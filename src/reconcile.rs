@@ -77,9 +77,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
                 }
             }
         }
-        Message::failure(
-            "requests of this stack kept overtaking each other; deploy again with a new Rerun when they have ended",
-        )
+        Message::failure("requests of this stack kept overtaking each other; wait until they have ended")
     }
 
     async fn reconcile(&self, wants: &Wants, mut intent: Announcement, tried: &mut Tried) -> Result<Message, Intent> {
@@ -90,9 +88,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
             tracing::warn!("an earlier request restored what was isolated");
             intent = Announcement::Made;
         }
-        Ok(Message::failure(
-            "an earlier request of this stack keeps restoring; deploy again with a new Rerun when it has ended",
-        ))
+        Ok(Message::failure("an earlier request of this stack keeps restoring; wait until it has ended"))
     }
 
     /// Nothing where what was isolated was undone meanwhile.
@@ -102,8 +98,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
         let isolation = self.converge(&mut contain, self.patience()).await?;
         let contained = contain.contained;
         let blind = isolation.blind.is_some();
-        let mut report = Reconciled::new(wants, &contained);
-        report.settled.push(isolation);
+        let mut report = Reconciled::new(wants, &contained, isolation);
         // Without its intent written and its isolation seen, nothing else of a request is done, least of all a release.
         if blind {
             return Ok(Some(report.into_message()));
@@ -116,7 +111,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
             if preserve.is_undone {
                 return Ok(None);
             }
-            report.settled.push(preservation);
+            report.preservation.push(preservation);
             report.snapshots = snapshots(&preserve.ledger, wants);
         }
         self.release(wants, tried, &mut report).await?;
@@ -146,13 +141,12 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
             .map(|stacks| may_release(&stacks, wants.on_rollback))
         {
             Err(error) => {
-                report.troubles.push(format!(
-                    "{} stay isolated: the stack's status cannot be read: {error}; allow it, then deploy again with a new Rerun",
-                    comma_list(&ids)
-                ));
+                report
+                    .troubles
+                    .push(format!("{} stay isolated: the stack's status cannot be read: {error}", comma_list(&ids)));
             }
             Ok(Verdict::Keep(reason)) => {
-                report.settled.push(self.mark_kept(&ids, &reason).await?);
+                report.preservation.push(self.mark_kept(&ids, &reason).await?);
                 report.kept = Some((ids, reason));
             }
             Ok(Verdict::Restore) => {
@@ -197,7 +191,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
                         trouble.push(format!("a later request ({}) wants something else", intent.request_id))
                     }
                 }
-                kept(&ids, &reason, trouble)
+                kept(&ids, &reason, trouble, self.ports.records.name())
             }
             Err(error) => undecided(&ids, &error),
         }

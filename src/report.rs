@@ -13,7 +13,8 @@ use crate::ports::{CallError, Fault};
 pub struct Reconciled<'a> {
     wants: &'a Wants,
     contained: &'a Contained,
-    pub settled: Vec<Settled>,
+    pub isolation: Settled,
+    pub preservation: Vec<Settled>,
     pub snapshots: Vec<String>,
     /// Instances no longer listed that stay isolated, and why.
     pub kept: Option<(BTreeSet<InstanceId>, String)>,
@@ -23,9 +24,9 @@ pub struct Reconciled<'a> {
 
 impl<'a> Reconciled<'a> {
     #[must_use]
-    pub fn new(wants: &'a Wants, contained: &'a Contained) -> Self {
-        let (settled, snapshots, kept, restored, troubles) = Default::default();
-        Self { wants, contained, settled, snapshots, kept, restored, troubles }
+    pub fn new(wants: &'a Wants, contained: &'a Contained, isolation: Settled) -> Self {
+        let (preservation, snapshots, kept, restored, troubles) = Default::default();
+        Self { wants, contained, isolation, preservation, snapshots, kept, restored, troubles }
     }
 
     #[must_use]
@@ -33,9 +34,11 @@ impl<'a> Reconciled<'a> {
         let isolated = &self.contained.instances;
         let total = self.wants.instances.len();
         let mut findings = Findings::default();
-        for settled in self.settled.iter().chain([&self.restored.settled]) {
-            findings.add(settled);
+        findings.add(&self.isolation, UNKNOWN);
+        for settled in &self.preservation {
+            findings.add(settled, "whether tags and snapshots are complete is not known");
         }
+        findings.add(&self.restored.settled, UNKNOWN);
         findings.fatal.extend(self.troubles);
         let none_isolated = self.contained.interfaces.is_empty();
         let tolerable = self.wants.allow_partial && !none_isolated;
@@ -48,7 +51,12 @@ impl<'a> Reconciled<'a> {
             format!("{} of {}", isolated.len(), count(total, "instance"))
         };
         headline.push_str(&format!(" isolated ({})", count(self.contained.interfaces.len(), "interface")));
-        if self.wants.snapshot_volumes {
+        if self.isolation.blind.is_some() {
+            headline = match isolated.len() {
+                0 => format!("it is not known whether {} isolated", are(total, "instance")),
+                _ => format!("it is not known what is isolated now; last seen: {headline}"),
+            };
+        } else if self.wants.snapshot_volumes {
             headline.push_str(&format!(", {}", count(self.snapshots.len(), "snapshot")));
         }
         if !self.restored.restored.is_empty() {
@@ -65,6 +73,7 @@ impl<'a> Reconciled<'a> {
             isolated_interface_count: self.contained.interfaces.len(),
             snapshots: self.snapshots,
             not_isolated: not_isolated(self.wants, self.contained),
+            ..Message::default()
         }
     }
 }
@@ -101,14 +110,14 @@ impl Restored {
     #[must_use]
     pub fn into_message(self) -> Message {
         let mut findings = Findings::default();
-        findings.add(&self.settled);
+        findings.add(&self.settled, UNKNOWN);
         let failed = !findings.fatal.is_empty() || !findings.not_isolated.is_empty() || !self.open.is_empty();
         let headline = match (self.restored.len(), self.open.len()) {
             (0, 0) if failed => "it is not known what is isolated; nothing was restored".to_owned(),
             (0, 0) => "nothing to restore: no instance was isolated".to_owned(),
             (restored, 0) => format!("{} restored", count(restored, "instance")),
             (restored, open) => format!(
-                "{restored} of {} restored; still isolated: {}. The commands that restore each one are in RestoreCommands of its item in the records table, which stays",
+                "{restored} of {} restored; still isolated: {}",
                 count(restored + open, "instance"),
                 comma_list(&self.open)
             ),
@@ -119,23 +128,24 @@ impl Restored {
 
 /// The answer to a Delete that must not release: SUCCESS, since CloudFormation has nothing left to do about it.
 #[must_use]
-pub fn kept(ids: &BTreeSet<InstanceId>, reason: &str, troubles: Vec<String>) -> Message {
-    let headline = format!(
-        "{} kept isolated, nothing was restored: {reason}. The commands that restore each one are in RestoreCommands of its item in the records table, which stays",
-        count(ids.len(), "instance")
-    );
-    Message { headline, details: troubles, ..Message::default() }
+pub fn kept(ids: &BTreeSet<InstanceId>, reason: &str, troubles: Vec<String>, table: &str) -> Message {
+    let headline = format!("{} kept isolated, nothing was restored: {reason}", count(ids.len(), "instance"));
+    let next =
+        format!("to restore them run the commands in RestoreCommands of each item of table {table}, which stays");
+    Message { headline, details: troubles, next, ..Message::default() }
 }
 
 /// The answer to a Delete when nobody can say whether the stack is being deleted or rolls back.
 #[must_use]
 pub fn undecided(ids: &BTreeSet<InstanceId>, error: &CallError) -> Message {
     Message::failure(format!(
-        "{} kept isolated, nothing was restored: whether this stack is being deleted cannot be read: {error}. \
-         Allow cloudformation:DescribeStacks and delete again, or run the commands in RestoreCommands of each item in the records table",
+        "{} kept isolated, nothing was restored: whether this stack is being deleted cannot be read: {error}",
         count(ids.len(), "instance")
     ))
 }
+
+/// What follows from a look that failed to the end.
+const UNKNOWN: &str = "what is true now is not known";
 
 /// Problems and failures by weight.
 #[derive(Default)]
@@ -146,21 +156,19 @@ struct Findings {
 }
 
 impl Findings {
-    fn add(&mut self, settled: &Settled) {
+    /// `unknown` is what a failed look leaves in the dark.
+    fn add(&mut self, settled: &Settled, unknown: &str) {
         for (step, error) in &settled.failures {
             let text = failure(step, error);
             match step {
-                // What EC2 refuses for good is what partial isolation allows.
-                Step::SetGroups { .. } if matches!(error.fault, Fault::Denied | Fault::Refused | Fault::Busy) => {
-                    self.not_isolated.push(text)
-                }
+                Step::SetGroups { .. } if is_for_good(error) => self.not_isolated.push(text),
                 // Tags are for people: an instance that has fifty of its own is isolated all the same.
                 Step::Tag { .. } | Step::Untag { .. } if error.fault == Fault::Refused => self.notes.push(text),
                 _ => self.fatal.push(text),
             }
         }
         if let Some(error) = &settled.blind {
-            self.fatal.push(format!("{error}{}: what is true now is not known", advice(error)));
+            self.fatal.push(format!("{error}{}: {unknown}", advice(error)));
         }
         for problem in &settled.problems {
             match problem.severity() {
@@ -179,6 +187,11 @@ impl Findings {
     }
 }
 
+/// EC2 refuses the interface, whoever asks: that is what partial isolation allows. A denial of IAM is not.
+fn is_for_good(error: &CallError) -> bool {
+    matches!(error.fault, Fault::Refused | Fault::Busy) || error.code == "AuthFailure"
+}
+
 fn failure(step: &Step, error: &CallError) -> String {
     let advice = match step {
         Step::SetGroups { aim: Aim::Isolate, .. } if error.code == "AuthFailure" => {
@@ -192,14 +205,17 @@ fn failure(step: &Step, error: &CallError) -> String {
 /// What to do about it.
 fn advice(error: &CallError) -> &'static str {
     match error.fault {
-        Fault::Denied => " (allow the function's role this action, then deploy again with a new Rerun)",
-        Fault::Busy => " (deploy again with a new Rerun when the instance is running, stopped or gone)",
-        Fault::Throttled => " (deploy again with a new Rerun in a few minutes)",
-        Fault::Server | Fault::Connection | Fault::TimedOut | Fault::Garbled => {
-            " (AWS did not answer properly; deploy again with a new Rerun)"
-        }
+        Fault::Denied => " (allow the function's role this action)",
+        Fault::Busy => " (wait until the instance is running, stopped or gone)",
+        Fault::Throttled => " (AWS allows this account no more calls just now: wait a few minutes)",
+        Fault::Server | Fault::Connection | Fault::TimedOut | Fault::Garbled => " (AWS did not answer properly)",
         Fault::Refused | Fault::OutOfTime => "",
     }
+}
+
+/// `1 instance is`, `2 instances are`
+fn are(n: usize, noun: &str) -> String {
+    format!("{} {}", count(n, noun), if n == 1 { "is" } else { "are" })
 }
 
 fn count(n: usize, noun: &str) -> String {

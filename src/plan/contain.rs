@@ -430,7 +430,11 @@ mod tests {
             "! isolation group sg-150 is in vpc-2, not in vpc-1: nothing was changed; correct VpcId",
         );
         world.observed.groups.clear();
-        check(&world, &["i-1"], "! isolation group sg-150 does not exist: nothing was changed; deploy the stack again");
+        check(
+            &world,
+            &["i-1"],
+            "! isolation group sg-150 does not exist: nothing was changed; put the stack right (it makes this group)",
+        );
     }
 
     #[test]

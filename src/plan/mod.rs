@@ -340,14 +340,17 @@ impl fmt::Display for Problem {
                 write!(f, "item {item} of the records table cannot be read: {reason}; mend it in the DynamoDB console")
             }
             Self::GroupMissing { group } => {
-                write!(f, "isolation group {group} does not exist: nothing was changed; deploy the stack again")
+                write!(
+                    f,
+                    "isolation group {group} does not exist: nothing was changed; put the stack right (it makes this group)"
+                )
             }
             Self::GroupElsewhere { group, vpc, wanted } => {
                 write!(f, "isolation group {group} is in {vpc}, not in {wanted}: nothing was changed; correct VpcId")
             }
             Self::TooWide { group, direction, rule } => write!(
                 f,
-                "isolation group {group} allows {direction} {rule}: hosts in it are not cut off; remove that rule, then deploy again with a new Rerun"
+                "isolation group {group} allows {direction} {rule}: hosts in it are not cut off; remove that rule"
             ),
             Self::Unknown { instance } => write!(
                 f,
@@ -357,10 +360,7 @@ impl fmt::Display for Problem {
                 write!(f, "{instance} is terminated: take it off CompromisedInstanceList")
             }
             Self::NoInterface { instance, state } => {
-                write!(
-                    f,
-                    "{instance} ({state}) has no network interface: deploy again with a new Rerun when it has one"
-                )
+                write!(f, "{instance} ({state}) has no network interface: wait until it has one")
             }
             Self::OtherVpc { instance, vpc, wanted } => write!(
                 f,

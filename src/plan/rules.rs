@@ -58,7 +58,7 @@ mod tests {
         let check = |direction: &str, wide: Rule, text: &str| {
             let found = if direction == "in" { problems(&[wide], &[]) } else { problems(&[], &[wide]) };
             let expected = format!(
-                "isolation group sg-1 allows {direction} {text}: hosts in it are not cut off; remove that rule, then deploy again with a new Rerun"
+                "isolation group sg-1 allows {direction} {text}: hosts in it are not cut off; remove that rule"
             );
             assert_eq!(found, [expected]);
         };

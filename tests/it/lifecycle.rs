@@ -1,8 +1,11 @@
 //! The life of an incident, from the sample events.
 
+use ec2_isolation::answer::Status;
 use ec2_isolation::model::{Snapshots, State};
+use ec2_isolation::ports::Fault;
 use serde_json::json;
 
+use crate::world::Trouble;
 use crate::{A, B, BYSTANDER, C, D, deliver, event, fails, fleet, isolated, succeeds, with, world};
 
 #[tokio::test(start_paused = true)]
@@ -123,7 +126,7 @@ async fn one_instance_that_fails_does_not_stop_the_others() {
         ),
         &format!("i-0f is in vpc-0f, not in {}: isolate it with a stack of its own, with VpcId vpc-0f", world::VPC),
         "i-0123 does not exist in this account and region: check the id, or take it off CompromisedInstanceList",
-        "log stream: a log stream",
+        &crate::deploy_again(),
     ];
     assert_eq!(reason, expected.join(" | "));
 }
@@ -139,6 +142,68 @@ async fn partial_isolation_is_a_success_only_where_it_is_allowed_and_something_i
     partial["ResourceProperties"]["InstanceIds"] = json!([C]);
     partial["RequestId"] = json!("nothing at all");
     fails(&world, partial).await;
+}
+
+/// A denial of IAM can be put right, and a change that nobody sees is none that EC2 refuses.
+#[tokio::test(start_paused = true)]
+async fn partial_isolation_accepts_what_ec2_refuses_and_nothing_else() {
+    let swap = "ec2:ModifyNetworkInterfaceAttribute";
+    for (fault, accepted) in [(Fault::Refused, true), (Fault::Denied, false), (Fault::Server, false)] {
+        let world = fleet();
+        world.data().always_on = Some((swap, "eni-0d2".to_owned(), fault));
+        let partial = with("create-two-interfaces", "AllowPartialIsolation", json!("true"));
+        let answer = deliver(&world, partial).await;
+        assert_eq!(answer.status == Status::Success, accepted, "{fault:?}: {}", answer.reason);
+        assert_eq!(isolated(&world), ["eni-0d1"]);
+    }
+    let world = fleet();
+    world.data().show(&"eni-0d2".parse().unwrap(), world::groups(&["sg-0b"]), u32::MAX);
+    world.data().stale_reads = u32::MAX;
+    let reason = fails(&world, with("create-two-interfaces", "AllowPartialIsolation", json!("true"))).await;
+    assert!(
+        reason.contains("NotVisible: EC2 accepted the change but 30 s later still shows the old state"),
+        "{reason}"
+    );
+}
+
+/// What is isolated is what was seen; where nothing is seen, no number is given.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_look_claims_neither_isolation_nor_its_absence() {
+    let world = fleet();
+    world.data().always = Some(("ec2:DescribeInstances", Fault::Denied));
+    let reason = fails(&world, event("create")).await;
+    assert!(
+        reason.starts_with("it is not known whether 2 instances are isolated | ec2:DescribeInstances failed"),
+        "{reason}"
+    );
+
+    for (scans, headline, unknown) in [
+        (
+            1,
+            "it is not known what is isolated now; last seen: 1 of 2 instances isolated",
+            "what is true now is not known",
+        ),
+        (2, "2 instances isolated (2 interfaces)", "whether tags and snapshots are complete is not known"),
+    ] {
+        let world = fleet();
+        world.data().stale_reads = 0;
+        succeeds(&world, event("create")).await;
+        world.data().troubles_of.insert("dynamodb:Scan", (scans, Trouble::Fails(Fault::Denied)));
+        let reason = fails(&world, event("update")).await;
+        assert!(reason.starts_with(headline) && reason.contains(unknown), "{reason}");
+    }
+}
+
+/// On SUCCESS CloudFormation shows the attributes alone.
+#[tokio::test(start_paused = true)]
+async fn the_summary_says_what_is_worth_knowing_on_a_success() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    let answer = succeeds(&world, with("update", "InstanceIds", json!([A]))).await;
+    let expected = format!(
+        "1 instance isolated (1 interface), 1 snapshot | {B} stay isolated though no longer listed: OnRemoval is KeepIsolated"
+    );
+    assert_eq!((answer.data.summary, answer.reason), (expected.clone(), expected));
 }
 
 #[tokio::test(start_paused = true)]
@@ -200,8 +265,15 @@ async fn an_interface_without_any_original_left_stays_isolated_and_fails_the_del
     world.data().groups.remove(&"sg-0a".parse().unwrap());
     let reason = fails(&world, event("delete")).await;
     assert_eq!(isolated(&world), ["eni-0a"]);
-    assert!(reason.starts_with(&format!("1 of 2 instances restored; still isolated: {A}. ")), "{reason}");
+    assert!(reason.starts_with(&format!("1 of 2 instances restored; still isolated: {A} | ")), "{reason}");
     assert!(reason.contains("eni-0a stays isolated, its original groups [sg-0a] no longer exist"), "{reason}");
+    let next = format!(
+        "next: the function goes with the stack, so restore by hand: run the commands in RestoreCommands of each item of table {} \
+         (the tags ec2-isolation:original-groups-… of each interface say the same), then aws cloudformation delete-stack \
+         --stack-name incident-2026-11-25 --retain-resources Isolation | log stream: a log stream",
+        world::TABLE
+    );
+    assert!(reason.ends_with(&next) && !reason.contains("Rerun"), "{reason}");
     assert_eq!(world.state(A), Some(State::Isolated));
 }
 

@@ -55,6 +55,14 @@ fn event(name: &str) -> Value {
     event
 }
 
+/// What a FAILED Create or Update ends with.
+fn deploy_again() -> String {
+    format!(
+        "next: remove the cause, then deploy again with a new Rerun; what is recorded is in table {} | log stream: a log stream",
+        world::TABLE
+    )
+}
+
 fn url() -> String {
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(['-', ':'], "");
     format!(

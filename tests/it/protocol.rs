@@ -249,7 +249,7 @@ async fn a_delete_that_is_throttled_to_the_end_tries_to_the_end_and_loses_nothin
     let started = tokio::time::Instant::now();
     world.data().always = Some((SWAP, Fault::Throttled));
     let reason = fails(&world, event("delete")).await;
-    assert!(reason.starts_with(&format!("0 of 2 instances restored; still isolated: {A}, {B}. ")), "{reason}");
+    assert!(reason.starts_with(&format!("0 of 2 instances restored; still isolated: {A}, {B} | ")), "{reason}");
     assert!(reason.contains("RestoreCommands"), "{reason}");
     assert!(started.elapsed() > Duration::from_secs(880), "{:?}", started.elapsed());
     assert_eq!((world.state(A), isolated(&world).len()), (Some(State::Restoring), 2));

@@ -64,6 +64,10 @@ impl Change for Twice {
 }
 
 impl Records for Twice {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
     async fn read(&self) -> Call<Ledger> {
         self.0.read().await
     }

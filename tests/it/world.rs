@@ -23,6 +23,7 @@ pub const STACK: &str =
     "arn:aws:cloudformation:us-east-1:123456789012:stack/incident-2026-11-25/6f9a1d20-c9c4-11f1-8e0b-0affc2d7a3f1";
 pub const VPC: &str = "vpc-0123456789abcdef0";
 pub const ISOLATION: &str = "sg-0a11ce0150a7ed000";
+pub const TABLE: &str = "incident-SecurityGroupTable-1A2B3C";
 /// An isolation group in place of the first one, without a tag that would say so.
 pub const REPLACEMENT: &str = "sg-0a11ce0150a7ed001";
 
@@ -70,6 +71,8 @@ pub struct Data {
     pub troubles_of: BTreeMap<&'static str, (usize, Trouble)>,
     /// Every call with this action goes wrong.
     pub always: Option<(&'static str, Fault)>,
+    /// Every call with this action goes wrong for one interface or instance.
+    pub always_on: Option<(&'static str, String, Fault)>,
     /// Why no answer is accepted.
     pub undelivered: Option<Undelivered>,
     /// The URL of the last answer.
@@ -128,6 +131,7 @@ impl World {
             troubles: BTreeMap::new(),
             troubles_of: BTreeMap::new(),
             always: None,
+            always_on: None,
             undelivered: None,
             url: String::new(),
             calls: vec![],
@@ -226,12 +230,14 @@ impl World {
         }
         let (trouble, time) = {
             let mut data = self.data();
+            let on = data.always_on.as_ref().filter(|(always, id, _)| *always == action && what.contains(id));
+            let on = on.map(|(_, _, fault)| Trouble::Fails(*fault));
             data.calls.push((action, what));
             let n = data.calls.len();
             let time = data.time(n);
             let always = data.always.filter(|(always, _)| *always == action).map(|(_, fault)| Trouble::Fails(fault));
             let of = data.trouble_of(action);
-            (data.troubles.remove(&n).or(of).or(always), time)
+            (data.troubles.remove(&n).or(of).or(always).or(on), time)
         };
         if trouble != Some(Trouble::Blocks) {
             tokio::time::sleep(time).await;

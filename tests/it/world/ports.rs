@@ -148,6 +148,10 @@ impl Change for World {
 }
 
 impl Records for World {
+    fn name(&self) -> &str {
+        super::TABLE
+    }
+
     async fn read(&self) -> Call<Ledger> {
         self.call("dynamodb:Scan", String::new(), |data| {
             let intents = data.intents.iter().map(|(key, (intent, _))| (key.clone(), intent.clone()));
