@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import instance_profiles
 from ec2_rules import Params, Refusal, numbered
 
 # The parameter that names the resource of a call, for calls with resource-level permissions; all others are on "*".
 _RESOURCE_PARAMETER = {
-    "ModifyInstanceAttribute": "InstanceId",
+    "DescribeInstanceAttribute": "InstanceId",
     "StartInstances": "InstanceId",
     "StopInstances": "InstanceId",
     "TerminateInstances": "InstanceId",
@@ -44,30 +45,37 @@ class Check:
 
 def authorise(backend: Any, headers: dict[str, str], query: dict[str, list[str]], params: Params) -> None:
     """Refuse with UnauthorizedOperation unless the caller may do this call on every resource of it."""
+    for check in checks(backend, params):
+        if (reason := denial(backend.region_name, headers, query, check)) is not None:
+            raise Refusal("UnauthorizedOperation", f"You are not authorized to perform this operation. {reason}", 403)
+
+
+def denial(region: str, headers: dict[str, str], query: dict[str, list[str]], check: Check) -> str | None:
+    """Why the caller may not, in IAM's words; None where it may. Refuses a caller whom nobody knows."""
     from ministack.core.iam_evaluator import AuthError, enforce
     from ministack.core.router import extract_access_key_id
 
     access_key = extract_access_key_id(headers, query)
-    for check in checks(backend, params):
-        denied = enforce(access_key, check.action, "ec2", backend.region_name, check.resource, check.keys)
-        if isinstance(denied, AuthError):
-            raise Refusal("AuthFailure", denied.message, 401)
-        if denied is not None:
-            reason = (
-                "with an explicit deny in an identity-based policy"
-                if denied.decision == "Deny"
-                else f"because no identity-based policy allows the {check.action} action"
-            )
-            raise Refusal(
-                "UnauthorizedOperation",
-                f"You are not authorized to perform this operation. User: {denied.principal_arn} is not authorized "
-                f"to perform: {check.action} on resource: {check.resource} {reason}",
-                403,
-            )
+    service = check.action.partition(":")[0]
+    denied = enforce(access_key, check.action, service, region, check.resource, check.keys)
+    if denied is None:
+        return None
+    if isinstance(denied, AuthError):
+        raise Refusal("AuthFailure", denied.message, 401)
+    reason = (
+        "with an explicit deny in an identity-based policy"
+        if denied.decision == "Deny"
+        else f"because no identity-based policy allows the {check.action} action"
+    )
+    caller = denied.principal_arn
+    return f"User: {caller} is not authorized to perform: {check.action} on resource: {check.resource} {reason}"
 
 
 def checks(backend: Any, params: Params) -> list[Check]:
-    """Every check of one call, the call's own action first, then `ec2:CreateTags` for tags given on creation."""
+    """Every check of one call, the call's own action first, then those of what it implies.
+
+    These are `ec2:CreateTags` for tags given on creation, and `iam:PassRole` for the role of an instance profile.
+    """
     action = params.get("Action", "")
     tags = _specified_tags(params)
     request_keys = _request_tag_keys(tags) if tags else {}
@@ -75,6 +83,9 @@ def checks(backend: Any, params: Params) -> list[Check]:
     for kind in sorted(_specified_kinds(params)):
         created = _arn(backend, kind, "*")
         found.append(Check("ec2:CreateTags", created, {**request_keys, "ec2:createaction": action}))
+    for role in instance_profiles.role_arns(params):
+        # IAM user guide, "Grant a user permissions to pass a role to an AWS service"
+        found.append(Check("iam:PassRole", role, {"iam:passedtoservice": "ec2.amazonaws.com"}))
     return found
 
 
@@ -84,6 +95,9 @@ def _resources(backend: Any, action: str, params: Params) -> Iterator[tuple[str,
         interface = backend.enis.get(params.get("NetworkInterfaceId", ""))
         if interface is not None and interface.instance is not None:
             yield from _known(backend, [interface.instance.id])
+    elif action == "ModifyInstanceAttribute":
+        named = [params.get("InstanceId", ""), *numbered(params, "GroupId"), *_mapped_volumes(backend, params)]
+        yield from _known(backend, named)
     elif action in ("CreateTags", "DeleteTags"):
         tags = {key: params.get(f"Tag.{n}.Value", "") for n, key in _tag_keys(params)}
         for arn, keys in _known(backend, numbered(params, "ResourceId")):
@@ -149,6 +163,17 @@ def _arn(backend: Any, kind: str, name: str) -> str:
 
 def _attached_to(volume: Any, instance_id: str) -> bool:
     return any(attachment.instance.id == instance_id for attachment in volume.attachments)
+
+
+def _mapped_volumes(backend: Any, params: Params) -> list[str]:
+    """The volumes at the devices that ModifyInstanceAttribute names, whether or not it names the volumes too.
+
+    The reference lists the volume among the resources of the call; that a device alone brings it in is an inference.
+    """
+    devices = {value for key, value in params.items() if re.fullmatch(r"BlockDeviceMapping\.\d+\.DeviceName", key)}
+    instance = backend.get_instance_by_id(params.get("InstanceId", ""))
+    mapping = instance.get_block_device_mapping if instance is not None else []
+    return [device.volume_id for name, device in mapping if name in devices]
 
 
 def _tag_keys(params: Params) -> list[tuple[str, str]]:

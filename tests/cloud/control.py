@@ -42,6 +42,7 @@ class Knobs:
 
     stale_reads: int = 1
     snapshot_seconds: float = 15.0
+    standby_seconds: float = 0.0
     launch_failure: str | None = None
     failed_resource_delete: str = "after"
     fault: Fault | None = None
@@ -124,6 +125,12 @@ def _stale_reads(body: Json, _query: dict[str, list[str]]) -> Json:
 def _snapshot_rate(body: Json, _query: dict[str, list[str]]) -> Json:
     knobs.snapshot_seconds = float(body["seconds"])
     return {"seconds": knobs.snapshot_seconds}
+
+
+@route("PUT", "standby-delay")
+def _standby_delay(body: Json, _query: dict[str, list[str]]) -> Json:
+    knobs.standby_seconds = float(body["seconds"])
+    return {"seconds": knobs.standby_seconds}
 
 
 @route("PUT", "launch-failure")

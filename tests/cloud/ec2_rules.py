@@ -1,7 +1,8 @@
 """The rules EC2 enforces and moto does not: each refusal with EC2's error code and its source.
 
 `before` refuses, or answers itself what moto gets wrong; `after` notes what a later call depends on (stale reads, the
-snapshot rate); `repair_moto` mends moto's view of interfaces and terminated instances once, at start.
+snapshot rate); `repair_moto` mends moto's view of interfaces and terminated instances once, at start. The rules of
+`protections` and `instance_profiles` register themselves here with `rule` and `afterwards`.
 "API errors" below is the EC2 API reference page "Error codes for the Amazon EC2 API".
 """
 
@@ -23,11 +24,14 @@ from moto.ec2.responses.elastic_network_interfaces import ElasticNetworkInterfac
 from control import Json, knobs, route
 
 Params = dict[str, str]
-Rule = Callable[[Any, Params], None]
+# Called with moto's backend and the parameters; may return an answer, and then moto is not asked.
+Rule = Callable[[Any, Params], bytes | None]
+# Called with moto's backend, the parameters and moto's answer, once the call was carried out.
+Afterwards = Callable[[Any, Params, bytes], None]
 
 MAX_GROUPS_PER_INTERFACE = 16  # VPC quotas: security groups per network interface, at most 16
 MAX_FILTER_VALUES = 200  # API errors: FilterLimitExceeded
-_TERMINAL = ("shutting-down", "terminated")
+TERMINAL = ("shutting-down", "terminated")
 
 
 @dataclass
@@ -47,6 +51,8 @@ class _Stale:
     reads: int
 
 
+_rules: dict[str, list[Rule]] = {}
+_afterwards: dict[str, list[Afterwards]] = {}
 _stale: dict[str, _Stale] = {}
 _shutting_down: set[str] = set()
 _last_snapshot: dict[str, float] = {}
@@ -59,17 +65,33 @@ def numbered(params: Params, name: str) -> list[str]:
     return [value for _, value in sorted(found)]
 
 
+def rule(*actions: str) -> Callable[[Rule], Rule]:
+    """Register a rule of these calls. Rules run in the order of registration."""
+
+    def register(check: Rule) -> Rule:
+        for action in actions:
+            _rules.setdefault(action, []).append(check)
+        return check
+
+    return register
+
+
+def afterwards(*actions: str) -> Callable[[Afterwards], Afterwards]:
+    """Register what follows when one of these calls was carried out."""
+
+    def register(effect: Afterwards) -> Afterwards:
+        for action in actions:
+            _afterwards.setdefault(action, []).append(effect)
+        return effect
+
+    return register
+
+
 def before(backend: Any, action: str, params: Params) -> bytes | None:
     """Refuse what EC2 refuses. Returns an answer only where moto must not be asked."""
-    for rule in (_filter_limit, _malformed_ids, _reserved_tags):
-        rule(backend, params)
-    if (check := _RULES.get(action)) is not None:
-        check(backend, params)
-    if action == "ModifyInstanceAttribute" and "InstanceInitiatedShutdownBehavior.Value" in params:
-        # moto empties the instance's groups instead (its group handler takes every call that no other takes).
-        instance = _instance(backend, params["InstanceId"])
-        instance.instance_initiated_shutdown_behavior = params["InstanceInitiatedShutdownBehavior.Value"]
-        return b"<ModifyInstanceAttributeResponse><return>true</return></ModifyInstanceAttributeResponse>"
+    for check in (_filter_limit, _malformed_ids, _reserved_tags, *_rules.get(action, [])):
+        if (answer := check(backend, params)) is not None:
+            return answer
     groups = numbered(params, "SecurityGroupId")
     if action == "ModifyNetworkInterfaceAttribute" and groups and params.get("DryRun") != "true":
         _remember(backend.enis[params["NetworkInterfaceId"]], groups)
@@ -88,6 +110,8 @@ def after(backend: Any, action: str, params: Params, answer: bytes) -> None:
                 del _stale[interface_id]
     elif action == "TerminateInstances":
         _shutting_down.difference_update(numbered(params, "InstanceId"))
+    for effect in _afterwards.get(action, []):
+        effect(backend, params, answer)
 
 
 @contextlib.contextmanager
@@ -143,6 +167,7 @@ def _reserved_tags(_backend: Any, params: Params) -> None:
 # --- Rules of one call ------------------------------------------------------------------------------------------------
 
 
+@rule("ModifyNetworkInterfaceAttribute")
 def _modify_network_interface(backend: Any, params: Params) -> None:
     interface = backend.enis.get(params.get("NetworkInterfaceId", ""))
     if interface is None:
@@ -154,33 +179,16 @@ def _modify_network_interface(backend: Any, params: Params) -> None:
     if interface.requester_managed:
         # EC2 user guide, "Requester-managed network interfaces": you can't modify them; cloud-custodian#3406
         raise Refusal("AuthFailure", "You do not have permission to access the specified resource.")
-    if interface.instance is not None and _state(interface.instance) in _TERMINAL:
+    if interface.instance is not None and state_of(interface.instance) in TERMINAL:
         # API errors: IncorrectInstanceState
         raise Refusal(
             "IncorrectInstanceState",
-            f"Unable to modify the network interface while the instance is in '{_state(interface.instance)}' state",
+            f"Unable to modify the network interface while the instance is in '{state_of(interface.instance)}' state",
         )
-    _check_groups(backend, numbered(params, "SecurityGroupId"), interface.subnet.vpc_id)
+    check_groups(backend, numbered(params, "SecurityGroupId"), interface.subnet.vpc_id)
 
 
-def _modify_instance(backend: Any, params: Params) -> None:
-    instance = _instance(backend, params.get("InstanceId", ""))
-    if _state(instance) in _TERMINAL:
-        # API errors: IncorrectInstanceState
-        raise Refusal("IncorrectInstanceState", f"The instance '{instance.id}' is in the '{_state(instance)}' state")
-    groups = numbered(params, "GroupId")
-    if groups and len(instance.nics) > 1:
-        # ModifyInstanceAttribute on several interfaces: boto/boto3#1772, hashicorp/terraform#14299
-        raise Refusal(
-            "InvalidInstanceID",
-            f"There are multiple interfaces attached to instance '{instance.id}'. Please specify an interface ID for "
-            "the operation instead.",
-        )
-    if groups:
-        _check_groups(backend, groups, instance.vpc_id)
-
-
-def _check_groups(backend: Any, group_ids: list[str], vpc_id: str) -> None:
+def check_groups(backend: Any, group_ids: list[str], vpc_id: str) -> None:
     if len(group_ids) > MAX_GROUPS_PER_INTERFACE:
         # API errors: SecurityGroupsPerInterfaceLimitExceeded
         raise Refusal(
@@ -199,6 +207,7 @@ def _check_groups(backend: Any, group_ids: list[str], vpc_id: str) -> None:
             )
 
 
+@rule("DeleteSecurityGroup")
 def _delete_group(backend: Any, params: Params) -> None:
     # DeleteSecurityGroup, API reference: a group in use or referenced by another group fails with DependencyViolation
     group_id = params.get("GroupId", "")
@@ -214,6 +223,7 @@ def _delete_group(backend: Any, params: Params) -> None:
         raise Refusal("DependencyViolation", f"resource {group_id} has a dependent object")
 
 
+@rule("RunInstances")
 def _run_instances(backend: Any, params: Params) -> None:
     """Takes the image from the launch template, resolving `resolve:ssm:` at launch, and refuses an unknown one."""
     if not params.get("ImageId") and (image := _template_image(backend, params)):
@@ -230,12 +240,13 @@ def _run_instances(backend: Any, params: Params) -> None:
             raise Refusal("InvalidGroup.NotFound", f"The security group '{value}' does not exist")
 
 
+@rule("CreateSnapshot", "CreateSnapshots")
 def _create_snapshots(backend: Any, params: Params) -> None:
     if (instance_id := params.get("InstanceSpecification.InstanceId")) is not None:
-        instance = _instance(backend, instance_id)
-        if _state(instance) in _TERMINAL:
+        instance = instance_by_id(backend, instance_id)
+        if state_of(instance) in TERMINAL:
             # API errors: IncorrectInstanceState (that CreateSnapshots uses this code here is an inference)
-            raise Refusal("IncorrectInstanceState", f"The instance '{instance_id}' is '{_state(instance)}'")
+            raise Refusal("IncorrectInstanceState", f"The instance '{instance_id}' is '{state_of(instance)}'")
     for volume_id in _volumes_to_snapshot(backend, params):
         if time.monotonic() - _last_snapshot.get(volume_id, float("-inf")) < knobs.snapshot_seconds:
             # API errors: SnapshotCreationPerVolumeRateExceeded, wait 15 seconds between snapshots of a volume
@@ -246,20 +257,10 @@ def _create_snapshots(backend: Any, params: Params) -> None:
             )
 
 
-_RULES: dict[str, Rule] = {
-    "ModifyNetworkInterfaceAttribute": _modify_network_interface,
-    "ModifyInstanceAttribute": _modify_instance,
-    "DeleteSecurityGroup": _delete_group,
-    "RunInstances": _run_instances,
-    "CreateSnapshot": _create_snapshots,
-    "CreateSnapshots": _create_snapshots,
-}
-
-
 # --- What the rules ask of moto ---------------------------------------------------------------------------------------
 
 
-def _instance(backend: Any, instance_id: str) -> Any:
+def instance_by_id(backend: Any, instance_id: str) -> Any:
     for instance in backend.all_instances():
         if instance.id == instance_id:
             return instance
@@ -267,14 +268,14 @@ def _instance(backend: Any, instance_id: str) -> Any:
     raise Refusal("InvalidInstanceID.NotFound", f"The instance ID '{instance_id}' does not exist")
 
 
-def _state(instance: Any) -> str:
+def state_of(instance: Any) -> str:
     return "shutting-down" if instance.id in _shutting_down else instance.state
 
 
 def _volumes_to_snapshot(backend: Any, params: Params) -> list[str]:
     if "VolumeId" in params:
         return [params["VolumeId"]]
-    instance = _instance(backend, params["InstanceSpecification.InstanceId"])
+    instance = instance_by_id(backend, params["InstanceSpecification.InstanceId"])
     without_root = params.get("InstanceSpecification.ExcludeBootVolume") == "true"
     return [
         device.volume_id
@@ -426,8 +427,15 @@ def _set_interface(body: Json, _query: dict[str, list[str]]) -> Json:
     from moto_ec2 import backend
 
     interface = backend().enis[body["id"]]
-    interface.requester_managed = bool(body["requester_managed"])
-    return {"id": interface.id, "requester_managed": interface.requester_managed}
+    interface.requester_managed = bool(body.get("requester_managed", interface.requester_managed))
+    interface.interface_type = str(body.get("type", interface.interface_type))
+    backend().create_tags([interface.id], dict(body.get("tags", {})))
+    return {
+        "id": interface.id,
+        "requester_managed": interface.requester_managed,
+        "type": interface.interface_type,
+        "tags": backend().tags.get(interface.id, {}),
+    }
 
 
 @route("PUT", "instance")

@@ -13,7 +13,11 @@ from typing import Any
 Answer = tuple[int, dict[str, str], bytes]
 
 _LONGER_THAN_ANY_TEST = 3600
-_EC2 = {"throttled": (503, "RequestLimitExceeded"), "server": (500, "InternalError"), "denied": (403, "UnauthorizedOperation")}
+_EC2 = {
+    "throttled": (503, "RequestLimitExceeded"),
+    "server": (500, "InternalError"),
+    "denied": (403, "UnauthorizedOperation"),
+}
 _DYNAMODB = {
     "throttled": (400, "ProvisionedThroughputExceededException"),
     "server": (500, "InternalServerError"),

@@ -15,7 +15,11 @@ Control endpoints, JSON in and out, no credentials:
     PUT /_local/stale-reads          {"reads": k}: the next k Describe calls that show a just changed interface show
                                      its old groups (default 1)
     PUT /_local/snapshot-rate        {"seconds": s}: EC2's pause between two snapshots of one volume (default 15)
-    PUT /_local/interface            {"id": "eni-…", "requester_managed": true|false}
+    PUT /_local/interface            {"id": "eni-…", "requester_managed": true|false, "type": "trunk", "tags": {…}}:
+                                     what is absent stays; tags are added
+    PUT /_local/throttle             {"on": true|false}: EC2's request token buckets, full at the start (default off)
+    PUT /_local/standby-delay        {"seconds": s}: how long an instance is EnteringStandby, or Pending after Standby
+                                     (default 0: at once)
     PUT /_local/instance             {"id": "i-…", "state": "shutting-down"|null}: an instance that is going away
                                      but still shows its interfaces
     PUT /_local/launch-failure       {"error_code": "InsufficientInstanceCapacity"|null}: AWS::EC2::Instance of any
@@ -124,12 +128,18 @@ def gateway() -> Any:
 
 
 def seed() -> None:
-    """What every account has: a default VPC (moto makes it) and Canonical's image behind its public parameter."""
+    """What every account has: a default VPC (moto makes it) and Canonical's image behind its public parameter.
+
+    There is one image without EBS, too, for instances that have nothing but instance store volumes.
+    """
     from ministack.services import ssm
 
     import moto_ec2
 
-    image = moto_ec2.backend().register_image("ubuntu-noble-24.04-amd64-server", "Canonical, Ubuntu, 24.04, amd64")
+    register = moto_ec2.backend().register_image
+    image = register("ubuntu-noble-24.04-amd64-server", "Canonical, Ubuntu, 24.04, amd64")
+    image.root_device_type = "ebs"
+    register("instance-store-2014.09", "Instance store only").root_device_type = "instance-store"
     ssm._parameters[UBUNTU_PARAMETER] = {
         "Name": UBUNTU_PARAMETER,
         "Value": image.id,

@@ -23,13 +23,15 @@ from moto.server import create_backend_app
 
 import authorisation
 import ec2_rules
+import throttle
 from ec2_rules import Params, Refusal
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
 # moto takes the region from the credential scope.
 _SCOPE = f"AWS4-HMAC-SHA256 Credential=local/20260101/{REGION}/ec2/aws4_request"
-_lock = threading.Lock()
+# One call at a time, Auto Scaling's too: they share moto's instances.
+lock = threading.Lock()
 
 
 def backend() -> EC2Backend:
@@ -45,7 +47,7 @@ def _moto() -> Any:
 def perform(params: Params) -> tuple[int, bytes]:
     """One EC2 call: refuse what EC2 refuses, let moto do the rest. Returns HTTP status and XML body."""
     action = params.get("Action", "")
-    with _lock:
+    with lock:
         try:
             answer = ec2_rules.before(backend(), action, params)
         except Refusal as refusal:
@@ -71,10 +73,11 @@ def error_xml(refusal: Refusal) -> bytes:
 async def handle_request(
     _method: str, _path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]]
 ) -> tuple[int, dict[str, str], bytes]:
-    """ministack's service interface: authorise the caller on every resource of the call, then perform it."""
+    """ministack's service interface: throttle, authorise the caller on every resource of the call, then perform it."""
     params = {key: values[-1] for key, values in query.items()}
     params.update(parse_qsl(body.decode(), keep_blank_values=True))
     try:
+        throttle.take(params)
         authorisation.authorise(backend(), headers, query, params)
     except Refusal as refusal:
         status, answer = refusal.status, error_xml(refusal)

@@ -18,10 +18,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import autoscaling
 import custom_resources
 import ec2_rules
 import faults
+import instance_profiles
 import moto_ec2
+import protections
 import resources
 from control import knobs, log
 
@@ -38,6 +41,7 @@ def install() -> None:
     """Put this project's CloudFormation, EC2 and authorisation over ministack's."""
     import ministack.app as app
     from ministack.core import iam_actions
+    from ministack.services import autoscaling as ministack_autoscaling
     from ministack.services import ec2, lambda_svc
     from ministack.services.cloudformation import (  # noqa: F401  (loads every module that _wrap searches)
         changesets,
@@ -49,9 +53,11 @@ def install() -> None:
         stacks,
     )
 
-    ec2_rules.repair_moto()
+    for module in (ec2_rules, protections, instance_profiles, autoscaling):
+        module.repair_moto()
     ec2.handle_request = moto_ec2.handle_request
-    _leave_ec2_to_authorisation(iam_actions)
+    ministack_autoscaling.handle_request = autoscaling.handle_request
+    _leave_to_authorisation(iam_actions)
     app._dispatch_service_request = _recorded(app, iam_actions)
     lambda_svc._provided_worker_env = _with_log_group(lambda_svc._provided_worker_env)
 
@@ -115,12 +121,12 @@ def _resource_event(stack: Stack, logical_id: str, resource_type: str, status: s
 # --- API calls --------------------------------------------------------------------------------------------------------
 
 
-def _leave_ec2_to_authorisation(iam_actions: Any) -> None:
-    """ministack verifies the signature of an EC2 call; `authorisation` decides what the caller may do."""
+def _leave_to_authorisation(iam_actions: Any) -> None:
+    """ministack verifies the signature of an EC2 or Auto Scaling call; `authorisation` says what the caller may do."""
     plain = iam_actions.extract_iam_action
 
     def extract(service: str, *arguments: Any, **keywords: Any) -> str | None:
-        return None if service == "ec2" else plain(service, *arguments, **keywords)
+        return None if service in ("ec2", "autoscaling") else plain(service, *arguments, **keywords)
 
     extract.plain = plain  # type: ignore[attr-defined]
     iam_actions.extract_iam_action = extract

@@ -1,10 +1,17 @@
 //! The local AWS refuses what EC2 refuses, with EC2's codes: without that it could not judge an isolation.
 
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::config::Credentials;
+use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_ec2::types::{Filter, InstanceSpecification};
-use serde_json::json;
+use aws_sdk_ec2::operation::modify_instance_attribute::builders::ModifyInstanceAttributeFluentBuilder as Change;
+use aws_sdk_ec2::types::{
+    AttributeBooleanValue, AttributeValue, EbsInstanceBlockDeviceSpecification, Filter,
+    IamInstanceProfileSpecification, InstanceBlockDeviceMappingSpecification, InstanceSpecification,
+};
+use serde_json::{Value, json};
 
-use crate::fleet::{Site, cards};
+use crate::fleet::{Protection, Site, aws, cards, profile, protection, scaling_group};
 use crate::{Scene, cloud};
 
 fn code<T: std::fmt::Debug, E: ProvideErrorMetadata, R>(result: Result<T, SdkError<E, R>>) -> String {
@@ -12,6 +19,11 @@ fn code<T: std::fmt::Debug, E: ProvideErrorMetadata, R>(result: Result<T, SdkErr
         Ok(done) => panic!("EC2 would refuse it: {done:?}"),
         Err(error) => error.as_service_error().and_then(|error| error.code()).unwrap_or("no code").to_owned(),
     }
+}
+
+/// The SDK would wait and try again.
+fn without_retries(ec2: &Client) -> Client {
+    Client::from_conf(ec2.config().to_builder().retry_config(RetryConfig::disabled()).build())
 }
 
 struct Case {
@@ -35,11 +47,7 @@ impl Case {
 
     async fn snapshot(&self) -> Result<(), String> {
         let spec = InstanceSpecification::builder().instance_id(&self.instance).build();
-        // The SDK would wait and try again.
-        let never = aws_sdk_ec2::config::retry::RetryConfig::disabled();
-        let quick = aws_sdk_ec2::config::Builder::default().retry_config(never);
-        let call = self.scene.ec2.create_snapshots().instance_specification(spec).customize().config_override(quick);
-        match call.send().await {
+        match without_retries(&self.scene.ec2).create_snapshots().instance_specification(spec).send().await {
             Ok(_) => Ok(()),
             Err(error) => Err(code::<(), _, _>(Err(error))),
         }
@@ -174,4 +182,321 @@ async fn cloudformation_refuses_a_forensic_subnet_of_another_vpc() {
     let (succeeded, output) = scene.incident.set("ForensicSubnetId", elsewhere.subnet).list(&[&instance]).try_deploy();
     assert!(!succeeded);
     assert!(output.contains("ForensicSubnetId must be a subnet of VpcId"), "{output}");
+}
+
+fn flag(value: bool) -> AttributeBooleanValue {
+    AttributeBooleanValue::builder().value(value).build()
+}
+
+fn shutdown(value: &str) -> AttributeValue {
+    AttributeValue::builder().value(value).build()
+}
+
+fn kept(device: &str) -> InstanceBlockDeviceMappingSpecification {
+    let ebs = EbsInstanceBlockDeviceSpecification::builder().delete_on_termination(false).build();
+    InstanceBlockDeviceMappingSpecification::builder().device_name(device).ebs(ebs).build()
+}
+
+impl Case {
+    fn change(&self) -> Change {
+        self.scene.ec2.modify_instance_attribute().instance_id(&self.instance)
+    }
+
+    /// The codes with which EC2 refuses each protection of another instance; empty where it takes it.
+    async fn protections_refused(&self, instance: &str) -> [String; 3] {
+        let change = || self.change().instance_id(instance);
+        let changes = [
+            change().disable_api_termination(flag(true)),
+            change().disable_api_stop(flag(true)),
+            change().instance_initiated_shutdown_behavior(shutdown("stop")),
+        ];
+        let mut codes = [const { String::new() }; 3];
+        for (result, change) in codes.iter_mut().zip(changes) {
+            if let Err(error) = change.send().await {
+                *result = code::<(), _, _>(Err(error));
+            }
+        }
+        codes
+    }
+
+    async fn terminated(&self) -> String {
+        code(self.scene.ec2.terminate_instances().instance_ids(&self.instance).send().await)
+    }
+}
+
+/// An IAM user who is no administrator.
+struct User {
+    key_id: String,
+    secret: String,
+}
+
+impl User {
+    /// One who may do what these policy statements say.
+    fn new(name: &str, statements: &Value) -> Self {
+        let iam = |operation: &str, arguments: Value| {
+            aws(&cloud().credentials(), "iam", operation, &arguments).expect("IAM accepts it")
+        };
+        iam("create_user", json!({"UserName": name}));
+        let policy = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
+        iam("put_user_policy", json!({"UserName": name, "PolicyName": name, "PolicyDocument": policy}));
+        let made = iam("create_access_key", json!({"UserName": name}));
+        let part = |name: &str| made["AccessKey"][name].as_str().unwrap().to_owned();
+        Self { key_id: part("AccessKeyId"), secret: part("SecretAccessKey") }
+    }
+
+    fn ec2(&self, administrator: &Client) -> Client {
+        let key = Credentials::new(&self.key_id, &self.secret, None, None, "user");
+        Client::from_conf(administrator.config().to_builder().credentials_provider(key).build())
+    }
+
+    fn autoscaling(&self, operation: &str, arguments: &Value) -> Result<Value, String> {
+        let mut environment = cloud().credentials();
+        environment.extend([("AWS_ACCESS_KEY_ID", &*self.key_id), ("AWS_SECRET_ACCESS_KEY", &*self.secret)]);
+        aws(&environment, "autoscaling", operation, arguments)
+    }
+}
+
+/// A call by the administrator.
+fn autoscaling(operation: &str, arguments: &Value) -> Result<Value, String> {
+    aws(&cloud().credentials(), "autoscaling", operation, arguments)
+}
+
+#[tokio::test]
+async fn protections_are_changed_one_by_one_and_shown() {
+    let case = case("rule-protections").await;
+    let instance = case.scene.site.launch(&case.scene.ec2, &[&[0]], 2).await;
+    let case = Case { instance, ..case };
+    let before = protection(&case.scene.ec2, &case.instance).await;
+    let volumes: Vec<String> = before.deleted.keys().cloned().collect();
+    let both = |deleted| volumes.iter().map(|volume| (volume.clone(), deleted)).collect();
+    let unprotected = Protection { termination: false, stop: false, shutdown: "stop".into(), deleted: both(true) };
+    assert_eq!(before, unprotected);
+    for change in [
+        case.change().disable_api_termination(flag(true)),
+        case.change().disable_api_stop(flag(true)),
+        case.change().instance_initiated_shutdown_behavior(shutdown("terminate")),
+        case.change().block_device_mappings(kept("/dev/sda1")).block_device_mappings(kept("/dev/sdf")),
+    ] {
+        change.send().await.unwrap();
+    }
+    let protected = Protection { termination: true, stop: true, shutdown: "terminate".into(), deleted: both(false) };
+    assert_eq!(protection(&case.scene.ec2, &case.instance).await, protected);
+}
+
+#[tokio::test]
+async fn a_change_of_no_or_several_attributes_is_refused() {
+    let case = case("rule-attributes").await;
+    let several = case.change().disable_api_stop(flag(true)).disable_api_termination(flag(true));
+    assert_eq!(code(several.send().await), "InvalidParameterCombination");
+    assert_eq!(code(case.change().send().await), "InvalidParameterCombination");
+}
+
+#[tokio::test]
+async fn a_change_of_what_does_not_exist_is_refused() {
+    let case = case("rule-no-device").await;
+    let change = case.change().block_device_mappings(kept("/dev/sdz"));
+    assert_eq!(code(change.send().await), "InvalidInstanceAttributeValue");
+    let change = case.change().instance_id("i-0123456789abcdef0").disable_api_stop(flag(true));
+    assert_eq!(code(change.send().await), "InvalidInstanceID.NotFound");
+    case.scene.ec2.terminate_instances().instance_ids(&case.instance).send().await.unwrap();
+    let change = case.change().disable_api_stop(flag(true));
+    assert_eq!(code(change.send().await), "IncorrectInstanceState");
+}
+
+#[tokio::test]
+async fn a_spot_instance_takes_no_protection() {
+    let case = case("rule-spot").await;
+    let spot = case.scene.site.spot(&case.scene.ec2).await;
+    assert_eq!(case.protections_refused(&spot).await, ["UnsupportedOperation"; 3]);
+}
+
+#[tokio::test]
+async fn an_instance_without_ebs_cannot_stop() {
+    let case = case("rule-instance-store").await;
+    let instance = case.scene.site.instance_store(&case.scene.ec2).await;
+    let refused = case.protections_refused(&instance).await;
+    assert_eq!(refused, ["", "UnsupportedOperation", "InvalidParameterCombination"]);
+    assert_eq!(code(case.scene.ec2.stop_instances().instance_ids(&instance).send().await), "UnsupportedOperation");
+}
+
+#[tokio::test]
+async fn a_protected_instance_is_neither_terminated_nor_stopped() {
+    let case = case("rule-protected").await;
+    case.change().disable_api_termination(flag(true)).send().await.unwrap();
+    assert_eq!(case.terminated().await, "OperationNotPermitted");
+    case.change().disable_api_termination(flag(false)).send().await.unwrap();
+    case.change().disable_api_stop(flag(true)).send().await.unwrap();
+    assert_eq!(case.terminated().await, "OperationNotPermitted");
+    let stopped = case.scene.ec2.stop_instances().instance_ids(&case.instance).send().await;
+    assert_eq!(code(stopped), "OperationNotPermitted");
+}
+
+#[tokio::test]
+async fn an_instance_has_one_profile_that_exists() {
+    let case = case("rule-profile").await;
+    let ec2 = &case.scene.ec2;
+    let (instance, arn) = case.scene.site.with_profile(ec2, cloud(), "rule-profile").await;
+    assert_eq!(profile(ec2, &instance).await, Some(arn.clone()));
+    let associate = |instance: &str, arn: &str| {
+        let profile = IamInstanceProfileSpecification::builder().arn(arn).build();
+        ec2.associate_iam_instance_profile().instance_id(instance).iam_instance_profile(profile)
+    };
+    assert_eq!(code(associate(&instance, &arn).send().await), "IncorrectState");
+
+    let known = ec2.describe_iam_instance_profile_associations();
+    let known = known.filters(Filter::builder().name("instance-id").values(&instance).build()).send().await.unwrap();
+    let association = known.iam_instance_profile_associations()[0].association_id().unwrap();
+    let disassociate = || ec2.disassociate_iam_instance_profile().association_id(association);
+    disassociate().send().await.unwrap();
+    assert_eq!(profile(ec2, &instance).await, None);
+    assert_eq!(code(disassociate().send().await), "InvalidAssociationID.NotFound");
+
+    let gone = arn.replace("rule-profile", "gone");
+    assert_eq!(code(associate(&instance, &gone).send().await), "InvalidParameterValue");
+    associate(&instance, &arn).send().await.unwrap();
+    assert_eq!(profile(ec2, &instance).await, Some(arn.clone()));
+    ec2.terminate_instances().instance_ids(&case.instance).send().await.unwrap();
+    assert_eq!(code(associate(&case.instance, &arn).send().await), "IncorrectInstanceState");
+}
+
+#[tokio::test]
+async fn a_profile_is_given_only_by_who_may_pass_its_role_to_ec2() {
+    let case = case("rule-pass-role").await;
+    let (_, arn) = case.scene.site.with_profile(&case.scene.ec2, cloud(), "rule-pass-role").await;
+    for (user, service, allowed) in [("rule-pass-lambda", "lambda", false), ("rule-pass-ec2", "ec2", true)] {
+        let condition = json!({"StringEquals": {"iam:PassedToService": format!("{service}.amazonaws.com")}});
+        let statements = json!([
+            {"Effect": "Allow", "Action": "ec2:AssociateIamInstanceProfile", "Resource": "*"},
+            {"Effect": "Allow", "Action": "iam:PassRole", "Resource": "*", "Condition": condition},
+        ]);
+        let theirs = User::new(user, &statements).ec2(&case.scene.ec2);
+        let profile = IamInstanceProfileSpecification::builder().arn(&arn).build();
+        let call = theirs.associate_iam_instance_profile().instance_id(&case.instance);
+        let result = call.iam_instance_profile(profile).send().await;
+        if allowed {
+            result.unwrap();
+        } else {
+            assert_eq!(code(result), "UnauthorizedOperation");
+        }
+    }
+}
+
+fn standby(operation: &str, group: &str, instances: &[&str]) -> Result<Value, String> {
+    let mut arguments = json!({"AutoScalingGroupName": group, "InstanceIds": instances});
+    if operation == "enter_standby" {
+        arguments["ShouldDecrementDesiredCapacity"] = false.into();
+    }
+    autoscaling(operation, &arguments)
+}
+
+#[tokio::test]
+async fn standby_is_for_instances_of_the_group_and_within_its_sizes() {
+    let case = case("rule-standby").await;
+    let group = "rule-standby";
+    let members = case.scene.site.scaling_group(&case.scene.ec2, cloud(), group, [1, 1, 1]).await;
+    let member = members[0].as_str();
+    let invalid = Err("ValidationError".to_owned());
+    assert_eq!(standby("enter_standby", group, &[&case.instance]), invalid, "not in the group");
+    assert_eq!(standby("enter_standby", "rule-no-group", &[member]), invalid, "no such group");
+    assert_eq!(standby("exit_standby", group, &[member]), invalid, "not in Standby");
+    let down = json!({"AutoScalingGroupName": group, "InstanceIds": members, "ShouldDecrementDesiredCapacity": true});
+    let below = autoscaling("enter_standby", &down);
+    assert_eq!(below, invalid, "below the minimum");
+
+    standby("enter_standby", group, &[member]).unwrap();
+    let now = scaling_group(cloud(), group);
+    assert_eq!((now.desired, now.instances.len()), (1, 2), "another instance in its place");
+    assert_eq!(now.instances[member], "Standby");
+    assert_eq!(standby("enter_standby", group, &[member]), invalid, "not InService");
+    assert_eq!(standby("exit_standby", group, &[member]), invalid, "above the maximum");
+
+    let more = json!({"AutoScalingGroupName": group, "MaxSize": 2});
+    autoscaling("update_auto_scaling_group", &more).unwrap();
+    standby("exit_standby", group, &[member]).unwrap();
+    let now = scaling_group(cloud(), group);
+    assert_eq!((now.desired, now.instances[member].as_str()), (2, "InService"));
+}
+
+#[tokio::test]
+async fn auto_scaling_takes_twenty_instances_for_standby_and_shows_fifty() {
+    let case = case("rule-many-members").await;
+    let many: Vec<String> = (0..51).map(|n| format!("i-{n:017x}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    case.scene.site.scaling_group(&case.scene.ec2, cloud(), "rule-many-members", [0, 1, 0]).await;
+    assert_eq!(standby("enter_standby", "rule-many-members", &many[..21]), Err("ValidationError".into()));
+    let describe = |instances: &[&str]| {
+        let arguments = json!({"InstanceIds": instances});
+        autoscaling("describe_auto_scaling_instances", &arguments)
+    };
+    assert_eq!(describe(&many), Err("ValidationError".into()));
+    assert_eq!(describe(&many[..50]).unwrap()["AutoScalingInstances"], json!([]), "unknown ones are left out");
+}
+
+#[tokio::test]
+async fn auto_scaling_refuses_who_may_not_with_its_own_code() {
+    let case = case("rule-scaling-denied").await;
+    let members = case.scene.site.scaling_group(&case.scene.ec2, cloud(), "rule-scaling-denied", [0, 2, 1]).await;
+    let elsewhere = "arn:aws:autoscaling:*:*:autoScalingGroup:*:autoScalingGroupName/another";
+    let statements = json!([
+        {"Effect": "Allow", "Action": "autoscaling:EnterStandby", "Resource": elsewhere},
+        {"Effect": "Allow", "Action": "autoscaling:DescribeAutoScalingInstances", "Resource": "*"},
+    ]);
+    let user = User::new("rule-scaling-denied", &statements);
+    let enter = json!({
+        "AutoScalingGroupName": "rule-scaling-denied", "InstanceIds": members, "ShouldDecrementDesiredCapacity": false,
+    });
+    assert_eq!(user.autoscaling("enter_standby", &enter), Err("AccessDenied".into()));
+    let seen = user.autoscaling("describe_auto_scaling_instances", &json!({"InstanceIds": members})).unwrap();
+    assert_eq!(seen["AutoScalingInstances"][0]["LifecycleState"], "InService");
+}
+
+#[tokio::test]
+async fn a_failed_health_check_ends_an_instance_unless_it_is_in_standby() {
+    let case = case("rule-health").await;
+    let group = "rule-health";
+    let members = case.scene.site.scaling_group(&case.scene.ec2, cloud(), group, [0, 3, 2]).await;
+    standby("enter_standby", group, &[&members[0]]).unwrap();
+    case.change().instance_id(&members[1]).disable_api_termination(flag(true)).send().await.unwrap();
+    for member in &members {
+        let unhealthy = json!({"InstanceId": member, "HealthStatus": "Unhealthy"});
+        autoscaling("set_instance_health", &unhealthy).unwrap();
+    }
+    let now = scaling_group(cloud(), group).instances;
+    assert_eq!(now.get(&members[0]).map(String::as_str), Some("Standby"));
+    assert_eq!(now.get(&members[1]), None, "termination protection does not stop Auto Scaling");
+    assert_eq!(now.len(), 3);
+}
+
+#[tokio::test]
+async fn a_trunk_is_shown_as_one_and_its_branches_are_found_by_tag() {
+    let case = case("rule-trunk").await;
+    let branch = case.scene.site.branch(&case.scene.ec2, cloud(), &case.interface, 1).await;
+    let shown = case.scene.ec2.describe_instances().instance_ids(&case.instance).send().await.unwrap();
+    let trunk = &shown.reservations()[0].instances()[0].network_interfaces()[0];
+    assert_eq!(trunk.interface_type(), Some("trunk"));
+    let by_trunk = Filter::builder().name("tag:vpcresources.k8s.aws/trunk-eni-id").values(&case.interface).build();
+    let found = case.scene.ec2.describe_network_interfaces().filters(by_trunk).send().await.unwrap();
+    let [found] = found.network_interfaces() else { panic!("one branch: {found:?}") };
+    assert_eq!(found.network_interface_id(), Some(branch.as_str()));
+    assert_eq!(found.interface_type().map(|kind| kind.as_str()), Some("branch"));
+    assert!(found.attachment().is_none());
+}
+
+#[tokio::test]
+async fn calls_beyond_the_bucket_are_throttled_when_asked_for() {
+    let case = case("rule-throttle").await;
+    let quick = without_retries(&case.scene.ec2);
+    let change = || quick.modify_instance_attribute().instance_id(&case.instance).disable_api_stop(flag(false));
+    cloud().set("throttle", &json!({"on": true})).await;
+    let mut taken = 0;
+    let refused = loop {
+        match change().send().await {
+            Ok(_) => taken += 1,
+            Err(error) => break code::<(), _, _>(Err(error)),
+        }
+    };
+    cloud().set("throttle", &json!({"on": false})).await;
+    assert_eq!(refused, "RequestLimitExceeded");
+    assert!((50..100).contains(&taken), "50 and what was refilled meanwhile: {taken}");
+    change().send().await.unwrap();
 }
