@@ -60,6 +60,11 @@ pub trait Phase: Send {
     fn look(&mut self) -> impl Future<Output = Result<Plan, Blind>> + Send;
     /// Told of every outcome before the next look.
     fn learn(&mut self, _outcome: &Outcome) {}
+    /// Asked when nothing is left to do and surprising readings were doubted long enough: whether another look, which
+    /// believes them, is worth it.
+    fn believe(&mut self) -> bool {
+        false
+    }
 }
 
 /// What is left when there is nothing more to do.
@@ -110,7 +115,7 @@ pub async fn converge<P: Phase, E: Change, R: Records>(
             }
         } else if state.waits_for(&plan) || state.doubts(&plan) {
             state.pauses.pause(executor.gate).await;
-        } else {
+        } else if !phase.believe() {
             return Ok(state.settle(plan, None));
         }
     }
@@ -222,7 +227,7 @@ impl Convergence {
     }
 
     /// Whether the next look can follow at once.
-    fn take(&mut self, Outcome { step, result }: Outcome) -> bool {
+    fn take(&mut self, Outcome { step, result, .. }: Outcome) -> bool {
         match result {
             Ok(Written::Done) => {
                 self.failing.remove(&step);

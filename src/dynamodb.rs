@@ -17,7 +17,7 @@ use crate::model::{
     restore_command,
 };
 use crate::plan::Prior;
-use crate::ports::{Call, Ledger, Originals, Records, Written};
+use crate::ports::{Call, Ledger, Marking, Originals, Records, Written};
 
 const KEY: &str = "InstanceId";
 const OWNER_PREFIX: &str = "owner:";
@@ -37,6 +37,10 @@ fn s(text: impl Into<String>) -> AttributeValue {
 
 fn groups_value(groups: &Groups) -> AttributeValue {
     AttributeValue::L(groups.iter().map(|group| s(group.as_str())).collect())
+}
+
+fn isolation_groups(originals: &Originals<'_>) -> AttributeValue {
+    AttributeValue::Ss(originals.groups().iter().map(ToString::to_string).collect())
 }
 
 fn intent_key(owner: &Owner) -> String {
@@ -81,7 +85,7 @@ impl Table {
             .item("State", s(State::Isolating.as_str()))
             .item("VpcId", s(originals.vpc.as_str()))
             .item("IsolationGroupId", s(originals.isolation_group.as_str()))
-            .item("IsolationGroupIds", AttributeValue::Ss(vec![originals.isolation_group.to_string()]))
+            .item("IsolationGroupIds", isolation_groups(originals))
             .item("Interfaces", AttributeValue::M(interfaces.collect()))
             .item("RestoreCommands", AttributeValue::M(commands.collect()))
             .item("RecordedAt", s(originals.now))
@@ -111,7 +115,7 @@ impl Table {
         expression.push_str(" ADD IsolationGroupIds :groups");
         let mut update = self
             .update_held(holder, originals.instance, &expression, originals.now)
-            .expression_attribute_values(":groups", AttributeValue::Ss(vec![originals.isolation_group.to_string()]))
+            .expression_attribute_values(":groups", isolation_groups(originals))
             .expression_attribute_values(":isolating", s(State::Isolating.as_str()))
             .expression_attribute_values(":new", s(originals.owner.to_string()))
             .expression_attribute_values(":group", s(originals.isolation_group.as_str()));
@@ -219,29 +223,25 @@ impl Records for Table {
         }
     }
 
-    async fn mark(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        from: State,
-        state: State,
-        reason: Option<&str>,
-        now: &str,
-    ) -> Call<Written> {
-        let expression = match reason {
-            Some(_) => "SET #state = :state, UpdatedAt = :now, KeptReason = :reason",
-            None => "SET #state = :state, UpdatedAt = :now REMOVE KeptReason",
-        };
+    async fn mark(&self, marking: &Marking<'_>) -> Call<Written> {
+        let mut expression = "SET #state = :state, UpdatedAt = :now".to_owned();
+        if marking.cut.is_some() {
+            expression.push_str(", ConnectionsCut = :cut");
+        }
+        expression.push_str(if marking.reason.is_some() { ", KeptReason = :reason" } else { " REMOVE KeptReason" });
         let mut update = self
-            .update(instance.as_str(), expression, "#owner = :owner AND #state = :from")
+            .update(marking.instance.as_str(), &expression, "#owner = :owner AND #state = :from")
             .expression_attribute_names("#owner", "Owner")
             .expression_attribute_names("#state", "State")
-            .expression_attribute_values(":owner", s(owner.to_string()))
-            .expression_attribute_values(":from", s(from.as_str()))
-            .expression_attribute_values(":state", s(state.as_str()))
-            .expression_attribute_values(":now", s(now));
-        if let Some(reason) = reason {
+            .expression_attribute_values(":owner", s(marking.owner.to_string()))
+            .expression_attribute_values(":from", s(marking.from.as_str()))
+            .expression_attribute_values(":state", s(marking.state.as_str()))
+            .expression_attribute_values(":now", s(marking.now));
+        if let Some(reason) = marking.reason {
             update = update.expression_attribute_values(":reason", s(reason));
+        }
+        if let Some(cut) = marking.cut {
+            update = update.expression_attribute_values(":cut", AttributeValue::Bool(cut));
         }
         written(update).await
     }
@@ -319,6 +319,7 @@ fn read_record(item: &Item) -> Result<Record, String> {
         vpc: parsed(required(item, "VpcId")?)?,
         isolation_groups: isolation_groups.chain([Ok(isolation_group.clone())]).collect::<Result<_, String>>()?,
         isolation_group,
+        connections_cut: item.get("ConnectionsCut").and_then(|value| value.as_bool().ok()).copied().unwrap_or(false),
         interfaces: interfaces.iter().map(|(id, groups)| read_groups(id, groups)).collect::<Result<_, String>>()?,
         recorded_at: required(item, "RecordedAt")?.to_owned(),
         snapshots,

@@ -53,6 +53,7 @@ impl Look for Ec2 {
 
     async fn groups(&self, query: &GroupQuery) -> Call<Vec<Group>> {
         let queries = match query {
+            GroupQuery::InVpc(vpc) => vec![vec![filter("vpc-id", vec![vpc.to_string()])]],
             GroupQuery::Marked(vpc) => {
                 vec![vec![filter("vpc-id", vec![vpc.to_string()]), filter("tag-key", vec![ROLE_TAG.to_owned()])]]
             }

@@ -16,6 +16,10 @@ use crate::model::{Owner, Release, Wants, short_digest};
 
 /// A physical id longer than this is refused by CloudFormation (custom resource reference: 1 KB).
 const PHYSICAL_ID_LIMIT: usize = 1024;
+/// The template's default for `HoldSeconds`.
+const DEFAULT_HOLD_SECONDS: u64 = 5;
+/// An interface in the transit group is open to everybody: longer than this is no hold but an exposure.
+const LONGEST_HOLD_SECONDS: u64 = 60;
 /// CloudFormation's own default for `ServiceTimeout`, seconds.
 const DEFAULT_SERVICE_TIMEOUT: u64 = 3600;
 
@@ -145,6 +149,9 @@ fn wants(properties: &Map<String, Value>) -> Result<Wants, InvalidRequest> {
         on_rollback: release(properties, "OnRollback")?,
         allow_partial: boolean(properties, "AllowPartialIsolation", false)?,
         purpose: purpose(properties)?,
+        cut_connections: boolean(properties, "CutEstablishedConnections", true)?,
+        transit_group: optional(properties, "TransitSecurityGroupId")?,
+        hold_seconds: hold_seconds(properties)?,
     })
 }
 
@@ -224,6 +231,20 @@ fn purpose(properties: &Map<String, Value>) -> Result<String, InvalidRequest> {
         Some(text) if text.is_empty() => Ok("forensics".to_owned()),
         Some(text) if text.chars().count() <= 256 => Ok(text),
         _ => Err(unexpected(property, "at most 256 characters of text", value)),
+    }
+}
+
+fn hold_seconds(properties: &Map<String, Value>) -> Result<u64, InvalidRequest> {
+    let property = "HoldSeconds";
+    let Some(value) = properties.get(property) else { return Ok(DEFAULT_HOLD_SECONDS) };
+    match scalar(value) {
+        Some(text) if text.is_empty() => Ok(DEFAULT_HOLD_SECONDS),
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|seconds| *seconds <= LONGEST_HOLD_SECONDS)
+            .ok_or_else(|| unexpected(property, "a whole number of seconds from 0 to 60", value)),
+        None => Err(unexpected(property, "a whole number of seconds from 0 to 60", value)),
     }
 }
 
@@ -335,6 +356,22 @@ mod tests {
             with("SnapshotVolumes", json!("maybe")).unwrap_err(),
             "property SnapshotVolumes: \"maybe\" is not true or false"
         );
+    }
+
+    #[test]
+    fn connections_are_cut_unless_told_otherwise_and_a_hold_has_bounds() {
+        let wants = with("TransitSecurityGroupId", json!("sg-0a")).unwrap();
+        assert!(wants.cut_connections);
+        assert_eq!((wants.transit_group.unwrap().as_str(), wants.hold_seconds), ("sg-0a", 5));
+        assert_eq!(with("TransitSecurityGroupId", json!("")).unwrap().transit_group, None);
+        assert!(!with("CutEstablishedConnections", json!("false")).unwrap().cut_connections);
+        for (value, seconds) in [(json!("0"), 0), (json!(7), 7), (json!("60"), 60), (json!(""), 5)] {
+            assert_eq!(with("HoldSeconds", value).unwrap().hold_seconds, seconds);
+        }
+        for value in [json!("61"), json!("2.5"), json!(-1), json!("soon"), json!([5])] {
+            let error = with("HoldSeconds", value).unwrap_err();
+            assert!(error.ends_with(" is not a whole number of seconds from 0 to 60"), "{error}");
+        }
     }
 
     #[test]

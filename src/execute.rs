@@ -1,50 +1,67 @@
 //! Carries a [`Plan`] out against the ports and collects what became of each step. Makes no choices.
 
 use std::future::Future;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::model::Owner;
+use crate::model::{GroupId, Groups, InterfaceId, Owner, restore_command};
 use crate::plan::{Plan, Step, Work, tag};
-use crate::ports::{Call, CallError, Change, Fault, Originals, Records, Written};
+use crate::ports::{Call, CallError, Change, Fault, Marking, Originals, Records, Written};
 
-/// Calls under way at once. EC2 refills five `ModifyNetworkInterfaceAttribute` a second (EC2 API throttling): more in
-/// parallel would only be throttled.
-const CONCURRENCY: usize = 10;
+/// Pieces of work under way at once: as many as may be in the transit group, or those behind would wait for its hold.
+const CONCURRENCY: usize = 20;
+/// The isolation group is asked for so often before it counts as refused: the interface then waits in the open.
+const REFUSALS: u32 = 3;
+const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+/// What the way out of the transit group may take at the end of the time; nobody enters when less is left.
+const WAY_OUT: Duration = Duration::from_secs(10);
+/// The last try of it, once the time is up.
+const LAST_TRY: Duration = Duration::from_secs(1);
 
 /// What became of one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     pub step: Step,
     pub result: Result<Written, CallError>,
+    /// Isolated, but not by way of the transit group.
+    pub not_cut: Option<CallError>,
 }
 
 /// Closed once the answer is due: **after the answer no further change is made.**
 #[derive(Debug, Clone)]
-pub struct Gate(watch::Sender<bool>);
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self(watch::Sender::new(false))
-    }
+pub struct Gate {
+    closed: watch::Sender<bool>,
+    closes_at: Instant,
 }
 
 impl Gate {
+    /// To be closed after `time`; it does not close by itself.
+    #[must_use]
+    pub fn new(time: Duration) -> Self {
+        Self { closed: watch::Sender::new(false), closes_at: Instant::now() + time }
+    }
+
     pub fn close(&self) {
-        self.0.send_replace(true);
+        self.closed.send_replace(true);
     }
 
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        *self.0.borrow()
+        *self.closed.borrow()
+    }
+
+    fn time_left(&self) -> Duration {
+        self.closes_at.saturating_duration_since(Instant::now())
     }
 
     /// Returns when the gate is closed.
     pub async fn closed(&self) {
         // The sender lives as long as `self`, so this cannot fail.
-        let _ = self.0.subscribe().wait_for(|closed| *closed).await;
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
     /// Awaits `work` unless the gate is closed; stops waiting when it closes.
@@ -80,6 +97,30 @@ pub struct Executor<'a, E, R> {
     pub gate: &'a Gate,
     /// ISO 8601 UTC.
     pub now: &'a str,
+    pub exit: Exit,
+}
+
+/// The way out of the transit group: whoever leaves goes first.
+#[derive(Debug)]
+pub struct Exit(watch::Sender<usize>);
+
+impl Default for Exit {
+    fn default() -> Self {
+        Self(watch::Sender::new(0))
+    }
+}
+
+impl Exit {
+    async fn is_clear(&self) {
+        let _ = self.0.subscribe().wait_for(|leaving| *leaving == 0).await;
+    }
+
+    async fn leave<T>(&self, call: impl Future<Output = T>) -> T {
+        self.0.send_modify(|leaving| *leaving += 1);
+        let done = call.await;
+        self.0.send_modify(|leaving| *leaving -= 1);
+        done
+    }
 }
 
 impl<E: Change, R: Records> Executor<'_, E, R> {
@@ -92,34 +133,128 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
     async fn work(&self, work: &Work) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         if let Some(first) = &work.first {
-            let result = self.step(first).await;
-            let go_on = result == Ok(Written::Done);
-            outcomes.push(Outcome { step: first.clone(), result });
+            let outcome = self.step(first).await;
+            let go_on = outcome.result == Ok(Written::Done);
+            outcomes.push(outcome);
             if !go_on {
                 return outcomes;
             }
         }
-        let rest = work.then.iter().map(|step| async { Outcome { step: step.clone(), result: self.step(step).await } });
+        let rest = work.then.iter().map(|step| self.step(step));
         outcomes.extend(futures_util::future::join_all(rest).await);
         outcomes
     }
 
-    async fn step(&self, step: &Step) -> Call<Written> {
-        let Self { ec2, records, owner, gate, now } = self;
+    async fn step(&self, step: &Step) -> Outcome {
+        let mut not_cut = None;
+        let result = self.call(step, &mut not_cut).await;
+        Outcome { step: step.clone(), result, not_cut }
+    }
+
+    /// The whole passage of one interface. `not_cut` is why it did not take the way through the transit group, where it
+    /// did not.
+    async fn pass(
+        &self,
+        interface: &InterfaceId,
+        through: &GroupId,
+        hold: Duration,
+        isolation: &Groups,
+        originals: &Groups,
+        not_cut: &mut Option<CallError>,
+    ) -> Call<()> {
+        let action = "ec2:ModifyNetworkInterfaceAttribute";
+        let Some(()) = self.gate.while_open(self.exit.is_clear()).await else { return Err(out_of_time(action)) };
+        let time = self.gate.time_left().saturating_sub(WAY_OUT);
+        let entered = if time.is_zero() {
+            Err(CallError { fault: Fault::Refused, ..out_of_time(action) })
+        } else {
+            self.gate.pass(action, self.ec2.set_groups(interface, &Groups::from([through.clone()]))).await
+        };
+        let is_outside = entered.as_ref().is_err_and(|error| error.fault.is_without_effect());
+        match entered {
+            Ok(()) => drop(self.gate.while_open(tokio::time::sleep(hold.min(time))).await),
+            Err(error) => {
+                tracing::warn!(%interface, %error, "not through the transit group");
+                *not_cut = Some(error);
+            }
+        }
+        if is_outside {
+            return self.gate.pass(action, self.ec2.set_groups(interface, isolation)).await;
+        }
+        self.exit.leave(self.leave(interface, through, isolation, originals)).await
+    }
+
+    /// Sets the isolation group until EC2 accepts it or the time is over. Refused to the end, the originals come back: the
+    /// transit group is open to everybody.
+    async fn leave(
+        &self,
+        interface: &InterfaceId,
+        through: &GroupId,
+        isolation: &Groups,
+        originals: &Groups,
+    ) -> Call<()> {
+        let mut refusals = 0;
+        let trying = async {
+            loop {
+                let is_last = self.gate.is_closed();
+                let Err(error) = self.ec2.set_groups(interface, isolation).await else { return Ok(()) };
+                refusals += u32::from(!error.fault.may_pass());
+                if is_last || refusals >= REFUSALS {
+                    return Err(error);
+                }
+                tracing::warn!(%interface, %error, "still to leave the transit group");
+                let _ = self.gate.while_open(tokio::time::sleep(REFUSAL_PAUSE)).await;
+            }
+        };
+        let Err(error) = self.until_last_try(trying).await else { return Ok(()) };
+        let going_back = self.ec2.set_groups(interface, originals);
+        if refusals >= REFUSALS && self.until_last_try(going_back).await.is_ok() {
+            return Err(error);
+        }
+        let command = restore_command(interface, isolation);
+        Err(CallError {
+            code: CallError::IN_TRANSIT.to_owned(),
+            message: format!("{interface} may be in {through}, which is open to everybody: run {command} ({error})"),
+            ..error
+        })
+    }
+
+    /// Ends a little after the gate is closed.
+    async fn until_last_try(&self, call: impl Future<Output = Call<()>>) -> Call<()> {
+        let end = async {
+            self.gate.closed().await;
+            tokio::time::sleep(LAST_TRY).await;
+        };
+        tokio::select! {
+            biased;
+            done = call => done,
+            () = end => Err(out_of_time("ec2:ModifyNetworkInterfaceAttribute")),
+        }
+    }
+
+    async fn call(&self, step: &Step, not_cut: &mut Option<CallError>) -> Call<Written> {
+        let Self { ec2, records, owner, gate, now, .. } = self;
         let done = |()| Written::Done;
         match step {
-            Step::Record { instance, vpc, isolation_group, interfaces, prior } => {
-                let originals = Originals { instance, owner, vpc, isolation_group, interfaces, prior, now };
+            Step::Record { instance, vpc, isolation_group, transit_group, interfaces, prior } => {
+                let transit_group = transit_group.as_ref();
+                let originals =
+                    Originals { instance, owner, vpc, isolation_group, transit_group, interfaces, prior, now };
                 gate.pass("dynamodb:PutItem", records.record(&originals)).await
+            }
+            Step::Pass { interface, through, hold_seconds, to, originals, .. } => {
+                let (hold, to) = (Duration::from_secs(*hold_seconds), Groups::from([to.clone()]));
+                self.pass(interface, through, hold, &to, originals, not_cut).await.map(done)
             }
             Step::SetGroups { interface, to, .. } => {
                 gate.pass("ec2:ModifyNetworkInterfaceAttribute", ec2.set_groups(interface, to)).await.map(done)
             }
             Step::Tag { resources, tags } => gate.pass("ec2:CreateTags", ec2.tag(resources, tags)).await.map(done),
             Step::Untag { resources, keys } => gate.pass("ec2:DeleteTags", ec2.untag(resources, keys)).await.map(done),
-            Step::Mark { instance, from, state, reason } => {
-                let marking = records.mark(owner, instance, *from, *state, reason.as_deref(), now);
-                gate.pass("dynamodb:UpdateItem", marking).await
+            Step::Mark { instance, from, state, reason, cut } => {
+                let (from, state, reason, cut) = (*from, *state, reason.as_deref(), *cut);
+                let marking = Marking { owner, instance, from, state, reason, cut, now };
+                gate.pass("dynamodb:UpdateItem", records.mark(&marking)).await
             }
             Step::RequestSnapshots { instance } => {
                 gate.pass("dynamodb:UpdateItem", records.request_snapshots(owner, instance, now)).await

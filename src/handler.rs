@@ -115,7 +115,7 @@ where
     R: Records + 'static,
     S: Stacks + 'static,
 {
-    let gate = Gate::default();
+    let gate = Gate::new(work_time);
     let mut task = worker.spawn({
         let (ports, envelope, gate) = (Arc::clone(ports), envelope.clone(), gate.clone());
         async move {
@@ -125,7 +125,7 @@ where
                 request_id: &envelope.request_id,
                 gate: &gate,
                 now: &humantime::format_rfc3339_seconds(now).to_string(),
-                role_may_be_new: envelope.request_type == "Create",
+                role_may_be_new: envelope.request_type != "Delete",
             };
             reconciler.run(request).await
         }

@@ -338,6 +338,8 @@ pub struct Record {
     pub isolation_groups: Groups,
     /// The groups each interface had before isolation. Never overwritten.
     pub interfaces: BTreeMap<InterfaceId, Groups>,
+    /// Every interface went through the transit group, or had no connections to cut.
+    pub connections_cut: bool,
     /// ISO 8601 UTC. With owner and instance it names the episode.
     pub recorded_at: String,
     pub snapshots: Snapshots,
@@ -397,6 +399,15 @@ pub struct Wants {
     pub on_rollback: Release,
     pub allow_partial: bool,
     pub purpose: String,
+    /// Asked to end the connections that were open before.
+    #[serde(default)]
+    pub cut_connections: bool,
+    /// The group that interfaces pass through for it.
+    #[serde(default)]
+    pub transit_group: Option<GroupId>,
+    /// How long each stays there.
+    #[serde(default)]
+    pub hold_seconds: u64,
 }
 
 /// What the latest request of an owner asked for. Every pass of every invocation works towards it.

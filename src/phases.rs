@@ -9,9 +9,9 @@ use crate::converge::{Blind, Phase, Settled};
 use crate::execute::Outcome;
 use crate::model::{Desired, InstanceId, InterfaceId, Record, Snapshots, State, VpcId, Wants};
 use crate::plan::{
-    Accepted, Aim, Contained, Observed, Plan, Problem, Severity, Step, Tried, Work, contain, preserve, restore,
+    Aim, Contained, Memory, Observed, Plan, Problem, Severity, Step, Tried, contain, keep, preserve, restore,
 };
-use crate::ports::{Call, CallError, Change, Fault, GroupQuery, Ledger, Look, Records, Stacks};
+use crate::ports::{Call, CallError, Change, GroupQuery, Ledger, Look, Records, Stacks};
 use crate::reconcile::{Reconciler, held};
 use crate::report::Restored;
 
@@ -33,12 +33,35 @@ fn index<K: Ord, V>(items: Vec<V>, key: impl Fn(&V) -> K) -> BTreeMap<K, V> {
 
 /// Every wanted instance ends isolated. The first look takes one round trip; the intent is written beside it.
 pub(crate) struct Contain<'a, 'r, E, R, S> {
-    pub(crate) run: &'a Reconciler<'r, E, R, S>,
-    pub(crate) wants: &'a Wants,
-    pub(crate) intent: Announcement,
-    pub(crate) tried: &'a mut Tried,
-    pub(crate) accepted: Accepted,
-    pub(crate) contained: Contained,
+    run: &'a Reconciler<'r, E, R, S>,
+    wants: &'a Wants,
+    intent: Announcement,
+    tried: &'a mut Tried,
+    memory: Memory,
+    contained: Contained,
+    /// Of the last look: a reading that is doubted.
+    is_surprised: bool,
+    /// What is only seen once must not go unsaid.
+    surprises: BTreeSet<Problem>,
+}
+
+impl<'a, 'r, E, R, S> Contain<'a, 'r, E, R, S> {
+    pub(crate) fn new(
+        run: &'a Reconciler<'r, E, R, S>,
+        wants: &'a Wants,
+        intent: Announcement,
+        tried: &'a mut Tried,
+    ) -> Self {
+        let (memory, contained, is_surprised, surprises) = Default::default();
+        Self { run, wants, intent, tried, memory, contained, is_surprised, surprises }
+    }
+
+    pub(crate) fn done(self, mut settled: Settled) -> (Settled, Contained) {
+        let unsaid = self.surprises.into_iter().filter(|problem| !settled.problems.contains(problem));
+        let unsaid: Vec<_> = unsaid.collect();
+        settled.problems.extend(unsaid);
+        (settled, self.contained)
+    }
 }
 
 impl<E: Look + Change, R: Records, S: Stacks> Phase for Contain<'_, '_, E, R, S> {
@@ -46,11 +69,12 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Contain<'_, '_, E, R, S>
         let Reconciler { ports, owner, .. } = self.run;
         let desired = Desired::Isolated(self.wants.clone());
         let ids: BTreeSet<InstanceId> = self.wants.instances.iter().cloned().collect();
-        let marked = GroupQuery::Marked(self.wants.vpc.clone());
-        let named = GroupQuery::Ids([self.wants.isolation_group.clone()].into());
-        let (instances, marked, named, ledger, ()) = tokio::try_join!(
+        let all = GroupQuery::InVpc(self.wants.vpc.clone());
+        let named = [&self.wants.isolation_group].into_iter().chain(&self.wants.transit_group);
+        let named = GroupQuery::Ids(named.cloned().collect());
+        let (instances, all, named, ledger, ()) = tokio::try_join!(
             blind(ports.ec2.instances(&ids)),
-            blind(ports.ec2.groups(&marked)),
+            blind(ports.ec2.groups(&all)),
             blind(ports.ec2.groups(&named)),
             blind(ports.records.read()),
             self.run.announce(self.intent, &desired),
@@ -60,24 +84,39 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Contain<'_, '_, E, R, S>
             self.run.check_intent(&ledger, &desired)?;
         }
         self.intent = Announcement::Made;
-        let groups = marked.into_iter().chain(named).collect();
+        let groups = all.into_iter().chain(named).collect();
         let observed = Observed {
             instances: index(instances, |instance| instance.id.clone()),
             groups: index(groups, |group| group.id.clone()),
             ..Observed::default()
         };
-        let (mut plan, contained) = contain(owner, self.wants, &ledger.records, &observed, &self.accepted);
+        let (mut plan, contained) = contain(owner, self.wants, &ledger.records, &observed, &self.memory);
         plan.problems.extend(unreadable(&ledger, |item| ids.iter().any(|id| id.as_str() == item)));
-        self.accepted.extend(contained.interfaces.keys().map(|interface| (interface.clone(), true)));
+        let doubtful = plan.problems.iter().filter(|problem| matches!(problem, Problem::OriginalDoubtful { .. }));
+        self.is_surprised = doubtful.clone().next().is_some();
+        self.surprises =
+            if self.memory.believes { doubtful.chain(&self.surprises).cloned().collect() } else { BTreeSet::new() };
+        self.memory.accepted.extend(contained.interfaces.keys().map(|interface| (interface.clone(), true)));
+        self.memory.cut.extend(contained.cut.iter().cloned());
         self.contained = contained;
         Ok(plan)
     }
 
     fn learn(&mut self, outcome: &Outcome) {
-        if let Step::SetGroups { interface, .. } = &outcome.step {
+        if let Step::SetGroups { interface, .. } | Step::Pass { interface, .. } = &outcome.step {
             self.tried.insert(interface.clone(), Aim::Isolate);
-            self.accepted.insert(interface.clone(), outcome.result.is_ok());
+            let is_accepted = outcome.result.is_ok();
+            self.memory.accepted.insert(interface.clone(), is_accepted);
+            if let Some(error) = &outcome.not_cut {
+                self.memory.not_cut.insert(interface.clone(), error.to_string());
+            } else if is_accepted && let Step::Pass { .. } = outcome.step {
+                self.memory.cut.insert(interface.clone());
+            }
         }
+    }
+
+    fn believe(&mut self) -> bool {
+        self.is_surprised && !std::mem::replace(&mut self.memory.believes, true)
     }
 }
 
@@ -168,11 +207,11 @@ impl<'a, 'r, E: Look + Change, R: Records, S: Stacks> Restore<'a, 'r, E, R, S> {
     }
 }
 
-/// EC2 refused to write what the interface already has: it was never changed. A group that is gone says the opposite.
+/// EC2 lets nobody but its maker write what the interface already has, or it is gone: it was never changed, or needs nothing.
+/// Any other refusal says nothing about what an earlier run could do.
 fn is_moot(step: &Step, error: &CallError) -> bool {
     matches!(step, Step::SetGroups { aim: Aim::Confirm, .. })
-        && matches!(error.fault, Fault::Denied | Fault::Refused)
-        && error.code != "InvalidGroup.NotFound"
+        && matches!(error.code.as_str(), "AuthFailure" | "InvalidNetworkInterfaceID.NotFound")
 }
 
 impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S> {
@@ -225,7 +264,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S>
     }
 
     fn learn(&mut self, outcome: &Outcome) {
-        let Outcome { step, result } = outcome;
+        let Outcome { step, result, .. } = outcome;
         let done = result.as_ref().map_or_else(|error| is_moot(step, error), |_| true);
         if let Step::SetGroups { interface, aim, .. } = step
             && done
@@ -235,24 +274,43 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S>
     }
 }
 
-/// Records that a Delete leaves isolated are marked with the reason; nothing else is changed.
+/// Instances that stay isolated although nobody asks for it any more.
 pub(crate) struct Keep<'a, 'r, E, R, S> {
     pub(crate) run: &'a Reconciler<'r, E, R, S>,
     pub(crate) ids: &'a BTreeSet<InstanceId>,
-    pub(crate) reason: &'a str,
+    /// What is written into their records; nothing on an Update.
+    pub(crate) reason: Option<&'a str>,
+    pub(crate) tried: &'a mut Tried,
 }
 
 impl<E: Look + Change, R: Records, S: Stacks> Phase for Keep<'_, '_, E, R, S> {
     async fn look(&mut self) -> Result<Plan, Blind> {
-        let ledger = self.run.ports.records.read().await?;
-        let records = held(&ledger, self.run.owner, |id| self.ids.contains(id));
-        // A restore that has begun must not be forgotten: what it changed may not be visible yet.
-        let open = records.into_iter().filter(|record| !matches!(record.state, State::Kept | State::Restoring));
-        let work = open.map(|record| {
-            let reason = Some(self.reason.to_owned());
-            let mark = Step::Mark { instance: record.instance, from: record.state, state: State::Kept, reason };
-            Work { first: None, then: vec![mark] }
-        });
-        Ok(Plan { work: work.collect(), problems: vec![] })
+        let Reconciler { ports, owner, .. } = self.run;
+        let ledger = ports.records.read().await?;
+        let records = held(&ledger, owner, |id| self.ids.contains(id));
+        // Where there never was another group than the one that isolates, nobody can be in it.
+        let passed = || records.iter().filter(|record| record.isolation_groups.len() > 1);
+        let interfaces: BTreeSet<InterfaceId> = passed().flat_map(|record| record.interfaces.keys().cloned()).collect();
+        let groups: BTreeSet<_> = passed().flat_map(|record| record.isolation_groups.clone()).collect();
+        let observed = if interfaces.is_empty() {
+            Observed::default()
+        } else {
+            let groups = GroupQuery::Ids(groups);
+            let (interfaces, groups) = tokio::try_join!(ports.ec2.interfaces(&interfaces), ports.ec2.groups(&groups))?;
+            Observed {
+                interfaces: index(interfaces, |interface| interface.id.clone()),
+                groups: index(groups, |group| group.id.clone()),
+                ..Observed::default()
+            }
+        };
+        Ok(keep(owner, &index(records, |record| record.instance.clone()), &observed, self.tried, self.reason))
+    }
+
+    fn learn(&mut self, outcome: &Outcome) {
+        if let Step::SetGroups { interface, .. } = &outcome.step
+            && outcome.result.is_ok()
+        {
+            self.tried.insert(interface.clone(), Aim::Isolate);
+        }
     }
 }

@@ -41,6 +41,12 @@ impl Fault {
     pub fn may_pass(self) -> bool {
         matches!(self, Self::Throttled | Self::Server | Self::Connection | Self::TimedOut | Self::Garbled | Self::Busy)
     }
+
+    /// Whether a change that failed so was certainly not made.
+    #[must_use]
+    pub fn is_without_effect(self) -> bool {
+        matches!(self, Self::Throttled | Self::Denied | Self::Busy | Self::Refused)
+    }
 }
 
 /// A failed call. `action` is its IAM name, as in `ec2:DescribeInstances`; `code` is AWS's.
@@ -51,6 +57,11 @@ pub struct CallError {
     pub fault: Fault,
     pub code: String,
     pub message: String,
+}
+
+impl CallError {
+    /// The code of the worst that can happen: an interface may be left in the transit group.
+    pub const IN_TRANSIT: &str = "InTransit";
 }
 
 pub type Call<T> = Result<T, CallError>;
@@ -65,6 +76,8 @@ pub enum Written {
 /// Which security groups to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupQuery {
+    /// All groups of the VPC.
+    InVpc(VpcId),
     /// All groups of the VPC that carry [`crate::model::ROLE_TAG`].
     Marked(VpcId),
     /// These; what does not exist is left out.
@@ -114,8 +127,32 @@ pub struct Originals<'a> {
     pub owner: &'a Owner,
     pub vpc: &'a VpcId,
     pub isolation_group: &'a GroupId,
+    pub transit_group: Option<&'a GroupId>,
     pub interfaces: &'a BTreeMap<InterfaceId, Groups>,
     pub prior: &'a Prior,
+    /// ISO 8601 UTC.
+    pub now: &'a str,
+}
+
+impl Originals<'_> {
+    /// Every group of ours that an interface may be found in.
+    #[must_use]
+    pub fn groups(&self) -> Groups {
+        [self.isolation_group].into_iter().chain(self.transit_group).cloned().collect()
+    }
+}
+
+/// A new state of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marking<'a> {
+    pub owner: &'a Owner,
+    pub instance: &'a InstanceId,
+    pub from: State,
+    pub state: State,
+    /// Why it was kept.
+    pub reason: Option<&'a str>,
+    /// Whether its connections are cut; nothing leaves what is written.
+    pub cut: Option<bool>,
     /// ISO 8601 UTC.
     pub now: &'a str,
 }
@@ -137,16 +174,8 @@ pub trait Records: Send + Sync {
     fn write_kept(&self, owner: &Owner, reason: &str, now: &str) -> impl Future<Output = Call<()>> + Send;
     /// Saves originals; can never overwrite one.
     fn record(&self, originals: &Originals<'_>) -> impl Future<Output = Call<Written>> + Send;
-    /// Writes the state of a record that `owner` holds, if it is still in state `from`.
-    fn mark(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        from: State,
-        state: State,
-        reason: Option<&str>,
-        now: &str,
-    ) -> impl Future<Output = Call<Written>> + Send;
+    /// Writes the state of a record that the owner holds, if it is still in state `from`.
+    fn mark(&self, marking: &Marking<'_>) -> impl Future<Output = Call<Written>> + Send;
     fn request_snapshots(
         &self,
         owner: &Owner,

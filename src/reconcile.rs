@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::answer::Message;
 use crate::converge::{Blind, Patience, Phase, Settled, converge, persist};
 use crate::event::Request;
-use crate::execute::{Executor, Gate};
+use crate::execute::{Executor, Exit, Gate};
 use crate::model::{Desired, InstanceId, Intent, Owner, Record, Release, Snapshots, State, Wants, comma_list};
 use crate::phases::{Announcement, Contain, Keep, Preserve, Restore};
 use crate::plan::{StackStatus, Tried, Verdict, may_release, may_restore};
@@ -45,7 +45,7 @@ pub struct Reconciler<'a, E, R, S> {
     pub gate: &'a Gate,
     /// ISO 8601 UTC.
     pub now: &'a str,
-    /// A Create may run with a role made seconds ago.
+    /// A Create may run with a role made seconds ago, an Update with rights it was just given.
     pub role_may_be_new: bool,
 }
 
@@ -93,10 +93,9 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
 
     /// Nothing where what was isolated was undone meanwhile.
     async fn isolate(&self, wants: &Wants, intent: Announcement, tried: &mut Tried) -> Result<Option<Message>, Intent> {
-        let (accepted, contained) = Default::default();
-        let mut contain = Contain { run: self, wants, intent, tried, accepted, contained };
+        let mut contain = Contain::new(self, wants, intent, tried);
         let isolation = self.converge(&mut contain, self.patience()).await?;
-        let contained = contain.contained;
+        let (isolation, contained) = contain.done(isolation);
         let blind = isolation.blind.is_some();
         let mut report = Reconciled::new(wants, &contained, isolation);
         // Without its intent written and its isolation seen, nothing else of a request is done, least of all a release.
@@ -132,6 +131,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
         }
         let ids: BTreeSet<InstanceId> = removed.iter().map(|record| record.instance.clone()).collect();
         if wants.on_removal == Release::KeepIsolated {
+            report.preservation.push(self.keep(&ids, None, tried).await?);
             report.kept = Some((ids, "OnRemoval is KeepIsolated".to_owned()));
             return Ok(());
         }
@@ -146,7 +146,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
                     .push(format!("{} stay isolated: the stack's status cannot be read: {error}", comma_list(&ids)));
             }
             Ok(Verdict::Keep(reason)) => {
-                report.preservation.push(self.mark_kept(&ids, &reason).await?);
+                report.preservation.push(self.keep(&ids, Some(&reason), tried).await?);
                 report.kept = Some((ids, reason));
             }
             Ok(Verdict::Restore) => {
@@ -183,15 +183,13 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
                 {
                     trouble.push(error.to_string());
                 }
-                match self.mark_kept(&ids, &reason).await {
-                    Ok(settled) => {
-                        trouble.extend(settled.failures.iter().map(|(step, error)| format!("{step}: {error}")))
-                    }
+                match self.keep(&ids, Some(&reason), &mut Tried::new()).await {
+                    Ok(settled) => kept(&ids, &reason, trouble, &settled, self.ports.records.name()),
                     Err(intent) => {
-                        trouble.push(format!("a later request ({}) wants something else", intent.request_id))
+                        trouble.push(format!("a later request ({}) wants something else", intent.request_id));
+                        kept(&ids, &reason, trouble, &Settled::default(), self.ports.records.name())
                     }
                 }
-                kept(&ids, &reason, trouble, self.ports.records.name())
             }
             Err(error) => undecided(&ids, &error),
         }
@@ -203,14 +201,19 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
         Ok(restore.restored(settled).into_message())
     }
 
-    async fn mark_kept(&self, ids: &BTreeSet<InstanceId>, reason: &str) -> Result<Settled, Intent> {
-        let mut keep = Keep { run: self, ids, reason };
+    async fn keep(
+        &self,
+        ids: &BTreeSet<InstanceId>,
+        reason: Option<&str>,
+        tried: &mut Tried,
+    ) -> Result<Settled, Intent> {
+        let mut keep = Keep { run: self, ids, reason, tried };
         self.converge(&mut keep, self.patience()).await
     }
 
     async fn converge<P: Phase>(&self, phase: &mut P, patience: Patience) -> Result<Settled, Intent> {
         let Self { ports, owner, gate, now, .. } = self;
-        let executor = Executor { ec2: &ports.ec2, records: &ports.records, owner, gate, now };
+        let executor = Executor { ec2: &ports.ec2, records: &ports.records, owner, gate, now, exit: Exit::default() };
         converge(phase, &executor, patience).await
     }
 

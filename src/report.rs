@@ -43,7 +43,7 @@ impl<'a> Reconciled<'a> {
         let none_isolated = self.contained.interfaces.is_empty();
         let tolerable = self.wants.allow_partial && !none_isolated;
         let incomplete = isolated.len() < total && !tolerable;
-        let failed = !findings.fatal.is_empty() || incomplete || !self.restored.open.is_empty();
+        let failed = findings.is_fatal() || incomplete || !self.restored.open.is_empty();
 
         let mut headline = if isolated.len() == total {
             count(total, "instance")
@@ -111,7 +111,7 @@ impl Restored {
     pub fn into_message(self) -> Message {
         let mut findings = Findings::default();
         findings.add(&self.settled, UNKNOWN);
-        let failed = !findings.fatal.is_empty() || !findings.not_isolated.is_empty() || !self.open.is_empty();
+        let failed = findings.is_fatal() || !findings.not_isolated.is_empty() || !self.open.is_empty();
         let headline = match (self.restored.len(), self.open.len()) {
             (0, 0) if failed => "it is not known what is isolated; nothing was restored".to_owned(),
             (0, 0) => "nothing to restore: no instance was isolated".to_owned(),
@@ -128,11 +128,23 @@ impl Restored {
 
 /// The answer to a Delete that must not release: SUCCESS, since CloudFormation has nothing left to do about it.
 #[must_use]
-pub fn kept(ids: &BTreeSet<InstanceId>, reason: &str, troubles: Vec<String>, table: &str) -> Message {
+pub fn kept(
+    ids: &BTreeSet<InstanceId>,
+    reason: &str,
+    mut troubles: Vec<String>,
+    settled: &Settled,
+    table: &str,
+) -> Message {
+    // An interface in the transit group must not be left there; a mark that is missing harms nobody.
+    let is_open = |step: &Step| matches!(step, Step::SetGroups { .. });
+    let failed = settled.blind.is_some() || settled.failures.iter().any(|(step, _)| is_open(step));
+    let mut findings = Findings::default();
+    findings.add(settled, UNKNOWN);
+    troubles.splice(0..0, findings.in_order());
     let headline = format!("{} kept isolated, nothing was restored: {reason}", count(ids.len(), "instance"));
     let next =
         format!("to restore them run the commands in RestoreCommands of each item of table {table}, which stays");
-    Message { headline, details: troubles, next, ..Message::default() }
+    Message { failed, headline, details: troubles, next, ..Message::default() }
 }
 
 /// The answer to a Delete when nobody can say whether the stack is being deleted or rolls back.
@@ -150,6 +162,7 @@ const UNKNOWN: &str = "what is true now is not known";
 /// Problems and failures by weight.
 #[derive(Default)]
 struct Findings {
+    in_transit: Vec<String>,
     fatal: Vec<String>,
     not_isolated: Vec<String>,
     notes: Vec<String>,
@@ -161,7 +174,8 @@ impl Findings {
         for (step, error) in &settled.failures {
             let text = failure(step, error);
             match step {
-                Step::SetGroups { .. } if is_for_good(error) => self.not_isolated.push(text),
+                Step::Pass { .. } if error.code == CallError::IN_TRANSIT => self.in_transit.push(text),
+                Step::SetGroups { .. } | Step::Pass { .. } if is_for_good(error) => self.not_isolated.push(text),
                 // Tags are for people: an instance that has fifty of its own is isolated all the same.
                 Step::Tag { .. } | Step::Untag { .. } if error.fault == Fault::Refused => self.notes.push(text),
                 _ => self.fatal.push(text),
@@ -179,10 +193,14 @@ impl Findings {
         }
     }
 
+    fn is_fatal(&self) -> bool {
+        !self.fatal.is_empty() || !self.in_transit.is_empty()
+    }
+
     fn in_order(self) -> Vec<String> {
-        let Self { fatal, not_isolated, notes } = self;
+        let Self { in_transit, fatal, not_isolated, notes } = self;
         let mut seen = BTreeSet::new();
-        let all = not_isolated.into_iter().chain(fatal).chain(notes);
+        let all = in_transit.into_iter().chain(not_isolated).chain(fatal).chain(notes);
         all.filter(|text| seen.insert(text.clone())).collect()
     }
 }
@@ -194,7 +212,7 @@ fn is_for_good(error: &CallError) -> bool {
 
 fn failure(step: &Step, error: &CallError) -> String {
     let advice = match step {
-        Step::SetGroups { aim: Aim::Isolate, .. } if error.code == "AuthFailure" => {
+        Step::SetGroups { aim: Aim::Isolate, .. } | Step::Pass { .. } if error.code == "AuthFailure" => {
             " (EC2 lets only its maker change this interface; AllowPartialIsolation accepts that)"
         }
         _ => advice(error),

@@ -1,10 +1,16 @@
-//! Create and Update, first phase: every interface of every listed instance ends in exactly the isolation group.
+//! Create and Update, first phase: every interface of every listed instance ends in exactly the isolation group, those that
+//! may have open connections by way of the transit group, which cuts them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::rules::{is_closed, too_wide};
+use super::rules::{is_closed, not_open, too_wide};
 use super::{Aim, Observed, Plan, Prior, Problem, Records, Step, Work, own_groups};
-use crate::model::{Group, Groups, Instance, InstanceId, InterfaceId, Owner, Record, Role, State, Wants};
+use crate::model::{
+    Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, State, Wants,
+};
+
+/// How many interfaces may be in the transit group at once: it is open to everybody.
+const MOST_IN_TRANSIT: usize = 20;
 
 /// What an observation shows as isolated.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,6 +20,8 @@ pub struct Contained {
     pub interfaces: BTreeMap<InterfaceId, InstanceId>,
     /// Interfaces of listed instances that are not.
     pub open: BTreeMap<InterfaceId, InstanceId>,
+    /// Isolated interfaces whose connections were cut, now or by an earlier request, or that had none.
+    pub cut: BTreeSet<InterfaceId>,
 }
 
 impl Contained {
@@ -22,35 +30,65 @@ impl Contained {
     pub fn touched(&self) -> BTreeSet<InstanceId> {
         self.interfaces.values().cloned().collect()
     }
+
+    /// Whether the connections of the whole instance are cut.
+    #[must_use]
+    pub fn is_cut(&self, instance: &InstanceId) -> bool {
+        self.instances.contains(instance)
+            && self.interfaces.iter().filter(|(_, of)| *of == instance).all(|(id, _)| self.cut.contains(id))
+    }
 }
 
-/// Interfaces that this invocation has written or found isolated, and whether EC2 accepted it.
-pub type Accepted = BTreeMap<InterfaceId, bool>;
+/// What an invocation knows beyond what it reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Interfaces that it has written or found isolated, and whether EC2 accepted it.
+    pub accepted: BTreeMap<InterfaceId, bool>,
+    /// Interfaces that it has seen cut, or has taken through the transit group.
+    pub cut: BTreeSet<InterfaceId>,
+    /// Interfaces that were isolated without that, and why.
+    pub not_cut: BTreeMap<InterfaceId, String>,
+    /// Surprising readings were doubted long enough.
+    pub believes: bool,
+}
 
-/// The plan, and what needs none.
+/// The plan, and what needs none. `observed` holds every group of the VPC.
 #[must_use]
 pub fn contain(
     owner: &Owner,
     wants: &Wants,
     records: &Records,
     observed: &Observed,
-    accepted: &Accepted,
+    memory: &Memory,
 ) -> (Plan, Contained) {
     let mut plan = Plan::default();
     let mut contained = Contained::default();
-    match isolation_group(wants, observed) {
-        Err(problem) => plan.problems.push(problem),
-        Ok(group) => {
-            plan.problems.extend(too_wide(group, wants.forensic_group.as_ref()));
-            for id in &wants.instances {
-                let case = Case { owner, wants, observed, record: records.get(id), accepted };
-                match case.instance(id) {
-                    Err(problem) => plan.problems.push(problem),
-                    Ok(instance) => case.plan(instance, &mut plan, &mut contained),
-                }
-            }
+    let group = match isolation_group(wants, observed) {
+        Err(problem) => {
+            plan.problems.push(problem);
+            return (plan, contained);
+        }
+        Ok(group) => group,
+    };
+    plan.problems.extend(too_wide(group, wants.forensic_group.as_ref()));
+    // Nobody enters unless both groups are what they should be.
+    let transit = transit(wants, observed, &mut plan.problems)
+        .filter(|_| too_wide(group, wants.forensic_group.as_ref()).is_empty());
+    let mut cases = Vec::new();
+    for id in &wants.instances {
+        let case = Case { owner, wants, observed, record: records.get(id), memory, transit };
+        match case.instance(id) {
+            Err(problem) => plan.problems.push(problem),
+            Ok(instance) => cases.push((case, instance)),
         }
     }
+    let mut passages = Passages::new(&cases);
+    let work = cases
+        .iter()
+        .filter_map(|(case, instance)| case.plan(instance, &mut passages, &mut plan.problems, &mut contained));
+    let mut work: Vec<(Urgency, Work)> = work.collect();
+    work.sort_by_key(|(urgency, _)| *urgency);
+    plan.work = work.into_iter().map(|(_, work)| work).collect();
     (plan, contained)
 }
 
@@ -67,17 +105,77 @@ fn isolation_group<'a>(wants: &Wants, observed: &'a Observed) -> Result<&'a Grou
     }
 }
 
+/// The transit group, where connections are to be cut and it is fit for it.
+fn transit<'a>(wants: &'a Wants, observed: &Observed, problems: &mut Vec<Problem>) -> Option<&'a GroupId> {
+    if !wants.cut_connections {
+        return None;
+    }
+    let Some(id) = &wants.transit_group else {
+        problems.push(Problem::NoTransit);
+        return None;
+    };
+    let unfit = match observed.groups.get(id) {
+        Some(group) if group.vpc.as_ref() == Some(&wants.vpc) => not_open(group),
+        Some(_) => Some(format!("is not in {}", wants.vpc)),
+        None => Some("does not exist".to_owned()),
+    };
+    let Some(reason) = unfit else { return Some(id) };
+    problems.push(Problem::TransitUnfit { group: id.clone(), reason });
+    None
+}
+
+/// What is carried out first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    /// An interface was left in the transit group.
+    InTransit,
+    Outside,
+    /// Isolated; only its connections are left.
+    Inside,
+}
+
+/// Who may go through the transit group in this plan.
+struct Passages {
+    room: usize,
+    /// More interfaces are outside than may pass at once: all are isolated directly first.
+    direct_first: bool,
+    /// Interfaces are outside that nothing was tried with yet: those that are isolated already wait for them.
+    is_somebody_outside: bool,
+}
+
+impl Passages {
+    fn new(cases: &[(Case<'_>, &Instance)]) -> Self {
+        let interfaces =
+            cases.iter().flat_map(|(case, instance)| instance.interfaces.iter().map(move |i| (case, *instance, i)));
+        let outside = interfaces.filter(|(case, _, interface)| !case.shows_target(interface));
+        let outside: Vec<_> = outside.filter(|(case, _, i)| case.memory.accepted.get(&i.id) != Some(&true)).collect();
+        let passing = outside.iter().filter(|(case, instance, _)| case.can_pass(instance)).count();
+        Self {
+            room: MOST_IN_TRANSIT,
+            direct_first: passing > MOST_IN_TRANSIT,
+            is_somebody_outside: outside.iter().any(|(case, _, i)| !case.memory.accepted.contains_key(&i.id)),
+        }
+    }
+
+    fn enter(&mut self) -> bool {
+        let may = self.room > 0;
+        self.room = self.room.saturating_sub(1);
+        may
+    }
+}
+
 struct Case<'a> {
     owner: &'a Owner,
     wants: &'a Wants,
     observed: &'a Observed,
     record: Option<&'a Record>,
-    accepted: &'a Accepted,
+    memory: &'a Memory,
+    transit: Option<&'a GroupId>,
 }
 
-impl Case<'_> {
+impl<'a> Case<'a> {
     /// The instance, if it is one that we may isolate.
-    fn instance(&self, id: &InstanceId) -> Result<&Instance, Problem> {
+    fn instance(&self, id: &InstanceId) -> Result<&'a Instance, Problem> {
         let id = id.clone();
         let Some(instance) = self.observed.instances.get(&id) else { return Err(Problem::Unknown { instance: id }) };
         if instance.is_terminated() {
@@ -112,7 +210,8 @@ impl Case<'_> {
     fn ours(&self) -> Groups {
         let record = self.record.filter(|record| record.owner.stack_id == self.owner.stack_id);
         let recorded = record.into_iter().flat_map(|record| &record.isolation_groups);
-        own_groups(self.observed, self.owner, recorded.chain([&self.wants.isolation_group]))
+        let wanted = [&self.wants.isolation_group].into_iter().chain(&self.wants.transit_group);
+        own_groups(self.observed, self.owner, recorded.chain(wanted))
     }
 
     /// The stack in whose isolation an interface is, if that is not ours: the live group's own tag decides. An attacker may
@@ -140,47 +239,143 @@ impl Case<'_> {
         }
     }
 
-    fn plan(&self, instance: &Instance, plan: &mut Plan, contained: &mut Contained) {
+    fn shows_target(&self, interface: &Interface) -> bool {
+        interface.groups.len() == 1 && interface.groups.contains(&self.wants.isolation_group)
+    }
+
+    /// A stopped instance has no connections.
+    fn can_pass(&self, instance: &Instance) -> bool {
+        self.transit.is_some() && instance.state != "stopped"
+    }
+
+    fn plan(
+        &self,
+        instance: &Instance,
+        passages: &mut Passages,
+        problems: &mut Vec<Problem>,
+        contained: &mut Contained,
+    ) -> Option<(Urgency, Work)> {
         let ours = self.ours();
-        let target = Groups::from([self.wants.isolation_group.clone()]);
         let mut originals = BTreeMap::new();
-        let mut swaps = Vec::new();
+        let mut is_surprising = false;
         for interface in &instance.interfaces {
-            if !self.held().is_some_and(|record| record.interfaces.contains_key(&interface.id)) {
-                let others: Groups = interface.groups.difference(&ours).cloned().collect();
-                if let Some(before) = self.history(&interface.id).filter(|_| others.is_empty()) {
-                    originals.insert(interface.id.clone(), before.clone());
-                } else if others.is_empty() {
-                    plan.problems.push(Problem::OriginalUnknown {
-                        instance: instance.id.clone(),
-                        interface: interface.id.clone(),
-                        group: interface.groups.first().unwrap_or(&self.wants.isolation_group).clone(),
-                    });
-                } else {
-                    originals.insert(interface.id.clone(), others);
-                }
+            if self.held().is_some_and(|record| record.interfaces.contains_key(&interface.id)) {
+                continue;
             }
-            let shows_target = interface.groups == target;
-            if shows_target && self.is_known(&interface.id, &originals) {
-                contained.interfaces.insert(interface.id.clone(), instance.id.clone());
-            } else {
-                contained.open.insert(interface.id.clone(), instance.id.clone());
-                swaps.push(Step::SetGroups {
+            let others: Groups = interface.groups.difference(&ours).cloned().collect();
+            if let Some(before) = self.history(&interface.id).filter(|_| others.is_empty()) {
+                originals.insert(interface.id.clone(), before.clone());
+            } else if others.is_empty() {
+                problems.push(Problem::OriginalUnknown {
                     instance: instance.id.clone(),
                     interface: interface.id.clone(),
-                    from: interface.groups.clone(),
-                    to: target.clone(),
-                    aim: if shows_target { Aim::Confirm } else { Aim::Isolate },
+                    group: interface.groups.first().unwrap_or(&self.wants.isolation_group).clone(),
                 });
+            } else {
+                let gone: Groups =
+                    others.iter().filter(|group| !self.observed.groups.contains_key(group)).cloned().collect();
+                if !gone.is_empty() {
+                    is_surprising = true;
+                    let (instance, interface) = (instance.id.clone(), interface.id.clone());
+                    problems.push(Problem::OriginalDoubtful { instance, interface, groups: gone });
+                }
+                originals.insert(interface.id.clone(), others);
             }
         }
-        if swaps.is_empty() {
+        let mut swaps = Vec::new();
+        let mut urgency = Urgency::Inside;
+        for interface in &instance.interfaces {
+            let is_contained = self.shows_target(interface) && self.is_known(&interface.id, &originals);
+            if is_contained {
+                contained.interfaces.insert(interface.id.clone(), instance.id.clone());
+                if self.is_cut(instance, &interface.id) {
+                    contained.cut.insert(interface.id.clone());
+                } else if let Some(error) = self.memory.not_cut.get(&interface.id) {
+                    problems.push(Problem::NotCut {
+                        instance: instance.id.clone(),
+                        interface: interface.id.clone(),
+                        reason: error.clone(),
+                    });
+                } else if !passages.is_somebody_outside {
+                    swaps.extend(self.passage(instance, interface, &originals, passages));
+                }
+            } else {
+                contained.open.insert(interface.id.clone(), instance.id.clone());
+                urgency =
+                    urgency.min(if self.is_in_transit(interface) { Urgency::InTransit } else { Urgency::Outside });
+                swaps.push(self.isolate(instance, interface, &originals, passages));
+            }
+        }
+        if urgency == Urgency::Inside {
             contained.instances.insert(instance.id.clone());
         }
-        let first = self.record_step(instance, originals, &swaps);
-        if first.is_some() || !swaps.is_empty() {
-            plan.work.push(Work { first, then: swaps });
+        // EC2's reads trail its writes: a group that is gone was there a moment ago. What is recorded once stays recorded.
+        if is_surprising && !self.memory.believes {
+            return None;
         }
+        let first = self.record_step(instance, originals, &swaps);
+        (first.is_some() || !swaps.is_empty()).then_some((urgency, Work { first, then: swaps }))
+    }
+
+    /// The way of an interface into isolation.
+    fn isolate(
+        &self,
+        instance: &Instance,
+        interface: &Interface,
+        originals: &BTreeMap<InterfaceId, Groups>,
+        passages: &mut Passages,
+    ) -> Step {
+        let memory = self.memory;
+        let has_been_written = memory.accepted.get(&interface.id) == Some(&true);
+        // What was written and is not visible yet is planned as it was written, which waits for it.
+        let by_transit = if has_been_written {
+            memory.cut.contains(&interface.id)
+        } else {
+            !passages.direct_first && !memory.not_cut.contains_key(&interface.id) && !self.is_in_transit(interface)
+        };
+        let passage = by_transit.then(|| self.passage(instance, interface, originals, passages)).flatten();
+        passage.unwrap_or_else(|| Step::SetGroups {
+            instance: instance.id.clone(),
+            interface: interface.id.clone(),
+            from: interface.groups.clone(),
+            to: Groups::from([self.wants.isolation_group.clone()]),
+            aim: if self.shows_target(interface) { Aim::Confirm } else { Aim::Isolate },
+        })
+    }
+
+    fn passage(
+        &self,
+        instance: &Instance,
+        interface: &Interface,
+        originals: &BTreeMap<InterfaceId, Groups>,
+        passages: &mut Passages,
+    ) -> Option<Step> {
+        let through = self.transit.filter(|_| self.can_pass(instance))?;
+        let recorded = self.held().and_then(|record| record.interfaces.get(&interface.id));
+        let originals = recorded.or_else(|| originals.get(&interface.id))?;
+        passages.enter().then(|| Step::Pass {
+            instance: instance.id.clone(),
+            interface: interface.id.clone(),
+            through: through.clone(),
+            hold_seconds: self.wants.hold_seconds,
+            to: self.wants.isolation_group.clone(),
+            originals: originals.clone(),
+        })
+    }
+
+    /// Left there by an invocation that died.
+    fn is_in_transit(&self, interface: &Interface) -> bool {
+        let mut ours = self.ours();
+        ours.remove(&self.wants.isolation_group);
+        interface
+            .groups
+            .intersection(&ours)
+            .any(|id| self.observed.groups.get(id).is_none_or(|group| !is_closed(group)))
+    }
+
+    fn is_cut(&self, instance: &Instance, interface: &InterfaceId) -> bool {
+        let by_record = self.held().is_some_and(|record| record.state == State::Isolated && record.connections_cut);
+        by_record || self.memory.cut.contains(interface) || instance.state == "stopped"
     }
 
     /// Whether an interface that shows the isolation group really is in it. Unless this invocation wrote it, or it was once
@@ -191,7 +386,7 @@ impl Case<'_> {
             return !originals.contains_key(interface);
         };
         let seen = record.state == State::Isolated && record.isolation_group == self.wants.isolation_group;
-        self.accepted.get(interface).copied().unwrap_or(seen)
+        self.memory.accepted.get(interface).copied().unwrap_or(seen)
     }
 
     fn record_step(
@@ -200,13 +395,22 @@ impl Case<'_> {
         interfaces: BTreeMap<InterfaceId, Groups>,
         swaps: &[Step],
     ) -> Option<Step> {
+        // Where it can be found must be known before it goes there.
+        let is_listed = |record: &Record| {
+            let passes = swaps.iter().any(|step| matches!(step, Step::Pass { .. }));
+            !passes || self.transit.is_none_or(|group| record.isolation_groups.contains(group))
+        };
         let prior = match self.held() {
             None => Prior::None,
             Some(record) if record.owner != *self.owner => Prior::Of(record.owner.clone()),
             // Any other state claims what is no longer true once an interface is isolated again, or lets a restore that
             // is under way end as if it had not been.
             Some(record) if record.state != State::Isolating && !swaps.is_empty() => Prior::Ours,
-            Some(record) if interfaces.is_empty() && record.isolation_group == self.wants.isolation_group => {
+            Some(record)
+                if interfaces.is_empty()
+                    && record.isolation_group == self.wants.isolation_group
+                    && is_listed(record) =>
+            {
                 return None;
             }
             Some(_) => Prior::Ours,
@@ -218,6 +422,7 @@ impl Case<'_> {
             instance: instance.id.clone(),
             vpc: self.wants.vpc.clone(),
             isolation_group: self.wants.isolation_group.clone(),
+            transit_group: self.transit.cloned(),
             interfaces,
             prior,
         })
@@ -225,243 +430,4 @@ impl Case<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::testing::{World, wants};
-
-    /// Checks the text of the plan for these instances.
-    fn check(world: &World, instances: &[&str], expected: &str) {
-        let (plan, _) = contain(&world.owner, &wants(instances), &world.records, &world.observed, &Accepted::new());
-        assert_eq!(plan.to_string().trim_end(), expected);
-    }
-
-    #[test]
-    fn isolated_instances_need_nothing() {
-        let world = World::new().instance("i-1", &[("eni-1", &["sg-150"])]).record(
-            "i-1",
-            State::Isolated,
-            &[("eni-1", &["sg-a"])],
-        );
-        check(&world, &["i-1"], "");
-    }
-
-    #[test]
-    fn each_interface_is_recorded_and_then_isolated() {
-        let world = World::new().instance("i-1", &[("eni-1", &["sg-a", "sg-b"]), ("eni-2", &["sg-c"])]);
-        check(
-            &world,
-            &["i-1"],
-            "i-1: record eni-1 [sg-a, sg-b] eni-2 [sg-c]\n\
-             i-1: isolate eni-1 [sg-a, sg-b] -> [sg-150]\n\
-             i-1: isolate eni-2 [sg-c] -> [sg-150]",
-        );
-    }
-
-    #[test]
-    fn a_record_is_never_written_again_from_what_is_seen_later() {
-        let world = World::new().instance("i-1", &[("eni-1", &["sg-b"])]).record(
-            "i-1",
-            State::Isolating,
-            &[("eni-1", &["sg-a"])],
-        );
-        check(&world, &["i-1"], "i-1: isolate eni-1 [sg-b] -> [sg-150]");
-    }
-
-    #[test]
-    fn what_was_seen_isolated_and_is_no_longer_is_marked_so_before_it_is_changed() {
-        let world = World::new().instance("i-1", &[("eni-1", &["sg-a"])]).record(
-            "i-1",
-            State::Isolated,
-            &[("eni-1", &["sg-a"])],
-        );
-        check(&world, &["i-1"], "i-1: record as isolating\ni-1: isolate eni-1 [sg-a] -> [sg-150]");
-    }
-
-    #[test]
-    fn what_may_be_a_stale_read_is_written_once_more() {
-        for state in [State::Isolating, State::Restoring, State::Kept] {
-            let world =
-                World::new().instance("i-1", &[("eni-1", &["sg-150"])]).record("i-1", state, &[("eni-1", &["sg-a"])]);
-            let (plan, _) = contain(&world.owner, &wants(&["i-1"]), &world.records, &world.observed, &Accepted::new());
-            let first = if state == State::Isolating { "" } else { "i-1: record as isolating\n" };
-            assert_eq!(plan.to_string(), format!("{first}i-1: confirm eni-1 [sg-150] -> [sg-150]\n"));
-            for (accepted, isolated) in [(true, 1), (false, 0)] {
-                let accepted = Accepted::from([("eni-1".parse().unwrap(), accepted)]);
-                let (_, contained) =
-                    contain(&world.owner, &wants(&["i-1"]), &world.records, &world.observed, &accepted);
-                assert_eq!((contained.interfaces.len(), contained.open.len()), (isolated, 1 - isolated));
-            }
-        }
-    }
-
-    #[test]
-    fn an_interface_attached_later_is_added_to_the_record() {
-        let world = World::new().instance("i-1", &[("eni-1", &["sg-150"]), ("eni-2", &["sg-b"])]).record(
-            "i-1",
-            State::Isolated,
-            &[("eni-1", &["sg-a"])],
-        );
-        check(&world, &["i-1"], "i-1: record eni-2 [sg-b] (added)\ni-1: isolate eni-2 [sg-b] -> [sg-150]");
-    }
-
-    #[test]
-    fn a_restored_record_is_history_and_a_new_isolation_starts_afresh() {
-        let world = World::new().instance("i-1", &[("eni-1", &["sg-b"])]).record(
-            "i-1",
-            State::Restored,
-            &[("eni-1", &["sg-a"])],
-        );
-        check(&world, &["i-1"], "i-1: record eni-1 [sg-b]\ni-1: isolate eni-1 [sg-b] -> [sg-150]");
-    }
-
-    #[test]
-    fn what_shows_our_group_though_it_was_restored_is_recorded_with_what_it_had() {
-        let world = World::new().instance("i-1", &[("eni-1", &["sg-150"]), ("eni-2", &["sg-b"])]).record(
-            "i-1",
-            State::Restored,
-            &[("eni-1", &["sg-a"]), ("eni-2", &["sg-a"])],
-        );
-        check(
-            &world,
-            &["i-1"],
-            "i-1: record eni-1 [sg-a] eni-2 [sg-b]\n\
-             i-1: confirm eni-1 [sg-150] -> [sg-150]\n\
-             i-1: isolate eni-2 [sg-b] -> [sg-150]",
-        );
-    }
-
-    #[test]
-    fn our_groups_are_never_recorded_as_originals() {
-        let world = World::new().instance("i-1", &[("eni-1", &["sg-150", "sg-a"])]);
-        check(&world, &["i-1"], "i-1: record eni-1 [sg-a]\ni-1: isolate eni-1 [sg-150, sg-a] -> [sg-150]");
-    }
-
-    #[test]
-    fn an_interface_in_our_group_without_a_record_is_named() {
-        let world = World::new().instance("i-1", &[("eni-1", &["sg-150"])]);
-        check(
-            &world,
-            &["i-1"],
-            "! i-1: eni-1 is in sg-150 without a record of its original groups: it is isolated; give it its groups by hand",
-        );
-    }
-
-    #[test]
-    fn the_others_are_isolated_whatever_is_wrong_with_one() {
-        let world = World::new()
-            .instance("i-1", &[("eni-1", &["sg-a"])])
-            .instance_in("i-2", "vpc-2", &[("eni-2", &["sg-b"])])
-            .terminated("i-3");
-        check(
-            &world,
-            &["i-2", "i-3", "i-4", "i-1"],
-            "i-1: record eni-1 [sg-a]\n\
-             i-1: isolate eni-1 [sg-a] -> [sg-150]\n\
-             ! i-2 is in vpc-2, not in vpc-1: isolate it with a stack of its own, with VpcId vpc-2\n\
-             ! i-3 is terminated: take it off CompromisedInstanceList\n\
-             ! i-4 does not exist in this account and region: check the id, or take it off CompromisedInstanceList",
-        );
-    }
-
-    #[test]
-    fn an_instance_in_another_stacks_isolation_is_left_to_it() {
-        let world = World::new().foreign_group("sg-f0", "stack-2").instance("i-1", &[("eni-1", &["sg-f0"])]);
-        check(
-            &world,
-            &["i-1"],
-            "! i-1 is already held isolated by stack-2: delete that stack first, or leave it to it",
-        );
-    }
-
-    #[test]
-    fn a_marker_on_a_group_that_does_not_isolate_protects_nobody_from_isolation() {
-        for role in [Role::Isolation, Role::Transit] {
-            let mut world = World::new().foreign_group("sg-f0", "stack-2").instance("i-1", &[("eni-1", &["sg-f0"])]);
-            let group = world.observed.groups.get_mut(&"sg-f0".parse().unwrap()).unwrap();
-            (group.role, group.egress) = (Some(role), vec![crate::plan::testing::rule("-1", None, "0.0.0.0/0")]);
-            check(&world, &["i-1"], "i-1: record eni-1 [sg-f0]\ni-1: isolate eni-1 [sg-f0] -> [sg-150]");
-        }
-    }
-
-    #[test]
-    fn an_interface_in_the_transit_group_of_another_stack_is_left_to_it() {
-        let mut world = World::new()
-            .foreign_group("sg-f0", "stack-2")
-            .foreign_group("sg-f1", "stack-2")
-            .instance("i-1", &[("eni-1", &["sg-f1"])]);
-        world.observed.groups.get_mut(&"sg-f1".parse().unwrap()).unwrap().role = Some(Role::Transit);
-        check(
-            &world,
-            &["i-1"],
-            "! i-1 is already held isolated by stack-2: delete that stack first, or leave it to it",
-        );
-    }
-
-    #[test]
-    fn a_record_of_another_stack_is_never_overwritten() {
-        let mut world =
-            World::new().instance("i-1", &[("eni-1", &["sg-a"])]).record("i-1", State::Kept, &[("eni-1", &["sg-a"])]);
-        world.records.get_mut(&"i-1".parse().unwrap()).unwrap().owner.stack_id = "stack-2".into();
-        check(
-            &world,
-            &["i-1"],
-            "! i-1 is already held isolated by stack-2: delete that stack first, or leave it to it",
-        );
-    }
-
-    #[test]
-    fn another_logical_id_of_the_same_stack_takes_the_record_over() {
-        let mut world = World::new().instance("i-1", &[("eni-1", &["sg-150"])]).record(
-            "i-1",
-            State::Isolated,
-            &[("eni-1", &["sg-a"])],
-        );
-        world.records.get_mut(&"i-1".parse().unwrap()).unwrap().owner.logical_id = "Old".into();
-        check(&world, &["i-1"], "i-1: record (taken over from Old)");
-    }
-
-    #[test]
-    fn a_missing_or_foreign_isolation_group_means_no_change_at_all() {
-        let mut world = World::new().instance("i-1", &[("eni-1", &["sg-a"])]);
-        world.observed.groups.get_mut(&"sg-150".parse().unwrap()).unwrap().vpc = Some("vpc-2".parse().unwrap());
-        check(
-            &world,
-            &["i-1"],
-            "! isolation group sg-150 is in vpc-2, not in vpc-1: nothing was changed; correct VpcId",
-        );
-        world.observed.groups.clear();
-        check(
-            &world,
-            &["i-1"],
-            "! isolation group sg-150 does not exist: nothing was changed; put the stack right (it makes this group)",
-        );
-    }
-
-    #[test]
-    fn a_group_that_replaces_ours_moves_its_interfaces_without_a_new_original() {
-        let mut world = World::new().instance("i-1", &[("eni-1", &["sg-01d"])]).record(
-            "i-1",
-            State::Isolated,
-            &[("eni-1", &["sg-a"])],
-        );
-        world.records.get_mut(&"i-1".parse().unwrap()).unwrap().isolation_groups = ["sg-01d".parse().unwrap()].into();
-        world.records.get_mut(&"i-1".parse().unwrap()).unwrap().isolation_group = "sg-01d".parse().unwrap();
-        check(&world, &["i-1"], "i-1: record as isolating\ni-1: isolate eni-1 [sg-01d] -> [sg-150]");
-    }
-
-    #[test]
-    fn what_is_contained_is_counted_from_what_was_read() {
-        let world = World::new()
-            .instance("i-1", &[("eni-1", &["sg-150"])])
-            .instance("i-2", &[("eni-2", &["sg-150"]), ("eni-3", &["sg-a"])])
-            .record("i-1", State::Isolated, &[("eni-1", &["sg-a"])])
-            .record("i-2", State::Isolating, &[("eni-2", &["sg-a"]), ("eni-3", &["sg-a"])]);
-        let accepted = Accepted::from([("eni-2".parse().unwrap(), true)]);
-        let (_, contained) = contain(&world.owner, &wants(&["i-1", "i-2"]), &world.records, &world.observed, &accepted);
-        let ids = |map: &BTreeMap<InterfaceId, _>| map.keys().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(contained.instances, BTreeSet::from(["i-1".parse().unwrap()]));
-        assert_eq!(ids(&contained.interfaces), ["eni-1", "eni-2"]);
-        assert_eq!(ids(&contained.open), ["eni-3"]);
-        assert_eq!(contained.touched().len(), 2);
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@
 
 mod contain;
 mod guard;
+mod keep;
 mod preserve;
 mod restore;
 mod rules;
@@ -19,8 +20,9 @@ use crate::model::{
     SnapshotId, State, VolumeId, VpcId, comma_list, restore_command,
 };
 
-pub use contain::{Accepted, Contained, contain};
+pub use contain::{Contained, Memory, contain};
 pub use guard::{StackStatus, Verdict, may_release, may_restore};
+pub use keep::keep;
 pub use preserve::preserve;
 pub use restore::{Tried, restore};
 
@@ -70,6 +72,7 @@ pub enum Step {
         instance: InstanceId,
         vpc: VpcId,
         isolation_group: GroupId,
+        transit_group: Option<GroupId>,
         interfaces: BTreeMap<InterfaceId, Groups>,
         prior: Prior,
     },
@@ -80,6 +83,16 @@ pub enum Step {
         from: Groups,
         to: Groups,
         aim: Aim,
+    },
+    /// Takes an interface through the transit group, where it stays a while, into the isolation group. **It leaves the
+    /// transit group whatever fails**; where the isolation group is refused to the end, to its originals.
+    Pass {
+        instance: InstanceId,
+        interface: InterfaceId,
+        through: GroupId,
+        hold_seconds: u64,
+        to: GroupId,
+        originals: Groups,
     },
     /// Tags for people; they never decide.
     Tag {
@@ -96,6 +109,8 @@ pub enum Step {
         from: State,
         state: State,
         reason: Option<String>,
+        /// What to say of the connections; nothing where that does not change.
+        cut: Option<bool>,
     },
     /// Says in the record that snapshots are about to be asked for.
     RequestSnapshots {
@@ -140,6 +155,7 @@ impl Step {
         match self {
             Self::Record { instance, .. }
             | Self::SetGroups { instance, .. }
+            | Self::Pass { instance, .. }
             | Self::Mark { instance, .. }
             | Self::RequestSnapshots { instance }
             | Self::TakeSnapshots { instance, .. }
@@ -171,6 +187,9 @@ impl fmt::Display for Step {
                     Aim::Confirm => "confirm",
                 };
                 write!(f, "{instance}: {verb} {interface} {} -> {}", ShowGroups(from), ShowGroups(to))
+            }
+            Self::Pass { instance, interface, through, hold_seconds, to, .. } => {
+                write!(f, "{instance}: cut {interface} in {through} for {hold_seconds} s -> [{to}]")
             }
             Self::Tag { resources, tags } => {
                 write!(f, "tag {} with {}", comma_list(resources), comma_list(tags.keys()))
@@ -232,6 +251,19 @@ pub enum Problem {
         direction: &'static str,
         rule: String,
     },
+    /// Cutting connections is asked for, and no group is named for it.
+    NoTransit,
+    /// The transit group is not what it must be: nobody goes through it.
+    TransitUnfit {
+        group: GroupId,
+        reason: String,
+    },
+    /// Isolated, but its connections may live on.
+    NotCut {
+        instance: InstanceId,
+        interface: InterfaceId,
+        reason: String,
+    },
     Unknown {
         instance: InstanceId,
     },
@@ -250,6 +282,12 @@ pub enum Problem {
     HeldByOther {
         instance: InstanceId,
         holder: String,
+    },
+    /// It shows a group that does not exist: what it shows may be older than what it has.
+    OriginalDoubtful {
+        instance: InstanceId,
+        interface: InterfaceId,
+        groups: Groups,
     },
     OriginalUnknown {
         instance: InstanceId,
@@ -295,6 +333,9 @@ impl Problem {
             | Self::GroupMissing { .. }
             | Self::GroupElsewhere { .. }
             | Self::TooWide { .. }
+            | Self::TransitUnfit { .. }
+            | Self::NotCut { .. }
+            | Self::OriginalDoubtful { .. }
             | Self::OriginalUnknown { .. }
             | Self::OriginalsGone { .. } => Severity::Fatal,
             Self::Unknown { .. }
@@ -302,34 +343,22 @@ impl Problem {
             | Self::NoInterface { .. }
             | Self::OtherVpc { .. }
             | Self::HeldByOther { .. } => Severity::NotIsolated,
-            Self::OriginalDropped { .. } | Self::Moved { .. } | Self::NoVolumes { .. } => Severity::Note,
+            Self::NoTransit | Self::OriginalDropped { .. } | Self::Moved { .. } | Self::NoVolumes { .. } => {
+                Severity::Note
+            }
         }
     }
 
     /// EC2's reads trail its writes by seconds: worth another look before it is believed.
     #[must_use]
     pub fn may_be_a_stale_read(&self) -> bool {
-        matches!(self, Self::OriginalUnknown { .. } | Self::HeldByOther { .. } | Self::Unknown { .. })
-    }
-
-    #[must_use]
-    pub fn instance(&self) -> Option<&InstanceId> {
-        match self {
-            Self::Unreadable { .. }
-            | Self::GroupMissing { .. }
-            | Self::GroupElsewhere { .. }
-            | Self::TooWide { .. } => None,
-            Self::Unknown { instance }
-            | Self::Terminated { instance }
-            | Self::NoInterface { instance, .. }
-            | Self::OtherVpc { instance, .. }
-            | Self::HeldByOther { instance, .. }
-            | Self::OriginalUnknown { instance, .. }
-            | Self::OriginalsGone { instance, .. }
-            | Self::OriginalDropped { instance, .. }
-            | Self::Moved { instance, .. }
-            | Self::NoVolumes { instance } => Some(instance),
-        }
+        matches!(
+            self,
+            Self::OriginalDoubtful { .. }
+                | Self::OriginalUnknown { .. }
+                | Self::HeldByOther { .. }
+                | Self::Unknown { .. }
+        )
     }
 }
 
@@ -352,6 +381,13 @@ impl fmt::Display for Problem {
                 f,
                 "isolation group {group} allows {direction} {rule}: hosts in it are not cut off; remove that rule"
             ),
+            Self::NoTransit => f.write_str("established connections were not cut: TransitSecurityGroupId is empty"),
+            Self::TransitUnfit { group, reason } => {
+                write!(f, "established connections are not cut: transit group {group} {reason}; put its rules right")
+            }
+            Self::NotCut { instance, interface, reason } => {
+                write!(f, "{instance}: {interface} is isolated, but connections that were open may live on: {reason}")
+            }
             Self::Unknown { instance } => write!(
                 f,
                 "{instance} does not exist in this account and region: check the id, or take it off CompromisedInstanceList"
@@ -369,6 +405,12 @@ impl fmt::Display for Problem {
             Self::HeldByOther { instance, holder } => {
                 write!(f, "{instance} is already held isolated by {holder}: delete that stack first, or leave it to it")
             }
+            Self::OriginalDoubtful { instance, interface, groups } => write!(
+                f,
+                "{instance}: {interface} was recorded as it was shown, in {}, but no such group exists: before it is restored \
+                 look up its true groups (CloudTrail, ModifyNetworkInterfaceAttribute)",
+                ShowGroups(groups)
+            ),
             Self::OriginalUnknown { instance, interface, group } => write!(
                 f,
                 "{instance}: {interface} is in {group} without a record of its original groups: it is isolated; give it its groups by hand"

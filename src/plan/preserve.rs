@@ -26,14 +26,16 @@ pub fn preserve(
     for id in &contained.touched() {
         let Some(record) = records.get(id).filter(|record| record.owner == *owner) else { continue };
         let Some(instance) = observed.instances.get(id) else { continue };
+        let is_newly_cut =
+            wants.cut_connections && record.state == State::Isolated && !record.connections_cut && contained.is_cut(id);
         let (state, may_be) = match kept {
             Some(_) => (State::Kept, matches!(record.state, State::Isolating | State::Isolated)),
             // From any other state somebody else is at work: what the first phase has seen no longer counts.
-            None => (State::Isolated, record.state == State::Isolating),
+            None => (State::Isolated, record.state == State::Isolating || is_newly_cut),
         };
         if may_be && contained.instances.contains(id) {
-            let reason = kept.map(str::to_owned);
-            plan.work.push(Work::only(Step::Mark { instance: id.clone(), from: record.state, state, reason }));
+            let (reason, cut) = (kept.map(str::to_owned), Some(contained.is_cut(id)));
+            plan.work.push(Work::only(Step::Mark { instance: id.clone(), from: record.state, state, reason, cut }));
         }
         for (resource, wanted) in tags_wanted(wants, record, instance, observed) {
             tags.entry(wanted).or_default().insert(resource);

@@ -124,7 +124,7 @@ impl Case<'_> {
     }
 
     fn mark(&self, state: State) -> Step {
-        Step::Mark { instance: self.record.instance.clone(), from: self.record.state, state, reason: None }
+        Step::Mark { instance: self.record.instance.clone(), from: self.record.state, state, reason: None, cut: None }
     }
 
     /// Takes our tags off the instance and its interfaces, if any are left.

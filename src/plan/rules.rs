@@ -1,4 +1,5 @@
-//! What the isolation group may let through: tcp 22 from the forensic group, and nothing out but to the host itself.
+//! What the isolation group may let through: tcp 22 from the forensic group, and nothing out but to the host itself. And
+//! what the transit group must: everything, or connections through it would be tracked and not end with it.
 
 use super::Problem;
 use crate::model::{Group, GroupReference, Peer, Rule};
@@ -20,6 +21,22 @@ pub(super) fn is_closed(group: &Group) -> bool {
         Peer::Cidr(_) | Peer::Other(_) => false,
     };
     group.ingress.iter().all(is_ssh) && group.egress.iter().all(is_loopback)
+}
+
+/// What a transit group lacks to let everything through, both ways, IPv4 and IPv6.
+pub(super) fn not_open(group: &Group) -> Option<String> {
+    let lacks = |rules: &[Rule], cidr: &str| {
+        !rules.iter().any(|rule| rule.protocol == "-1" && rule.peer == Peer::Cidr(cidr.to_owned()))
+    };
+    let ways = [("in", &group.ingress), ("out", &group.egress)];
+    let missing = ways.into_iter().flat_map(|(direction, rules)| {
+        ["0.0.0.0/0", "::/0"]
+            .into_iter()
+            .filter(|cidr| lacks(rules, cidr))
+            .map(move |cidr| format!("{direction} {cidr}"))
+    });
+    let missing: Vec<String> = missing.collect();
+    (!missing.is_empty()).then(|| format!("does not allow all traffic {}", missing.join(", ")))
 }
 
 fn is_ssh_from(rule: &Rule, forensic: Option<&GroupReference>) -> bool {
@@ -83,6 +100,20 @@ mod tests {
         isolation.egress.clear();
         isolation.ingress = vec![rule("tcp", Some((22, 22)), "10.0.0.0/8")];
         assert!(!is_closed(&isolation));
+    }
+
+    #[test]
+    fn a_transit_group_lets_everything_through_or_is_none() {
+        let mut transit = group("sg-1");
+        assert_eq!(
+            not_open(&transit).unwrap(),
+            "does not allow all traffic in 0.0.0.0/0, in ::/0, out 0.0.0.0/0, out ::/0"
+        );
+        transit.ingress = vec![rule("-1", None, "0.0.0.0/0"), rule("-1", None, "::/0")];
+        transit.egress = transit.ingress.clone();
+        assert_eq!(not_open(&transit), None);
+        transit.egress = vec![rule("-1", None, "0.0.0.0/0"), rule("tcp", Some((0, 65535)), "::/0")];
+        assert_eq!(not_open(&transit).unwrap(), "does not allow all traffic out ::/0");
     }
 
     #[test]

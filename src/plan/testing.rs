@@ -47,6 +47,9 @@ pub(super) fn wants(instances: &[&str]) -> Wants {
         on_rollback: Release::KeepIsolated,
         allow_partial: false,
         purpose: "forensics".to_owned(),
+        cut_connections: false,
+        transit_group: None,
+        hold_seconds: 5,
     }
 }
 
@@ -70,6 +73,16 @@ impl World {
     /// An isolation group of another stack.
     pub(super) fn foreign_group(self, id: &str, stack: &str) -> Self {
         self.with_group(id, stack)
+    }
+
+    /// The stack's transit group, open to everybody.
+    pub(super) fn transit_group(self, id: &str) -> Self {
+        let mut world = self.with_group(id, "stack-1");
+        let group = world.observed.groups.get_mut(&id.parse().unwrap()).unwrap();
+        group.role = Some(Role::Transit);
+        group.ingress = vec![rule("-1", None, "0.0.0.0/0"), rule("-1", None, "::/0")];
+        group.egress = group.ingress.clone();
+        world
     }
 
     /// A group that has nothing to do with us.
@@ -123,6 +136,7 @@ impl World {
             isolation_group: "sg-150".parse().unwrap(),
             isolation_groups: groups(&["sg-150"]),
             interfaces,
+            connections_cut: false,
             recorded_at: "2026-11-25T03:00:00Z".to_owned(),
             snapshots: Snapshots::None,
         };

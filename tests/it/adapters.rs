@@ -13,7 +13,7 @@ use ec2_isolation::ec2::Ec2;
 use ec2_isolation::model::{Desired, Groups, InstanceId, Owner, Peer, Role, Snapshots, State};
 use ec2_isolation::plan::Prior;
 use ec2_isolation::ports::{
-    Call, Change as _, Fault, GroupQuery, Look as _, Originals, Records as _, Stacks as _, Written,
+    Call, Change as _, Fault, GroupQuery, Look as _, Marking, Originals, Records as _, Stacks as _, Written,
 };
 use ec2_isolation::stack::CloudFormation;
 use serde_json::{Value, json};
@@ -179,11 +179,13 @@ async fn an_original_is_put_only_where_there_is_none() {
     let interfaces = [("eni-01".parse().unwrap(), ["sg-0a".parse().unwrap()].into())].into();
     let (owner, instance) = (owner(), "i-0a".parse().unwrap());
     let (vpc, group) = ("vpc-01".parse().unwrap(), "sg-0150".parse().unwrap());
+    let transit = "sg-07a5".parse().unwrap();
     let originals = |prior| Originals {
         instance: &instance,
         owner: &owner,
         vpc: &vpc,
         isolation_group: &group,
+        transit_group: Some(&transit),
         interfaces: &interfaces,
         prior,
         now: "2026-11-25T03:00:00Z",
@@ -202,28 +204,46 @@ async fn an_original_is_put_only_where_there_is_none() {
     let expression = update["UpdateExpression"].as_str().unwrap();
     assert!(expression.contains("Interfaces.#i0 = if_not_exists(Interfaces.#i0, :g0)"), "{expression}");
     // Every group that ever isolated the instance is remembered.
-    assert_eq!(put["Item"]["IsolationGroupIds"], json!({"SS": ["sg-0150"]}));
+    assert_eq!(put["Item"]["IsolationGroupIds"], json!({"SS": ["sg-0150", "sg-07a5"]}));
     assert!(expression.ends_with(" ADD IsolationGroupIds :groups"), "{expression}");
-    assert_eq!(update["ExpressionAttributeValues"][":groups"], json!({"SS": ["sg-0150"]}));
+    assert_eq!(update["ExpressionAttributeValues"][":groups"], json!({"SS": ["sg-0150", "sg-07a5"]}));
+}
+
+fn marking<'a>(owner: &'a Owner, instance: &'a InstanceId) -> Marking<'a> {
+    let (from, state) = (State::Isolating, State::Isolated);
+    Marking { owner, instance, from, state, reason: None, cut: Some(true), now: "now" }
 }
 
 #[tokio::test]
 async fn a_lost_condition_is_an_outcome_not_a_failure() {
     let lost = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException","message":"no"}"#;
     let (http, _) = wire(&[(400, lost)]);
-    let result =
-        table(http).mark(&owner(), &"i-0a".parse().unwrap(), State::Isolating, State::Isolated, None, "now").await;
+    let (owner, instance) = (owner(), "i-0a".parse().unwrap());
+    let result = table(http).mark(&marking(&owner, &instance)).await;
     assert_eq!(result, Ok(Written::Lost));
 }
 
 #[tokio::test]
 async fn a_record_is_marked_only_in_the_state_it_was_seen_in() {
-    let (http, seen) = wire(&[(200, "{}")]);
+    let (http, seen) = wire(&[(200, "{}"), (200, "{}")]);
     let table = table(http);
-    let reason = Some("the stack is rolling back");
-    let result = table.mark(&owner(), &"i-0a".parse().unwrap(), State::Restoring, State::Kept, reason, "now").await;
-    assert_eq!(result, Ok(Written::Done));
-    let update: Value = serde_json::from_str(&seen.lock().unwrap()[0]).unwrap();
+    let (owner, instance) = (owner(), "i-0a".parse().unwrap());
+    let isolated = marking(&owner, &instance);
+    let kept = Marking {
+        from: State::Restoring,
+        state: State::Kept,
+        reason: Some("the stack is rolling back"),
+        cut: None,
+        ..isolated.clone()
+    };
+    assert_eq!(table.mark(&kept).await, Ok(Written::Done));
+    assert_eq!(table.mark(&isolated).await, Ok(Written::Done));
+    let seen = seen.lock().unwrap().clone();
+    let update: Value = serde_json::from_str(&seen[1]).unwrap();
+    let expression = "SET #state = :state, UpdatedAt = :now, ConnectionsCut = :cut REMOVE KeptReason";
+    assert_eq!(update["UpdateExpression"], expression);
+    assert_eq!(update["ExpressionAttributeValues"][":cut"], json!({"BOOL": true}));
+    let update: Value = serde_json::from_str(&seen[0]).unwrap();
     assert_eq!(update["ConditionExpression"], "#owner = :owner AND #state = :from");
     assert_eq!(update["UpdateExpression"], "SET #state = :state, UpdatedAt = :now, KeptReason = :reason");
     let values = &update["ExpressionAttributeValues"];

@@ -5,7 +5,7 @@ use ec2_isolation::ports::Fault;
 use serde_json::{Value, json};
 
 use crate::world::{Trouble, World};
-use crate::{A, B, C, deliver, event, fleet, with};
+use crate::{A, B, C, cutting, deliver, event, fleet, with};
 
 const TROUBLES: [Trouble; 9] = [
     Trouble::Fails(Fault::Throttled),
@@ -19,21 +19,26 @@ const TROUBLES: [Trouble; 9] = [
     Trouble::Hangs,
 ];
 
-/// A situation, the event under test, and which instances must be isolated when it has succeeded.
-async fn prepared(kind: &str) -> (World, Value, Vec<&'static str>) {
+/// A situation, the event under test, and which instances must be isolated when it has succeeded. `way` is how the
+/// instances are isolated.
+async fn prepared(kind: &str, way: fn(Value) -> Value) -> (World, Value, Vec<&'static str>) {
     let world = fleet();
     match kind {
-        "Create" => (world, event("create"), vec!["eni-0a", "eni-0b"]),
+        "Create" => (world, way(event("create")), vec!["eni-0a", "eni-0b"]),
         "Update" => {
-            deliver(&world, event("create")).await;
+            deliver(&world, way(event("create"))).await;
             world.set_status("UPDATE_IN_PROGRESS");
-            (world, with("update", "OnRemoval", json!("Restore")), vec!["eni-0b", "eni-0c"])
+            (world, way(with("update", "OnRemoval", json!("Restore"))), vec!["eni-0b", "eni-0c"])
         }
         _ => {
-            deliver(&world, event("create")).await;
+            deliver(&world, way(event("create"))).await;
             (world, event("delete"), vec![])
         }
     }
+}
+
+fn directly(event: Value) -> Value {
+    event
 }
 
 /// Whatever differs from the start has a record of what it was.
@@ -48,11 +53,11 @@ fn assert_recorded(world: &World, start: &World, when: &str) {
     }
 }
 
-async fn fail_at_every_call(kind: &str) {
+async fn fail_at_every_call(kind: &str, way: fn(Value) -> Value) {
     for trouble in TROUBLES {
         for n in 1.. {
             let when = format!("{kind}, {trouble:?} at call {n}");
-            let (world, event, isolated) = prepared(kind).await;
+            let (world, event, isolated) = prepared(kind, way).await;
             let already = world.data().calls.len();
             world.data().troubles.insert(already + n, trouble);
             let answer = deliver(&world, event.clone()).await;
@@ -67,6 +72,7 @@ async fn fail_at_every_call(kind: &str) {
             let again = deliver(&world, event.clone()).await;
             assert_eq!(again.status, Status::Success, "{when}: {}", again.reason);
             assert_eq!(crate::isolated(&world), isolated, "{when}");
+            assert_eq!(world.data().in_transit(), [""; 0], "{when}");
 
             world.set_status("DELETE_IN_PROGRESS");
             let mut end = crate::event("delete");
@@ -84,17 +90,55 @@ async fn fail_at_every_call(kind: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn a_create_survives_any_trouble_at_any_call() {
-    fail_at_every_call("Create").await;
+    fail_at_every_call("Create", directly).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_update_survives_any_trouble_at_any_call() {
-    fail_at_every_call("Update").await;
+    fail_at_every_call("Update", directly).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_delete_survives_any_trouble_at_any_call() {
-    fail_at_every_call("Delete").await;
+    fail_at_every_call("Delete", directly).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_create_that_cuts_connections_survives_any_trouble_at_any_call() {
+    fail_at_every_call("Create", cutting).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_that_cuts_connections_survives_any_trouble_at_any_call() {
+    fail_at_every_call("Update", cutting).await;
+}
+
+/// Killed at any call, a rollback's Delete, which releases nothing, leaves nobody in the transit group.
+#[tokio::test(start_paused = true)]
+async fn a_create_killed_at_any_call_and_rolled_back_leaves_nobody_in_the_transit_group() {
+    for trouble in [Trouble::Dies, Trouble::DiesAfter] {
+        for n in 1..100 {
+            let world = fleet();
+            world.data().stale_reads = 3;
+            world.data().troubles.insert(n, trouble);
+            crate::die(&world, cutting(event("create"))).await;
+            let when = format!("{trouble:?} at call {n}");
+            assert_recorded(&world, &fleet(), &when);
+            world.set_status("ROLLBACK_IN_PROGRESS");
+            deliver(&world, event("delete")).await;
+            assert_eq!(world.data().in_transit(), [""; 0], "{when}");
+
+            world.set_status("DELETE_IN_PROGRESS");
+            let mut end = event("delete");
+            end["RequestId"] = json!("the end");
+            deliver(&world, end).await;
+            assert_eq!(world.cards(), fleet().cards(), "{when}");
+            if world.data().calls.iter().any(|(action, _)| *action == "ec2:CreateSnapshots") {
+                assert!(n > 8, "{when}: too few calls to have been counted");
+                break;
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,7 +158,7 @@ async fn throttling_four_times_in_a_row_is_survived() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_permission_that_has_not_arrived_yet_is_waited_for_on_a_create_only() {
+async fn a_permission_that_has_not_arrived_yet_is_waited_for_but_not_on_a_delete() {
     let world = fleet();
     for n in 1..=3 {
         world.data().troubles.insert(n, Trouble::Fails(Fault::Denied));

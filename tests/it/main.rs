@@ -19,6 +19,7 @@ mod runtime;
 mod situations;
 mod stale;
 mod tidy;
+mod transit;
 mod twice;
 mod world;
 
@@ -47,11 +48,20 @@ fn fleet() -> World {
     world
 }
 
-/// A sample event from events/, signed now.
+/// A sample event from events/, signed now, that isolates directly.
 fn event(name: &str) -> Value {
     let text = std::fs::read_to_string(format!("events/{name}.json")).expect("the sample is there");
     let mut event: Value = serde_json::from_str(&text).expect("it is JSON");
     event["ResponseURL"] = json!(url());
+    event["ResourceProperties"]["CutEstablishedConnections"] = json!("false");
+    event
+}
+
+/// The same by way of the transit group.
+fn cutting(mut event: Value) -> Value {
+    event["ResourceProperties"]["CutEstablishedConnections"] = json!("true");
+    event["ResourceProperties"]["TransitSecurityGroupId"] = json!(world::TRANSIT);
+    event["ResourceProperties"]["HoldSeconds"] = json!("5");
     event
 }
 

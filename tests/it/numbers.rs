@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use ec2_isolation::answer::Answer;
+use serde_json::{Value, json};
 
-use crate::world::{VPC, World};
-use crate::{event, isolated, succeeds};
+use crate::world::{self, VPC, World};
+use crate::{cutting, event, isolated, succeeds};
 
 fn many(count: usize, interfaces: usize) -> (World, Vec<String>) {
     let world = World::new();
@@ -18,8 +19,16 @@ fn many(count: usize, interfaces: usize) -> (World, Vec<String>) {
     (world, ids)
 }
 
-async fn create(world: &World, ids: &[String], snapshots: &str) -> ec2_isolation::answer::Answer {
-    let mut create = event("create");
+fn directly(event: Value) -> Value {
+    event
+}
+
+async fn create(world: &World, ids: &[String], snapshots: &str) -> Answer {
+    create_with(world, ids, snapshots, directly).await
+}
+
+async fn create_with(world: &World, ids: &[String], snapshots: &str, way: fn(Value) -> Value) -> Answer {
+    let mut create = way(event("create"));
     create["ResourceProperties"]["InstanceIds"] = json!(ids);
     create["ResourceProperties"]["SnapshotVolumes"] = json!(snapshots);
     succeeds(world, create).await
@@ -33,16 +42,26 @@ async fn an_instance_is_contained_after_three_sequential_round_trips() {
     assert_eq!(world.data().swapped_at, [Duration::from_secs(3)]);
 }
 
+/// Describe, record, enter, leave; the hold of five seconds aside.
 #[tokio::test(start_paused = true)]
-async fn one_more_instance_adds_at_most_four_calls() {
-    let calls = |count| async move {
-        let (world, ids) = many(count, 1);
-        create(&world, &ids, "false").await;
-        world.data().calls.len()
-    };
-    let (one, two, ten) = (calls(1).await, calls(2).await, calls(10).await);
-    assert!(two - one <= 4, "{one} -> {two}");
-    assert!(ten - one <= 9 * 4, "{one} -> {ten}");
+async fn an_instance_whose_connections_are_cut_is_contained_after_four_sequential_round_trips() {
+    let (world, ids) = many(1, 1);
+    create_with(&world, &ids, "true", cutting).await;
+    assert_eq!(world.data().swapped_at, [Duration::from_secs(3), Duration::from_secs(4 + 5)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_more_instance_adds_at_most_four_calls_and_five_where_connections_are_cut() {
+    for (way, most) in [(directly as fn(Value) -> Value, 4), (cutting, 5)] {
+        let calls = |count| async move {
+            let (world, ids) = many(count, 1);
+            create_with(&world, &ids, "false", way).await;
+            world.data().calls.len()
+        };
+        let (one, two, ten) = (calls(1).await, calls(2).await, calls(10).await);
+        assert!(two - one <= most, "{one} -> {two}");
+        assert!(ten - one <= 9 * most, "{one} -> {ten}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -57,4 +76,22 @@ async fn two_hundred_and_four_instances_are_isolated_and_restored() {
         succeeds(&world, event("delete")).await;
         assert_eq!(world.cards(), start);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_hundred_and_four_instances_are_isolated_before_the_first_passes_the_transit_group_and_never_more_than_twenty_at_once()
+ {
+    let (world, ids) = many(204, 1);
+    let start = world.cards();
+    world.data().stale_reads = 0;
+    create_with(&world, &ids, "false", cutting).await;
+    assert_eq!(isolated(&world).len(), 204);
+    let calls = world.data().calls.clone();
+    let swaps = calls.iter().filter(|(action, _)| *action == "ec2:ModifyNetworkInterfaceAttribute");
+    let entered: Vec<bool> = swaps.map(|(_, what)| what.contains(world::TRANSIT)).collect();
+    assert_eq!(entered.iter().position(|entered| *entered), Some(204));
+    assert_eq!((entered.len(), entered.iter().filter(|entered| **entered).count()), (3 * 204, 204));
+    assert_eq!(world.data().most_in_transit, 20);
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.cards(), start);
 }

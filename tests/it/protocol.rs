@@ -13,7 +13,7 @@
 //! | 41, 42 | `binary::no_log_line_at_any_level_shows_a_url_a_secret_or_the_event` |
 //! | 43, 44, 54 | `faults::a_panic_is_answered_with_its_text`, `faults::a_call_that_hangs_…` |
 //! | 46 | with the built function `two_hundred_and_four_instances_of_four_interfaces_fit_in_memory_and_in_the_answer` |
-//! | 51 | `faults::a_permission_that_has_not_arrived_yet_is_waited_for_on_a_create_only` |
+//! | 51 | `faults::a_permission_that_has_not_arrived_yet_is_waited_for_but_not_on_a_delete` |
 //! | 55, 56 | `event::tests` |
 //! | 58 | `faults::throttling_four_times_in_a_row_is_survived` |
 

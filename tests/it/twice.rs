@@ -6,10 +6,9 @@ use std::sync::Arc;
 use ec2_isolation::answer::Status;
 use ec2_isolation::handler::handle;
 use ec2_isolation::model::{
-    Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Snapshot, SnapshotId, State,
-    VolumeId,
+    Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Snapshot, SnapshotId, VolumeId,
 };
-use ec2_isolation::ports::{Call, Change, GroupQuery, Ledger, Look, Originals, Records, Written};
+use ec2_isolation::ports::{Call, Change, GroupQuery, Ledger, Look, Marking, Originals, Records, Written};
 use ec2_isolation::reconcile::Ports;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
@@ -87,17 +86,9 @@ impl Records for Twice {
         self.0.record(originals).await
     }
 
-    async fn mark(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        from: State,
-        state: State,
-        reason: Option<&str>,
-        now: &str,
-    ) -> Call<Written> {
-        let _ = self.0.mark(owner, instance, from, state, reason, now).await;
-        self.0.mark(owner, instance, from, state, reason, now).await
+    async fn mark(&self, marking: &Marking<'_>) -> Call<Written> {
+        let _ = self.0.mark(marking).await;
+        self.0.mark(marking).await
     }
 
     async fn request_snapshots(&self, owner: &Owner, instance: &InstanceId, now: &str) -> Call<Written> {

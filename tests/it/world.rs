@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use ec2_isolation::answer::Answer;
 use ec2_isolation::model::{
-    Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Record, Role, Snapshot, State,
+    Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Peer, Record, Role, Rule,
+    Snapshot, State,
 };
 use ec2_isolation::plan::StackStatus;
 use ec2_isolation::ports::{Call, CallError, Fault, Undelivered};
@@ -24,6 +25,8 @@ pub const STACK: &str =
 pub const VPC: &str = "vpc-0123456789abcdef0";
 pub const ISOLATION: &str = "sg-0a11ce0150a7ed000";
 pub const TABLE: &str = "incident-SecurityGroupTable-1A2B3C";
+/// The transit group of the stack.
+pub const TRANSIT: &str = "sg-07a45170a7ed00000";
 /// An isolation group in place of the first one, without a tag that would say so.
 pub const REPLACEMENT: &str = "sg-0a11ce0150a7ed001";
 
@@ -62,6 +65,8 @@ pub struct Data {
     pub stacks: BTreeMap<String, StackStatus>,
     /// Interfaces that EC2 lets nobody change.
     pub refused: BTreeSet<InterfaceId>,
+    /// Groups that EC2 refuses to these interfaces.
+    pub refused_groups: BTreeSet<(InterfaceId, GroupId)>,
     /// What describe calls still show, and how often.
     stale: BTreeMap<InterfaceId, (Groups, u32)>,
     pub stale_reads: u32,
@@ -79,6 +84,8 @@ pub struct Data {
     pub url: String,
     pub calls: Vec<(&'static str, String)>,
     pub swapped_at: Vec<Duration>,
+    /// The largest number of interfaces that were in the transit group at once.
+    pub most_in_transit: usize,
     pub answers: Vec<Answer>,
     /// The groups that interfaces had when a test said so: changes are held against them.
     pub originals: BTreeMap<InterfaceId, Groups>,
@@ -115,7 +122,19 @@ impl World {
             egress: vec![],
         };
         let isolation = Group { role: Some(Role::Isolation), stack_id: Some(STACK.to_owned()), ..plain(ISOLATION) };
-        let all = ["sg-0a", "sg-0b", "sg-0c", "sg-0d", REPLACEMENT].map(plain).into_iter().chain([isolation]);
+        let anywhere = ["0.0.0.0/0", "::/0"].map(|cidr| Rule {
+            protocol: "-1".to_owned(),
+            ports: None,
+            peer: Peer::Cidr(cidr.to_owned()),
+        });
+        let transit = Group {
+            role: Some(Role::Transit),
+            stack_id: Some(STACK.to_owned()),
+            ingress: anywhere.to_vec(),
+            egress: anywhere.to_vec(),
+            ..plain(TRANSIT)
+        };
+        let all = ["sg-0a", "sg-0b", "sg-0c", "sg-0d", REPLACEMENT].map(plain).into_iter().chain([isolation, transit]);
         let status = StackStatus { status: "DELETE_IN_PROGRESS".into(), reason: String::new(), parent: None };
         let data = Data {
             instances: BTreeMap::new(),
@@ -126,6 +145,7 @@ impl World {
             tags: BTreeMap::new(),
             stacks: [(STACK.to_owned(), status)].into(),
             refused: BTreeSet::new(),
+            refused_groups: BTreeSet::new(),
             stale: BTreeMap::new(),
             stale_reads: 1,
             troubles: BTreeMap::new(),
@@ -136,6 +156,7 @@ impl World {
             url: String::new(),
             calls: vec![],
             swapped_at: vec![],
+            most_in_transit: 0,
             answers: vec![],
             originals: BTreeMap::new(),
             moved: BTreeMap::new(),
@@ -299,6 +320,23 @@ impl Data {
             self.records.values().filter_map(|record| record.interfaces.get(interface)).collect();
         if recorded != [original] && !(recorded.len() == 1 && recorded.first().copied() == self.moved.get(interface)) {
             self.violations.push(format!("{interface} was changed while {recorded:?} was recorded of it"));
+        }
+    }
+
+    /// The interfaces that are in the transit group.
+    pub fn in_transit(&self) -> Vec<String> {
+        let transit = TRANSIT.parse().unwrap();
+        let interfaces = self.instances.values().flat_map(|instance| &instance.interfaces);
+        interfaces.filter(|interface| interface.groups.contains(&transit)).map(|i| i.id.to_string()).collect()
+    }
+
+    /// Reads go on to show `old`, or what they show already: both are older than what is.
+    fn trail(&mut self, interface: &InterfaceId, old: Groups) {
+        let reads = self.stale_reads;
+        let keeps_oldest = self.jitter.is_some_and(|seed| seed % 2 == 0);
+        match self.stale.get_mut(interface).filter(|(_, left)| keeps_oldest && *left > 0) {
+            Some((_, left)) => *left = reads,
+            None => drop(self.stale.insert(interface.clone(), (old, reads))),
         }
     }
 

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ec2_isolation::answer::Answer;
 use ec2_isolation::model::{
-    Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Record, Snapshot, SnapshotId,
-    Snapshots, State, VolumeId,
+    Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Record, ShowGroups, Snapshot,
+    SnapshotId, Snapshots, State, VolumeId,
 };
 use ec2_isolation::plan::{Prior, StackStatus};
 use ec2_isolation::ports::{
-    Call, CallError, Change, Fault, GroupQuery, Ledger, Look, Originals, Records, Reply, Stacks, Undelivered, Written,
+    Call, CallError, Change, Fault, GroupQuery, Ledger, Look, Marking, Originals, Records, Reply, Stacks, Undelivered,
+    Written,
 };
 
 use super::{Life, World};
@@ -48,6 +49,7 @@ impl Look for World {
     async fn groups(&self, query: &GroupQuery) -> Call<Vec<Group>> {
         self.call("ec2:DescribeSecurityGroups", format!("{query:?}"), |data| {
             let wanted = |group: &&Group| match query {
+                GroupQuery::InVpc(vpc) => group.vpc.as_ref() == Some(vpc),
                 GroupQuery::Marked(vpc) => group.role.is_some() && group.vpc.as_ref() == Some(vpc),
                 GroupQuery::Ids(ids) => ids.contains(&group.id),
             };
@@ -70,7 +72,10 @@ impl Look for World {
 impl Change for World {
     async fn set_groups(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
         let action = "ec2:ModifyNetworkInterfaceAttribute";
-        self.call(action, interface.to_string(), |data| {
+        self.call(action, format!("{interface} {}", ShowGroups(groups)), |data| {
+            if groups.iter().any(|group| data.refused_groups.contains(&(interface.clone(), group.clone()))) {
+                return refusal(action, Fault::Refused, "OperationNotPermitted");
+            }
             if data.refused.contains(interface) {
                 return refusal(action, Fault::Denied, "AuthFailure");
             }
@@ -90,14 +95,14 @@ impl Change for World {
             }
             data.hold_against_records(interface);
             let swapped = data.start.elapsed();
-            let stale_reads = data.stale_reads;
             let mut interfaces = data.instances.values_mut().flat_map(|instance| &mut instance.interfaces);
             let Some(found) = interfaces.find(|found| found.id == *interface) else {
                 return refusal(action, Fault::Refused, "InvalidNetworkInterfaceID.NotFound");
             };
             let old = std::mem::replace(&mut found.groups, groups.clone());
-            data.stale.insert(interface.clone(), (old, stale_reads));
+            data.trail(interface, old);
             data.swapped_at.push(swapped);
+            data.most_in_transit = data.most_in_transit.max(data.in_transit().len());
             Ok(())
         })
         .await
@@ -195,8 +200,9 @@ impl Records for World {
                             state: State::Isolating,
                             vpc: originals.vpc.clone(),
                             isolation_group: originals.isolation_group.clone(),
-                            isolation_groups: [originals.isolation_group.clone()].into(),
+                            isolation_groups: originals.groups(),
                             interfaces: originals.interfaces.clone(),
+                            connections_cut: false,
                             recorded_at: originals.now.to_owned(),
                             snapshots: Snapshots::None,
                         };
@@ -212,7 +218,7 @@ impl Records for World {
             record.owner = originals.owner.clone();
             record.state = State::Isolating;
             record.isolation_group = originals.isolation_group.clone();
-            record.isolation_groups.insert(originals.isolation_group.clone());
+            record.isolation_groups.extend(originals.groups());
             for (interface, groups) in originals.interfaces {
                 record.interfaces.entry(interface.clone()).or_insert_with(|| groups.clone());
             }
@@ -221,20 +227,14 @@ impl Records for World {
         .await
     }
 
-    async fn mark(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        from: State,
-        state: State,
-        _: Option<&str>,
-        _: &str,
-    ) -> Call<Written> {
+    async fn mark(&self, marking: &Marking<'_>) -> Call<Written> {
+        let Marking { owner, instance, from, state, cut, .. } = *marking;
         self.call("dynamodb:UpdateItem", format!("{instance} {}", state.as_str()), |data| {
             let Some(record) = data.held(owner, instance).filter(|record| record.state == from) else {
                 return Ok(Written::Lost);
             };
             record.state = state;
+            record.connections_cut = cut.unwrap_or(record.connections_cut);
             Ok(Written::Done)
         })
         .await
