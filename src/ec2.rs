@@ -216,6 +216,17 @@ impl Change for Ec2 {
         Ok(())
     }
 
+    async fn may_set_groups(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
+        let request = self.0.modify_network_interface_attribute().network_interface_id(interface.as_str());
+        let request = request.set_groups(Some(groups.iter().map(GroupId::to_string).collect())).dry_run(true);
+        let action = "ec2:ModifyNetworkInterfaceAttribute";
+        match request.send().await.map_err(|error| call_error(action, &error)) {
+            Err(error) if error.code == "DryRunOperation" => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Err(garbled(action, "a dry run was carried out")),
+        }
+    }
+
     async fn tag(&self, resources: &BTreeSet<String>, tags: &BTreeMap<String, String>) -> Call<()> {
         for resources in chunks(resources, TAGGED_AT_ONCE) {
             let request = self.0.create_tags().set_resources(Some(resources)).set_tags(Some(ec2_tags(tags)));

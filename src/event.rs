@@ -96,6 +96,8 @@ fn json_length(text: &str) -> usize {
 pub enum Request {
     /// Create and Update: every listed instance ends isolated.
     Reconcile(Wants),
+    /// Either of them with `DryRun`: nothing is changed.
+    Rehearse(Wants),
     /// Delete: every instance that the owner holds ends restored, unless the stack's status forbids it.
     Delete { on_rollback: Release },
 }
@@ -130,8 +132,12 @@ impl Request {
         let empty = Map::new();
         let properties = event.get("ResourceProperties").and_then(Value::as_object).unwrap_or(&empty);
         match envelope.request_type.as_str() {
-            "Create" | "Update" => Ok(Self::Reconcile(wants(properties)?)),
-            // Properties of years ago must not stop a Delete: what cannot be read means the safe default.
+            "Create" | "Update" => {
+                let wants = wants(properties)?;
+                let is_rehearsal = boolean(properties, "DryRun", false)?;
+                Ok(if is_rehearsal { Self::Rehearse(wants) } else { Self::Reconcile(wants) })
+            }
+            // What is held is restored whatever DryRun says. Properties of years ago must not stop a Delete: what cannot be read means the safe default.
             "Delete" => Ok(Self::Delete { on_rollback: release(properties, "OnRollback").unwrap_or_default() }),
             other => Err(InvalidRequest::RequestType(other.to_owned())),
         }

@@ -32,6 +32,7 @@ pub mod execute;
 mod phases;
 pub mod ports;
 pub mod reconcile;
+mod rehearse;
 pub mod report;
 
 // One invocation, and the world around it.

@@ -3,7 +3,6 @@
 //! Every look checks the intent first: what was asked for meanwhile comes before what was asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 
 use crate::converge::{Blind, Phase, Settled};
 use crate::execute::Outcome;
@@ -27,7 +26,7 @@ fn unreadable(ledger: &Ledger, which: impl Fn(&str) -> bool) -> Vec<Problem> {
     items.map(|(item, reason)| Problem::Unreadable { item: item.clone(), reason: reason.clone() }).collect()
 }
 
-fn index<K: Ord, V>(items: Vec<V>, key: impl Fn(&V) -> K) -> BTreeMap<K, V> {
+pub(crate) fn index<K: Ord, V>(items: Vec<V>, key: impl Fn(&V) -> K) -> BTreeMap<K, V> {
     items.into_iter().map(|item| (key(&item), item)).collect()
 }
 
@@ -66,32 +65,18 @@ impl<'a, 'r, E, R, S> Contain<'a, 'r, E, R, S> {
 
 impl<E: Look + Change, R: Records, S: Stacks> Phase for Contain<'_, '_, E, R, S> {
     async fn look(&mut self) -> Result<Plan, Blind> {
-        let Reconciler { ports, owner, .. } = self.run;
+        let Reconciler { owner, .. } = self.run;
         let desired = Desired::Isolated(self.wants.clone());
-        let ids: BTreeSet<InstanceId> = self.wants.instances.iter().cloned().collect();
-        let all = GroupQuery::InVpc(self.wants.vpc.clone());
-        let named = [&self.wants.isolation_group].into_iter().chain(&self.wants.transit_group);
-        let named = GroupQuery::Ids(named.cloned().collect());
-        let (instances, all, named, ledger, ()) = tokio::try_join!(
-            blind(ports.ec2.instances(&ids)),
-            blind(ports.ec2.groups(&all)),
-            blind(ports.ec2.groups(&named)),
-            blind(ports.records.read()),
-            self.run.announce(self.intent, &desired),
-        )?;
+        let looking = async { observe(self.run, self.wants).await.map_err(Blind::Failed) };
+        let (seen, ()) = tokio::try_join!(looking, self.run.announce(self.intent, &desired))?;
+        let Seen { ledger, observed } = seen;
         // What was read beside the first writing of the intent may be older than it.
         if self.intent == Announcement::Made {
             self.run.check_intent(&ledger, &desired)?;
         }
         self.intent = Announcement::Made;
-        let groups = all.into_iter().chain(named).collect();
-        let observed = Observed {
-            instances: index(instances, |instance| instance.id.clone()),
-            groups: index(groups, |group| group.id.clone()),
-            ..Observed::default()
-        };
         let (mut plan, contained) = contain(owner, self.wants, &ledger.records, &observed, &self.memory);
-        plan.problems.extend(unreadable(&ledger, |item| ids.iter().any(|id| id.as_str() == item)));
+        plan.problems.extend(unreadable(&ledger, |item| self.wants.instances.iter().any(|id| id.as_str() == item)));
         let doubtful = plan.problems.iter().filter(|problem| matches!(problem, Problem::OriginalDoubtful { .. }));
         self.is_surprised = doubtful.clone().next().is_some();
         self.surprises =
@@ -120,8 +105,35 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Contain<'_, '_, E, R, S>
     }
 }
 
-async fn blind<T>(call: impl Future<Output = Call<T>>) -> Result<T, Blind> {
-    call.await.map_err(Blind::Failed)
+/// What containment is planned from.
+pub(crate) struct Seen {
+    pub(crate) ledger: Ledger,
+    pub(crate) observed: Observed,
+}
+
+/// One round trip, with few enough instances.
+pub(crate) async fn observe<E: Look + Change, R: Records, S: Stacks>(
+    run: &Reconciler<'_, E, R, S>,
+    wants: &Wants,
+) -> Call<Seen> {
+    let ports = run.ports;
+    let ids: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();
+    let all = GroupQuery::InVpc(wants.vpc.clone());
+    let named = [&wants.isolation_group].into_iter().chain(&wants.transit_group);
+    let named = GroupQuery::Ids(named.cloned().collect());
+    let (instances, all, named, ledger) = tokio::try_join!(
+        ports.ec2.instances(&ids),
+        ports.ec2.groups(&all),
+        ports.ec2.groups(&named),
+        ports.records.read(),
+    )?;
+    let groups = all.into_iter().chain(named).collect();
+    let observed = Observed {
+        instances: index(instances, |instance| instance.id.clone()),
+        groups: index(groups, |group| group.id.clone()),
+        ..Observed::default()
+    };
+    Ok(Seen { ledger, observed })
 }
 
 /// Marks, tags and snapshots of what is contained.

@@ -96,6 +96,8 @@ pub trait Look: Send + Sync {
 /// EC2, changing.
 pub trait Change: Send + Sync {
     fn set_groups(&self, interface: &InterfaceId, groups: &Groups) -> impl Future<Output = Call<()>> + Send;
+    /// Asks EC2 whether it would carry `set_groups` out (`DryRun`); changes nothing. It checks permissions and ids.
+    fn may_set_groups(&self, interface: &InterfaceId, groups: &Groups) -> impl Future<Output = Call<()>> + Send;
     fn tag(
         &self,
         resources: &BTreeSet<String>,

@@ -54,6 +54,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
     pub async fn run(&self, request: Request) -> Message {
         match request {
             Request::Reconcile(wants) => self.pursue(Desired::Isolated(wants)).await,
+            Request::Rehearse(wants) => self.rehearse(&wants).await,
             Request::Delete { on_rollback } => self.delete(on_rollback).await,
         }
     }
@@ -218,7 +219,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
     }
 
     /// A call on its own, with the patience of a phase.
-    async fn persist<T, F>(&self, action: &'static str, call: impl Fn() -> F + Send + Sync) -> Call<T>
+    pub(crate) async fn persist<T, F>(&self, action: &'static str, call: impl Fn() -> F + Send + Sync) -> Call<T>
     where
         F: Future<Output = Call<T>> + Send,
     {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::answer::Message;
 use crate::converge::Settled;
-use crate::model::{InstanceId, Wants, comma_list};
-use crate::plan::{Aim, Contained, Severity, Step};
-use crate::ports::{CallError, Fault};
+use crate::model::{InstanceId, Release, Wants, comma_list};
+use crate::plan::{Aim, Contained, Plan, Severity, Step};
+use crate::ports::{Call, CallError, Fault};
 
 /// The outcome of a Create or Update.
 #[derive(Debug)]
@@ -73,6 +73,64 @@ impl<'a> Reconciled<'a> {
             isolated_interface_count: self.contained.interfaces.len(),
             snapshots: self.snapshots,
             not_isolated: not_isolated(self.wants, self.contained),
+            ..Message::default()
+        }
+    }
+}
+
+/// The outcome of a dry run.
+#[derive(Debug)]
+pub struct Rehearsed<'a> {
+    pub wants: &'a Wants,
+    /// What is isolated already.
+    pub contained: Contained,
+    pub containment: Plan,
+    /// What EC2 says it would refuse.
+    pub refusals: Vec<(Step, CallError)>,
+    pub preservation: Call<Plan>,
+    /// Held, and no longer listed.
+    pub removed: BTreeSet<InstanceId>,
+}
+
+impl Rehearsed<'_> {
+    /// FAILED where the request in earnest would fail, as far as that can be seen.
+    #[must_use]
+    pub fn into_message(self) -> Message {
+        let mut settled = Settled { problems: self.containment.problems.clone(), failures: self.refusals, blind: None };
+        let mut steps: Vec<String> = self.containment.steps().map(ToString::to_string).collect();
+        match self.preservation {
+            Ok(plan) => {
+                steps.extend(plan.steps().map(ToString::to_string));
+                settled.problems.extend(plan.problems);
+            }
+            Err(error) => settled.blind = Some(error),
+        }
+        let mut findings = Findings::default();
+        findings.add(&settled, "what would be tagged and snapshotted is not known");
+        if !self.removed.is_empty() {
+            let fate = match self.wants.on_removal {
+                Release::KeepIsolated => "would stay isolated though no longer listed: OnRemoval is KeepIsolated",
+                Release::Restore => "would be restored, unless the stack rolls back: OnRemoval is Restore",
+            };
+            findings.notes.push(format!("{} {fate}", comma_list(&self.removed)));
+        }
+        let failed = findings.is_fatal() || !findings.not_isolated.is_empty() && !self.wants.allow_partial;
+        let headline = format!(
+            "dry run, nothing was changed: {} of {} isolated now; {} would be taken",
+            self.contained.instances.len(),
+            count(self.wants.instances.len(), "instance"),
+            count(steps.len(), "step")
+        );
+        let mut details = findings.in_order();
+        details.extend(steps);
+        let isolated = self.contained.instances.iter();
+        Message {
+            failed,
+            headline,
+            details,
+            isolated_instances: isolated.map(ToString::to_string).collect(),
+            isolated_interface_count: self.contained.interfaces.len(),
+            not_isolated: not_isolated(self.wants, &self.contained),
             ..Message::default()
         }
     }

@@ -52,6 +52,17 @@ pub struct Memory {
     pub believes: bool,
 }
 
+impl Memory {
+    /// As if everything that is observed had been written by this invocation.
+    #[must_use]
+    pub fn of_everything(observed: &Observed) -> Self {
+        let interfaces = observed.instances.values().flat_map(|instance| &instance.interfaces);
+        let cut: BTreeSet<InterfaceId> = interfaces.map(|interface| interface.id.clone()).collect();
+        let accepted = cut.iter().map(|id| (id.clone(), true)).collect();
+        Self { accepted, cut, ..Self::default() }
+    }
+}
+
 /// The plan, and what needs none. `observed` holds every group of the VPC.
 #[must_use]
 pub fn contain(

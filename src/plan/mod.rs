@@ -7,6 +7,7 @@ mod contain;
 mod guard;
 mod keep;
 mod preserve;
+mod rehearsal;
 mod restore;
 mod rules;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use contain::{Contained, Memory, contain};
 pub use guard::{StackStatus, Verdict, may_release, may_restore};
 pub use keep::keep;
 pub use preserve::preserve;
+pub use rehearsal::carried_out;
 pub use restore::{Tried, restore};
 
 /// What a pass read. Only what was asked for is here; absent means not there (or not asked for).

@@ -381,3 +381,17 @@ async fn a_connection_that_cannot_be_made_or_breaks_is_lost() {
         assert_eq!(error.action, "ec2:DescribeInstances");
     }
 }
+
+#[tokio::test]
+async fn a_dry_run_asks_and_its_refusal_says_yes() {
+    let error = |code: &str| {
+        format!("<Response><Errors><Error><Code>{code}</Code><Message>m</Message></Error></Errors></Response>")
+    };
+    let (yes, no) = (error("DryRunOperation"), error("UnauthorizedOperation"));
+    let (http, seen) = wire(&[(412, &yes), (403, &no), (200, "<R><return>true</return></R>")]);
+    let (ec2, interface, groups) = (ec2(http), "eni-01".parse().unwrap(), ["sg-0a".parse().unwrap()].into());
+    assert_eq!(ec2.may_set_groups(&interface, &groups).await, Ok(()));
+    assert_eq!(ec2.may_set_groups(&interface, &groups).await.unwrap_err().fault, Fault::Denied);
+    assert_eq!(ec2.may_set_groups(&interface, &groups).await.unwrap_err().fault, Fault::Garbled);
+    assert!(seen.lock().unwrap().iter().all(|body| body.contains("&DryRun=true")), "{seen:?}");
+}

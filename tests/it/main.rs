@@ -11,6 +11,7 @@ mod overlap;
 mod process;
 mod property;
 mod protocol;
+mod rehearsal;
 mod responder;
 mod rollback;
 #[path = "../stack/runtime.rs"]

@@ -52,6 +52,10 @@ impl Change for Twice {
         self.0.untag(resources, keys).await
     }
 
+    async fn may_set_groups(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
+        self.0.may_set_groups(interface, groups).await
+    }
+
     /// The one call that the SDK never sends again.
     async fn take_snapshots(
         &self,

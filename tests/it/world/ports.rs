@@ -73,26 +73,7 @@ impl Change for World {
     async fn set_groups(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
         let action = "ec2:ModifyNetworkInterfaceAttribute";
         self.call(action, format!("{interface} {}", ShowGroups(groups)), |data| {
-            if groups.iter().any(|group| data.refused_groups.contains(&(interface.clone(), group.clone()))) {
-                return refusal(action, Fault::Refused, "OperationNotPermitted");
-            }
-            if data.refused.contains(interface) {
-                return refusal(action, Fault::Denied, "AuthFailure");
-            }
-            if groups.len() > 16 {
-                return refusal(action, Fault::Refused, "SecurityGroupsPerInterfaceLimitExceeded");
-            }
-            let holder =
-                data.instances.values().find(|instance| instance.interfaces.iter().any(|i| i.id == *interface));
-            let (state, vpc) =
-                holder.map_or((String::new(), None), |holder| (holder.state.clone(), holder.vpc.clone()));
-            // As EC2: a group of another VPC has the same code as one that does not exist.
-            if !groups.iter().all(|group| data.groups.get(group).is_some_and(|group| group.vpc == vpc)) {
-                return refusal(action, Fault::Refused, "InvalidGroup.NotFound");
-            }
-            if matches!(state.as_str(), "pending" | "shutting-down" | "terminated") {
-                return refusal(action, INCORRECT_STATE, "IncorrectInstanceState");
-            }
+            data.check_groups(interface, groups)?;
             data.hold_against_records(interface);
             let swapped = data.start.elapsed();
             let mut interfaces = data.instances.values_mut().flat_map(|instance| &mut instance.interfaces);
@@ -104,6 +85,14 @@ impl Change for World {
             data.swapped_at.push(swapped);
             data.most_in_transit = data.most_in_transit.max(data.in_transit().len());
             Ok(())
+        })
+        .await
+    }
+
+    async fn may_set_groups(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
+        let action = "ec2:ModifyNetworkInterfaceAttribute";
+        self.call(action, format!("dry run {interface} {}", ShowGroups(groups)), |data| {
+            data.check_groups(interface, groups)
         })
         .await
     }
@@ -286,5 +275,31 @@ impl Reply for World {
         let mut data = self.data();
         data.answers.push(answer);
         data.undelivered.clone().map_or(Ok(()), Err)
+    }
+}
+
+impl super::Data {
+    /// What EC2 refuses.
+    fn check_groups(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
+        let action = "ec2:ModifyNetworkInterfaceAttribute";
+        if groups.iter().any(|group| self.refused_groups.contains(&(interface.clone(), group.clone()))) {
+            return refusal(action, Fault::Refused, "OperationNotPermitted");
+        }
+        if self.refused.contains(interface) {
+            return refusal(action, Fault::Denied, "AuthFailure");
+        }
+        if groups.len() > 16 {
+            return refusal(action, Fault::Refused, "SecurityGroupsPerInterfaceLimitExceeded");
+        }
+        let holder = self.instances.values().find(|instance| instance.interfaces.iter().any(|i| i.id == *interface));
+        let (state, vpc) = holder.map_or((String::new(), None), |holder| (holder.state.clone(), holder.vpc.clone()));
+        // As EC2: a group of another VPC has the same code as one that does not exist.
+        if !groups.iter().all(|group| self.groups.get(group).is_some_and(|group| group.vpc == vpc)) {
+            return refusal(action, Fault::Refused, "InvalidGroup.NotFound");
+        }
+        if matches!(state.as_str(), "pending" | "shutting-down" | "terminated") {
+            return refusal(action, INCORRECT_STATE, "IncorrectInstanceState");
+        }
+        Ok(())
     }
 }

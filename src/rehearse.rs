@@ -1,0 +1,74 @@
+//! A dry run: looks, plans, asks EC2 whether it would, and says what would be done. **Nothing is changed**, not even what
+//! the table says is wanted.
+
+use std::collections::BTreeSet;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+
+use crate::answer::Message;
+use crate::model::{Groups, InstanceId, InterfaceId, Wants};
+use crate::phases::{Seen, index, observe};
+use crate::plan::{Memory, Plan, Step, carried_out, contain, preserve};
+use crate::ports::{CallError, Change, Look, Records, Stacks};
+use crate::reconcile::{Reconciler, held};
+use crate::report::Rehearsed;
+
+/// EC2 counts a dry run against the same throttle as the change.
+const AT_ONCE: usize = 10;
+
+impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
+    /// Says what a Create or Update with these wants would do now.
+    pub(crate) async fn rehearse(&self, wants: &Wants) -> Message {
+        let looking = self.persist("ec2:DescribeInstances", || observe(self, wants));
+        let Seen { ledger, observed } = match looking.await {
+            Ok(seen) => seen,
+            Err(error) => return Message::failure(format!("dry run, nothing was changed: {error}")),
+        };
+        let owner = self.owner;
+        // What is doubted in earnest is shown here as it is.
+        let memory = Memory { believes: true, ..Memory::default() };
+        let (containment, contained) = contain(owner, wants, &ledger.records, &observed, &memory);
+        let refusals = self.ask(&containment).await;
+
+        let (records, mut after) = carried_out(&containment, owner, &ledger.records, &observed, self.now);
+        let memory = Memory::of_everything(&after);
+        let (_, then_contained) = contain(owner, wants, &records, &after, &memory);
+        let interfaces: BTreeSet<InterfaceId> = then_contained.interfaces.keys().cloned().collect();
+        let tags = self.persist("ec2:DescribeNetworkInterfaces", || self.ports.ec2.interfaces(&interfaces)).await;
+        let preservation = tags.map(|interfaces| {
+            after.interfaces = index(interfaces, |interface| interface.id.clone());
+            preserve(owner, wants, &then_contained, None, &records, &after)
+        });
+        let removed: BTreeSet<InstanceId> = held(&ledger, owner, |id| !wants.instances.contains(id))
+            .into_iter()
+            .map(|record| record.instance)
+            .collect();
+        Rehearsed { wants, contained, containment, refusals, preservation, removed }.into_message()
+    }
+
+    /// What EC2 says to each change of an interface.
+    async fn ask(&self, plan: &Plan) -> Vec<(Step, CallError)> {
+        let changes = plan.steps().filter_map(|step| {
+            let (interface, groups) = match step {
+                Step::SetGroups { interface, to, .. } => (interface, vec![to.clone()]),
+                Step::Pass { interface, through, to, .. } => {
+                    (interface, [through, to].map(|group| Groups::from([group.clone()])).to_vec())
+                }
+                _ => return None,
+            };
+            Some((step, interface, groups))
+        });
+        let questions: Vec<_> = changes
+            .flat_map(|(step, interface, groups)| groups.into_iter().map(move |groups| (step, interface, groups)))
+            .map(|(step, interface, groups)| async move {
+                let ec2 = &self.ports.ec2;
+                let answer = self
+                    .persist("ec2:ModifyNetworkInterfaceAttribute", || ec2.may_set_groups(interface, &groups))
+                    .await;
+                answer.err().map(|error| (step.clone(), error))
+            })
+            .collect();
+        stream::iter(questions).buffered(AT_ONCE).filter_map(std::future::ready).collect().await
+    }
+}

@@ -1,0 +1,107 @@
+//! Dry runs: everything is said, nothing is done.
+
+use ec2_isolation::answer::Status;
+use ec2_isolation::ports::Fault;
+use serde_json::{Value, json};
+
+use crate::world::{ISOLATION, TRANSIT, World};
+use crate::{A, B, C, cutting, deliver, event, fails, fleet, isolated, succeeds, with};
+
+const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
+
+fn dry(mut event: Value) -> Value {
+    event["ResourceProperties"]["DryRun"] = json!("true");
+    event["RequestId"] = json!("dry run");
+    event
+}
+
+/// The calls that can change something.
+fn changes(world: &World) -> Vec<String> {
+    let data = world.data();
+    let changes = data.calls.iter().filter(|(action, what)| {
+        let reads = ["ec2:Describe", "dynamodb:Scan", "cloudformation:Describe"];
+        !reads.iter().any(|read| action.starts_with(read)) && !what.starts_with("dry run ")
+    });
+    changes.map(|(action, what)| format!("{action} {what}")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_says_what_would_be_done_and_does_nothing() {
+    let world = fleet();
+    let answer = succeeds(&world, dry(cutting(event("create")))).await;
+    let expected = [
+        "dry run, nothing was changed: 0 of 2 instances isolated now; 13 steps would be taken".to_owned(),
+        format!("{A}: record eni-0a [sg-0a]"),
+        format!("{A}: cut eni-0a in {TRANSIT} for 5 s -> [{ISOLATION}]"),
+        format!("{B}: record eni-0b [sg-0b, sg-0c]"),
+        format!("{B}: cut eni-0b in {TRANSIT} for 5 s -> [{ISOLATION}]"),
+    ];
+    assert!(answer.reason.starts_with(&expected.join(" | ")), "{}", answer.reason);
+    assert!(answer.reason.contains(&format!("{A}: snapshot vol-0a1b2c3d4e5f60718")), "{}", answer.reason);
+    assert_eq!((answer.data.isolated_instance_count.as_str(), answer.data.snapshot_count.as_str()), ("0", "0"));
+    assert_eq!(answer.data.not_isolated, format!("{A}/eni-0a,{B}/eni-0b"));
+    assert!(answer.data.summary.starts_with("dry run, nothing was changed: "), "{}", answer.data.summary);
+    assert_eq!(changes(&world), [""; 0]);
+    assert_eq!(world.data().intents.len(), 0);
+    // Both swaps of both interfaces were asked about.
+    assert_eq!(world.count(SWAP), 4);
+
+    succeeds(&world, cutting(event("create"))).await;
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_fails_where_the_request_would() {
+    let world = fleet();
+    world.data().refused.insert("eni-0b".parse().unwrap());
+    let reason = fails(&world, dry(with("create", "InstanceIds", json!([A, B, "i-0123"])))).await;
+    assert!(
+        reason.contains(&format!("{B}: isolate eni-0b [sg-0b, sg-0c] -> [{ISOLATION}]: {SWAP} failed: AuthFailure")),
+        "{reason}"
+    );
+    assert!(reason.contains("i-0123 does not exist in this account and region"), "{reason}");
+    assert!(reason.contains(&format!("{A}: record eni-0a [sg-0a]")), "{reason}");
+    let mut partial = dry(with("create", "InstanceIds", json!([A, B])));
+    partial["ResourceProperties"]["AllowPartialIsolation"] = json!("true");
+    succeeds(&world, partial).await;
+    world.data().always = Some(("ec2:DescribeInstances", Fault::Refused));
+    let reason = fails(&world, dry(event("create"))).await;
+    assert!(reason.starts_with("dry run, nothing was changed: ec2:DescribeInstances failed"), "{reason}");
+    assert_eq!(changes(&world), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_of_an_update_leaves_what_is_wanted_as_it_is() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    world.data().calls.clear();
+    let answer = succeeds(&world, dry(with("update", "InstanceIds", json!([A, C])))).await;
+    let expected = "dry run, nothing was changed: 1 of 2 instances isolated now; ";
+    assert!(answer.reason.starts_with(expected), "{}", answer.reason);
+    let kept = format!("{B} would stay isolated though no longer listed: OnRemoval is KeepIsolated");
+    assert!(answer.reason.contains(&kept), "{}", answer.reason);
+    assert_eq!((changes(&world).len(), isolated(&world)), (0, vec!["eni-0a".to_owned(), "eni-0b".to_owned()]));
+    let wanted = world.data().intents.values().next().unwrap().0.clone();
+    assert_ne!(wanted.request_id, "dry run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dry_run_did_not_isolate_needs_no_restore_and_what_is_isolated_gets_it() {
+    let world = fleet();
+    succeeds(&world, dry(event("create"))).await;
+    let mut delete = dry(event("delete"));
+    delete["RequestId"] = json!("delete");
+    let answer = deliver(&world, delete.clone()).await;
+    assert_eq!(
+        (answer.status, answer.reason.as_str()),
+        (Status::Success, "nothing to restore: no instance was isolated")
+    );
+
+    let world = fleet();
+    let start = world.cards();
+    succeeds(&world, event("create")).await;
+    succeeds(&world, dry(event("update"))).await;
+    succeeds(&world, delete).await;
+    assert_eq!(world.cards(), start);
+    assert_eq!(world.state(A), Some(ec2_isolation::model::State::Restored));
+}
