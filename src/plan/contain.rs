@@ -20,7 +20,7 @@ pub struct Contained {
     pub interfaces: BTreeMap<InterfaceId, InstanceId>,
     /// Interfaces of listed instances that are not.
     pub open: BTreeMap<InterfaceId, InstanceId>,
-    /// Isolated interfaces whose connections were cut, now or by an earlier request, or that had none.
+    /// Interfaces in the isolation group whose connections were cut, now or by an earlier request, or that had none.
     pub cut: BTreeSet<InterfaceId>,
 }
 
@@ -296,11 +296,14 @@ impl<'a> Case<'a> {
         let mut swaps = Vec::new();
         let mut urgency = Urgency::Inside;
         for interface in &instance.interfaces {
-            let is_contained = self.shows_target(interface) && self.is_known(&interface.id, &originals);
-            if is_contained {
+            let is_cut = self.is_cut(instance, interface);
+            if is_cut {
+                contained.cut.insert(interface.id.clone());
+            }
+            if self.shows_target(interface) && self.is_known(&interface.id, &originals) {
                 contained.interfaces.insert(interface.id.clone(), instance.id.clone());
-                if self.is_cut(instance, &interface.id) {
-                    contained.cut.insert(interface.id.clone());
+                if is_cut {
+                    continue;
                 } else if let Some(error) = self.memory.not_cut.get(&interface.id) {
                     problems.push(Problem::NotCut {
                         instance: instance.id.clone(),
@@ -342,7 +345,10 @@ impl<'a> Case<'a> {
         let by_transit = if has_been_written {
             memory.cut.contains(&interface.id)
         } else {
-            !passages.direct_first && !memory.not_cut.contains_key(&interface.id) && !self.is_in_transit(interface)
+            !passages.direct_first
+                && !memory.not_cut.contains_key(&interface.id)
+                && !self.is_in_transit(interface)
+                && !self.is_cut(instance, interface)
         };
         let passage = by_transit.then(|| self.passage(instance, interface, originals, passages)).flatten();
         passage.unwrap_or_else(|| Step::SetGroups {
@@ -384,9 +390,15 @@ impl<'a> Case<'a> {
             .any(|id| self.observed.groups.get(id).is_none_or(|group| !is_closed(group)))
     }
 
-    fn is_cut(&self, instance: &Instance, interface: &InterfaceId) -> bool {
-        let by_record = self.held().is_some_and(|record| record.state == State::Isolated && record.connections_cut);
-        by_record || self.memory.cut.contains(interface) || instance.state == "stopped"
+    /// Whether an interface that shows the isolation group has no connections from before.
+    fn is_cut(&self, instance: &Instance, interface: &Interface) -> bool {
+        let by_record = |record: &Record| {
+            matches!(record.state, State::Isolated | State::Kept)
+                && record.connections_cut
+                && record.interfaces.contains_key(&interface.id)
+        };
+        let known = self.held().is_some_and(by_record) || self.memory.cut.contains(&interface.id);
+        self.shows_target(interface) && (known || instance.state == "stopped")
     }
 
     /// Whether an interface that shows the isolation group really is in it. Unless this invocation wrote it, or it was once

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
-use aws_sdk_ec2::types::{IpPermission, IpRange, ResourceType, Tag, TagSpecification};
+use aws_sdk_ec2::types::{IpPermission, IpRange, Ipv6Range, ResourceType, Tag, TagSpecification};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -20,6 +20,7 @@ struct Ground {
     lambda: Surroundings,
     table: String,
     group: String,
+    transit: String,
     a: String,
     b: String,
     bystander: String,
@@ -36,9 +37,10 @@ impl Ground {
         let bystander = scene.site.plain(&scene.ec2, &[0]).await;
         let start = scene.cards(&[&a, &b, &bystander]).await;
         let group = isolation_group(&scene, name).await;
+        let transit = transit_group(&scene, name).await;
         let table = table(name).await;
         let lambda = Surroundings::new().await;
-        Self { scene, lambda, table, group, a, b, bystander, start }
+        Self { scene, lambda, table, group, transit, a, b, bystander, start }
     }
 
     /// The function with its settings, against the local AWS.
@@ -59,7 +61,7 @@ impl Ground {
             "ResourceType": "Custom::Ec2Isolation",
             "ResourceProperties": {
                 "InstanceIds": ids, "VpcId": self.scene.site.vpc, "IsolatedSecurityGroupId": self.group,
-                "OnRemoval": "Restore", "SnapshotVolumes": "true",
+                "TransitSecurityGroupId": self.transit, "HoldSeconds": "0", "OnRemoval": "Restore",
             },
         });
         if request_type != "Create" {
@@ -187,14 +189,37 @@ fn read(answer: &Received, event: &Value) -> (String, String) {
     (text("Status"), text("Reason"))
 }
 
-async fn isolation_group(scene: &Scene, name: &str) -> String {
+async fn group(scene: &Scene, name: &str, role: &str) -> String {
     let tags = TagSpecification::builder()
         .resource_type(ResourceType::SecurityGroup)
-        .tags(Tag::builder().key("ec2-isolation:role").value("isolation").build())
+        .tags(Tag::builder().key("ec2-isolation:role").value(role).build())
         .build();
-    let group = scene.ec2.create_security_group().group_name(format!("{name}-isolation")).description("isolation");
+    let group = scene.ec2.create_security_group().group_name(format!("{name}-{role}")).description(role);
     let group = group.vpc_id(&scene.site.vpc).tag_specifications(tags).send().await.expect("a group");
-    let id = group.group_id().expect("its id").to_owned();
+    group.group_id().expect("its id").to_owned()
+}
+
+/// A group that allows everything: EC2 gives every group the rule for IPv4 out.
+async fn transit_group(scene: &Scene, name: &str) -> String {
+    let id = group(scene, name, "transit").await;
+    let all = || IpPermission::builder().ip_protocol("-1");
+    let v4 = || all().ip_ranges(IpRange::builder().cidr_ip("0.0.0.0/0").build()).build();
+    let v6 = || all().ipv6_ranges(Ipv6Range::builder().cidr_ipv6("::/0").build()).build();
+    let ingress = scene.ec2.authorize_security_group_ingress().group_id(&id).ip_permissions(v4()).ip_permissions(v6());
+    ingress.send().await.expect("everything in");
+    scene
+        .ec2
+        .authorize_security_group_egress()
+        .group_id(&id)
+        .ip_permissions(v6())
+        .send()
+        .await
+        .expect("everything out");
+    id
+}
+
+async fn isolation_group(scene: &Scene, name: &str) -> String {
+    let id = group(scene, name, "isolation").await;
     let everything =
         IpPermission::builder().ip_protocol("-1").ip_ranges(IpRange::builder().cidr_ip("0.0.0.0/0").build());
     let closed = scene.ec2.revoke_security_group_egress().group_id(&id).ip_permissions(everything.build());

@@ -26,6 +26,7 @@ impl<'a> Incident<'a> {
             ("ForensicSubnetId", site.subnet.clone()),
             ("Ec2KeyName", key.to_owned()),
             ("CompanyIp", "203.0.113.7".to_owned()),
+            ("HoldSeconds", "1".to_owned()),
         ];
         Self {
             cloud,

@@ -359,6 +359,17 @@ fn what_an_earlier_request_isolated_without_cutting_is_cut_once() {
     check_with(&world, &cutting(&["i-1"]), &Memory::default(), "");
 }
 
+/// A failed deployment that is corrected must not open again what is cut off.
+#[test]
+fn what_is_cut_and_kept_is_confirmed_without_passing_again() {
+    let mut world = isolated(World::new().transit_group("sg-7a5"));
+    (record(&mut world).state, record(&mut world).connections_cut) = (State::Kept, true);
+    let expected = "i-1: record as isolating\ni-1: confirm eni-1 [sg-150] -> [sg-150]";
+    check_with(&world, &cutting(&["i-1"]), &Memory::default(), expected);
+    let (_, contained) = contain(&world.owner, &cutting(&["i-1"]), &world.records, &world.observed, &Memory::default());
+    assert!(contained.cut.contains(&"eni-1".parse().unwrap()));
+}
+
 #[test]
 fn nobody_enters_a_transit_group_or_leaves_for_an_isolation_group_that_is_not_what_it_should_be() {
     let world = || World::new().transit_group("sg-7a5").instance("i-1", &[("eni-1", &["sg-a"])]);
