@@ -13,8 +13,8 @@ use futures_util::future::try_join_all;
 
 use crate::aws::{call_error, garbled};
 use crate::model::{
-    Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Peer, ROLE_TAG, Role, Rule, STACK_TAG,
-    Snapshot, SnapshotId, VolumeId,
+    Branch, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Peer, ROLE_TAG, Role, Rule,
+    STACK_TAG, Snapshot, SnapshotId, VolumeId,
 };
 use crate::plan::tag;
 use crate::ports::{Call, Change, GroupQuery, Look};
@@ -23,6 +23,8 @@ use crate::ports::{Call, Change, GroupQuery, Look};
 const FILTER_VALUES: usize = 100;
 /// `CreateTags` and `DeleteTags` take at most 1,000 resources.
 const TAGGED_AT_ONCE: usize = 1000;
+/// Names the trunk on a branch interface (aws/amazon-vpc-resource-controller-k8s, which makes them for EKS).
+const TRUNK_TAG: &str = "vpcresources.k8s.aws/trunk-eni-id";
 
 #[derive(Debug, Clone)]
 pub struct Ec2(pub Client);
@@ -48,6 +50,11 @@ impl Look for Ec2 {
 
     async fn interfaces(&self, ids: &BTreeSet<InterfaceId>) -> Call<Vec<Interface>> {
         let pages = chunks(ids, FILTER_VALUES).into_iter().map(|ids| self.interfaces_page(ids));
+        Ok(try_join_all(pages).await?.into_iter().flatten().collect())
+    }
+
+    async fn branches(&self, trunks: &BTreeSet<InterfaceId>) -> Call<Vec<Branch>> {
+        let pages = chunks(trunks, FILTER_VALUES).into_iter().map(|trunks| self.branches_page(trunks));
         Ok(try_join_all(pages).await?.into_iter().flatten().collect())
     }
 
@@ -99,10 +106,29 @@ impl Ec2 {
                     id: id(action, "interface", interface.network_interface_id())?,
                     groups: groups_of(action, interface.groups())?,
                     tags: tags_of(interface.tag_set()),
+                    is_trunk: interface.interface_type().is_some_and(|kind| kind.as_str() == "trunk"),
                 });
             }
         }
         Ok(interfaces)
+    }
+
+    async fn branches_page(&self, trunks: Vec<String>) -> Call<Vec<Branch>> {
+        let action = "ec2:DescribeNetworkInterfaces";
+        let tagged = filter(&format!("tag:{TRUNK_TAG}"), trunks);
+        let mut pages = self.0.describe_network_interfaces().filters(tagged).into_paginator().send();
+        let mut branches = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| call_error(action, &error))?;
+            for interface in page.network_interfaces() {
+                branches.push(Branch {
+                    id: id(action, "interface", interface.network_interface_id())?,
+                    trunk: id(action, "trunk", tags_of(interface.tag_set()).get(TRUNK_TAG).map(String::as_str))?,
+                    groups: groups_of(action, interface.groups())?,
+                });
+            }
+        }
+        Ok(branches)
     }
 
     async fn groups_page(&self, filters: Vec<Filter>) -> Call<Vec<Group>> {
@@ -156,6 +182,7 @@ fn read_instance(action: &'static str, instance: &aws_sdk_ec2::types::Instance) 
             id: id(action, "interface", interface.network_interface_id())?,
             groups: groups_of(action, interface.groups())?,
             tags: BTreeMap::new(),
+            is_trunk: interface.interface_type() == Some("trunk"),
         })
     });
     let ebs = instance.block_device_mappings().iter().filter_map(|mapping| {

@@ -169,6 +169,16 @@ pub struct Interface {
     pub groups: Groups,
     /// Read by `DescribeNetworkInterfaces` only; `DescribeInstances` does not show them.
     pub tags: BTreeMap<String, String>,
+    /// It carries branch interfaces, which have groups of their own and are attached to no instance.
+    pub is_trunk: bool,
+}
+
+/// A branch of a trunk interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Branch {
+    pub id: InterfaceId,
+    pub trunk: InterfaceId,
+    pub groups: Groups,
 }
 
 /// What a group of ours is for.

@@ -7,8 +7,8 @@ use std::future::Future;
 
 use crate::answer::Answer;
 use crate::model::{
-    Desired, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Record, Snapshot,
-    SnapshotId, State, VolumeId, VpcId,
+    Branch, Desired, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Record,
+    Snapshot, SnapshotId, State, VolumeId, VpcId,
 };
 use crate::plan::{Prior, StackStatus};
 
@@ -88,6 +88,8 @@ pub enum GroupQuery {
 pub trait Look: Send + Sync {
     fn instances(&self, ids: &BTreeSet<InstanceId>) -> impl Future<Output = Call<Vec<Instance>>> + Send;
     fn interfaces(&self, ids: &BTreeSet<InterfaceId>) -> impl Future<Output = Call<Vec<Interface>>> + Send;
+    /// The branch interfaces of these trunks.
+    fn branches(&self, trunks: &BTreeSet<InterfaceId>) -> impl Future<Output = Call<Vec<Branch>>> + Send;
     fn groups(&self, query: &GroupQuery) -> impl Future<Output = Call<Vec<Group>>> + Send;
     /// Snapshots of this account that carry one of these episode tags.
     fn snapshots(&self, episodes: &BTreeSet<String>) -> impl Future<Output = Call<Vec<Snapshot>>> + Send;

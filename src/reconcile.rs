@@ -11,9 +11,11 @@ use crate::answer::Message;
 use crate::converge::{Blind, Patience, Phase, Settled, converge, persist};
 use crate::event::Request;
 use crate::execute::{Executor, Exit, Gate};
-use crate::model::{Desired, InstanceId, Intent, Owner, Record, Release, Snapshots, State, Wants, comma_list};
+use crate::model::{
+    Desired, InstanceId, Intent, InterfaceId, Owner, Record, Release, Snapshots, State, Wants, comma_list,
+};
 use crate::phases::{Announcement, Contain, Keep, Preserve, Restore};
-use crate::plan::{StackStatus, Tried, Verdict, may_release, may_restore};
+use crate::plan::{Contained, Problem, StackStatus, Tried, Verdict, may_release, may_restore};
 use crate::ports::{Call, Change, Ledger, Look, Records, Stacks};
 use crate::report::{Reconciled, Restored, kept, undecided};
 
@@ -96,8 +98,11 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
     async fn isolate(&self, wants: &Wants, intent: Announcement, tried: &mut Tried) -> Result<Option<Message>, Intent> {
         let mut contain = Contain::new(self, wants, intent, tried);
         let isolation = self.converge(&mut contain, self.patience()).await?;
-        let (isolation, contained) = contain.done(isolation);
+        let (mut isolation, mut contained) = contain.done(isolation);
         let blind = isolation.blind.is_some();
+        if !blind {
+            isolation.problems.extend(self.name_branches(wants, &mut contained).await);
+        }
         let mut report = Reconciled::new(wants, &contained, isolation);
         // Without its intent written and its isolation seen, nothing else of a request is done, least of all a release.
         if blind {
@@ -116,6 +121,18 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
         }
         self.release(wants, tried, &mut report).await?;
         Ok(Some(report.into_message()))
+    }
+
+    /// Branch interfaces are found by the trunks that were seen, once everything attached is isolated.
+    pub(crate) async fn name_branches(&self, wants: &Wants, contained: &mut Contained) -> Vec<Problem> {
+        let trunks: BTreeSet<InterfaceId> = contained.trunks.keys().cloned().collect();
+        if trunks.is_empty() {
+            return vec![];
+        }
+        match self.persist("ec2:DescribeNetworkInterfaces", || self.ports.ec2.branches(&trunks)).await {
+            Ok(branches) => contained.with_branches(wants, branches),
+            Err(error) => vec![Problem::BranchesUnknown { trunks, reason: error.to_string() }],
+        }
     }
 
     /// Instances of ours that are no longer listed: kept, or restored where that is asked for and the stack is not rolling back.

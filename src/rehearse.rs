@@ -28,7 +28,8 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
         let owner = self.owner;
         // What is doubted in earnest is shown here as it is.
         let memory = Memory { believes: true, ..Memory::default() };
-        let (containment, contained) = contain(owner, wants, &ledger.records, &observed, &memory);
+        let (mut containment, mut contained) = contain(owner, wants, &ledger.records, &observed, &memory);
+        containment.problems.extend(self.name_branches(wants, &mut contained).await);
         let refusals = self.ask(&containment).await;
 
         let (records, mut after) = carried_out(&containment, owner, &ledger.records, &observed, self.now);

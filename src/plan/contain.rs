@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::rules::{is_closed, not_open, too_wide};
 use super::{Aim, Observed, Plan, Prior, Problem, Records, Step, Work, own_groups};
 use crate::model::{
-    Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, State, Wants,
+    Branch, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, State, Wants,
 };
 
 /// How many interfaces may be in the transit group at once: it is open to everybody.
@@ -20,6 +20,8 @@ pub struct Contained {
     pub interfaces: BTreeMap<InterfaceId, InstanceId>,
     /// Interfaces of listed instances that are not.
     pub open: BTreeMap<InterfaceId, InstanceId>,
+    /// Trunk interfaces of listed instances. Their branches are not attached to an instance, and are not isolated.
+    pub trunks: BTreeMap<InterfaceId, InstanceId>,
     /// Interfaces in the isolation group whose connections were cut, now or by an earlier request, or that had none.
     pub cut: BTreeSet<InterfaceId>,
 }
@@ -29,6 +31,22 @@ impl Contained {
     #[must_use]
     pub fn touched(&self) -> BTreeSet<InstanceId> {
         self.interfaces.values().cloned().collect()
+    }
+
+    /// Adds the branches of its trunks: the instance of each that is not in the isolation group as well is not isolated
+    /// as a whole.
+    #[must_use]
+    pub fn with_branches(&mut self, wants: &Wants, branches: Vec<Branch>) -> Vec<Problem> {
+        let target = Groups::from([wants.isolation_group.clone()]);
+        let open = branches.into_iter().filter(|branch| branch.groups != target);
+        let problems = open.filter_map(|Branch { id: interface, trunk, groups }| {
+            let instance = self.trunks.get(&trunk)?.clone();
+            self.instances.remove(&instance);
+            self.open.insert(interface.clone(), instance.clone());
+            let isolation_group = wants.isolation_group.clone();
+            Some(Problem::BranchOpen { instance, interface, trunk, groups, isolation_group })
+        });
+        problems.collect()
     }
 
     /// Whether the connections of the whole instance are cut.
@@ -296,6 +314,9 @@ impl<'a> Case<'a> {
         let mut swaps = Vec::new();
         let mut urgency = Urgency::Inside;
         for interface in &instance.interfaces {
+            if interface.is_trunk {
+                contained.trunks.insert(interface.id.clone(), instance.id.clone());
+            }
             let is_cut = self.is_cut(instance, interface);
             if is_cut {
                 contained.cut.insert(interface.id.clone());

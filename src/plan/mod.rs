@@ -260,6 +260,18 @@ pub enum Problem {
         group: GroupId,
         reason: String,
     },
+    /// A branch of a trunk interface, with groups of its own, which are not changed: a container on the host may use it.
+    BranchOpen {
+        instance: InstanceId,
+        interface: InterfaceId,
+        trunk: InterfaceId,
+        groups: Groups,
+        isolation_group: GroupId,
+    },
+    BranchesUnknown {
+        trunks: BTreeSet<InterfaceId>,
+        reason: String,
+    },
     /// Isolated, but its connections may live on.
     NotCut {
         instance: InstanceId,
@@ -336,6 +348,7 @@ impl Problem {
             | Self::GroupElsewhere { .. }
             | Self::TooWide { .. }
             | Self::TransitUnfit { .. }
+            | Self::BranchesUnknown { .. }
             | Self::NotCut { .. }
             | Self::OriginalDoubtful { .. }
             | Self::OriginalUnknown { .. }
@@ -344,6 +357,7 @@ impl Problem {
             | Self::Terminated { .. }
             | Self::NoInterface { .. }
             | Self::OtherVpc { .. }
+            | Self::BranchOpen { .. }
             | Self::HeldByOther { .. } => Severity::NotIsolated,
             Self::NoTransit | Self::OriginalDropped { .. } | Self::Moved { .. } | Self::NoVolumes { .. } => {
                 Severity::Note
@@ -386,6 +400,19 @@ impl fmt::Display for Problem {
             Self::NoTransit => f.write_str("established connections were not cut: TransitSecurityGroupId is empty"),
             Self::TransitUnfit { group, reason } => {
                 write!(f, "established connections are not cut: transit group {group} {reason}; put its rules right")
+            }
+            Self::BranchOpen { instance, interface, trunk, groups, isolation_group } => write!(
+                f,
+                "{instance}: {interface}, a branch of its trunk {trunk}, is in {}: branches are not isolated for you; write its groups down, then run {}",
+                ShowGroups(groups),
+                restore_command(interface, &Groups::from([isolation_group.clone()]))
+            ),
+            Self::BranchesUnknown { trunks, reason } => {
+                write!(
+                    f,
+                    "whether trunk {} has branches, which are not isolated, is not known: {reason}",
+                    comma_list(trunks)
+                )
             }
             Self::NotCut { instance, interface, reason } => {
                 write!(f, "{instance}: {interface} is isolated, but connections that were open may live on: {reason}")

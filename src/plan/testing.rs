@@ -54,7 +54,7 @@ pub(super) fn wants(instances: &[&str]) -> Wants {
 }
 
 fn interface(id: &str, ids: &[&str]) -> Interface {
-    Interface { id: id.parse().unwrap(), groups: groups(ids), tags: BTreeMap::new() }
+    Interface { id: id.parse().unwrap(), groups: groups(ids), tags: BTreeMap::new(), is_trunk: false }
 }
 
 impl World {

@@ -10,7 +10,7 @@ use aws_sdk_ec2::config::{
 use aws_smithy_http_client::test_util::{NeverClient, infallible_client_fn};
 use ec2_isolation::dynamodb::Table;
 use ec2_isolation::ec2::Ec2;
-use ec2_isolation::model::{Desired, Groups, InstanceId, Owner, Peer, Role, Snapshots, State};
+use ec2_isolation::model::{Branch, Desired, Groups, InstanceId, Owner, Peer, Role, Snapshots, State};
 use ec2_isolation::plan::Prior;
 use ec2_isolation::ports::{
     Call, Change as _, Fault, GroupQuery, Look as _, Marking, Originals, Records as _, Stacks as _, Written,
@@ -394,4 +394,35 @@ async fn a_dry_run_asks_and_its_refusal_says_yes() {
     assert_eq!(ec2.may_set_groups(&interface, &groups).await.unwrap_err().fault, Fault::Denied);
     assert_eq!(ec2.may_set_groups(&interface, &groups).await.unwrap_err().fault, Fault::Garbled);
     assert!(seen.lock().unwrap().iter().all(|body| body.contains("&DryRun=true")), "{seen:?}");
+}
+
+#[tokio::test]
+async fn the_branches_of_a_trunk_are_found_by_their_tag() {
+    let found = "<DescribeNetworkInterfacesResponse><networkInterfaceSet><item><networkInterfaceId>eni-0b</networkInterfaceId><interfaceType>branch</interfaceType>\
+        <groupSet><item><groupId>sg-0a</groupId></item></groupSet>\
+        <tagSet><item><key>vpcresources.k8s.aws/trunk-eni-id</key><value>eni-0a</value></item></tagSet></item></networkInterfaceSet></DescribeNetworkInterfacesResponse>";
+    let (http, seen) = wire(&[(200, found)]);
+    let branches = ec2(http).branches(&["eni-0a".parse().unwrap()].into()).await.unwrap();
+    assert_eq!(
+        branches,
+        [Branch {
+            id: "eni-0b".parse().unwrap(),
+            trunk: "eni-0a".parse().unwrap(),
+            groups: ["sg-0a".parse().unwrap()].into()
+        }]
+    );
+    let body = seen.lock().unwrap()[0].clone();
+    assert!(body.contains("Filter.1.Name=tag%3Avpcresources.k8s.aws%2Ftrunk-eni-id&Filter.1.Value.1=eni-0a"), "{body}");
+}
+
+#[tokio::test]
+async fn a_trunk_is_seen_with_its_instance() {
+    let found = "<DescribeInstancesResponse><reservationSet><item><instancesSet><item><instanceId>i-0a</instanceId><networkInterfaceSet>\
+        <item><networkInterfaceId>eni-0a</networkInterfaceId><interfaceType>trunk</interfaceType></item>\
+        <item><networkInterfaceId>eni-0b</networkInterfaceId><interfaceType>efa</interfaceType></item>\
+        </networkInterfaceSet></item></instancesSet></item></reservationSet></DescribeInstancesResponse>";
+    let (http, _) = wire(&[(200, found)]);
+    let instances = ec2(http).instances(&["i-0a".parse().unwrap()].into()).await.unwrap();
+    let trunks: Vec<bool> = instances[0].interfaces.iter().map(|interface| interface.is_trunk).collect();
+    assert_eq!(trunks, [true, false]);
 }

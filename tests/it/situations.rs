@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ec2_isolation::model::{Group, Peer, Role, Rule, State};
+use ec2_isolation::model::{Branch, Group, InterfaceId, Peer, Role, Rule, State};
 use ec2_isolation::ports::Fault;
 use serde_json::{Value, json};
 
@@ -269,4 +269,48 @@ async fn sixteen_original_groups_come_back_all_of_them() {
     succeeds(&world, event("create")).await;
     succeeds(&world, event("delete")).await;
     assert_eq!(world.cards()["eni-0a"], world::groups(&many));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_branches_of_a_trunk_are_named_and_everything_attached_is_isolated() {
+    let world = fleet();
+    world.data().instances.get_mut(&D.parse().unwrap()).unwrap().interfaces[1].is_trunk = true;
+    let trunk: InterfaceId = "eni-0d2".parse().unwrap();
+    let branch = |id: &str, group: &str| Branch {
+        id: id.parse().unwrap(),
+        trunk: trunk.clone(),
+        groups: world::groups(&[group]),
+    };
+    world.data().branches = vec![branch("eni-0f1", "sg-0c"), branch("eni-0f2", ISOLATION)];
+    let mut create = with("create", "InstanceIds", json!([A, D]));
+    let reason = fails(&world, create.clone()).await;
+    let named = format!(
+        "1 of 2 instances isolated (3 interfaces), 2 snapshots | {D}: eni-0f1, a branch of its trunk eni-0d2, is in [sg-0c]: \
+         branches are not isolated for you; write its groups down, then run aws ec2 modify-network-interface-attribute \
+         --network-interface-id eni-0f1 --groups {ISOLATION} | "
+    );
+    assert!(reason.starts_with(&named), "{reason}");
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0d1", "eni-0d2"]);
+
+    create["ResourceProperties"]["AllowPartialIsolation"] = json!("true");
+    create["RequestId"] = json!("partial");
+    let answer = succeeds(&world, create.clone()).await;
+    assert_eq!(answer.data.not_isolated, format!("{D}/eni-0f1"));
+
+    // As the command leaves it.
+    world.data().branches = vec![branch("eni-0f1", ISOLATION)];
+    create["ResourceProperties"]["AllowPartialIsolation"] = json!("false");
+    create["RequestId"] = json!("by hand");
+    succeeds(&world, create).await;
+    assert_eq!(world.state(D), Some(State::Isolated));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trunk_whose_branches_cannot_be_looked_up_is_named() {
+    let world = fleet();
+    world.data().instances.get_mut(&A.parse().unwrap()).unwrap().interfaces[0].is_trunk = true;
+    world.data().always_on = Some(("ec2:DescribeNetworkInterfaces", "branches".to_owned(), Fault::Refused));
+    let reason = fails(&world, event("create")).await;
+    let named = "2 instances isolated (2 interfaces), 2 snapshots | whether trunk eni-0a has branches, which are not isolated, is not known: ";
+    assert!(reason.starts_with(named), "{reason}");
 }

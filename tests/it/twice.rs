@@ -6,7 +6,8 @@ use std::sync::Arc;
 use ec2_isolation::answer::Status;
 use ec2_isolation::handler::handle;
 use ec2_isolation::model::{
-    Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Snapshot, SnapshotId, VolumeId,
+    Branch, Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Snapshot, SnapshotId,
+    VolumeId,
 };
 use ec2_isolation::ports::{Call, Change, GroupQuery, Ledger, Look, Marking, Originals, Records, Written};
 use ec2_isolation::reconcile::Ports;
@@ -25,6 +26,10 @@ impl Look for Twice {
 
     async fn interfaces(&self, ids: &BTreeSet<InterfaceId>) -> Call<Vec<Interface>> {
         self.0.interfaces(ids).await
+    }
+
+    async fn branches(&self, trunks: &BTreeSet<InterfaceId>) -> Call<Vec<Branch>> {
+        self.0.branches(trunks).await
     }
 
     async fn groups(&self, query: &GroupQuery) -> Call<Vec<Group>> {

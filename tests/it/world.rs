@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use ec2_isolation::answer::Answer;
 use ec2_isolation::model::{
-    Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Peer, Record, Role, Rule,
-    Snapshot, State,
+    Branch, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Peer, Record, Role,
+    Rule, Snapshot, State,
 };
 use ec2_isolation::plan::StackStatus;
 use ec2_isolation::ports::{Call, CallError, Fault, Undelivered};
@@ -57,6 +57,7 @@ enum Life {
 #[derive(Debug)]
 pub struct Data {
     pub instances: BTreeMap<InstanceId, Instance>,
+    pub branches: Vec<Branch>,
     pub groups: BTreeMap<ec2_isolation::model::GroupId, Group>,
     pub records: BTreeMap<InstanceId, Record>,
     pub intents: BTreeMap<String, (Intent, BTreeSet<String>)>,
@@ -138,6 +139,7 @@ impl World {
         let status = StackStatus { status: "DELETE_IN_PROGRESS".into(), reason: String::new(), parent: None };
         let data = Data {
             instances: BTreeMap::new(),
+            branches: vec![],
             groups: all.map(|group| (group.id.clone(), group)).collect(),
             records: BTreeMap::new(),
             intents: BTreeMap::new(),
@@ -201,6 +203,7 @@ impl World {
             id: id.parse().unwrap(),
             groups: groups(ids),
             tags: BTreeMap::new(),
+            is_trunk: false,
         });
         let volume = format!("vol-{}", id.trim_start_matches("i-"));
         let instance = Instance {
@@ -220,7 +223,12 @@ impl World {
         let mut data = self.data();
         let Some(instance) = data.instances.get_mut(&instance.parse().unwrap()) else { return };
         if !instance.interfaces.iter().any(|interface| interface.id == id) {
-            instance.interfaces.push(Interface { id: id.clone(), groups: groups(ids), tags: BTreeMap::new() });
+            instance.interfaces.push(Interface {
+                id: id.clone(),
+                groups: groups(ids),
+                tags: BTreeMap::new(),
+                is_trunk: false,
+            });
             data.originals.insert(id, groups(ids));
         }
     }

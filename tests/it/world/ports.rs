@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ec2_isolation::answer::Answer;
 use ec2_isolation::model::{
-    Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Record, ShowGroups, Snapshot,
-    SnapshotId, Snapshots, State, VolumeId,
+    Branch, Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Record, ShowGroups,
+    Snapshot, SnapshotId, Snapshots, State, VolumeId,
 };
 use ec2_isolation::plan::{Prior, StackStatus};
 use ec2_isolation::ports::{
@@ -42,6 +42,13 @@ impl Look for World {
             let all = data.instances.values().flat_map(|instance| instance.interfaces.clone());
             let found: Vec<Interface> = all.filter(|interface| ids.contains(&interface.id)).collect();
             Ok(found.iter().map(|interface| data.shown(interface)).collect())
+        })
+        .await
+    }
+
+    async fn branches(&self, trunks: &BTreeSet<InterfaceId>) -> Call<Vec<Branch>> {
+        self.call("ec2:DescribeNetworkInterfaces", "branches".to_owned(), |data| {
+            Ok(data.branches.iter().filter(|branch| trunks.contains(&branch.trunk)).cloned().collect())
         })
         .await
     }
