@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::model::{GroupId, Groups, InterfaceId, Owner, restore_command};
+use crate::pace::Pace;
 use crate::plan::{Plan, Step, Work, tag};
 use crate::ports::{Call, CallError, Change, Fault, Marking, Originals, Records, Written};
 
@@ -98,6 +99,7 @@ pub struct Executor<'a, E, R> {
     /// ISO 8601 UTC.
     pub now: &'a str,
     pub exit: Exit,
+    pub pace: &'a Pace,
 }
 
 /// The way out of the transit group: whoever leaves goes first.
@@ -163,7 +165,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
         not_cut: &mut Option<CallError>,
     ) -> Call<()> {
         let action = "ec2:ModifyNetworkInterfaceAttribute";
-        let Some(()) = self.gate.while_open(self.exit.is_clear()).await else { return Err(out_of_time(action)) };
+        let Some(()) = self.gate.while_open(self.turn_to_enter()).await else { return Err(out_of_time(action)) };
         let time = self.gate.time_left().saturating_sub(WAY_OUT);
         let entered = if time.is_zero() {
             Err(CallError { fault: Fault::Refused, ..out_of_time(action) })
@@ -179,9 +181,32 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
             }
         }
         if is_outside {
-            return self.gate.pass(action, self.ec2.set_groups(interface, isolation)).await;
+            return self.set_groups(interface, isolation).await;
         }
         self.exit.leave(self.leave(interface, through, isolation, originals)).await
+    }
+
+    /// Whoever leaves goes first, for a token of EC2's as well.
+    async fn turn_to_enter(&self) {
+        loop {
+            self.exit.is_clear().await;
+            let Err(wait) = self.pace.try_turn("ec2:ModifyNetworkInterfaceAttribute") else { return };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn set_groups(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
+        let action = "ec2:ModifyNetworkInterfaceAttribute";
+        self.in_turn(action, self.ec2.set_groups(interface, groups)).await
+    }
+
+    /// A call, when it is its turn and while the gate is open.
+    async fn in_turn<T>(&self, action: &'static str, call: impl Future<Output = Call<T>>) -> Call<T> {
+        let paced = async {
+            self.pace.turn(action).await;
+            call.await
+        };
+        self.gate.pass(action, paced).await
     }
 
     /// Sets the isolation group until EC2 accepts it or the time is over. Refused to the end, the originals come back: the
@@ -197,6 +222,9 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
         let trying = async {
             loop {
                 let is_last = self.gate.is_closed();
+                if !is_last {
+                    self.pace.turn("ec2:ModifyNetworkInterfaceAttribute").await;
+                }
                 let Err(error) = self.ec2.set_groups(interface, isolation).await else { return Ok(()) };
                 refusals += u32::from(!error.fault.may_pass());
                 if is_last || refusals >= REFUSALS {
@@ -246,11 +274,11 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
                 let (hold, to) = (Duration::from_secs(*hold_seconds), Groups::from([to.clone()]));
                 self.pass(interface, through, hold, &to, originals, not_cut).await.map(done)
             }
-            Step::SetGroups { interface, to, .. } => {
-                gate.pass("ec2:ModifyNetworkInterfaceAttribute", ec2.set_groups(interface, to)).await.map(done)
+            Step::SetGroups { interface, to, .. } => self.set_groups(interface, to).await.map(done),
+            Step::Tag { resources, tags } => self.in_turn("ec2:CreateTags", ec2.tag(resources, tags)).await.map(done),
+            Step::Untag { resources, keys } => {
+                self.in_turn("ec2:DeleteTags", ec2.untag(resources, keys)).await.map(done)
             }
-            Step::Tag { resources, tags } => gate.pass("ec2:CreateTags", ec2.tag(resources, tags)).await.map(done),
-            Step::Untag { resources, keys } => gate.pass("ec2:DeleteTags", ec2.untag(resources, keys)).await.map(done),
             Step::Mark { instance, from, state, reason, cut } => {
                 let (from, state, reason, cut) = (*from, *state, reason.as_deref(), *cut);
                 let marking = Marking { owner, instance, from, state, reason, cut, now };
@@ -260,7 +288,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
                 gate.pass("dynamodb:UpdateItem", records.request_snapshots(owner, instance, now)).await
             }
             Step::TakeSnapshots { instance, volumes, tags } => {
-                let snapshots = gate.pass("ec2:CreateSnapshots", ec2.take_snapshots(instance, tags)).await?;
+                let snapshots = self.in_turn("ec2:CreateSnapshots", ec2.take_snapshots(instance, tags)).await?;
                 let saving = records.save_snapshots(owner, instance, &snapshots, now);
                 let saved = gate.pass("dynamodb:UpdateItem", saving).await?;
                 // The set shares its tags; volume and device differ.
@@ -268,7 +296,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
                     let device = volumes.get(volume).cloned().unwrap_or_default();
                     let own = [(tag::VOLUME, volume.to_string()), (tag::DEVICE, device)];
                     let own = own.map(|(key, value)| (key.to_owned(), value)).into();
-                    gate.pass("ec2:CreateTags", ec2.tag(&[snapshot.to_string()].into(), &own)).await?;
+                    self.in_turn("ec2:CreateTags", ec2.tag(&[snapshot.to_string()].into(), &own)).await?;
                 }
                 Ok(saved)
             }

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use crate::answer::Message;
 use crate::event::{Envelope, Request};
 use crate::execute::Gate;
+use crate::pace::Pace;
 use crate::ports::{Change, Look, Records, Reply, Stacks, Undelivered};
 use crate::reconcile::{Ports, Reconciler};
 
@@ -124,6 +125,7 @@ where
                 owner: &envelope.owner(),
                 request_id: &envelope.request_id,
                 gate: &gate,
+                pace: &Pace::default(),
                 now: &humantime::format_rfc3339_seconds(now).to_string(),
                 role_may_be_new: envelope.request_type != "Delete",
             };

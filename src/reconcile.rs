@@ -14,6 +14,7 @@ use crate::execute::{Executor, Exit, Gate};
 use crate::model::{
     Desired, InstanceId, Intent, InterfaceId, Owner, Record, Release, Snapshots, State, Wants, comma_list,
 };
+use crate::pace::Pace;
 use crate::phases::{Announcement, Contain, Keep, Preserve, Restore};
 use crate::plan::{Contained, Problem, StackStatus, Tried, Verdict, may_release, may_restore};
 use crate::ports::{Call, Change, Ledger, Look, Records, Stacks};
@@ -45,6 +46,7 @@ pub struct Reconciler<'a, E, R, S> {
     pub owner: &'a Owner,
     pub request_id: &'a str,
     pub gate: &'a Gate,
+    pub pace: &'a Pace,
     /// ISO 8601 UTC.
     pub now: &'a str,
     /// A Create may run with a role made seconds ago, an Update with rights it was just given.
@@ -230,8 +232,9 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
     }
 
     async fn converge<P: Phase>(&self, phase: &mut P, patience: Patience) -> Result<Settled, Intent> {
-        let Self { ports, owner, gate, now, .. } = self;
-        let executor = Executor { ec2: &ports.ec2, records: &ports.records, owner, gate, now, exit: Exit::default() };
+        let Self { ports, owner, gate, now, pace, .. } = self;
+        let executor =
+            Executor { ec2: &ports.ec2, records: &ports.records, owner, gate, now, exit: Exit::default(), pace };
         converge(phase, &executor, patience).await
     }
 

@@ -64,9 +64,9 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
             .flat_map(|(step, interface, groups)| groups.into_iter().map(move |groups| (step, interface, groups)))
             .map(|(step, interface, groups)| async move {
                 let ec2 = &self.ports.ec2;
-                let answer = self
-                    .persist("ec2:ModifyNetworkInterfaceAttribute", || ec2.may_set_groups(interface, &groups))
-                    .await;
+                let action = "ec2:ModifyNetworkInterfaceAttribute";
+                self.pace.turn(action).await;
+                let answer = self.persist(action, || ec2.may_set_groups(interface, &groups)).await;
                 answer.err().map(|error| (step.clone(), error))
             })
             .collect();

@@ -191,7 +191,7 @@ impl fmt::Display for Step {
                 write!(f, "{instance}: {verb} {interface} {} -> {}", ShowGroups(from), ShowGroups(to))
             }
             Self::Pass { instance, interface, through, hold_seconds, to, .. } => {
-                write!(f, "{instance}: cut {interface} in {through} for {hold_seconds} s -> [{to}]")
+                write!(f, "{instance}: isolate {interface} by way of {through} for {hold_seconds} s -> [{to}]")
             }
             Self::Tag { resources, tags } => {
                 write!(f, "tag {} with {}", comma_list(resources), comma_list(tags.keys()))

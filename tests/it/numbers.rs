@@ -1,5 +1,6 @@
 //! Round trips, calls, sizes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ec2_isolation::answer::Answer;
@@ -75,6 +76,31 @@ async fn two_hundred_and_four_instances_are_isolated_and_restored() {
         assert_eq!(answer.data.isolated_instance_count, "204");
         succeeds(&world, event("delete")).await;
         assert_eq!(world.cards(), start);
+    }
+}
+
+/// The lower bound is the bucket's: (calls - 100) / 5 seconds.
+#[tokio::test(start_paused = true)]
+#[allow(clippy::print_stdout)] // The measurement is the result.
+async fn two_hundred_and_four_instances_stay_within_ec2s_throttle_without_a_failed_call() {
+    for (way, bound) in [(directly as fn(Value) -> Value, (204 - 100) / 5), (cutting, (204 - 100) / 5)] {
+        let (world, ids) = many(204, 1);
+        {
+            let mut data = world.data();
+            (data.latency, data.buckets) = (Duration::from_millis(20), Some(BTreeMap::new()));
+        }
+        let start = tokio::time::Instant::now();
+        create_with(&world, &ids, "true", way).await;
+        let (contained, all) = (world.data().swapped_at[203], start.elapsed());
+        println!(
+            "204 instances: all isolated after {:.1} simulated s, everything done after {:.1} s",
+            contained.as_secs_f64(),
+            all.as_secs_f64()
+        );
+        assert_eq!(world.data().throttled.first(), None);
+        assert!(contained <= Duration::from_secs(bound).mul_f64(1.1), "{contained:?}");
+        succeeds(&world, event("delete")).await;
+        assert_eq!(world.data().throttled.first(), None);
     }
 }
 

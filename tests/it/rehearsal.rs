@@ -32,9 +32,9 @@ async fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     let expected = [
         "dry run, nothing was changed: 0 of 2 instances isolated now; 13 steps would be taken".to_owned(),
         format!("{A}: record eni-0a [sg-0a]"),
-        format!("{A}: cut eni-0a in {TRANSIT} for 5 s -> [{ISOLATION}]"),
+        format!("{A}: isolate eni-0a by way of {TRANSIT} for 5 s -> [{ISOLATION}]"),
         format!("{B}: record eni-0b [sg-0b, sg-0c]"),
-        format!("{B}: cut eni-0b in {TRANSIT} for 5 s -> [{ISOLATION}]"),
+        format!("{B}: isolate eni-0b by way of {TRANSIT} for 5 s -> [{ISOLATION}]"),
     ];
     assert!(answer.reason.starts_with(&expected.join(" | ")), "{}", answer.reason);
     assert!(answer.reason.contains(&format!("{A}: snapshot vol-0a1b2c3d4e5f60718")), "{}", answer.reason);

@@ -87,7 +87,7 @@ async fn whoever_is_left_in_the_transit_group_at_the_end_is_named_first_and_free
         tokio::join!(run(&world, cutting(event("create"))), stuck);
         let reason = world.data().answers.last().unwrap().reason.clone();
         let expected = format!(
-            "1 of 2 instances isolated (1 interface) | {B}: cut eni-0b in {TRANSIT} for 5 s -> [{ISOLATION}]: {SWAP} failed: InTransit: \
+            "1 of 2 instances isolated (1 interface) | {B}: isolate eni-0b by way of {TRANSIT} for 5 s -> [{ISOLATION}]: {SWAP} failed: InTransit: \
              eni-0b may be in {TRANSIT}, which is open to everybody: run aws ec2 modify-network-interface-attribute \
              --network-interface-id eni-0b --groups {ISOLATION} ("
         );
@@ -121,7 +121,9 @@ async fn where_the_isolation_group_is_refused_to_the_end_the_originals_come_back
     let reason = fails(&world, cutting(event("create"))).await;
     assert_eq!(world.cards()["eni-0b"], world::groups(&["sg-0b", "sg-0c"]));
     assert_eq!(isolated(&world), ["eni-0a"]);
-    let cause = format!("{B}: cut eni-0b in {TRANSIT} for 5 s -> [{ISOLATION}]: {SWAP} failed: OperationNotPermitted");
+    let cause = format!(
+        "{B}: isolate eni-0b by way of {TRANSIT} for 5 s -> [{ISOLATION}]: {SWAP} failed: OperationNotPermitted"
+    );
     assert!(reason.starts_with(&format!("1 of 2 instances isolated (1 interface), 1 snapshot | {cause}")), "{reason}");
 }
 

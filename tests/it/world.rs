@@ -96,8 +96,28 @@ pub struct Data {
     pub violations: Vec<String>,
     /// Makes calls take from a quarter of a second to two, always the same for the same seed.
     pub jitter: Option<u64>,
+    /// How long a call takes.
+    pub latency: Duration,
+    /// EC2's buckets, where it has them: tokens left, and when that was.
+    pub buckets: Option<BTreeMap<&'static str, (f64, Instant)>>,
+    /// Calls that found none.
+    pub throttled: Vec<&'static str>,
     start: Instant,
 }
+
+/// Size and refill a second (EC2 Developer Guide, request throttling); what is not here is [`READS`].
+const BUCKETS: [(&str, f64, f64); 9] = [
+    ("ec2:ModifyNetworkInterfaceAttribute", 100.0, 5.0),
+    ("ec2:CreateSnapshots", 100.0, 5.0),
+    ("ec2:CreateTags", 100.0, 10.0),
+    ("ec2:DeleteTags", 100.0, 10.0),
+    ("ec2:ModifyInstanceAttribute", 50.0, 5.0),
+    ("ec2:AssociateIamInstanceProfile", 100.0, 5.0),
+    ("ec2:DisassociateIamInstanceProfile", 100.0, 5.0),
+    ("autoscaling:EnterStandby", 10.0, 1.0),
+    ("autoscaling:ExitStandby", 10.0, 1.0),
+];
+const READS: (f64, f64) = (100.0, 20.0);
 
 /// Shared by the ports and the test; seen from one process.
 #[derive(Debug, Clone)]
@@ -164,6 +184,9 @@ impl World {
             moved: BTreeMap::new(),
             violations: vec![],
             jitter: None,
+            latency: Duration::from_secs(1),
+            buckets: None,
+            throttled: vec![],
             start: Instant::now(),
         };
         Self { data: Arc::new(Mutex::new(data)), life: watch::Sender::new(Life::Lives) }
@@ -283,6 +306,15 @@ impl World {
             }
             return std::future::pending().await;
         }
+        if !self.data().has_token(action) {
+            let message = "Request limit exceeded.".to_owned();
+            return Err(CallError {
+                action,
+                fault: Fault::Throttled,
+                code: "RequestLimitExceeded".to_owned(),
+                message,
+            });
+        }
         match trouble {
             None | Some(Trouble::Dies | Trouble::DiesAfter) => act(&mut self.data()),
             Some(Trouble::Fails(fault)) => {
@@ -302,9 +334,24 @@ impl World {
 }
 
 impl Data {
+    fn has_token(&mut self, action: &'static str) -> bool {
+        let Some(buckets) = self.buckets.as_mut().filter(|_| !action.starts_with("dynamodb:")) else { return true };
+        let bucket = BUCKETS.iter().find(|(name, ..)| *name == action);
+        let (size, rate) = bucket.map_or(READS, |(_, size, rate)| (*size, *rate));
+        let now = Instant::now();
+        let (tokens, at) = buckets.entry(action).or_insert((size, now));
+        // A little more than there is: two clocks are never the same.
+        let left = size.min(*tokens + rate * (now - *at).as_secs_f64());
+        (*tokens, *at) = (if left > 0.99 { left - 1.0 } else { left }, now);
+        if left <= 0.99 {
+            self.throttled.push(action);
+        }
+        left > 0.99
+    }
+
     /// How long call `n` takes.
     fn time(&self, n: usize) -> Duration {
-        let Some(seed) = self.jitter else { return Duration::from_secs(1) };
+        let Some(seed) = self.jitter else { return self.latency };
         let mut hasher = DefaultHasher::new();
         (seed, n).hash(&mut hasher);
         Duration::from_millis(250 * (1 + hasher.finish() % 8))

@@ -13,7 +13,7 @@ async fn an_instance_of_another_vpc_fails_the_stack_and_the_others_are_isolated(
     let (before, untouched) = (scene.cards(&[&a]).await, scene.cards(&[&stranger]).await);
     let reason = scene.incident.list(&[&stranger, &a]).deploy_fails().await;
     let expected = format!(
-        "1 of 2 instances isolated (1 interface), 1 snapshot | {stranger} is in {}, not in {}: isolate it with a stack of its own, with VpcId {} | log stream: ",
+        "1 of 2 instances isolated (1 interface), 1 snapshot | {stranger} is in {}, not in {}: isolate it with a stack of its own, with VpcId {} | next: remove the cause, then deploy again with a new Rerun; what is recorded is in table other-vpc-SecurityGroupTable-",
         elsewhere.site.vpc, scene.site.vpc, elsewhere.site.vpc
     );
     assert!(reason.contains(&expected), "{reason}");

@@ -239,8 +239,8 @@ fn connections_are_cut_on_the_way() {
         &cutting(&["i-1"]),
         &Memory::default(),
         "i-1: record eni-1 [sg-a] eni-2 [sg-b]\n\
-         i-1: cut eni-1 in sg-7a5 for 5 s -> [sg-150]\n\
-         i-1: cut eni-2 in sg-7a5 for 5 s -> [sg-150]",
+         i-1: isolate eni-1 by way of sg-7a5 for 5 s -> [sg-150]\n\
+         i-1: isolate eni-2 by way of sg-7a5 for 5 s -> [sg-150]",
     );
 }
 
@@ -255,8 +255,8 @@ fn a_stopped_instance_has_no_connections() {
 #[test]
 fn what_was_written_and_is_not_visible_yet_is_planned_the_same() {
     for (shown, cut, expected) in [
-        ("sg-a", true, "i-1: cut eni-1 in sg-7a5 for 5 s -> [sg-150]"),
-        ("sg-7a5", true, "i-1: cut eni-1 in sg-7a5 for 5 s -> [sg-150]"),
+        ("sg-a", true, "i-1: isolate eni-1 by way of sg-7a5 for 5 s -> [sg-150]"),
+        ("sg-7a5", true, "i-1: isolate eni-1 by way of sg-7a5 for 5 s -> [sg-150]"),
         ("sg-a", false, "i-1: isolate eni-1 [sg-a] -> [sg-150]"),
         ("sg-7a5", false, "i-1: isolate eni-1 [sg-7a5] -> [sg-150]"),
     ] {
@@ -285,7 +285,7 @@ fn an_interface_that_a_dead_invocation_left_in_transit_comes_first_and_goes_stra
         &Memory::default(),
         "i-1: isolate eni-1 [sg-7a5] -> [sg-150]\n\
          i-2: record eni-2 [sg-b]\n\
-         i-2: cut eni-2 in sg-7a5 for 5 s -> [sg-150]",
+         i-2: isolate eni-2 by way of sg-7a5 for 5 s -> [sg-150]",
     );
     // Also where the option is off by now.
     check(&world, &["i-1"], "i-1: isolate eni-1 [sg-7a5] -> [sg-150]");
@@ -298,7 +298,7 @@ fn before_an_interface_passes_the_record_says_where_it_can_be_found() {
         State::Isolating,
         &[("eni-1", &["sg-a"])],
     );
-    let expected = "i-1: record as isolating\ni-1: cut eni-1 in sg-7a5 for 5 s -> [sg-150]";
+    let expected = "i-1: record as isolating\ni-1: isolate eni-1 by way of sg-7a5 for 5 s -> [sg-150]";
     check_with(&world, &cutting(&["i-1"]), &Memory::default(), expected);
 }
 
@@ -346,14 +346,14 @@ fn what_is_isolated_waits_while_nothing_was_tried_with_somebody_outside() {
         &world,
         &cutting(&["i-1", "i-2"]),
         &Memory::default(),
-        "i-2: record eni-2 [sg-b]\ni-2: cut eni-2 in sg-7a5 for 5 s -> [sg-150]",
+        "i-2: record eni-2 [sg-b]\ni-2: isolate eni-2 by way of sg-7a5 for 5 s -> [sg-150]",
     );
 }
 
 #[test]
 fn what_an_earlier_request_isolated_without_cutting_is_cut_once() {
     let mut world = isolated(World::new().transit_group("sg-7a5"));
-    let expected = "i-1: record as isolating\ni-1: cut eni-1 in sg-7a5 for 5 s -> [sg-150]";
+    let expected = "i-1: record as isolating\ni-1: isolate eni-1 by way of sg-7a5 for 5 s -> [sg-150]";
     check_with(&world, &cutting(&["i-1"]), &Memory::default(), expected);
     record(&mut world).connections_cut = true;
     check_with(&world, &cutting(&["i-1"]), &Memory::default(), "");

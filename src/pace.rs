@@ -1,0 +1,121 @@
+//! EC2's token buckets, as far as we know what is left in them: a call that would be throttled waits instead.
+//!
+//! EC2 counts calls by action, for the whole account and region (EC2 Developer Guide, "Request throttling"). Somebody
+//! else may empty a bucket; then the SDK's retries and [`crate::converge`] do the rest.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Tokens at the start, and how many come back in a second.
+const BUCKETS: [(&str, f64, f64); 8] = [
+    ("ec2:ModifyNetworkInterfaceAttribute", 100.0, 5.0),
+    ("ec2:CreateSnapshots", 100.0, 5.0),
+    ("ec2:CreateTags", 100.0, 10.0),
+    ("ec2:DeleteTags", 100.0, 10.0),
+    ("ec2:ModifyInstanceAttribute", 50.0, 5.0),
+    ("ec2:AssociateIamInstanceProfile", 100.0, 5.0),
+    ("ec2:DisassociateIamInstanceProfile", 100.0, 5.0),
+    ("ec2:DescribeInstanceAttribute", 100.0, 20.0),
+];
+
+#[derive(Debug)]
+struct Bucket {
+    tokens: f64,
+    filled_at: Instant,
+}
+
+/// Full at the start of an invocation.
+#[derive(Debug, Default)]
+pub struct Pace(Mutex<HashMap<&'static str, Bucket>>);
+
+impl Pace {
+    /// Returns when it is this call's turn. Whoever asks first goes first.
+    pub async fn turn(&self, action: &'static str) {
+        let wait = self.take(action, f64::NEG_INFINITY).unwrap_or_default();
+        tokio::time::sleep(wait).await;
+    }
+
+    /// Takes a token if there is one; else says when there may be.
+    pub fn try_turn(&self, action: &'static str) -> Result<(), Duration> {
+        self.take(action, 1.0).map(|_| ())
+    }
+
+    /// Takes a token if at least `least` are there, which may be less than none: how long it is until the token taken is
+    /// a real one, or until there are as many as that.
+    fn take(&self, action: &'static str, least: f64) -> Result<Duration, Duration> {
+        let Some((_, size, rate)) = BUCKETS.iter().find(|(name, ..)| *name == action) else {
+            return Ok(Duration::ZERO);
+        };
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let bucket = buckets.entry(action).or_insert(Bucket { tokens: *size, filled_at: now });
+        bucket.tokens = size.min(bucket.tokens + rate * (now - bucket.filled_at).as_secs_f64());
+        bucket.filled_at = now;
+        if bucket.tokens < least {
+            return Err(Duration::from_secs_f64((least - bucket.tokens) / rate));
+        }
+        bucket.tokens -= 1.0;
+        Ok(Duration::from_secs_f64((-bucket.tokens).max(0.0) / rate))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hundred_go_at_once_and_five_a_second_after_that() {
+        let (pace, start) = (Pace::default(), Instant::now());
+        for _ in 0..100 {
+            pace.turn(SWAP).await;
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        for _ in 0..10 {
+            pace.turn(SWAP).await;
+        }
+        let elapsed = start.elapsed().as_secs_f64();
+        assert!((1.99..2.02).contains(&elapsed), "{elapsed}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_only_tries_goes_behind_those_who_wait() {
+        let pace = Pace::default();
+        for _ in 0..100 {
+            assert_eq!(pace.try_turn(SWAP), Ok(()));
+        }
+        let waiting = pace.turn(SWAP);
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        assert_eq!(pace.try_turn(SWAP), Err(Duration::from_millis(400)));
+        waiting.await;
+        assert!(pace.try_turn(SWAP).is_err());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(pace.try_turn(SWAP), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bucket_never_holds_more_than_its_size() {
+        let (pace, start) = (Pace::default(), Instant::now());
+        pace.turn(SWAP).await;
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        for _ in 0..101 {
+            pace.turn(SWAP).await;
+        }
+        let elapsed = start.elapsed().as_secs_f64() - 3600.0;
+        assert!((0.19..0.22).contains(&elapsed), "{elapsed}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_no_bucket_of_its_own_never_waits() {
+        let (pace, start) = (Pace::default(), Instant::now());
+        for _ in 0..1000 {
+            pace.turn("dynamodb:PutItem").await;
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+}
