@@ -59,7 +59,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
     }
 
     async fn pursue(&self, mine: Desired) -> Message {
-        let mut tried = Tried::new();
+        let mut tried = Tried::default();
         let mut desired = mine;
         let mut overtaken_by = None;
         for _ in 0..MOST_TURNS {
@@ -110,8 +110,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
         }
 
         if !contained.interfaces.is_empty() {
-            let (ledger, is_undone) = Default::default();
-            let mut preserve = Preserve { run: self, wants, contained: &contained, ledger, is_undone };
+            let mut preserve = Preserve::new(self, wants, &contained, tried);
             let preservation = self.converge(&mut preserve, self.patience()).await?;
             if preserve.is_undone {
                 return Ok(None);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::answer::Message;
-use crate::converge::Settled;
+use crate::converge::{LOST, NOT_VISIBLE, Settled};
 use crate::model::{InstanceId, Wants, comma_list};
 use crate::plan::{Aim, Contained, Severity, Step};
 use crate::ports::{CallError, Fault};
@@ -94,6 +94,8 @@ pub struct Restored {
     pub restored: BTreeSet<InstanceId>,
     /// Still held.
     pub open: BTreeSet<InstanceId>,
+    /// Those of them whose interfaces have their groups back.
+    pub half: BTreeSet<InstanceId>,
     pub settled: Settled,
 }
 
@@ -108,12 +110,20 @@ impl Restored {
             (0, 0) => "nothing to restore: no instance was isolated".to_owned(),
             (restored, 0) => format!("{} restored", count(restored, "instance")),
             (restored, open) => format!(
-                "{restored} of {} restored; still isolated: {}. The commands that restore each one are in RestoreCommands of its item in the records table, which stays",
+                "{restored} of {} restored; {}. The commands that restore each one are in RestoreCommands of its item in the records table, which stays",
                 count(restored + open, "instance"),
-                comma_list(&self.open)
+                self.still_open()
             ),
         };
         Message { failed, headline, details: findings.in_order(), ..Message::default() }
+    }
+
+    fn still_open(&self) -> String {
+        let isolated: Vec<&InstanceId> = self.open.difference(&self.half).collect();
+        let half: Vec<&InstanceId> = self.open.intersection(&self.half).collect();
+        let parts = [("still isolated", isolated), ("with their groups back, but not restored otherwise", half)];
+        let parts = parts.into_iter().filter(|(_, ids)| !ids.is_empty());
+        parts.map(|(what, ids)| format!("{what}: {}", comma_list(ids))).collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -156,12 +166,17 @@ impl Findings {
                 }
                 // Tags are for people: an instance that has fifty of its own is isolated all the same.
                 Step::Tag { .. } | Step::Untag { .. } if error.fault == Fault::Refused => self.notes.push(text),
+                Step::Measure(measure) if measure.is_for_some_instances_only() && is_for_good(error) => {
+                    self.notes.push(text)
+                }
                 _ => self.fatal.push(text),
             }
         }
         if let Some(error) = &settled.blind {
             self.fatal.push(format!("{error}{}: what is true now is not known", advice(error)));
         }
+        let unread = settled.unread.iter();
+        self.fatal.extend(unread.map(|(what, error)| format!("{what} cannot be read: {error}{}", advice(error))));
         for problem in &settled.problems {
             match problem.severity() {
                 Severity::Fatal => self.fatal.push(problem.to_string()),
@@ -177,6 +192,11 @@ impl Findings {
         let all = not_isolated.into_iter().chain(fatal).chain(notes);
         all.filter(|text| seen.insert(text.clone())).collect()
     }
+}
+
+/// AWS said no, and will again.
+fn is_for_good(error: &CallError) -> bool {
+    error.fault == Fault::Refused && ![NOT_VISIBLE, LOST].contains(&error.code.as_str())
 }
 
 fn failure(step: &Step, error: &CallError) -> String {

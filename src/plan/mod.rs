@@ -5,7 +5,9 @@
 
 mod contain;
 mod guard;
+mod measures;
 mod preserve;
+mod protect;
 mod restore;
 mod rules;
 #[cfg(test)]
@@ -15,14 +17,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::model::{
-    Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, ShowGroups, Snapshot,
-    SnapshotId, State, VolumeId, VpcId, comma_list, restore_command,
+    Attributes, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, ShowGroups,
+    Snapshot, SnapshotId, State, VolumeId, VpcId, comma_list, restore_command,
 };
 
 pub use contain::{Accepted, Contained, contain};
 pub use guard::{StackStatus, Verdict, may_release, may_restore};
+pub use measures::Measure;
 pub use preserve::preserve;
-pub use restore::{Tried, restore};
+pub(crate) use preserve::volume_tags;
+pub use protect::{Attempts, protect};
+pub use restore::{Tried, in_place, restore};
 
 /// What a pass read. Only what was asked for is here; absent means not there (or not asked for).
 #[derive(Debug, Clone, Default)]
@@ -32,6 +37,8 @@ pub struct Observed {
     pub interfaces: BTreeMap<InterfaceId, Interface>,
     pub groups: BTreeMap<GroupId, Group>,
     pub snapshots: Vec<Snapshot>,
+    /// Of those that were read; nothing where EC2 no longer knows the instance.
+    pub attributes: BTreeMap<InstanceId, Option<Attributes>>,
 }
 
 /// The records read with an observation.
@@ -111,6 +118,7 @@ pub enum Step {
         instance: InstanceId,
         snapshots: BTreeMap<VolumeId, SnapshotId>,
     },
+    Measure(Measure),
 }
 
 /// What the record of an instance was when a [`Step::Record`] was planned; the write is refused if it no longer is.
@@ -144,6 +152,7 @@ impl Step {
             | Self::RequestSnapshots { instance }
             | Self::TakeSnapshots { instance, .. }
             | Self::SaveSnapshots { instance, .. } => Some(instance),
+            Self::Measure(measure) => measure.instance(),
             Self::Tag { .. } | Self::Untag { .. } => None,
         }
     }
@@ -184,6 +193,7 @@ impl fmt::Display for Step {
             Self::SaveSnapshots { instance, snapshots } => {
                 write!(f, "{instance}: save snapshots {}", comma_list(snapshots.values()))
             }
+            Self::Measure(measure) => measure.fmt(f),
         }
     }
 }

@@ -18,10 +18,13 @@ fn many(count: usize, interfaces: usize) -> (World, Vec<String>) {
     (world, ids)
 }
 
-async fn create(world: &World, ids: &[String], snapshots: &str) -> ec2_isolation::answer::Answer {
+/// With everything on, or nothing but the isolation itself.
+async fn create(world: &World, ids: &[String], everything: &str) -> ec2_isolation::answer::Answer {
     let mut create = event("create");
     create["ResourceProperties"]["InstanceIds"] = json!(ids);
-    create["ResourceProperties"]["SnapshotVolumes"] = json!(snapshots);
+    for option in ["SnapshotVolumes", "ProtectInstances"] {
+        create["ResourceProperties"][option] = json!(everything);
+    }
     succeeds(world, create).await
 }
 
