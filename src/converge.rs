@@ -3,7 +3,7 @@
 //! EC2's reads trail its writes, calls are throttled, and permissions of a role made a minute ago are not everywhere
 //! yet: all of that is waited for here, and nowhere else.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::Future;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::model::Intent;
 use crate::plan::{Plan, Problem, Step, Work};
 use crate::ports::{Call, CallError, Change, Fault, Records, Written};
 
-/// How long EC2 may go on showing what was there before a change that it accepted.
+/// How long EC2 may go on showing what was there before a change that it accepted, from the first look on.
 const STALE_READ_LIMIT: Duration = Duration::from_secs(30);
 /// How long a surprising reading is doubted.
 const DOUBT: Duration = Duration::from_secs(5);
@@ -65,6 +65,10 @@ pub trait Phase: Send {
     fn believe(&mut self) -> bool {
         false
     }
+    /// What the last look could do without, though it should have been read, and why it was not.
+    fn unread(&self) -> BTreeMap<String, CallError> {
+        BTreeMap::new()
+    }
 }
 
 /// What is left when there is nothing more to do.
@@ -74,6 +78,8 @@ pub struct Settled {
     pub failures: Vec<(Step, CallError)>,
     /// The look that failed to the end: nothing after it is known.
     pub blind: Option<CallError>,
+    /// What could not be read to the end: nothing about it is known.
+    pub unread: BTreeMap<String, CallError>,
 }
 
 /// Repeats a phase until its plan is empty, or what is left of it has failed.
@@ -101,6 +107,7 @@ pub async fn converge<P: Phase, E: Change, R: Records>(
             }
         };
         state.blind = None;
+        state.note_unread(phase.unread());
         let due = state.due(&plan);
         if !due.is_empty() {
             tracing::info!(plan = %due, "to do");
@@ -112,8 +119,10 @@ pub async fn converge<P: Phase, E: Change, R: Records>(
             }
             if slow {
                 state.pauses.pause(executor.gate).await;
+            } else {
+                state.pauses = Pauses::default();
             }
-        } else if state.waits_for(&plan) || state.doubts(&plan) {
+        } else if state.waits_for(&plan) || state.doubts(&plan) || state.may_read_again() {
             state.pauses.pause(executor.gate).await;
         } else if !phase.believe() {
             return Ok(state.settle(plan, None));
@@ -165,7 +174,10 @@ struct Convergence {
     pauses: Pauses,
     /// Since when no look succeeds, and why the last one did not.
     blind: Option<(Instant, CallError)>,
-    accepted: HashMap<Step, Instant>,
+    /// The same for what was left out of the last look.
+    unread: BTreeMap<String, (Instant, CallError)>,
+    /// Carried out, and the first look that did not show it.
+    accepted: HashMap<Step, Option<Instant>>,
     failing: HashMap<Step, (Instant, CallError)>,
     /// In the order they failed.
     given_up: Vec<(Step, CallError)>,
@@ -178,6 +190,7 @@ impl Convergence {
             started: Instant::now(),
             pauses: Pauses::default(),
             blind: None,
+            unread: BTreeMap::new(),
             accepted: HashMap::new(),
             failing: HashMap::new(),
             given_up: Vec::new(),
@@ -189,10 +202,14 @@ impl Convergence {
         // What is no longer planned was seen done. Should it be planned again, it is a new change.
         let planned: HashSet<&Step> = plan.steps().collect();
         self.accepted.retain(|step, _| planned.contains(step));
+        for since in self.accepted.values_mut() {
+            since.get_or_insert_with(Instant::now);
+        }
         let stale: Vec<Step> = plan.steps().filter(|step| self.is_overdue(step)).cloned().collect();
         for step in stale {
             self.accepted.remove(&step);
-            self.give_up(step, not_visible());
+            let error = not_visible(&step);
+            self.give_up(step, error);
         }
         let work = plan.work.iter().filter(|work| !work.first.as_ref().is_some_and(|first| self.has_given_up(first)));
         let work = work.filter_map(|work| {
@@ -215,7 +232,7 @@ impl Convergence {
     }
 
     fn is_overdue(&self, step: &Step) -> bool {
-        self.accepted.get(step).is_some_and(|since| since.elapsed() >= STALE_READ_LIMIT)
+        self.accepted.get(step).copied().flatten().is_some_and(|since| since.elapsed() >= STALE_READ_LIMIT)
     }
 
     fn waits_for(&self, plan: &Plan) -> bool {
@@ -231,7 +248,7 @@ impl Convergence {
         match result {
             Ok(Written::Done) => {
                 self.failing.remove(&step);
-                self.accepted.insert(step, Instant::now());
+                self.accepted.insert(step, None);
                 true
             }
             Ok(Written::Lost) => {
@@ -263,6 +280,15 @@ impl Convergence {
         self.patience.covers(error, since)
     }
 
+    fn note_unread(&mut self, unread: BTreeMap<String, CallError>) {
+        let since = |what: &String| self.unread.get(what).map_or_else(Instant::now, |(since, _)| *since);
+        self.unread = unread.into_iter().map(|(what, error)| (what.clone(), (since(&what), error))).collect();
+    }
+
+    fn may_read_again(&self) -> bool {
+        self.unread.values().any(|(since, error)| self.patience.covers(error, *since))
+    }
+
     /// The time ran out during a look: what kept the ones before from succeeding says more than that.
     fn settle_in_the_dark(mut self) -> Settled {
         let last = self.blind.take().map_or_else(|| out_of_time("ec2:DescribeInstances"), |(_, error)| error);
@@ -273,25 +299,40 @@ impl Convergence {
         let mut failures = self.given_up;
         if blind.is_some() {
             failures.extend(self.failing.into_iter().map(|(step, (_, error))| (step, error)));
+        } else {
+            // A measure that is no longer planned was taken after all, or there is nothing left to protect.
+            let planned: HashSet<&Step> = plan.steps().collect();
+            failures.retain(|(step, _)| !matches!(step, Step::Measure(_)) || planned.contains(step));
         }
-        Settled { problems: plan.problems, failures, blind }
+        let unread = self.unread.into_iter().map(|(what, (_, error))| (what, error)).collect();
+        Settled { problems: plan.problems, failures, blind, unread }
     }
 }
 
-fn not_visible() -> CallError {
+/// The code of [`not_visible`].
+pub(crate) const NOT_VISIBLE: &str = "NotVisible";
+
+fn not_visible(step: &Step) -> CallError {
+    let action = match step {
+        Step::Measure(measure) => measure.seen_by(),
+        _ => "ec2:DescribeNetworkInterfaces",
+    };
     CallError {
-        action: "ec2:DescribeNetworkInterfaces",
+        action,
         fault: Fault::TimedOut,
-        code: "NotVisible".to_owned(),
+        code: NOT_VISIBLE.to_owned(),
         message: "EC2 accepted the change but 30 s later still shows the old state".to_owned(),
     }
 }
+
+/// The code of [`lost`].
+pub(crate) const LOST: &str = "ConditionalCheckFailedException";
 
 fn lost() -> CallError {
     CallError {
         action: "dynamodb:PutItem",
         fault: Fault::Refused,
-        code: "ConditionalCheckFailedException".to_owned(),
+        code: LOST.to_owned(),
         message: "another request kept changing this record; wait until it has ended".to_owned(),
     }
 }

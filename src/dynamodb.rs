@@ -13,8 +13,8 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditi
 
 use crate::aws::{call_error, garbled};
 use crate::model::{
-    Desired, GroupId, Groups, InstanceId, Intent, InterfaceId, Owner, Record, SnapshotId, Snapshots, State, VolumeId,
-    restore_command,
+    Attribute, Desired, GroupId, Groups, InstanceId, Intent, InterfaceId, Owner, Protection, Record, ShutdownBehaviour,
+    SnapshotId, Snapshots, State, VolumeId, restore_command,
 };
 use crate::plan::Prior;
 use crate::ports::{Call, Ledger, Marking, Originals, Records, Written};
@@ -22,6 +22,9 @@ use crate::ports::{Call, Ledger, Marking, Originals, Records, Written};
 const KEY: &str = "InstanceId";
 const OWNER_PREFIX: &str = "owner:";
 const UPDATE: &str = "dynamodb:UpdateItem";
+const TERMINATION_PROTECTION: &str = "TerminationProtection";
+const STOP_PROTECTION: &str = "StopProtection";
+const SHUTDOWN_BEHAVIOUR: &str = "ShutdownBehaviour";
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -88,6 +91,7 @@ impl Table {
             .item("IsolationGroupIds", isolation_groups(originals))
             .item("Interfaces", AttributeValue::M(interfaces.collect()))
             .item("RestoreCommands", AttributeValue::M(commands.collect()))
+            .item("Protection", AttributeValue::M(HashMap::new()))
             .item("RecordedAt", s(originals.now))
             .item("UpdatedAt", s(originals.now))
             .condition_expression("attribute_not_exists(InstanceId) OR #state = :restored")
@@ -127,6 +131,55 @@ impl Table {
         }
         written(update).await
     }
+}
+
+impl Table {
+    /// Nothing is protected while it is restored, so nothing is saved then.
+    async fn extend_protection(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        prior: &Protection,
+        now: &str,
+    ) -> Call<Written> {
+        let entries = protection_entries(prior);
+        let commands = prior.restore_commands(instance);
+        let mut expression = "SET UpdatedAt = :now".to_owned();
+        for n in 0..entries.len() {
+            expression.push_str(&format!(", Protection.#p{n} = if_not_exists(Protection.#p{n}, :p{n})"));
+        }
+        for n in 0..commands.len() {
+            expression.push_str(&format!(", RestoreCommands.#c{n} = if_not_exists(RestoreCommands.#c{n}, :c{n})"));
+        }
+        let condition =
+            "#owner = :owner AND #state <> :restored AND #state <> :restoring AND attribute_exists(Protection)";
+        let mut update = self
+            .update_held(owner, instance, &expression, now)
+            .condition_expression(condition)
+            .expression_attribute_values(":restoring", s(State::Restoring.as_str()));
+        for (n, (key, value)) in entries.into_iter().enumerate() {
+            update = update
+                .expression_attribute_names(format!("#p{n}"), key)
+                .expression_attribute_values(format!(":p{n}"), value);
+        }
+        for (n, (key, command)) in commands.into_iter().enumerate() {
+            update = update
+                .expression_attribute_names(format!("#c{n}"), key)
+                .expression_attribute_values(format!(":c{n}"), s(command));
+        }
+        written(update).await
+    }
+}
+
+/// Keys and values of the map `Protection`. That of a volume is its device: the volume was to go with the instance.
+fn protection_entries(prior: &Protection) -> Vec<(String, AttributeValue)> {
+    let attributes = prior.attributes.iter().map(|attribute| match attribute {
+        Attribute::TerminationProtection(on) => (TERMINATION_PROTECTION.to_owned(), AttributeValue::Bool(*on)),
+        Attribute::StopProtection(on) => (STOP_PROTECTION.to_owned(), AttributeValue::Bool(*on)),
+        Attribute::ShutdownBehaviour(behaviour) => (SHUTDOWN_BEHAVIOUR.to_owned(), s(behaviour.as_str())),
+    });
+    let volumes = prior.volumes.iter().map(|(volume, device)| (volume.to_string(), s(device)));
+    attributes.chain(volumes).collect()
 }
 
 async fn written(update: UpdateItemFluentBuilder) -> Call<Written> {
@@ -266,6 +319,27 @@ impl Records for Table {
             .expression_attribute_values(":snapshots", AttributeValue::M(set));
         written(update).await
     }
+
+    async fn save_protection(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        prior: &Protection,
+        now: &str,
+    ) -> Call<Written> {
+        let saved = self.extend_protection(owner, instance, prior, now).await?;
+        if saved == Written::Done {
+            return Ok(saved);
+        }
+        // Either somebody else holds the record, or it was written before there was the map.
+        let update = self
+            .update_held(owner, instance, "SET Protection = if_not_exists(Protection, :none), UpdatedAt = :now", now)
+            .expression_attribute_values(":none", AttributeValue::M(HashMap::new()));
+        match written(update).await? {
+            Written::Done => self.extend_protection(owner, instance, prior, now).await,
+            Written::Lost => Ok(Written::Lost),
+        }
+    }
 }
 
 fn text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
@@ -323,7 +397,27 @@ fn read_record(item: &Item) -> Result<Record, String> {
         interfaces: interfaces.iter().map(|(id, groups)| read_groups(id, groups)).collect::<Result<_, String>>()?,
         recorded_at: required(item, "RecordedAt")?.to_owned(),
         snapshots,
+        protection: read_protection(item)?,
     })
+}
+
+fn read_protection(item: &Item) -> Result<Protection, String> {
+    let mut protection = Protection::default();
+    for (key, value) in map(item, "Protection")?.into_iter().flatten() {
+        let (flag, text) = (value.as_bool().ok().copied(), value.as_s().ok().map(String::as_str));
+        let attribute = match key.as_str() {
+            TERMINATION_PROTECTION => flag.map(Attribute::TerminationProtection),
+            STOP_PROTECTION => flag.map(Attribute::StopProtection),
+            SHUTDOWN_BEHAVIOUR => text.and_then(ShutdownBehaviour::parse).map(Attribute::ShutdownBehaviour),
+            volume => {
+                let device = text.ok_or_else(|| format!("Protection of {volume} is no device"))?;
+                protection.volumes.insert(parsed(volume)?, device.to_owned());
+                continue;
+            }
+        };
+        protection.attributes.insert(attribute.ok_or_else(|| format!("{key} in Protection is {value:?}"))?);
+    }
+    Ok(protection)
 }
 
 fn read_groups(interface: &str, groups: &AttributeValue) -> Result<(InterfaceId, Groups), String> {

@@ -6,15 +6,16 @@ use std::str::FromStr;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::types::{
-    Filter, GroupIdentifier, InstanceNetworkInterface, IpPermission, ResourceType, SnapshotState, Tag as Ec2Tag,
-    TagSpecification,
+    AttributeBooleanValue, AttributeValue, EbsInstanceBlockDeviceSpecification, Filter, GroupIdentifier,
+    InstanceAttributeName, InstanceBlockDeviceMappingSpecification, InstanceNetworkInterface, IpPermission,
+    ResourceType, SnapshotState, Tag as Ec2Tag, TagSpecification,
 };
 use futures_util::future::try_join_all;
 
 use crate::aws::{call_error, garbled};
 use crate::model::{
-    Branch, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Peer, ROLE_TAG, Role, Rule,
-    STACK_TAG, Snapshot, SnapshotId, VolumeId,
+    Attribute, Attributes, Branch, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Peer,
+    ROLE_TAG, Role, Rule, STACK_TAG, ShutdownBehaviour, Snapshot, SnapshotId, Volume, VolumeId,
 };
 use crate::plan::tag;
 use crate::ports::{Call, Change, GroupQuery, Look};
@@ -25,6 +26,10 @@ const FILTER_VALUES: usize = 100;
 const TAGGED_AT_ONCE: usize = 1000;
 /// Names the trunk on a branch interface (aws/amazon-vpc-resource-controller-k8s, which makes them for EKS).
 const TRUNK_TAG: &str = "vpcresources.k8s.aws/trunk-eni-id";
+/// The code for an instance that was terminated an hour ago, or never was.
+const NO_INSTANCE: &str = "InvalidInstanceID.NotFound";
+
+const MODIFY_INSTANCE: &str = "ec2:ModifyInstanceAttribute";
 
 #[derive(Debug, Clone)]
 pub struct Ec2(pub Client);
@@ -75,6 +80,19 @@ impl Look for Ec2 {
     async fn snapshots(&self, episodes: &BTreeSet<String>) -> Call<Vec<Snapshot>> {
         let pages = chunks(episodes, FILTER_VALUES).into_iter().map(|episodes| self.snapshots_page(episodes));
         Ok(try_join_all(pages).await?.into_iter().flatten().collect())
+    }
+
+    async fn attributes(&self, instance: &InstanceId) -> Call<Option<Attributes>> {
+        let names = [
+            InstanceAttributeName::DisableApiTermination,
+            InstanceAttributeName::DisableApiStop,
+            InstanceAttributeName::InstanceInitiatedShutdownBehavior,
+        ];
+        match try_join_all(names.map(|name| self.attribute(instance, name))).await {
+            Ok(found) => Ok(found.try_into().ok()),
+            Err(error) if error.code == NO_INSTANCE => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -153,6 +171,22 @@ impl Ec2 {
         Ok(groups)
     }
 
+    async fn attribute(&self, instance: &InstanceId, name: InstanceAttributeName) -> Call<Attribute> {
+        let action = "ec2:DescribeInstanceAttribute";
+        let request = self.0.describe_instance_attribute().instance_id(instance.as_str()).attribute(name.clone());
+        let output = request.send().await.map_err(|error| call_error(action, &error))?;
+        let flag = |value: Option<&AttributeBooleanValue>| value.and_then(AttributeBooleanValue::value);
+        let shutdown = output.instance_initiated_shutdown_behavior().and_then(AttributeValue::value);
+        let found = match &name {
+            InstanceAttributeName::DisableApiTermination => {
+                flag(output.disable_api_termination()).map(Attribute::TerminationProtection)
+            }
+            InstanceAttributeName::DisableApiStop => flag(output.disable_api_stop()).map(Attribute::StopProtection),
+            _ => shutdown.and_then(ShutdownBehaviour::parse).map(Attribute::ShutdownBehaviour),
+        };
+        found.ok_or_else(|| garbled(action, format!("the answer has no {name} of {instance}")))
+    }
+
     async fn snapshots_page(&self, episodes: Vec<String>) -> Call<Vec<Snapshot>> {
         let action = "ec2:DescribeSnapshots";
         let request =
@@ -186,8 +220,10 @@ fn read_instance(action: &'static str, instance: &aws_sdk_ec2::types::Instance) 
         })
     });
     let ebs = instance.block_device_mappings().iter().filter_map(|mapping| {
-        let volume = mapping.ebs()?.volume_id()?.parse().ok()?;
-        Some((volume, mapping.device_name().unwrap_or_default().to_owned()))
+        let ebs = mapping.ebs()?;
+        let device = mapping.device_name().unwrap_or_default().to_owned();
+        let delete_on_termination = ebs.delete_on_termination().unwrap_or_default();
+        Some((ebs.volume_id()?.parse().ok()?, Volume { device, delete_on_termination }))
     });
     let state = instance.state().and_then(|state| state.name());
     Ok(Instance {
@@ -295,5 +331,30 @@ impl Change for Ec2 {
             .iter()
             .map(|info| Ok((id(action, "volume", info.volume_id())?, id(action, "snapshot", info.snapshot_id())?)));
         pairs.collect()
+    }
+
+    async fn set_attribute(&self, instance: &InstanceId, attribute: Attribute) -> Call<()> {
+        let flag = |on| AttributeBooleanValue::builder().value(on).build();
+        let request = self.0.modify_instance_attribute().instance_id(instance.as_str());
+        // At most one attribute a call.
+        let request = match attribute {
+            Attribute::TerminationProtection(on) => request.disable_api_termination(flag(on)),
+            Attribute::StopProtection(on) => request.disable_api_stop(flag(on)),
+            Attribute::ShutdownBehaviour(behaviour) => request
+                .instance_initiated_shutdown_behavior(AttributeValue::builder().value(behaviour.as_str()).build()),
+        };
+        request.send().await.map_err(|error| call_error(MODIFY_INSTANCE, &error))?;
+        Ok(())
+    }
+
+    async fn set_deletion(&self, instance: &InstanceId, devices: &BTreeMap<String, bool>) -> Call<()> {
+        let mappings = devices.iter().map(|(device, delete)| {
+            let ebs = EbsInstanceBlockDeviceSpecification::builder().delete_on_termination(*delete).build();
+            InstanceBlockDeviceMappingSpecification::builder().device_name(device).ebs(ebs).build()
+        });
+        let request = self.0.modify_instance_attribute().instance_id(instance.as_str());
+        let request = request.set_block_device_mappings(Some(mappings.collect()));
+        request.send().await.map_err(|error| call_error(MODIFY_INSTANCE, &error))?;
+        Ok(())
     }
 }

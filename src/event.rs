@@ -154,6 +154,7 @@ fn wants(properties: &Map<String, Value>) -> Result<Wants, InvalidRequest> {
         on_removal: release(properties, "OnRemoval")?,
         on_rollback: release(properties, "OnRollback")?,
         allow_partial: boolean(properties, "AllowPartialIsolation", false)?,
+        protect: boolean(properties, "ProtectInstances", true)?,
         purpose: purpose(properties)?,
         cut_connections: boolean(properties, "CutEstablishedConnections", true)?,
         transit_group: optional(properties, "TransitSecurityGroupId")?,
@@ -304,7 +305,7 @@ mod tests {
     #[test]
     fn properties_have_safe_defaults() {
         let wants = with("Unknown", json!({"kept": ["from", 2019]})).unwrap();
-        assert!(wants.snapshot_volumes);
+        assert!(wants.snapshot_volumes && wants.protect);
         assert!(!wants.allow_partial);
         assert_eq!((wants.on_removal, wants.on_rollback), (Release::KeepIsolated, Release::KeepIsolated));
         assert_eq!((wants.forensic_group, wants.purpose.as_str()), (None, "forensics"));

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::model::{GroupId, Groups, InterfaceId, Owner, restore_command};
 use crate::pace::Pace;
-use crate::plan::{Plan, Step, Work, tag};
+use crate::plan::{Measure, Plan, Step, Work, volume_tags};
 use crate::ports::{Call, CallError, Change, Fault, Marking, Originals, Records, Written};
 
 /// Pieces of work under way at once: as many as may be in the transit group, or those behind would wait for its hold.
@@ -291,11 +291,9 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
                 let snapshots = self.in_turn("ec2:CreateSnapshots", ec2.take_snapshots(instance, tags)).await?;
                 let saving = records.save_snapshots(owner, instance, &snapshots, now);
                 let saved = gate.pass("dynamodb:UpdateItem", saving).await?;
-                // The set shares its tags; volume and device differ.
-                for (volume, snapshot) in &snapshots {
-                    let device = volumes.get(volume).cloned().unwrap_or_default();
-                    let own = [(tag::VOLUME, volume.to_string()), (tag::DEVICE, device)];
-                    let own = own.map(|(key, value)| (key.to_owned(), value)).into();
+                // The set shares its tags; volume and device differ. A single one was born with them.
+                for (volume, snapshot) in snapshots.iter().filter(|_| volumes.len() > 1) {
+                    let own = volume_tags(volume, volumes.get(volume).map_or("", String::as_str));
                     self.in_turn("ec2:CreateTags", ec2.tag(&[snapshot.to_string()].into(), &own)).await?;
                 }
                 Ok(saved)
@@ -303,6 +301,29 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
             Step::SaveSnapshots { instance, snapshots } => {
                 gate.pass("dynamodb:UpdateItem", records.save_snapshots(owner, instance, snapshots, now)).await
             }
+            Step::Measure(measure) => self.measure(measure).await,
         }
+    }
+
+    async fn measure(&self, measure: &Measure) -> Call<Written> {
+        let Self { ec2, records, owner, gate, now, .. } = self;
+        let modify = "ec2:ModifyInstanceAttribute";
+        let changed = match measure {
+            Measure::Save { instance, prior } => {
+                return gate.pass("dynamodb:UpdateItem", records.save_protection(owner, instance, prior, now)).await;
+            }
+            Measure::Protect { instance, attribute } | Measure::Unprotect { instance, attribute, .. } => {
+                self.in_turn(modify, ec2.set_attribute(instance, *attribute)).await
+            }
+            Measure::KeepVolumes { instance, volumes } => {
+                let devices = volumes.values().map(|device| (device.clone(), false)).collect();
+                self.in_turn(modify, ec2.set_deletion(instance, &devices)).await
+            }
+            Measure::UnkeepVolumes { instance, volumes, .. } => {
+                let devices = volumes.values().map(|device| (device.clone(), true)).collect();
+                self.in_turn(modify, ec2.set_deletion(instance, &devices)).await
+            }
+        };
+        changed.map(|()| Written::Done)
     }
 }

@@ -29,6 +29,7 @@ pub mod plan;
 // The loop: from a request to what became of it.
 pub mod converge;
 pub mod execute;
+mod inspect;
 pub mod pace;
 mod phases;
 pub mod ports;

@@ -2,12 +2,16 @@
 //!
 //! No decisions, no I/O, no clock.
 
+mod protection;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+pub use protection::{Attribute, Attributes, PROTECTING, Protection, ShutdownBehaviour, Volume};
 
 /// Marks a security group as one of ours; the value is a [`Role`]. CloudFormation's own stack tag beside it names the stack.
 pub const ROLE_TAG: &str = "ec2-isolation:role";
@@ -151,7 +155,7 @@ pub struct Instance {
     /// Every attached interface, the primary one first.
     pub interfaces: Vec<Interface>,
     /// Attached EBS volumes; instance store has no id and is not here.
-    pub volumes: BTreeMap<VolumeId, String>,
+    pub volumes: BTreeMap<VolumeId, Volume>,
     pub tags: BTreeMap<String, String>,
 }
 
@@ -353,6 +357,7 @@ pub struct Record {
     /// ISO 8601 UTC. With owner and instance it names the episode.
     pub recorded_at: String,
     pub snapshots: Snapshots,
+    pub protection: Protection,
 }
 
 /// How far the snapshots of one record are.
@@ -408,6 +413,9 @@ pub struct Wants {
     pub on_removal: Release,
     pub on_rollback: Release,
     pub allow_partial: bool,
+    /// Keep the instance and its volumes from being lost. An intent of before there was the option did not ask for it.
+    #[serde(default)]
+    pub protect: bool,
     pub purpose: String,
     /// Asked to end the connections that were open before.
     #[serde(default)]
@@ -471,6 +479,14 @@ mod tests {
     fn an_owner_survives_its_text_form() {
         let owner = Owner { stack_id: "arn:aws:cloudformation:r:1:stack/ir/x".into(), logical_id: "Isolation".into() };
         assert_eq!(Owner::parse(&owner.to_string()), Some(owner));
+    }
+
+    #[test]
+    fn an_intent_of_an_earlier_version_asks_for_no_protection() {
+        let stored = r#"{"Isolated":{"instances":["i-01"],"vpc":"vpc-01","isolation_group":"sg-01","forensic_group":null,
+            "snapshot_volumes":true,"on_removal":"KeepIsolated","on_rollback":"KeepIsolated","allow_partial":false,"purpose":"ir"}}"#;
+        let Desired::Isolated(wants) = serde_json::from_str(stored).unwrap() else { panic!("isolated") };
+        assert!(!wants.protect);
     }
 
     #[test]

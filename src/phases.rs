@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::converge::{Blind, Phase, Settled};
 use crate::execute::Outcome;
+use crate::inspect::{Inspection, is_refused};
 use crate::model::{Desired, InstanceId, InterfaceId, Record, Snapshots, State, VpcId, Wants};
 use crate::plan::{
-    Aim, Contained, Memory, Observed, Plan, Problem, Severity, Step, Tried, contain, keep, preserve, restore,
+    Aim, Attempts, Contained, Memory, Observed, Plan, Problem, Severity, Step, Tried, contain, in_place, keep,
+    preserve, protect, restore,
 };
 use crate::ports::{Call, CallError, Change, GroupQuery, Ledger, Look, Records, Stacks};
 use crate::reconcile::{Reconciler, held};
@@ -89,7 +91,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Contain<'_, '_, E, R, S>
 
     fn learn(&mut self, outcome: &Outcome) {
         if let Step::SetGroups { interface, .. } | Step::Pass { interface, .. } = &outcome.step {
-            self.tried.insert(interface.clone(), Aim::Isolate);
+            self.tried.interfaces.insert(interface.clone(), Aim::Isolate);
             let is_accepted = outcome.result.is_ok();
             self.memory.accepted.insert(interface.clone(), is_accepted);
             if let Some(error) = &outcome.not_cut {
@@ -136,14 +138,29 @@ pub(crate) async fn observe<E: Look + Change, R: Records, S: Stacks>(
     Ok(Seen { ledger, observed })
 }
 
-/// Marks, tags and snapshots of what is contained.
+/// Marks, tags, snapshots and protections of what is contained.
 pub(crate) struct Preserve<'a, 'r, E, R, S> {
     pub(crate) run: &'a Reconciler<'r, E, R, S>,
     pub(crate) wants: &'a Wants,
     pub(crate) contained: &'a Contained,
+    pub(crate) tried: &'a mut Tried,
+    inspection: Inspection,
+    has_looked: bool,
     pub(crate) ledger: Ledger,
     /// An earlier request, not yet aware of this one, restores what was contained: it has to be contained again.
     pub(crate) is_undone: bool,
+}
+
+impl<'a, 'r, E, R, S> Preserve<'a, 'r, E, R, S> {
+    pub(crate) fn new(
+        run: &'a Reconciler<'r, E, R, S>,
+        wants: &'a Wants,
+        contained: &'a Contained,
+        tried: &'a mut Tried,
+    ) -> Self {
+        let (inspection, has_looked, ledger, is_undone) = Default::default();
+        Self { run, wants, contained, tried, inspection, has_looked, ledger, is_undone }
+    }
 }
 
 impl<E: Look + Change, R: Records, S: Stacks> Phase for Preserve<'_, '_, E, R, S> {
@@ -169,7 +186,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Preserve<'_, '_, E, R, S
             ports.ec2.interfaces(&interfaces),
             ports.ec2.snapshots(&episodes),
         )?;
-        let observed = Observed {
+        let mut observed = Observed {
             instances: index(instances, |instance| instance.id.clone()),
             interfaces: index(interfaces, |interface| interface.id.clone()),
             snapshots,
@@ -177,7 +194,32 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Preserve<'_, '_, E, R, S
         };
         let intent = self.ledger.intents.get(&owner.digest());
         let kept = intent.and_then(|intent| intent.kept.as_deref());
-        Ok(preserve(owner, self.wants, self.contained, kept, &self.ledger.records, &observed))
+        let mut plan = preserve(owner, self.wants, self.contained, kept, &self.ledger.records, &observed);
+        // Snapshots first: reading what has to be protected takes minutes for hundreds of instances.
+        if self.has_looked || plan.is_empty() {
+            let own = observed.instances.values().filter(|instance| !instance.is_terminated());
+            let own: BTreeSet<InstanceId> = own.map(|instance| instance.id.clone()).collect();
+            if self.wants.protect {
+                observed.attributes = self.inspection.attributes(&ports.ec2, self.run.pace, &own).await;
+            }
+            let protection = protect(owner, self.wants, self.contained, &self.ledger.records, &observed);
+            self.inspection.settle(&protection);
+            plan.work.extend(protection.work);
+            plan.problems.extend(protection.problems);
+        }
+        self.has_looked = true;
+        Ok(plan)
+    }
+
+    fn learn(&mut self, outcome: &Outcome) {
+        self.inspection.learn(outcome);
+        if let Step::Measure(measure) = &outcome.step {
+            self.tried.protected.extend(measure.instance().cloned());
+        }
+    }
+
+    fn unread(&self) -> BTreeMap<String, CallError> {
+        self.inspection.unread().clone()
     }
 }
 
@@ -190,7 +232,10 @@ pub(crate) struct Restore<'a, 'r, E, R, S> {
     /// What there was to restore, and what still is.
     pub(crate) all: BTreeSet<InstanceId>,
     pub(crate) open: BTreeSet<InstanceId>,
+    /// Those whose interfaces need nothing more, though their protections do.
+    half: BTreeSet<InstanceId>,
     pub(crate) tried: &'a mut Tried,
+    inspection: Inspection,
     /// Notes go with the look that made them; what was done must not go unsaid.
     pub(crate) notes: BTreeSet<Problem>,
 }
@@ -202,8 +247,10 @@ impl<'a, 'r, E: Look + Change, R: Records, S: Stacks> Restore<'a, 'r, E, R, S> {
         intent: Announcement,
         tried: &'a mut Tried,
     ) -> Self {
-        let (all, open, notes) = Default::default();
-        Self { run, keep, intent, all, open, tried, notes }
+        let (all, open, half, inspection, notes) = Default::default();
+        // What was undone before may have been done again.
+        tried.attempts = Attempts::default();
+        Self { run, keep, intent, all, open, half, tried, inspection, notes }
     }
 
     fn is_to_be_restored(&self, record: &Record) -> bool {
@@ -215,7 +262,8 @@ impl<'a, 'r, E: Look + Change, R: Records, S: Stacks> Restore<'a, 'r, E, R, S> {
         settled.problems.extend(self.notes);
         settled.problems.sort();
         settled.problems.dedup();
-        Restored { restored: self.all.difference(&self.open).cloned().collect(), open: self.open, settled }
+        let restored = self.all.difference(&self.open).cloned().collect();
+        Restored { restored, open: self.open, half: self.half, settled }
     }
 }
 
@@ -260,13 +308,20 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S>
             ports.ec2.groups(&groups),
             marked,
         )?;
-        let observed = Observed {
+        let mut observed = Observed {
             instances: index(instances, |instance| instance.id.clone()),
             interfaces: index(interfaces, |interface| interface.id.clone()),
             groups: index(marked.into_iter().flatten().chain(groups).collect(), |group| group.id.clone()),
             ..Observed::default()
         };
-        let mut plan = restore(owner, &index(records, |record| record.instance.clone()), &observed, self.tried);
+        let records = index(records, |record| record.instance.clone());
+        let holds_attributes =
+            |id: &&InstanceId| records.get(*id).is_some_and(|record| !record.protection.attributes.is_empty());
+        self.half = in_place(owner, &records, &observed, self.tried);
+        let readable = self.half.iter().filter(holds_attributes).cloned().collect();
+        observed.attributes = self.inspection.attributes(&ports.ec2, self.run.pace, &readable).await;
+        let mut plan = restore(owner, &records, &observed, self.tried);
+        self.inspection.settle(&plan);
         self.open.extend(plan.steps().filter_map(|step| step.instance().cloned()));
         self.all.extend(self.open.iter().cloned());
         plan.problems.extend(unreadable(&ledger, |_| true));
@@ -276,13 +331,24 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S>
     }
 
     fn learn(&mut self, outcome: &Outcome) {
+        self.inspection.learn(outcome);
         let Outcome { step, result, .. } = outcome;
+        if let Step::Measure(measure) = step
+            && (result.is_ok() || measure.only_confirms() && is_refused(result))
+            && let Some(instance) = measure.instance()
+        {
+            self.tried.attempts.undone.extend(measure.undoes().into_iter().map(|name| (instance.clone(), name)));
+        }
         let done = result.as_ref().map_or_else(|error| is_moot(step, error), |_| true);
         if let Step::SetGroups { interface, aim, .. } = step
             && done
         {
-            self.tried.insert(interface.clone(), *aim);
+            self.tried.interfaces.insert(interface.clone(), *aim);
         }
+    }
+
+    fn unread(&self) -> BTreeMap<String, CallError> {
+        self.inspection.unread().clone()
     }
 }
 
@@ -322,7 +388,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Keep<'_, '_, E, R, S> {
         if let Step::SetGroups { interface, .. } = &outcome.step
             && outcome.result.is_ok()
         {
-            self.tried.insert(interface.clone(), Aim::Isolate);
+            self.tried.interfaces.insert(interface.clone(), Aim::Isolate);
         }
     }
 }

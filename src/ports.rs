@@ -7,8 +7,8 @@ use std::future::Future;
 
 use crate::answer::Answer;
 use crate::model::{
-    Branch, Desired, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Record,
-    Snapshot, SnapshotId, State, VolumeId, VpcId,
+    Attribute, Attributes, Branch, Desired, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface,
+    InterfaceId, Owner, Protection, Record, Snapshot, SnapshotId, State, VolumeId, VpcId,
 };
 use crate::plan::{Prior, StackStatus};
 
@@ -93,6 +93,8 @@ pub trait Look: Send + Sync {
     fn groups(&self, query: &GroupQuery) -> impl Future<Output = Call<Vec<Group>>> + Send;
     /// Snapshots of this account that carry one of these episode tags.
     fn snapshots(&self, episodes: &BTreeSet<String>) -> impl Future<Output = Call<Vec<Snapshot>>> + Send;
+    /// Three calls: EC2 shows one attribute of one instance at a time. Nothing where the instance does not exist.
+    fn attributes(&self, instance: &InstanceId) -> impl Future<Output = Call<Option<Attributes>>> + Send;
 }
 
 /// EC2, changing.
@@ -112,6 +114,13 @@ pub trait Change: Send + Sync {
         instance: &InstanceId,
         tags: &BTreeMap<String, String>,
     ) -> impl Future<Output = Call<BTreeMap<VolumeId, SnapshotId>>> + Send;
+    fn set_attribute(&self, instance: &InstanceId, attribute: Attribute) -> impl Future<Output = Call<()>> + Send;
+    /// Sets `DeleteOnTermination` of these devices.
+    fn set_deletion(
+        &self,
+        instance: &InstanceId,
+        devices: &BTreeMap<String, bool>,
+    ) -> impl Future<Output = Call<()>> + Send;
 }
 
 /// What the table holds, read consistently.
@@ -191,6 +200,14 @@ pub trait Records: Send + Sync {
         owner: &Owner,
         instance: &InstanceId,
         snapshots: &BTreeMap<VolumeId, SnapshotId>,
+        now: &str,
+    ) -> impl Future<Output = Call<Written>> + Send;
+    /// Saves what the instance has before it is protected; can never overwrite what is saved.
+    fn save_protection(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        prior: &Protection,
         now: &str,
     ) -> impl Future<Output = Call<Written>> + Send;
 }

@@ -64,7 +64,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
     }
 
     async fn pursue(&self, mine: Desired) -> Message {
-        let mut tried = Tried::new();
+        let mut tried = Tried::default();
         let mut desired = mine;
         let mut overtaken_by = None;
         for _ in 0..MOST_TURNS {
@@ -112,8 +112,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
         }
 
         if !contained.interfaces.is_empty() {
-            let (ledger, is_undone) = Default::default();
-            let mut preserve = Preserve { run: self, wants, contained: &contained, ledger, is_undone };
+            let mut preserve = Preserve::new(self, wants, &contained, tried);
             let preservation = self.converge(&mut preserve, self.patience()).await?;
             if preserve.is_undone {
                 return Ok(None);
@@ -203,7 +202,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
                 {
                     trouble.push(error.to_string());
                 }
-                match self.keep(&ids, Some(&reason), &mut Tried::new()).await {
+                match self.keep(&ids, Some(&reason), &mut Tried::default()).await {
                     Ok(settled) => kept(&ids, &reason, trouble, &settled, self.ports.records.name()),
                     Err(intent) => {
                         trouble.push(format!("a later request ({}) wants something else", intent.request_id));

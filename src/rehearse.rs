@@ -7,9 +7,10 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use crate::answer::Message;
+use crate::inspect::Inspection;
 use crate::model::{Groups, InstanceId, InterfaceId, Wants};
 use crate::phases::{Seen, index, observe};
-use crate::plan::{Memory, Plan, Step, carried_out, contain, preserve};
+use crate::plan::{Memory, Plan, Step, carried_out, contain, preserve, protect};
 use crate::ports::{CallError, Change, Look, Records, Stacks};
 use crate::reconcile::{Reconciler, held};
 use crate::report::Rehearsed;
@@ -41,11 +42,21 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
             after.interfaces = index(interfaces, |interface| interface.id.clone());
             preserve(owner, wants, &then_contained, None, &records, &after)
         });
+        let mut inspection = Inspection::default();
+        if wants.protect {
+            let ids = then_contained.touched();
+            after.attributes = inspection.attributes(&self.ports.ec2, self.pace, &ids).await;
+        }
+        let preservation = preservation.map(|mut plan| {
+            plan.work.extend(protect(owner, wants, &then_contained, &records, &after).work);
+            plan
+        });
+        let unread = inspection.unread().clone();
         let removed: BTreeSet<InstanceId> = held(&ledger, owner, |id| !wants.instances.contains(id))
             .into_iter()
             .map(|record| record.instance)
             .collect();
-        Rehearsed { wants, contained, containment, refusals, preservation, removed }.into_message()
+        Rehearsed { wants, contained, containment, refusals, preservation, unread, removed }.into_message()
     }
 
     /// What EC2 says to each change of an interface.

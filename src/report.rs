@@ -1,9 +1,9 @@
 //! What became of a request, in words for a tired responder: worst first, each with the thing, the reason and the way out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::answer::Message;
-use crate::converge::Settled;
+use crate::converge::{LOST, Settled};
 use crate::model::{InstanceId, Release, Wants, comma_list};
 use crate::plan::{Aim, Contained, Plan, Severity, Step};
 use crate::ports::{Call, CallError, Fault};
@@ -88,6 +88,8 @@ pub struct Rehearsed<'a> {
     /// What EC2 says it would refuse.
     pub refusals: Vec<(Step, CallError)>,
     pub preservation: Call<Plan>,
+    /// What could not be read that would be protected.
+    pub unread: BTreeMap<String, CallError>,
     /// Held, and no longer listed.
     pub removed: BTreeSet<InstanceId>,
 }
@@ -96,7 +98,12 @@ impl Rehearsed<'_> {
     /// FAILED where the request in earnest would fail, as far as that can be seen.
     #[must_use]
     pub fn into_message(self) -> Message {
-        let mut settled = Settled { problems: self.containment.problems.clone(), failures: self.refusals, blind: None };
+        let mut settled = Settled {
+            problems: self.containment.problems.clone(),
+            failures: self.refusals,
+            unread: self.unread,
+            ..Settled::default()
+        };
         let mut steps: Vec<String> = self.containment.steps().map(ToString::to_string).collect();
         match self.preservation {
             Ok(plan) => {
@@ -161,6 +168,8 @@ pub struct Restored {
     pub restored: BTreeSet<InstanceId>,
     /// Still held.
     pub open: BTreeSet<InstanceId>,
+    /// Those of them whose interfaces have their groups back.
+    pub half: BTreeSet<InstanceId>,
     pub settled: Settled,
 }
 
@@ -174,13 +183,19 @@ impl Restored {
             (0, 0) if failed => "it is not known what is isolated; nothing was restored".to_owned(),
             (0, 0) => "nothing to restore: no instance was isolated".to_owned(),
             (restored, 0) => format!("{} restored", count(restored, "instance")),
-            (restored, open) => format!(
-                "{restored} of {} restored; still isolated: {}",
-                count(restored + open, "instance"),
-                comma_list(&self.open)
-            ),
+            (restored, open) => {
+                format!("{restored} of {} restored; {}", count(restored + open, "instance"), self.still_open())
+            }
         };
         Message { failed, headline, details: findings.in_order(), ..Message::default() }
+    }
+
+    fn still_open(&self) -> String {
+        let isolated: Vec<&InstanceId> = self.open.difference(&self.half).collect();
+        let half: Vec<&InstanceId> = self.open.intersection(&self.half).collect();
+        let parts = [("still isolated", isolated), ("with their groups back, but not restored otherwise", half)];
+        let parts = parts.into_iter().filter(|(_, ids)| !ids.is_empty());
+        parts.map(|(what, ids)| format!("{what}: {}", comma_list(ids))).collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -233,15 +248,20 @@ impl Findings {
             let text = failure(step, error);
             match step {
                 Step::Pass { .. } if error.code == CallError::IN_TRANSIT => self.in_transit.push(text),
-                Step::SetGroups { .. } | Step::Pass { .. } if is_for_good(error) => self.not_isolated.push(text),
+                Step::SetGroups { .. } | Step::Pass { .. } if is_refused_to_all(error) => self.not_isolated.push(text),
                 // Tags are for people: an instance that has fifty of its own is isolated all the same.
                 Step::Tag { .. } | Step::Untag { .. } if error.fault == Fault::Refused => self.notes.push(text),
+                Step::Measure(measure) if measure.is_for_some_instances_only() && is_for_good(error) => {
+                    self.notes.push(text)
+                }
                 _ => self.fatal.push(text),
             }
         }
         if let Some(error) = &settled.blind {
             self.fatal.push(format!("{error}{}: {unknown}", advice(error)));
         }
+        let unread = settled.unread.iter();
+        self.fatal.extend(unread.map(|(what, error)| format!("{what} cannot be read: {error}{}", advice(error))));
         for problem in &settled.problems {
             match problem.severity() {
                 Severity::Fatal => self.fatal.push(problem.to_string()),
@@ -264,8 +284,13 @@ impl Findings {
 }
 
 /// EC2 refuses the interface, whoever asks: that is what partial isolation allows. A denial of IAM is not.
+fn is_refused_to_all(error: &CallError) -> bool {
+    is_for_good(error) || error.fault == Fault::Busy || error.code == "AuthFailure"
+}
+
+/// AWS said no, and will again.
 fn is_for_good(error: &CallError) -> bool {
-    matches!(error.fault, Fault::Refused | Fault::Busy) || error.code == "AuthFailure"
+    error.fault == Fault::Refused && error.code != LOST
 }
 
 fn failure(step: &Step, error: &CallError) -> String {

@@ -54,7 +54,7 @@ fn may_be_inside(record: &Record, interface: &Interface, passages: &Groups, trie
     let shows_passage = !interface.groups.is_disjoint(passages);
     let was_under_way = record.state == State::Isolating && !passages.is_empty();
     let is_isolated = interface.groups.len() == 1 && interface.groups.contains(&record.isolation_group);
-    shows_passage || was_under_way && (!is_isolated || !tried.contains_key(&interface.id))
+    shows_passage || was_under_way && (!is_isolated || !tried.interfaces.contains_key(&interface.id))
 }
 
 #[cfg(test)]
@@ -79,30 +79,35 @@ mod tests {
 
     #[test]
     fn what_is_isolated_or_was_let_out_by_hand_is_left_alone_and_marked() {
-        check(&world(State::Isolated, ["sg-150", "sg-a"]), &Tried::new(), "i-1: mark kept");
-        check(&world(State::Kept, ["sg-150", "sg-a"]), &Tried::new(), "");
-        check(&world(State::Restoring, ["sg-150", "sg-a"]), &Tried::new(), "");
+        check(&world(State::Isolated, ["sg-150", "sg-a"]), &Tried::default(), "i-1: mark kept");
+        check(&world(State::Kept, ["sg-150", "sg-a"]), &Tried::default(), "");
+        check(&world(State::Restoring, ["sg-150", "sg-a"]), &Tried::default(), "");
     }
 
     #[test]
     fn without_a_reason_nothing_is_marked() {
         let world = world(State::Isolated, ["sg-150", "sg-150"]);
-        assert!(keep(&world.owner, &world.records, &world.observed, &Tried::new(), None).is_empty());
+        assert!(keep(&world.owner, &world.records, &world.observed, &Tried::default(), None).is_empty());
     }
 
     #[test]
     fn nobody_is_left_in_the_transit_group() {
         for state in [State::Isolated, State::Kept, State::Restoring] {
             let world = world(state, ["sg-150", "sg-7a5"]);
-            check(&world, &Tried::new(), "i-1: isolate eni-2 [sg-7a5] -> [sg-150]");
+            check(&world, &Tried::default(), "i-1: isolate eni-2 [sg-7a5] -> [sg-150]");
         }
     }
 
     #[test]
     fn where_a_passage_may_have_been_cut_short_only_what_was_written_is_believed() {
         let world = world(State::Isolating, ["sg-150", "sg-a"]);
-        check(&world, &Tried::new(), "i-1: confirm eni-1 [sg-150] -> [sg-150]\ni-1: isolate eni-2 [sg-a] -> [sg-150]");
-        let tried = Tried::from([("eni-1".parse().unwrap(), Aim::Isolate), ("eni-2".parse().unwrap(), Aim::Isolate)]);
+        check(
+            &world,
+            &Tried::default(),
+            "i-1: confirm eni-1 [sg-150] -> [sg-150]\ni-1: isolate eni-2 [sg-a] -> [sg-150]",
+        );
+        let interfaces = [("eni-1".parse().unwrap(), Aim::Isolate), ("eni-2".parse().unwrap(), Aim::Isolate)].into();
+        let tried = Tried { interfaces, ..Tried::default() };
         check(&world, &tried, "i-1: isolate eni-2 [sg-a] -> [sg-150]");
     }
 
@@ -110,6 +115,6 @@ mod tests {
     fn without_a_transit_group_what_was_never_isolated_is_left_alone() {
         let mut world = world(State::Isolating, ["sg-150", "sg-a"]);
         world.observed.groups.remove(&"sg-7a5".parse().unwrap());
-        check(&world, &Tried::new(), "i-1: mark kept");
+        check(&world, &Tried::default(), "i-1: mark kept");
     }
 }

@@ -6,7 +6,9 @@
 mod contain;
 mod guard;
 mod keep;
+mod measures;
 mod preserve;
+mod protect;
 mod rehearsal;
 mod restore;
 mod rules;
@@ -17,16 +19,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::model::{
-    Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, ShowGroups, Snapshot,
-    SnapshotId, State, VolumeId, VpcId, comma_list, restore_command,
+    Attributes, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, ShowGroups,
+    Snapshot, SnapshotId, State, VolumeId, VpcId, comma_list, restore_command,
 };
 
 pub use contain::{Contained, Memory, contain};
 pub use guard::{StackStatus, Verdict, may_release, may_restore};
 pub use keep::keep;
+pub use measures::Measure;
 pub use preserve::preserve;
+pub(crate) use preserve::volume_tags;
+pub use protect::{Attempts, protect};
 pub use rehearsal::carried_out;
-pub use restore::{Tried, restore};
+pub use restore::{Tried, in_place, restore};
 
 /// What a pass read. Only what was asked for is here; absent means not there (or not asked for).
 #[derive(Debug, Clone, Default)]
@@ -36,6 +41,8 @@ pub struct Observed {
     pub interfaces: BTreeMap<InterfaceId, Interface>,
     pub groups: BTreeMap<GroupId, Group>,
     pub snapshots: Vec<Snapshot>,
+    /// Of those that were read; nothing where EC2 no longer knows the instance.
+    pub attributes: BTreeMap<InstanceId, Option<Attributes>>,
 }
 
 /// The records read with an observation.
@@ -128,6 +135,7 @@ pub enum Step {
         instance: InstanceId,
         snapshots: BTreeMap<VolumeId, SnapshotId>,
     },
+    Measure(Measure),
 }
 
 /// What the record of an instance was when a [`Step::Record`] was planned; the write is refused if it no longer is.
@@ -162,6 +170,7 @@ impl Step {
             | Self::RequestSnapshots { instance }
             | Self::TakeSnapshots { instance, .. }
             | Self::SaveSnapshots { instance, .. } => Some(instance),
+            Self::Measure(measure) => measure.instance(),
             Self::Tag { .. } | Self::Untag { .. } => None,
         }
     }
@@ -205,6 +214,7 @@ impl fmt::Display for Step {
             Self::SaveSnapshots { instance, snapshots } => {
                 write!(f, "{instance}: save snapshots {}", comma_list(snapshots.values()))
             }
+            Self::Measure(measure) => measure.fmt(f),
         }
     }
 }

@@ -104,7 +104,9 @@ fn found(record: &Record, instance: &Instance, observed: &Observed) -> Option<BT
 }
 
 fn take(wants: &Wants, record: &Record, instance: &Instance) -> Step {
-    let tags = [
+    let volumes: BTreeMap<_, _> =
+        instance.volumes.iter().map(|(id, volume)| (id.clone(), volume.device.clone())).collect();
+    let shared = [
         (tag::STACK, record.owner.stack_id.clone()),
         (tag::OWNER, record.owner.logical_id.clone()),
         (tag::INSTANCE, instance.id.to_string()),
@@ -114,11 +116,16 @@ fn take(wants: &Wants, record: &Record, instance: &Instance) -> Step {
         (tag::TIME, record.recorded_at.clone()),
         (tag::EPISODE, record.episode()),
     ];
-    Step::TakeSnapshots {
-        instance: instance.id.clone(),
-        volumes: instance.volumes.clone(),
-        tags: tags.map(|(key, value)| (key.to_owned(), value)).into(),
+    let mut tags: Tags = shared.map(|(key, value)| (key.to_owned(), value)).into();
+    if let (Some((volume, device)), 1) = (volumes.first_key_value(), volumes.len()) {
+        tags.extend(volume_tags(volume, device));
     }
+    Step::TakeSnapshots { instance: instance.id.clone(), volumes, tags }
+}
+
+/// What tells the snapshots of one set apart.
+pub(crate) fn volume_tags(volume: &VolumeId, device: &str) -> Tags {
+    [(tag::VOLUME, volume.to_string()), (tag::DEVICE, device.to_owned())].map(|(k, v)| (k.to_owned(), v)).into()
 }
 
 #[cfg(test)]

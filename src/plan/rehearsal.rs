@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Observed, Plan, Records, Step};
-use crate::model::{Groups, InstanceId, InterfaceId, Owner, Record, Snapshots, State};
+use crate::model::{Groups, InstanceId, InterfaceId, Owner, Protection, Record, Snapshots, State};
 
 /// Records and observation as they would be once every step was carried out at `now` (ISO 8601 UTC).
 #[must_use]
@@ -30,6 +30,7 @@ pub fn carried_out(
                     connections_cut: false,
                     recorded_at: now.to_owned(),
                     snapshots: Snapshots::None,
+                    protection: Protection::default(),
                 };
                 let held = records.remove(instance).filter(|record| record.state != State::Restored);
                 let mut record = Record { state: State::Isolating, owner: owner.clone(), ..held.unwrap_or(new) };

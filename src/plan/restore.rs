@@ -4,23 +4,51 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Aim, Observed, Plan, Problem, Records, Step, Work, own_groups, tag};
-use crate::model::{GroupId, Groups, Instance, Interface, InterfaceId, Owner, Record, State};
+use super::protect::{Undo, undo};
+use super::{Aim, Attempts, Observed, Plan, Problem, Records, Step, Work, own_groups, tag};
+use crate::model::{GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, State};
 
-/// What this invocation last tried to do to an interface. A refused [`Aim::Confirm`] counts as done: the interface was
-/// never changed.
-pub type Tried = BTreeMap<InterfaceId, Aim>;
+/// What this invocation tried.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tried {
+    /// What it last tried to do to an interface. A refused [`Aim::Confirm`] counts as done: the interface was never changed.
+    pub interfaces: BTreeMap<InterfaceId, Aim>,
+    /// Instances that it took measures to protect.
+    pub protected: BTreeSet<InstanceId>,
+    pub attempts: Attempts,
+}
 
 /// The plan for `records`, all of them `owner`'s. One that is already `restored` is looked at as well: a Create that was
 /// overtaken may have isolated its interfaces once more since.
 #[must_use]
 pub fn restore(owner: &Owner, records: &Records, observed: &Observed, tried: &Tried) -> Plan {
     let mut plan = Plan::default();
-    for record in records.values() {
-        let case = Case { record, observed, tried, ours: own_groups(observed, owner, &record.isolation_groups) };
+    for case in cases(owner, records, observed, tried) {
         case.plan(&mut plan);
     }
     plan
+}
+
+/// The instances whose interfaces need nothing more: the protections that their records hold are next.
+#[must_use]
+pub fn in_place(owner: &Owner, records: &Records, observed: &Observed, tried: &Tried) -> BTreeSet<InstanceId> {
+    let done = cases(owner, records, observed, tried).filter(|case| {
+        let (changes, is_stuck) = case.interfaces(&mut Vec::new());
+        changes.is_empty() && !is_stuck && case.is_protection_open()
+    });
+    done.map(|case| case.record.instance.clone()).collect()
+}
+
+fn cases<'a>(
+    owner: &Owner,
+    records: &'a Records,
+    observed: &'a Observed,
+    tried: &'a Tried,
+) -> impl Iterator<Item = Case<'a>> {
+    records.values().map(move |record| {
+        let ours = own_groups(observed, owner, &record.isolation_groups);
+        Case { record, observed, tried, ours }
+    })
 }
 
 struct Case<'a> {
@@ -40,12 +68,45 @@ enum Due {
 
 impl Case<'_> {
     fn plan(&self, plan: &mut Plan) {
+        let (changes, is_stuck) = self.interfaces(&mut plan.problems);
+        if !changes.is_empty() {
+            let begun = matches!(self.record.state, State::Restoring | State::Restored);
+            let first = (!begun).then(|| self.mark(State::Restoring));
+            plan.work.push(Work { first, then: changes });
+            return;
+        }
+        if is_stuck {
+            return;
+        }
+        let undo = if self.is_protection_open() {
+            undo(self.record, self.observed, &self.tried.attempts)
+        } else {
+            Undo::default()
+        };
+        if !undo.measures.is_empty() {
+            // Not marked as restoring, where it is not: what its state says of the interfaces goes on counting.
+            plan.work.push(Work { first: None, then: undo.measures.into_iter().map(Step::Measure).collect() });
+        } else if !undo.waits && self.record.state != State::Restored {
+            plan.work.push(Work::only(self.untag().unwrap_or_else(|| self.mark(State::Restored))));
+        }
+    }
+
+    /// Whether the protections of the record are to be undone. In a restored one they were: what is there now is somebody
+    /// else's, unless this invocation was overtaken while it set them.
+    fn is_protection_open(&self) -> bool {
+        let record = self.record;
+        !record.protection.is_empty()
+            && (record.state != State::Restored || self.tried.protected.contains(&record.instance))
+    }
+
+    /// The changes that the interfaces need, and whether one of them cannot be restored.
+    fn interfaces(&self, problems: &mut Vec<Problem>) -> (Vec<Step>, bool) {
         let mut changes = Vec::new();
         let mut stuck = false;
         for (id, originals) in &self.record.interfaces {
             // A detached interface that still exists is restored as well; one that is gone counts as restored.
             let Some(interface) = self.observed.interfaces.get(id) else { continue };
-            match self.interface(interface, originals, &mut plan.problems) {
+            match self.interface(interface, originals, problems) {
                 Due::Nothing => {}
                 Due::Change(step) => changes.push(step),
                 Due::Stuck => stuck = true,
@@ -54,15 +115,9 @@ impl Case<'_> {
         for (interface, group) in self.unrecorded() {
             stuck = true;
             let instance = self.record.instance.clone();
-            plan.problems.push(Problem::OriginalUnknown { instance, interface, group });
+            problems.push(Problem::OriginalUnknown { instance, interface, group });
         }
-        if !changes.is_empty() {
-            let begun = matches!(self.record.state, State::Restoring | State::Restored);
-            let first = (!begun).then(|| self.mark(State::Restoring));
-            plan.work.push(Work { first, then: changes });
-        } else if !stuck && self.record.state != State::Restored {
-            plan.work.push(Work::only(self.untag().unwrap_or_else(|| self.mark(State::Restored))));
-        }
+        (changes, stuck)
     }
 
     fn interface(&self, interface: &Interface, originals: &Groups, problems: &mut Vec<Problem>) -> Due {
@@ -103,7 +158,7 @@ impl Case<'_> {
     /// Whether an interface that is not in our isolation really is out of it. Where it was once read back as isolated,
     /// somebody moved it; otherwise an earlier change may not be visible yet.
     fn is_known(&self, interface: &InterfaceId) -> bool {
-        match self.tried.get(interface) {
+        match self.tried.interfaces.get(interface) {
             Some(Aim::Restore | Aim::Confirm) => true,
             Some(Aim::Isolate) => false,
             None => matches!(self.record.state, State::Isolated | State::Restored),
@@ -154,8 +209,13 @@ mod tests {
     use crate::plan::testing::World;
 
     fn check(world: &World, expected: &str) {
-        let plan = restore(&world.owner, &world.records, &world.observed, &Tried::new());
+        let plan = restore(&world.owner, &world.records, &world.observed, &Tried::default());
         assert_eq!(plan.to_string().trim_end(), expected);
+    }
+
+    /// What this invocation tried to do to `eni-1`.
+    fn tried(aim: Aim) -> Tried {
+        Tried { interfaces: [("eni-1".parse().unwrap(), aim)].into(), ..Tried::default() }
     }
 
     /// An isolated instance whose original groups `sg-a` and `sg-b` exist.
@@ -190,7 +250,7 @@ mod tests {
         check(&world, "i-1: restore eni-1 [sg-150] -> [sg-a, sg-b]");
         set_groups(&mut world, &["sg-a", "sg-b"]);
         check(&world, "");
-        let tried = Tried::from([("eni-1".parse().unwrap(), Aim::Isolate)]);
+        let tried = tried(Aim::Isolate);
         let plan = restore(&world.owner, &world.records, &world.observed, &tried);
         assert_eq!(plan.to_string(), "i-1: confirm eni-1 [sg-a, sg-b] -> [sg-a, sg-b]\n");
     }
@@ -220,9 +280,9 @@ mod tests {
             let mut world = isolated();
             world.records.values_mut().next().unwrap().state = state;
             set_groups(&mut world, &["sg-a", "sg-b"]);
-            let steps = restore(&world.owner, &world.records, &world.observed, &Tried::new()).to_string();
+            let steps = restore(&world.owner, &world.records, &world.observed, &Tried::default()).to_string();
             assert!(steps.ends_with("i-1: confirm eni-1 [sg-a, sg-b] -> [sg-a, sg-b]\n"), "{steps}");
-            let tried = Tried::from([("eni-1".parse().unwrap(), Aim::Confirm)]);
+            let tried = tried(Aim::Confirm);
             let steps = restore(&world.owner, &world.records, &world.observed, &tried).to_string();
             assert_eq!(steps, "i-1: mark restored\n");
         }
@@ -234,7 +294,7 @@ mod tests {
         world.records.values_mut().next().unwrap().state = State::Restoring;
         set_groups(&mut world, &["sg-c"]);
         check(&world, "i-1: confirm eni-1 [sg-c] -> [sg-c]");
-        let tried = Tried::from([("eni-1".parse().unwrap(), Aim::Confirm)]);
+        let tried = tried(Aim::Confirm);
         let plan = restore(&world.owner, &world.records, &world.observed, &tried).to_string();
         assert_eq!(plan, "i-1: mark restored\n! i-1: eni-1 was left alone: somebody moved it to [sg-c] meanwhile\n");
     }

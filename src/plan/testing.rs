@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Observed, Records};
 use crate::model::{
-    Group, Groups, Instance, Interface, InterfaceId, Owner, Peer, Record, Release, Role, Rule, Snapshots, State, Wants,
+    Attributes, Group, Groups, Instance, Interface, InterfaceId, Owner, Peer, Protection, Record, Release, Role, Rule,
+    Snapshots, State, Volume, Wants,
 };
 
 pub(super) struct World {
@@ -46,11 +47,17 @@ pub(super) fn wants(instances: &[&str]) -> Wants {
         on_removal: Release::KeepIsolated,
         on_rollback: Release::KeepIsolated,
         allow_partial: false,
+        protect: true,
         purpose: "forensics".to_owned(),
         cut_connections: false,
         transit_group: None,
         hold_seconds: 5,
     }
+}
+
+/// One that goes with its instance.
+pub(super) fn root_volume() -> Volume {
+    Volume { device: "/dev/sda1".to_owned(), delete_on_termination: true }
 }
 
 fn interface(id: &str, ids: &[&str]) -> Interface {
@@ -105,10 +112,16 @@ impl World {
             state: "running".to_owned(),
             vpc: Some(vpc.parse().unwrap()),
             interfaces,
-            volumes: [(volume.parse().unwrap(), "/dev/sda1".to_owned())].into(),
+            volumes: [(volume.parse().unwrap(), root_volume())].into(),
             tags: BTreeMap::new(),
         };
         self.observed.instances.insert(instance.id.clone(), instance);
+        self
+    }
+
+    /// What `DescribeInstanceAttribute` shows of it.
+    pub(super) fn attributes(mut self, id: &str, attributes: Attributes) -> Self {
+        self.observed.attributes.insert(id.parse().unwrap(), Some(attributes));
         self
     }
 
@@ -139,6 +152,7 @@ impl World {
             connections_cut: false,
             recorded_at: "2026-11-25T03:00:00Z".to_owned(),
             snapshots: Snapshots::None,
+            protection: Protection::default(),
         };
         self.records.insert(record.instance.clone(), record);
         self

@@ -10,7 +10,10 @@ use aws_sdk_ec2::config::{
 use aws_smithy_http_client::test_util::{NeverClient, infallible_client_fn};
 use ec2_isolation::dynamodb::Table;
 use ec2_isolation::ec2::Ec2;
-use ec2_isolation::model::{Branch, Desired, Groups, InstanceId, Owner, Peer, Role, Snapshots, State};
+use ec2_isolation::model::{
+    Attribute, Branch, Desired, Groups, InstanceId, Owner, Peer, Protection, Role, ShutdownBehaviour, Snapshots, State,
+    Volume,
+};
 use ec2_isolation::plan::Prior;
 use ec2_isolation::ports::{
     Call, Change as _, Fault, GroupQuery, Look as _, Marking, Originals, Records as _, Stacks as _, Written,
@@ -96,7 +99,7 @@ async fn an_instance_is_read_with_its_interfaces_in_order_its_volumes_and_tags_o
              <item><networkInterfaceId>eni-01</networkInterfaceId><attachment><deviceIndex>0</deviceIndex></attachment>\
              <groupSet><item><groupId>sg-0a</groupId></item><item><groupId>sg-0b</groupId></item></groupSet></item>\
              </networkInterfaceSet>\
-             <blockDeviceMapping><item><deviceName>/dev/sda1</deviceName><ebs><volumeId>vol-01</volumeId></ebs></item></blockDeviceMapping>\
+             <blockDeviceMapping><item><deviceName>/dev/sda1</deviceName><ebs><volumeId>vol-01</volumeId><deleteOnTermination>true</deleteOnTermination></ebs></item></blockDeviceMapping>\
              <tagSet><item><key>Name</key><value>web</value></item></tagSet>\
              </item></instancesSet></item></reservationSet>{token}</DescribeInstancesResponse>",
             token.len()
@@ -111,7 +114,8 @@ async fn an_instance_is_read_with_its_interfaces_in_order_its_volumes_and_tags_o
     assert_eq!((instance.id.as_str(), instance.state.as_str()), ("i-0a0", "running"));
     let interfaces: Vec<_> = instance.interfaces.iter().map(|i| (i.id.to_string(), i.groups.len())).collect();
     assert_eq!(interfaces, [("eni-01".to_owned(), 2), ("eni-02".to_owned(), 1)]);
-    assert_eq!(instance.volumes, [("vol-01".parse().unwrap(), "/dev/sda1".to_owned())].into());
+    let volume = Volume { device: "/dev/sda1".to_owned(), delete_on_termination: true };
+    assert_eq!(instance.volumes, [("vol-01".parse().unwrap(), volume)].into());
     assert_eq!(instance.tags["Name"], "web");
 }
 
@@ -171,6 +175,139 @@ async fn snapshots_are_never_asked_for_twice_by_the_sdk() {
     let ec2 = Ec2(aws_sdk_ec2::Client::from_conf(config.build()));
     let error = ec2.take_snapshots(&"i-0a".parse().unwrap(), &[].into()).await.unwrap_err();
     assert_eq!((error.fault, seen.lock().unwrap().len()), (Fault::Throttled, 1));
+}
+
+fn attribute(name: &str, value: &str) -> String {
+    format!(
+        "<DescribeInstanceAttributeResponse><instanceId>i-0a</instanceId><{name}><value>{value}</value></{name}></DescribeInstanceAttributeResponse>"
+    )
+}
+
+#[tokio::test]
+async fn attributes_are_read_one_by_one() {
+    let answers = [
+        attribute("disableApiTermination", "true"),
+        attribute("disableApiStop", "false"),
+        attribute("instanceInitiatedShutdownBehavior", "terminate"),
+    ];
+    let (http, seen) = wire(&answers.each_ref().map(|body| (200, body.as_str())));
+    let attributes = ec2(http).attributes(&"i-0a".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(
+        attributes.map(|attribute| attribute.to_string()),
+        ["termination protection on", "stop protection off", "shutdown behaviour terminate"]
+    );
+    let seen = seen.lock().unwrap().clone();
+    assert!(
+        seen.iter().all(|body| body.contains("Action=DescribeInstanceAttribute&") && body.contains("InstanceId=i-0a"))
+    );
+    for (body, name) in
+        seen.iter().zip(["disableApiTermination", "disableApiStop", "instanceInitiatedShutdownBehavior"])
+    {
+        assert!(body.contains(&format!("Attribute={name}")), "{body}");
+    }
+}
+
+fn ec2_error(code: &str) -> String {
+    format!("<Response><Errors><Error><Code>{code}</Code><Message>m</Message></Error></Errors></Response>")
+}
+
+#[tokio::test]
+async fn an_instance_that_ec2_no_longer_knows_has_no_attributes() {
+    let (http, _) = wire(&[(400, &ec2_error("InvalidInstanceID.NotFound"))]);
+    assert_eq!(ec2(http).attributes(&"i-0a".parse().unwrap()).await, Ok(None));
+    let (http, _) = wire(&[(403, &ec2_error("UnauthorizedOperation"))]);
+    let error = ec2(http).attributes(&"i-0a".parse().unwrap()).await.unwrap_err();
+    assert_eq!((error.action, error.fault), ("ec2:DescribeInstanceAttribute", Fault::Denied));
+    let (http, _) = wire(&[(200, &attribute("disableApiStop", "true"))]);
+    assert_eq!(ec2(http).attributes(&"i-0a".parse().unwrap()).await.unwrap_err().fault, Fault::Garbled);
+}
+
+#[tokio::test]
+async fn one_call_sets_one_attribute_or_the_deletion_of_all_volumes() {
+    let done = "<ModifyInstanceAttributeResponse><return>true</return></ModifyInstanceAttributeResponse>";
+    let instance: InstanceId = "i-0a".parse().unwrap();
+    for (attribute, parameter) in [
+        (Attribute::TerminationProtection(true), "DisableApiTermination.Value=true"),
+        (Attribute::StopProtection(false), "DisableApiStop.Value=false"),
+        (Attribute::ShutdownBehaviour(ShutdownBehaviour::Stop), "InstanceInitiatedShutdownBehavior.Value=stop"),
+    ] {
+        let (http, seen) = wire(&[(200, done)]);
+        ec2(http).set_attribute(&instance, attribute).await.unwrap();
+        let body = seen.lock().unwrap()[0].clone();
+        assert!(body.starts_with("Action=ModifyInstanceAttribute&") && body.contains("InstanceId=i-0a"), "{body}");
+        assert!(body.contains(parameter) && body.matches(".Value=").count() == 1, "{body}");
+    }
+    let (http, seen) = wire(&[(200, done)]);
+    let devices = [("/dev/sda1".to_owned(), false), ("/dev/sdf".to_owned(), false)].into();
+    ec2(http).set_deletion(&instance, &devices).await.unwrap();
+    let body = seen.lock().unwrap()[0].clone();
+    for (n, device) in [(1, "%2Fdev%2Fsda1"), (2, "%2Fdev%2Fsdf")] {
+        assert!(body.contains(&format!("BlockDeviceMapping.{n}.DeviceName={device}")), "{body}");
+        assert!(body.contains(&format!("BlockDeviceMapping.{n}.Ebs.DeleteOnTermination=false")), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn what_ec2_does_not_support_for_an_instance_is_refused() {
+    let (http, _) = wire(&[(400, &ec2_error("UnsupportedOperation"))]);
+    let error = ec2(http).set_attribute(&"i-0a".parse().unwrap(), Attribute::StopProtection(true)).await.unwrap_err();
+    assert_eq!((error.action, error.fault), ("ec2:ModifyInstanceAttribute", Fault::Refused));
+}
+
+fn prior() -> Protection {
+    Protection {
+        attributes: [
+            Attribute::TerminationProtection(false),
+            Attribute::ShutdownBehaviour(ShutdownBehaviour::Terminate),
+        ]
+        .into(),
+        volumes: [("vol-0a".parse().unwrap(), "/dev/sda1".to_owned())].into(),
+    }
+}
+
+#[tokio::test]
+async fn prior_values_are_saved_in_one_write_that_never_overwrites_one() {
+    let (http, seen) = wire(&[(200, "{}")]);
+    let saved = table(http).save_protection(&owner(), &"i-0a".parse().unwrap(), &prior(), "now").await;
+    assert_eq!((saved, seen.lock().unwrap().len()), (Ok(Written::Done), 1));
+    let update: Value = serde_json::from_str(&seen.lock().unwrap()[0]).unwrap();
+    assert_eq!(
+        update["ConditionExpression"],
+        "#owner = :owner AND #state <> :restored AND #state <> :restoring AND attribute_exists(Protection)"
+    );
+    let expression = update["UpdateExpression"].as_str().unwrap();
+    let (names, values) = (&update["ExpressionAttributeNames"], &update["ExpressionAttributeValues"]);
+    let mut written: Vec<String> = (0..3)
+        .map(|n| {
+            let set = format!("Protection.#p{n} = if_not_exists(Protection.#p{n}, :p{n})");
+            assert!(expression.contains(&set), "{expression}");
+            format!("{} {}", names[format!("#p{n}")], values[format!(":p{n}")])
+        })
+        .collect();
+    written.sort();
+    assert_eq!(
+        written,
+        [
+            r#""ShutdownBehaviour" {"S":"terminate"}"#,
+            r#""TerminationProtection" {"BOOL":false}"#,
+            r#""vol-0a" {"S":"/dev/sda1"}"#
+        ]
+    );
+    assert!(expression.contains("RestoreCommands.#c0 = if_not_exists(RestoreCommands.#c0, :c0)"), "{expression}");
+    assert_eq!(names["#c1"], "termination-protection");
+    assert_eq!(values[":c1"]["S"], "aws ec2 modify-instance-attribute --instance-id i-0a --no-disable-api-termination");
+}
+
+#[tokio::test]
+async fn a_record_of_before_there_were_protections_gets_its_map_first() {
+    let lost = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException","message":"no"}"#;
+    let (http, seen) = wire(&[(400, lost), (200, "{}"), (200, "{}")]);
+    let saved = table(http).save_protection(&owner(), &"i-0a".parse().unwrap(), &prior(), "now").await;
+    assert_eq!((saved, seen.lock().unwrap().len()), (Ok(Written::Done), 3));
+    assert!(seen.lock().unwrap()[1].contains("Protection = if_not_exists(Protection, :none)"));
+    let (http, _) = wire(&[(400, lost)]);
+    let saved = table(http).save_protection(&owner(), &"i-0a".parse().unwrap(), &prior(), "now").await;
+    assert_eq!(saved, Ok(Written::Lost));
 }
 
 #[tokio::test]
@@ -271,7 +408,9 @@ async fn records_are_scanned_consistently_over_all_pages_and_what_cannot_be_read
         format!(
             r#"{{"Items":[{{"InstanceId":{{"S":"{id}"}},"Owner":{{"S":"arn|Isolation"}},"State":{{"S":"{state}"}},
             "VpcId":{{"S":"vpc-01"}},"IsolationGroupId":{{"S":"sg-0150"}},"RecordedAt":{{"S":"t"}},
-            "Interfaces":{{"M":{{"eni-01":{{"L":[{{"S":"sg-0a"}}]}}}}}},"Snapshots":{{"M":{{}}}}}}]{more}}}"#
+            "Interfaces":{{"M":{{"eni-01":{{"L":[{{"S":"sg-0a"}}]}}}}}},"Snapshots":{{"M":{{}}}},
+            "Protection":{{"M":{{"TerminationProtection":{{"BOOL":false}},"ShutdownBehaviour":{{"S":"terminate"}},
+            "vol-0a":{{"S":"/dev/sda1"}}}}}}}}]{more}}}"#
         )
     };
     let more = r#","LastEvaluatedKey":{"InstanceId":{"S":"i-0a"}}"#;
@@ -280,6 +419,7 @@ async fn records_are_scanned_consistently_over_all_pages_and_what_cannot_be_read
     assert!(seen.lock().unwrap().iter().all(|body| body.contains(r#""ConsistentRead":true"#)));
     let record = &ledger.records[&"i-0a".parse().unwrap()];
     assert_eq!((record.state, &record.snapshots), (State::Kept, &Snapshots::Requested));
+    assert_eq!(record.protection, prior());
     // An item without the list names one group at least.
     assert_eq!(record.isolation_groups, ["sg-0150".parse().unwrap()].into());
     assert_eq!(ledger.unreadable, [("i-0b".to_owned(), "attribute State is \"melted\"".to_owned())].into());

@@ -301,6 +301,7 @@ fn interfaces(world: &World, instances: &[String]) -> BTreeSet<String> {
 async fn live_through(happenings: &[Happening], stale_reads: u32, jitter: u64) -> Result<(), TestCaseError> {
     let world = fleet();
     world.hold_against();
+    let protections = world.protections();
     {
         let mut data = world.data();
         (data.stale_reads, data.jitter) = (stale_reads, Some(jitter));
@@ -318,6 +319,9 @@ async fn live_through(happenings: &[Happening], stale_reads: u32, jitter: u64) -
     let answer = deliver(&world, end).await;
     prop_assert_eq!(answer.status, Status::Success, "{}", answer.reason);
     prop_assert_eq!(world.cards(), history.restored(), "{}", answer.reason);
+    let there = world.protections();
+    let protections: BTreeMap<_, _> = protections.into_iter().filter(|(id, _)| there.contains_key(id)).collect();
+    prop_assert_eq!(there, protections, "{}", answer.reason);
     prop_assert_eq!(&world.data().violations, &Vec::<String>::new());
     Ok(())
 }

@@ -80,6 +80,7 @@ async fn fail_at_every_call(kind: &str, way: fn(Value) -> Value) {
             let end = deliver(&world, end).await;
             assert_eq!(end.status, Status::Success, "{when}: {}", end.reason);
             assert_eq!(world.cards(), fleet().cards(), "{when}");
+            assert_eq!(world.protections(), fleet().protections(), "{when}");
             if !struck {
                 assert!(n > 8, "{when}: too few calls to have been counted");
                 break;

@@ -10,6 +10,7 @@ mod numbers;
 mod overlap;
 mod process;
 mod property;
+mod protection;
 mod protocol;
 mod rehearsal;
 mod responder;

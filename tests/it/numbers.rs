@@ -24,14 +24,17 @@ fn directly(event: Value) -> Value {
     event
 }
 
-async fn create(world: &World, ids: &[String], snapshots: &str) -> Answer {
-    create_with(world, ids, snapshots, directly).await
+/// With everything on, or nothing but the isolation itself.
+async fn create(world: &World, ids: &[String], everything: &str) -> Answer {
+    create_with(world, ids, everything, directly).await
 }
 
-async fn create_with(world: &World, ids: &[String], snapshots: &str, way: fn(Value) -> Value) -> Answer {
+async fn create_with(world: &World, ids: &[String], everything: &str, way: fn(Value) -> Value) -> Answer {
     let mut create = way(event("create"));
     create["ResourceProperties"]["InstanceIds"] = json!(ids);
-    create["ResourceProperties"]["SnapshotVolumes"] = json!(snapshots);
+    for option in ["SnapshotVolumes", "ProtectInstances"] {
+        create["ResourceProperties"][option] = json!(everything);
+    }
     succeeds(world, create).await
 }
 

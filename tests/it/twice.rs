@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ec2_isolation::answer::Status;
 use ec2_isolation::handler::handle;
 use ec2_isolation::model::{
-    Branch, Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Snapshot, SnapshotId,
-    VolumeId,
+    Attribute, Attributes, Branch, Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner,
+    Protection, Snapshot, SnapshotId, VolumeId,
 };
 use ec2_isolation::ports::{Call, Change, GroupQuery, Ledger, Look, Marking, Originals, Records, Written};
 use ec2_isolation::reconcile::Ports;
@@ -39,6 +39,10 @@ impl Look for Twice {
     async fn snapshots(&self, episodes: &BTreeSet<String>) -> Call<Vec<Snapshot>> {
         self.0.snapshots(episodes).await
     }
+
+    async fn attributes(&self, instance: &InstanceId) -> Call<Option<Attributes>> {
+        self.0.attributes(instance).await
+    }
 }
 
 impl Change for Twice {
@@ -68,6 +72,16 @@ impl Change for Twice {
         tags: &BTreeMap<String, String>,
     ) -> Call<BTreeMap<VolumeId, SnapshotId>> {
         self.0.take_snapshots(instance, tags).await
+    }
+
+    async fn set_attribute(&self, instance: &InstanceId, attribute: Attribute) -> Call<()> {
+        let _ = self.0.set_attribute(instance, attribute).await;
+        self.0.set_attribute(instance, attribute).await
+    }
+
+    async fn set_deletion(&self, instance: &InstanceId, devices: &BTreeMap<String, bool>) -> Call<()> {
+        let _ = self.0.set_deletion(instance, devices).await;
+        self.0.set_deletion(instance, devices).await
     }
 }
 
@@ -115,6 +129,17 @@ impl Records for Twice {
         let _ = self.0.save_snapshots(owner, instance, snapshots, now).await;
         self.0.save_snapshots(owner, instance, snapshots, now).await
     }
+
+    async fn save_protection(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        prior: &Protection,
+        now: &str,
+    ) -> Call<Written> {
+        let _ = self.0.save_protection(owner, instance, prior, now).await;
+        self.0.save_protection(owner, instance, prior, now).await
+    }
 }
 
 async fn succeeds(world: &World, event: Value) {
@@ -128,7 +153,7 @@ async fn succeeds(world: &World, event: Value) {
 async fn changes_that_are_made_twice_come_to_the_same() {
     let world = fleet();
     world.hold_against();
-    let start = world.cards();
+    let start = (world.cards(), world.protections());
     succeeds(&world, event("create")).await;
     assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
     world.set_status("UPDATE_IN_PROGRESS");
@@ -139,7 +164,7 @@ async fn changes_that_are_made_twice_come_to_the_same() {
     assert_eq!(isolated(&world), ["eni-0b", "eni-0c"]);
     world.set_status("DELETE_IN_PROGRESS");
     succeeds(&world, event("delete")).await;
-    assert_eq!(world.cards(), start);
+    assert_eq!((world.cards(), world.protections()), start);
     assert_eq!(world.data().violations, [""; 0]);
     assert_eq!(world.count("ec2:CreateSnapshots"), 3);
 }

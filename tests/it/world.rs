@@ -2,6 +2,7 @@
 //! call log. Every call takes one second of (paused) time, so that sequential round trips can be read off the clock.
 
 mod ports;
+pub mod protection;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -11,7 +12,7 @@ use std::time::Duration;
 use ec2_isolation::answer::Answer;
 use ec2_isolation::model::{
     Branch, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Peer, Record, Role,
-    Rule, Snapshot, State,
+    Rule, Snapshot, State, Volume,
 };
 use ec2_isolation::plan::StackStatus;
 use ec2_isolation::ports::{Call, CallError, Fault, Undelivered};
@@ -64,6 +65,7 @@ pub struct Data {
     pub snapshots: Vec<Snapshot>,
     pub tags: BTreeMap<String, BTreeMap<String, String>>,
     pub stacks: BTreeMap<String, StackStatus>,
+    pub protections: protection::Protections,
     /// Interfaces that EC2 lets nobody change.
     pub refused: BTreeSet<InterfaceId>,
     /// Groups that EC2 refuses to these interfaces.
@@ -166,6 +168,7 @@ impl World {
             snapshots: vec![],
             tags: BTreeMap::new(),
             stacks: [(STACK.to_owned(), status)].into(),
+            protections: protection::Protections::default(),
             refused: BTreeSet::new(),
             refused_groups: BTreeSet::new(),
             stale: BTreeMap::new(),
@@ -206,9 +209,10 @@ impl World {
         let _ = self.life.subscribe().wait_for(|life| *life != Life::Lives).await;
     }
 
-    /// From now on every change is held against the groups that interfaces have now.
+    /// From now on every change is held against what interfaces, instances and volumes have now.
     pub fn hold_against(&self) {
         let mut data = self.data();
+        data.hold_protections();
         let all = data.instances.values().flat_map(|instance| &instance.interfaces);
         data.originals = all.map(|interface| (interface.id.clone(), interface.groups.clone())).collect();
     }
@@ -234,7 +238,11 @@ impl World {
             state: "running".to_owned(),
             vpc: Some(vpc.parse().unwrap()),
             interfaces: interfaces.collect(),
-            volumes: [(volume.parse().unwrap(), "/dev/sda1".to_owned())].into(),
+            volumes: [(
+                volume.parse().unwrap(),
+                Volume { device: "/dev/sda1".to_owned(), delete_on_termination: true },
+            )]
+            .into(),
             tags: BTreeMap::new(),
         };
         self.data().instances.insert(instance.id.clone(), instance);
@@ -426,6 +434,7 @@ impl Data {
 
     /// From now on every read shows what is.
     pub fn calm(&mut self) {
+        self.calm_protections();
         self.stale.clear();
     }
 

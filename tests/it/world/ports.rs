@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ec2_isolation::answer::Answer;
 use ec2_isolation::model::{
-    Branch, Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Record, ShowGroups,
-    Snapshot, SnapshotId, Snapshots, State, VolumeId,
+    Attribute, Attributes, Branch, Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner,
+    Protection, Record, ShowGroups, Snapshot, SnapshotId, Snapshots, State, VolumeId,
 };
 use ec2_isolation::plan::{Prior, StackStatus};
 use ec2_isolation::ports::{
@@ -16,9 +16,9 @@ use ec2_isolation::ports::{
 use super::{Life, World};
 
 /// What `IncorrectInstanceState` is on the wire.
-const INCORRECT_STATE: Fault = Fault::Busy;
+pub(super) const INCORRECT_STATE: Fault = Fault::Busy;
 
-fn refusal<T>(action: &'static str, fault: Fault, code: &str) -> Call<T> {
+pub(super) fn refusal<T>(action: &'static str, fault: Fault, code: &str) -> Call<T> {
     Err(CallError { action, fault, code: code.to_owned(), message: "as EC2 does".to_owned() })
 }
 
@@ -29,6 +29,7 @@ impl Look for World {
             let found: Vec<Instance> = ids.iter().filter_map(|id| data.instances.get(id).cloned()).collect();
             let shown = found.into_iter().map(|mut instance| {
                 instance.interfaces = instance.interfaces.iter().map(|interface| data.shown(interface)).collect();
+                data.show_volumes(&mut instance);
                 instance.tags = data.tags.get(instance.id.as_str()).cloned().unwrap_or_default();
                 instance
             });
@@ -73,6 +74,15 @@ impl Look for World {
             Ok(data.snapshots.iter().filter(|snapshot| episodes.contains(&snapshot.episode)).cloned().collect())
         })
         .await
+    }
+
+    async fn attributes(&self, instance: &InstanceId) -> Call<Option<Attributes>> {
+        let read = |n| self.read_attribute(instance, n);
+        match tokio::try_join!(read(0), read(1), read(2)) {
+            Ok((termination, stop, shutdown)) => Ok(Some([termination, stop, shutdown])),
+            Err(error) if error.code == "InvalidInstanceID.NotFound" => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -146,6 +156,14 @@ impl Change for World {
         })
         .await
     }
+
+    async fn set_attribute(&self, instance: &InstanceId, attribute: Attribute) -> Call<()> {
+        self.write_attribute(instance, attribute).await
+    }
+
+    async fn set_deletion(&self, instance: &InstanceId, devices: &BTreeMap<String, bool>) -> Call<()> {
+        self.write_deletion(instance, devices).await
+    }
 }
 
 impl Records for World {
@@ -201,6 +219,7 @@ impl Records for World {
                             connections_cut: false,
                             recorded_at: originals.now.to_owned(),
                             snapshots: Snapshots::None,
+                            protection: Protection::default(),
                         };
                         data.records.insert(originals.instance.clone(), record);
                         return Ok(Written::Done);
@@ -257,6 +276,25 @@ impl Records for World {
         self.call("dynamodb:UpdateItem", format!("{instance} snapshots"), |data| {
             let Some(record) = data.held(owner, instance) else { return Ok(Written::Lost) };
             record.snapshots = Snapshots::Taken(snapshots.clone());
+            Ok(Written::Done)
+        })
+        .await
+    }
+
+    async fn save_protection(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        prior: &Protection,
+        _now: &str,
+    ) -> Call<Written> {
+        self.call("dynamodb:UpdateItem", format!("{instance} protection"), |data| {
+            let Some(record) = data.held(owner, instance).filter(|record| record.state != State::Restoring) else {
+                return Ok(Written::Lost);
+            };
+            let new = prior.clone().without(&record.protection);
+            record.protection.attributes.extend(new.attributes);
+            record.protection.volumes.extend(new.volumes);
             Ok(Written::Done)
         })
         .await

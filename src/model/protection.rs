@@ -1,0 +1,186 @@
+//! What keeps an instance and its evidence from being lost, and what it had before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::{InstanceId, VolumeId, comma_list};
+
+/// What EC2 does with an instance that is shut down from inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ShutdownBehaviour {
+    Stop,
+    Terminate,
+}
+
+impl ShutdownBehaviour {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Terminate => "terminate",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Stop, Self::Terminate].into_iter().find(|behaviour| behaviour.as_str() == text)
+    }
+}
+
+/// An attribute of an instance with a value; only `DescribeInstanceAttribute` shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Attribute {
+    /// `disableApiTermination`
+    TerminationProtection(bool),
+    /// `disableApiStop`
+    StopProtection(bool),
+    /// `instanceInitiatedShutdownBehavior`
+    ShutdownBehaviour(ShutdownBehaviour),
+}
+
+/// All attributes that we look at, in the order of [`PROTECTING`].
+pub type Attributes = [Attribute; 3];
+
+/// What a protected instance has.
+pub const PROTECTING: Attributes = [
+    Attribute::TerminationProtection(true),
+    Attribute::StopProtection(true),
+    Attribute::ShutdownBehaviour(ShutdownBehaviour::Stop),
+];
+
+impl Attribute {
+    /// The name without the value, as in `RestoreCommands` of a record.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::TerminationProtection(_) => "termination-protection",
+            Self::StopProtection(_) => "stop-protection",
+            Self::ShutdownBehaviour(_) => "shutdown-behaviour",
+        }
+    }
+
+    /// The plain `aws` command line that sets it.
+    #[must_use]
+    pub fn command(self, instance: &InstanceId) -> String {
+        let option = match self {
+            Self::TerminationProtection(true) => "--disable-api-termination",
+            Self::TerminationProtection(false) => "--no-disable-api-termination",
+            Self::StopProtection(true) => "--disable-api-stop",
+            Self::StopProtection(false) => "--no-disable-api-stop",
+            Self::ShutdownBehaviour(ShutdownBehaviour::Stop) => "--instance-initiated-shutdown-behavior Value=stop",
+            Self::ShutdownBehaviour(ShutdownBehaviour::Terminate) => {
+                "--instance-initiated-shutdown-behavior Value=terminate"
+            }
+        };
+        format!("aws ec2 modify-instance-attribute --instance-id {instance} {option}")
+    }
+}
+
+impl fmt::Display for Attribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on_or_off = |on: &bool| if *on { "on" } else { "off" };
+        match self {
+            Self::TerminationProtection(on) => write!(f, "termination protection {}", on_or_off(on)),
+            Self::StopProtection(on) => write!(f, "stop protection {}", on_or_off(on)),
+            Self::ShutdownBehaviour(behaviour) => write!(f, "shutdown behaviour {}", behaviour.as_str()),
+        }
+    }
+}
+
+/// An attached EBS volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// As in `/dev/sda1`.
+    pub device: String,
+    /// Whether it goes when the instance is terminated.
+    pub delete_on_termination: bool,
+}
+
+/// What an instance had before it was protected, as far as that was changed. Never overwritten.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Protection {
+    /// At most one value of each.
+    pub attributes: BTreeSet<Attribute>,
+    /// Volumes that were to be deleted with the instance, and their devices.
+    pub volumes: BTreeMap<VolumeId, String>,
+}
+
+impl Protection {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What is not in `recorded`, whatever its value there.
+    #[must_use]
+    pub fn without(mut self, recorded: &Self) -> Self {
+        self.attributes.retain(|attribute| !recorded.attributes.iter().any(|other| other.key() == attribute.key()));
+        self.volumes.retain(|volume, _| !recorded.volumes.contains_key(volume));
+        self
+    }
+
+    /// The plain `aws` command lines that put it back, by a name for each.
+    #[must_use]
+    pub fn restore_commands(&self, instance: &InstanceId) -> BTreeMap<String, String> {
+        let attributes =
+            self.attributes.iter().map(|attribute| (attribute.key().to_owned(), attribute.command(instance)));
+        let volumes = self.volumes.iter().map(|(volume, device)| {
+            let mapping = format!(r#"[{{"DeviceName":"{device}","Ebs":{{"DeleteOnTermination":true}}}}]"#);
+            let command = format!(
+                "aws ec2 modify-instance-attribute --instance-id {instance} --block-device-mappings {}",
+                quoted(&mapping)
+            );
+            (volume.to_string(), command)
+        });
+        attributes.chain(volumes).collect()
+    }
+}
+
+/// For a POSIX shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+impl fmt::Display for Protection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let attributes = self.attributes.iter().map(ToString::to_string);
+        let volumes = self.volumes.keys().map(|volume| format!("deletion of {volume} on termination"));
+        f.write_str(&comma_list(attributes.chain(volumes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_prior_value_has_the_command_that_puts_it_back() {
+        let prior = Protection {
+            attributes: [
+                Attribute::TerminationProtection(false),
+                Attribute::StopProtection(false),
+                Attribute::ShutdownBehaviour(ShutdownBehaviour::Terminate),
+            ]
+            .into(),
+            volumes: [("vol-1".parse().unwrap(), "/dev/sda1".to_owned())].into(),
+        };
+        let commands = prior.restore_commands(&"i-1".parse().unwrap());
+        let lines: Vec<String> = commands.iter().map(|(key, command)| format!("{key}: {command}")).collect();
+        assert_eq!(
+            lines,
+            [
+                "shutdown-behaviour: aws ec2 modify-instance-attribute --instance-id i-1 --instance-initiated-shutdown-behavior Value=terminate",
+                "stop-protection: aws ec2 modify-instance-attribute --instance-id i-1 --no-disable-api-stop",
+                "termination-protection: aws ec2 modify-instance-attribute --instance-id i-1 --no-disable-api-termination",
+                r#"vol-1: aws ec2 modify-instance-attribute --instance-id i-1 --block-device-mappings '[{"DeviceName":"/dev/sda1","Ebs":{"DeleteOnTermination":true}}]'"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_recorded_is_not_recorded_again() {
+        let attribute = |on| Protection { attributes: [Attribute::StopProtection(on)].into(), ..Protection::default() };
+        assert!(attribute(true).without(&attribute(false)).is_empty());
+        assert_eq!(attribute(true).without(&Protection::default()), attribute(true));
+    }
+}

@@ -1,0 +1,103 @@
+//! Measures: the remote changes that keep an instance from being lost, and those that undo them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::Aim;
+use crate::model::{Attribute, InstanceId, Protection, VolumeId, comma_list};
+
+/// Doing one twice changes nothing more than doing it once.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Measure {
+    /// Saves what the instance has before it is changed; never overwrites what is recorded.
+    Save {
+        instance: InstanceId,
+        prior: Protection,
+    },
+    Protect {
+        instance: InstanceId,
+        attribute: Attribute,
+    },
+    Unprotect {
+        instance: InstanceId,
+        attribute: Attribute,
+        aim: Aim,
+    },
+    /// The volumes, with their devices, outlive the instance: all in one call.
+    KeepVolumes {
+        instance: InstanceId,
+        volumes: BTreeMap<VolumeId, String>,
+    },
+    /// The volumes go with the instance again.
+    UnkeepVolumes {
+        instance: InstanceId,
+        volumes: BTreeMap<VolumeId, String>,
+        aim: Aim,
+    },
+}
+
+impl Measure {
+    /// The instance it is for, where there is exactly one.
+    #[must_use]
+    pub fn instance(&self) -> Option<&InstanceId> {
+        match self {
+            Self::Save { instance, .. }
+            | Self::Protect { instance, .. }
+            | Self::Unprotect { instance, .. }
+            | Self::KeepVolumes { instance, .. }
+            | Self::UnkeepVolumes { instance, .. } => Some(instance),
+        }
+    }
+
+    /// What of a record it puts back: the names of [`Protection::restore_commands`].
+    #[must_use]
+    pub fn undoes(&self) -> Vec<String> {
+        match self {
+            Self::Save { .. } | Self::Protect { .. } | Self::KeepVolumes { .. } => vec![],
+            Self::Unprotect { attribute, .. } => vec![attribute.key().to_owned()],
+            Self::UnkeepVolumes { volumes, .. } => volumes.keys().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// Whether it repeats what is seen, in case that is no longer so: refused, it was needless.
+    #[must_use]
+    pub fn only_confirms(&self) -> bool {
+        matches!(self, Self::Unprotect { aim: Aim::Confirm, .. } | Self::UnkeepVolumes { aim: Aim::Confirm, .. })
+    }
+
+    /// Whether AWS may refuse it for what the instance is (a Spot instance, an instance-store root), which nobody can mend.
+    #[must_use]
+    pub fn is_for_some_instances_only(&self) -> bool {
+        matches!(self, Self::Protect { .. } | Self::KeepVolumes { .. })
+    }
+
+    /// The call that shows whether it was carried out.
+    #[must_use]
+    pub fn seen_by(&self) -> &'static str {
+        match self {
+            Self::Save { .. } => "dynamodb:Scan",
+            Self::Protect { .. } | Self::Unprotect { .. } => "ec2:DescribeInstanceAttribute",
+            Self::KeepVolumes { .. } | Self::UnkeepVolumes { .. } => "ec2:DescribeInstances",
+        }
+    }
+}
+
+fn verb(aim: Aim) -> &'static str {
+    if aim == Aim::Confirm { "confirm" } else { "restore" }
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Save { instance, prior } => write!(f, "{instance}: save {prior}"),
+            Self::Protect { instance, attribute } => write!(f, "{instance}: protect: {attribute}"),
+            Self::Unprotect { instance, attribute, aim } => write!(f, "{instance}: {}: {attribute}", verb(*aim)),
+            Self::KeepVolumes { instance, volumes } => {
+                write!(f, "{instance}: keep {} on termination", comma_list(volumes.keys()))
+            }
+            Self::UnkeepVolumes { instance, volumes, aim } => {
+                write!(f, "{instance}: {}: delete {} on termination", verb(*aim), comma_list(volumes.keys()))
+            }
+        }
+    }
+}
