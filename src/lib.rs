@@ -36,6 +36,7 @@ pub mod reconcile;
 pub mod report;
 
 // One invocation, and the world around it.
+pub mod autoscaling;
 mod aws;
 pub mod config;
 pub mod dynamodb;

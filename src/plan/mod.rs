@@ -5,11 +5,13 @@
 
 mod contain;
 mod guard;
+mod hindrance;
 mod measures;
 mod preserve;
 mod protect;
 mod restore;
 mod rules;
+mod standby;
 #[cfg(test)]
 mod testing;
 
@@ -17,12 +19,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::model::{
-    Attributes, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, ShowGroups,
-    Snapshot, SnapshotId, State, VolumeId, VpcId, comma_list, restore_command,
+    Attributes, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Member, Owner, Record, Role,
+    ShowGroups, Snapshot, SnapshotId, State, VolumeId, VpcId, comma_list, restore_command,
 };
 
 pub use contain::{Accepted, Contained, contain};
 pub use guard::{StackStatus, Verdict, may_release, may_restore};
+pub use hindrance::Hindrance;
 pub use measures::Measure;
 pub use preserve::preserve;
 pub(crate) use preserve::volume_tags;
@@ -39,6 +42,8 @@ pub struct Observed {
     pub snapshots: Vec<Snapshot>,
     /// Of those that were read; nothing where EC2 no longer knows the instance.
     pub attributes: BTreeMap<InstanceId, Option<Attributes>>,
+    /// Those of the instances that are in an Auto Scaling group. Nothing where that could not be read.
+    pub members: Option<BTreeMap<InstanceId, Member>>,
 }
 
 /// The records read with an observation.
@@ -154,6 +159,15 @@ impl Step {
             | Self::SaveSnapshots { instance, .. } => Some(instance),
             Self::Measure(measure) => measure.instance(),
             Self::Tag { .. } | Self::Untag { .. } => None,
+        }
+    }
+
+    /// The instances whose records or resources it changes.
+    #[must_use]
+    pub fn instances(&self) -> BTreeSet<InstanceId> {
+        match self {
+            Self::Measure(measure) => measure.instances(),
+            step => step.instance().cloned().into_iter().collect(),
         }
     }
 }
@@ -284,6 +298,7 @@ pub enum Problem {
     NoVolumes {
         instance: InstanceId,
     },
+    Hindrance(Hindrance),
 }
 
 /// How a problem bears on the answer.
@@ -313,6 +328,7 @@ impl Problem {
             | Self::OtherVpc { .. }
             | Self::HeldByOther { .. } => Severity::NotIsolated,
             Self::OriginalDropped { .. } | Self::Moved { .. } | Self::NoVolumes { .. } => Severity::Note,
+            Self::Hindrance(hindrance) => hindrance.severity(),
         }
     }
 
@@ -320,6 +336,12 @@ impl Problem {
     #[must_use]
     pub fn may_be_a_stale_read(&self) -> bool {
         matches!(self, Self::OriginalUnknown { .. } | Self::HeldByOther { .. } | Self::Unknown { .. })
+    }
+
+    /// Ends by itself: worth waiting for as long as for a fault.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        matches!(self, Self::Hindrance(hindrance) if hindrance.is_under_way())
     }
 
     #[must_use]
@@ -339,6 +361,7 @@ impl Problem {
             | Self::OriginalDropped { instance, .. }
             | Self::Moved { instance, .. }
             | Self::NoVolumes { instance } => Some(instance),
+            Self::Hindrance(hindrance) => Some(hindrance.instance()),
         }
     }
 }
@@ -398,6 +421,7 @@ impl fmt::Display for Problem {
                 ShowGroups(groups)
             ),
             Self::NoVolumes { instance } => write!(f, "{instance} has no EBS volume to snapshot"),
+            Self::Hindrance(hindrance) => hindrance.fmt(f),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod ports;
 pub mod protection;
+pub mod scaling;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -61,6 +62,7 @@ pub struct Data {
     pub tags: BTreeMap<String, BTreeMap<String, String>>,
     pub stacks: BTreeMap<String, StackStatus>,
     pub protections: protection::Protections,
+    pub scaling: BTreeMap<String, scaling::ScalingGroup>,
     /// Interfaces that EC2 lets nobody change.
     pub refused: BTreeSet<InterfaceId>,
     /// What describe calls still show, and how often.
@@ -125,6 +127,7 @@ impl World {
             tags: BTreeMap::new(),
             stacks: [(STACK.to_owned(), status)].into(),
             protections: protection::Protections::default(),
+            scaling: BTreeMap::new(),
             refused: BTreeSet::new(),
             stale: BTreeMap::new(),
             stale_reads: 1,
