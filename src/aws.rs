@@ -19,8 +19,8 @@ const THROTTLED: [&str; 10] = [
     "SnapshotCreationPerVolumeRateExceeded",
     "ConcurrentSnapshotLimitExceeded",
 ];
-/// Codes for "not in this state", which an instance that is starting or ending leaves by itself.
-const BUSY: [&str; 2] = ["IncorrectInstanceState", "IncorrectState"];
+/// Codes for "not in this state", which an instance that is starting or ending, or a group that is scaling, leaves by itself.
+const BUSY: [&str; 4] = ["IncorrectInstanceState", "IncorrectState", "ScalingActivityInProgress", "ResourceContention"];
 /// Codes for "not you".
 const DENIED: [&str; 9] = [
     "UnauthorizedOperation",

@@ -6,6 +6,7 @@ use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 
+use crate::autoscaling::AutoScaling;
 use crate::dynamodb::Table;
 use crate::ec2::Ec2;
 use crate::reconcile::Ports;
@@ -51,7 +52,10 @@ pub async fn aws() -> Result<Aws, BadSettings> {
         .load()
         .await;
     Ok(Ports {
-        ec2: Ec2(aws_sdk_ec2::Client::new(&config)),
+        ec2: Ec2 {
+            client: aws_sdk_ec2::Client::new(&config),
+            scaling: AutoScaling(aws_sdk_autoscaling::Client::new(&config)),
+        },
         records: Table { client: aws_sdk_dynamodb::Client::new(&config), name },
         stacks: CloudFormation(aws_sdk_cloudformation::Client::new(&config)),
     })

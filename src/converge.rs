@@ -16,7 +16,7 @@ use crate::ports::{Call, CallError, Change, Fault, Records, Written};
 
 /// How long EC2 may go on showing what was there before a change that it accepted, from the first look on.
 const STALE_READ_LIMIT: Duration = Duration::from_secs(30);
-/// How long a surprising reading is doubted.
+/// How long a surprising reading is doubted, from the first time on.
 const DOUBT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
@@ -108,6 +108,7 @@ pub async fn converge<P: Phase, E: Change, R: Records>(
         };
         state.blind = None;
         state.note_unread(phase.unread());
+        state.note_problems(&plan);
         let due = state.due(&plan);
         if !due.is_empty() {
             tracing::info!(plan = %due, "to do");
@@ -122,7 +123,7 @@ pub async fn converge<P: Phase, E: Change, R: Records>(
             } else {
                 state.pauses = Pauses::default();
             }
-        } else if state.waits_for(&plan) || state.doubts(&plan) || state.may_read_again() {
+        } else if state.waits_for(&plan) || state.doubts() || state.may_read_again() {
             state.pauses.pause(executor.gate).await;
         } else if !phase.believe() {
             return Ok(state.settle(plan, None));
@@ -170,7 +171,8 @@ impl Pauses {
 
 struct Convergence {
     patience: Patience,
-    started: Instant,
+    /// The problems of the last look, and since when there are.
+    problems: BTreeMap<Problem, Instant>,
     pauses: Pauses,
     /// Since when no look succeeds, and why the last one did not.
     blind: Option<(Instant, CallError)>,
@@ -187,7 +189,7 @@ impl Convergence {
     fn new(patience: Patience) -> Self {
         Self {
             patience,
-            started: Instant::now(),
+            problems: BTreeMap::new(),
             pauses: Pauses::default(),
             blind: None,
             unread: BTreeMap::new(),
@@ -239,8 +241,17 @@ impl Convergence {
         plan.steps().any(|step| self.accepted.contains_key(step))
     }
 
-    fn doubts(&self, plan: &Plan) -> bool {
-        self.started.elapsed() < DOUBT && plan.problems.iter().any(Problem::may_be_a_stale_read)
+    fn note_problems(&mut self, plan: &Plan) {
+        let since = |problem: &Problem| self.problems.get(problem).copied().unwrap_or_else(Instant::now);
+        self.problems = plan.problems.iter().map(|problem| (problem.clone(), since(problem))).collect();
+    }
+
+    /// Whether a problem may be gone a little later.
+    fn doubts(&self) -> bool {
+        self.problems.iter().any(|(problem, since)| {
+            let age = since.elapsed();
+            problem.may_be_a_stale_read() && age < DOUBT || problem.is_under_way() && age < self.patience.for_faults
+        })
     }
 
     /// Whether the next look can follow at once.

@@ -25,6 +25,7 @@ const UPDATE: &str = "dynamodb:UpdateItem";
 const TERMINATION_PROTECTION: &str = "TerminationProtection";
 const STOP_PROTECTION: &str = "StopProtection";
 const SHUTDOWN_BEHAVIOUR: &str = "ShutdownBehaviour";
+const SCALING_GROUP: &str = "AutoScalingGroup";
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -179,7 +180,8 @@ fn protection_entries(prior: &Protection) -> Vec<(String, AttributeValue)> {
         Attribute::ShutdownBehaviour(behaviour) => (SHUTDOWN_BEHAVIOUR.to_owned(), s(behaviour.as_str())),
     });
     let volumes = prior.volumes.iter().map(|(volume, device)| (volume.to_string(), s(device)));
-    attributes.chain(volumes).collect()
+    let group = prior.scaling_group.iter().map(|group| (SCALING_GROUP.to_owned(), s(group)));
+    attributes.chain(volumes).chain(group).collect()
 }
 
 async fn written(update: UpdateItemFluentBuilder) -> Call<Written> {
@@ -409,6 +411,11 @@ fn read_protection(item: &Item) -> Result<Protection, String> {
             TERMINATION_PROTECTION => flag.map(Attribute::TerminationProtection),
             STOP_PROTECTION => flag.map(Attribute::StopProtection),
             SHUTDOWN_BEHAVIOUR => text.and_then(ShutdownBehaviour::parse).map(Attribute::ShutdownBehaviour),
+            SCALING_GROUP => {
+                protection.scaling_group =
+                    Some(text.ok_or_else(|| format!("{key} in Protection is no string"))?.to_owned());
+                continue;
+            }
             volume => {
                 let device = text.ok_or_else(|| format!("Protection of {volume} is no device"))?;
                 protection.volumes.insert(parsed(volume)?, device.to_owned());

@@ -1,4 +1,4 @@
-//! EC2's adapter. The only file that names its SDK's operations.
+//! EC2's adapter; Auto Scaling's does its part. The only file that names its SDK's operations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -12,9 +12,10 @@ use aws_sdk_ec2::types::{
 };
 use futures_util::future::try_join_all;
 
+use crate::autoscaling::AutoScaling;
 use crate::aws::{call_error, garbled};
 use crate::model::{
-    Attribute, Attributes, Branch, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Peer,
+    Attribute, Attributes, Branch, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Member, Peer,
     ROLE_TAG, Role, Rule, STACK_TAG, ShutdownBehaviour, Snapshot, SnapshotId, Volume, VolumeId,
 };
 use crate::plan::tag;
@@ -32,7 +33,10 @@ const NO_INSTANCE: &str = "InvalidInstanceID.NotFound";
 const MODIFY_INSTANCE: &str = "ec2:ModifyInstanceAttribute";
 
 #[derive(Debug, Clone)]
-pub struct Ec2(pub Client);
+pub struct Ec2 {
+    pub client: Client,
+    pub scaling: AutoScaling,
+}
 
 fn chunks<T: ToString>(values: &BTreeSet<T>, size: usize) -> Vec<Vec<String>> {
     let values: Vec<String> = values.iter().map(ToString::to_string).collect();
@@ -94,13 +98,17 @@ impl Look for Ec2 {
             Err(error) => Err(error),
         }
     }
+
+    async fn members(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Member>> {
+        self.scaling.members(ids).await
+    }
 }
 
 impl Ec2 {
     async fn instances_page(&self, ids: Vec<String>) -> Call<Vec<Instance>> {
         let action = "ec2:DescribeInstances";
         // Asked for by id, one unknown instance would fail the whole call (InvalidInstanceID.NotFound).
-        let request = self.0.describe_instances().filters(filter("instance-id", ids));
+        let request = self.client.describe_instances().filters(filter("instance-id", ids));
         let mut pages = request.into_paginator().send();
         let mut instances = Vec::new();
         while let Some(page) = pages.next().await {
@@ -114,7 +122,7 @@ impl Ec2 {
 
     async fn interfaces_page(&self, ids: Vec<String>) -> Call<Vec<Interface>> {
         let action = "ec2:DescribeNetworkInterfaces";
-        let request = self.0.describe_network_interfaces().filters(filter("network-interface-id", ids));
+        let request = self.client.describe_network_interfaces().filters(filter("network-interface-id", ids));
         let mut pages = request.into_paginator().send();
         let mut interfaces = Vec::new();
         while let Some(page) = pages.next().await {
@@ -134,7 +142,7 @@ impl Ec2 {
     async fn branches_page(&self, trunks: Vec<String>) -> Call<Vec<Branch>> {
         let action = "ec2:DescribeNetworkInterfaces";
         let tagged = filter(&format!("tag:{TRUNK_TAG}"), trunks);
-        let mut pages = self.0.describe_network_interfaces().filters(tagged).into_paginator().send();
+        let mut pages = self.client.describe_network_interfaces().filters(tagged).into_paginator().send();
         let mut branches = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| call_error(action, &error))?;
@@ -151,7 +159,7 @@ impl Ec2 {
 
     async fn groups_page(&self, filters: Vec<Filter>) -> Call<Vec<Group>> {
         let action = "ec2:DescribeSecurityGroups";
-        let request = self.0.describe_security_groups().set_filters(Some(filters));
+        let request = self.client.describe_security_groups().set_filters(Some(filters));
         let mut pages = request.into_paginator().send();
         let mut groups = Vec::new();
         while let Some(page) = pages.next().await {
@@ -173,7 +181,7 @@ impl Ec2 {
 
     async fn attribute(&self, instance: &InstanceId, name: InstanceAttributeName) -> Call<Attribute> {
         let action = "ec2:DescribeInstanceAttribute";
-        let request = self.0.describe_instance_attribute().instance_id(instance.as_str()).attribute(name.clone());
+        let request = self.client.describe_instance_attribute().instance_id(instance.as_str()).attribute(name.clone());
         let output = request.send().await.map_err(|error| call_error(action, &error))?;
         let flag = |value: Option<&AttributeBooleanValue>| value.and_then(AttributeBooleanValue::value);
         let shutdown = output.instance_initiated_shutdown_behavior().and_then(AttributeValue::value);
@@ -189,8 +197,11 @@ impl Ec2 {
 
     async fn snapshots_page(&self, episodes: Vec<String>) -> Call<Vec<Snapshot>> {
         let action = "ec2:DescribeSnapshots";
-        let request =
-            self.0.describe_snapshots().owner_ids("self").filters(filter(&format!("tag:{}", tag::EPISODE), episodes));
+        let request = self
+            .client
+            .describe_snapshots()
+            .owner_ids("self")
+            .filters(filter(&format!("tag:{}", tag::EPISODE), episodes));
         let mut pages = request.into_paginator().send();
         let mut snapshots = Vec::new();
         while let Some(page) = pages.next().await {
@@ -273,14 +284,14 @@ fn ec2_tags(tags: &BTreeMap<String, String>) -> Vec<Ec2Tag> {
 impl Change for Ec2 {
     async fn set_groups(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
         // The instance-wide call is refused with several interfaces.
-        let request = self.0.modify_network_interface_attribute().network_interface_id(interface.as_str());
+        let request = self.client.modify_network_interface_attribute().network_interface_id(interface.as_str());
         let request = request.set_groups(Some(groups.iter().map(GroupId::to_string).collect()));
         request.send().await.map_err(|error| call_error("ec2:ModifyNetworkInterfaceAttribute", &error))?;
         Ok(())
     }
 
     async fn may_set_groups(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
-        let request = self.0.modify_network_interface_attribute().network_interface_id(interface.as_str());
+        let request = self.client.modify_network_interface_attribute().network_interface_id(interface.as_str());
         let request = request.set_groups(Some(groups.iter().map(GroupId::to_string).collect())).dry_run(true);
         let action = "ec2:ModifyNetworkInterfaceAttribute";
         match request.send().await.map_err(|error| call_error(action, &error)) {
@@ -292,7 +303,7 @@ impl Change for Ec2 {
 
     async fn tag(&self, resources: &BTreeSet<String>, tags: &BTreeMap<String, String>) -> Call<()> {
         for resources in chunks(resources, TAGGED_AT_ONCE) {
-            let request = self.0.create_tags().set_resources(Some(resources)).set_tags(Some(ec2_tags(tags)));
+            let request = self.client.create_tags().set_resources(Some(resources)).set_tags(Some(ec2_tags(tags)));
             request.send().await.map_err(|error| call_error("ec2:CreateTags", &error))?;
         }
         Ok(())
@@ -301,7 +312,7 @@ impl Change for Ec2 {
     async fn untag(&self, resources: &BTreeSet<String>, keys: &BTreeSet<String>) -> Call<()> {
         let keys: Vec<Ec2Tag> = keys.iter().map(|key| Ec2Tag::builder().key(key).build()).collect();
         for resources in chunks(resources, TAGGED_AT_ONCE) {
-            let request = self.0.delete_tags().set_resources(Some(resources)).set_tags(Some(keys.clone()));
+            let request = self.client.delete_tags().set_resources(Some(resources)).set_tags(Some(keys.clone()));
             request.send().await.map_err(|error| call_error("ec2:DeleteTags", &error))?;
         }
         Ok(())
@@ -317,7 +328,7 @@ impl Change for Ec2 {
         let tags =
             TagSpecification::builder().resource_type(ResourceType::Snapshot).set_tags(Some(ec2_tags(tags))).build();
         let request = self
-            .0
+            .client
             .create_snapshots()
             .instance_specification(spec)
             .description(format!("{instance}, taken after its isolation"))
@@ -335,7 +346,7 @@ impl Change for Ec2 {
 
     async fn set_attribute(&self, instance: &InstanceId, attribute: Attribute) -> Call<()> {
         let flag = |on| AttributeBooleanValue::builder().value(on).build();
-        let request = self.0.modify_instance_attribute().instance_id(instance.as_str());
+        let request = self.client.modify_instance_attribute().instance_id(instance.as_str());
         // At most one attribute a call.
         let request = match attribute {
             Attribute::TerminationProtection(on) => request.disable_api_termination(flag(on)),
@@ -352,9 +363,17 @@ impl Change for Ec2 {
             let ebs = EbsInstanceBlockDeviceSpecification::builder().delete_on_termination(*delete).build();
             InstanceBlockDeviceMappingSpecification::builder().device_name(device).ebs(ebs).build()
         });
-        let request = self.0.modify_instance_attribute().instance_id(instance.as_str());
+        let request = self.client.modify_instance_attribute().instance_id(instance.as_str());
         let request = request.set_block_device_mappings(Some(mappings.collect()));
         request.send().await.map_err(|error| call_error(MODIFY_INSTANCE, &error))?;
         Ok(())
+    }
+
+    async fn enter_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> Call<()> {
+        self.scaling.enter_standby(group, instances).await
+    }
+
+    async fn exit_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> Call<()> {
+        self.scaling.exit_standby(group, instances).await
     }
 }

@@ -323,6 +323,12 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
                 let devices = volumes.values().map(|device| (device.clone(), true)).collect();
                 self.in_turn(modify, ec2.set_deletion(instance, &devices)).await
             }
+            Measure::EnterStandby { group, instances } => {
+                gate.pass("autoscaling:EnterStandby", ec2.enter_standby(group, instances)).await
+            }
+            Measure::ExitStandby { group, instances } => {
+                gate.pass("autoscaling:ExitStandby", ec2.exit_standby(group, instances)).await
+            }
         };
         changed.map(|()| Written::Done)
     }

@@ -1,4 +1,5 @@
-//! What EC2 shows of one instance at a time: read as seldom as possible, and never in the way of anything else.
+//! What protects an instance: EC2 shows it one instance at a time, so it is read as seldom as possible, and never in the way
+//! of anything else.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -7,8 +8,8 @@ use futures_util::{StreamExt as _, stream};
 use crate::execute::Outcome;
 use crate::model::{Attributes, InstanceId, PROTECTING};
 use crate::pace::Pace;
-use crate::plan::{Measure, Plan, Step};
-use crate::ports::{CallError, Fault, Look};
+use crate::plan::{Measure, Observed, Plan, Step};
+use crate::ports::{Call, CallError, Fault, Look};
 
 /// Instances read at once, with a call for each attribute.
 const AT_ONCE: usize = 3;
@@ -22,14 +23,40 @@ pub(crate) struct Inspection {
     unread: BTreeMap<String, CallError>,
 }
 
+/// Whose what is to be read.
+#[derive(Debug, Default)]
+pub(crate) struct Needs {
+    pub(crate) attributes: BTreeSet<InstanceId>,
+    pub(crate) members: BTreeSet<InstanceId>,
+}
+
 impl Inspection {
-    /// The attributes of these instances, read where they are not known or were changed since. What cannot be read is left out.
-    pub(crate) async fn attributes<E: Look>(
-        &mut self,
+    /// Adds to `observed` what is needed. Attributes are read where they are not known or were changed since; what cannot
+    /// be read is left out.
+    pub(crate) async fn read<E: Look>(&mut self, ec2: &E, pace: &Pace, needs: &Needs, observed: &mut Observed) {
+        self.unread.clear();
+        let (attributes, members) =
+            tokio::join!(self.new_attributes(ec2, pace, &needs.attributes), ec2.members(&needs.members));
+        for (id, result) in attributes {
+            match result {
+                Ok(attributes) => drop(self.attributes.insert(id, attributes)),
+                Err(error) => {
+                    self.attributes.remove(&id);
+                    self.unread.insert(format!("the attributes of {id}"), error);
+                }
+            }
+        }
+        let known = self.attributes.iter().filter(|(id, _)| needs.attributes.contains(*id));
+        observed.attributes = known.map(|(id, attributes)| (id.clone(), *attributes)).collect();
+        observed.members = self.unless_unread("membership of Auto Scaling groups", members);
+    }
+
+    async fn new_attributes<E: Look>(
+        &self,
         ec2: &E,
         pace: &Pace,
         ids: &BTreeSet<InstanceId>,
-    ) -> BTreeMap<InstanceId, Option<Attributes>> {
+    ) -> Vec<(InstanceId, Call<Option<Attributes>>)> {
         let changed: BTreeSet<&InstanceId> = self.unseen.iter().filter_map(Step::instance).collect();
         let due = ids.iter().filter(|id| changed.contains(id) || !self.attributes.contains_key(*id));
         let read = async |id: &InstanceId| {
@@ -39,18 +66,11 @@ impl Inspection {
             (id.clone(), ec2.attributes(id).await)
         };
         let reads: Vec<_> = due.map(read).collect();
-        let results: Vec<_> = stream::iter(reads).buffer_unordered(AT_ONCE).collect().await;
-        self.unread.clear();
-        for (id, result) in results {
-            match result {
-                Ok(attributes) => drop(self.attributes.insert(id, attributes)),
-                Err(error) => {
-                    self.attributes.remove(&id);
-                    self.unread.insert(format!("the attributes of {id}"), error);
-                }
-            }
-        }
-        self.attributes.iter().filter(|(id, _)| ids.contains(*id)).map(|(id, found)| (id.clone(), *found)).collect()
+        stream::iter(reads).buffer_unordered(AT_ONCE).collect().await
+    }
+
+    fn unless_unread<T>(&mut self, what: &str, result: Call<T>) -> Option<T> {
+        result.map_err(|error| drop(self.unread.insert(what.to_owned(), error))).ok()
     }
 
     /// What could not be read at the last look, and why.

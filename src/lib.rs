@@ -38,6 +38,7 @@ mod rehearse;
 pub mod report;
 
 // One invocation, and the world around it.
+pub mod autoscaling;
 mod aws;
 pub mod config;
 pub mod dynamodb;

@@ -11,7 +11,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use protection::{Attribute, Attributes, PROTECTING, Protection, ShutdownBehaviour, Volume};
+pub use protection::{
+    Attribute, Attributes, Member, PROTECTING, Protection, ShutdownBehaviour, Volume, exit_standby_command,
+};
 
 /// Marks a security group as one of ours; the value is a [`Role`]. CloudFormation's own stack tag beside it names the stack.
 pub const ROLE_TAG: &str = "ec2-isolation:role";

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::converge::{Blind, Phase, Settled};
 use crate::execute::Outcome;
-use crate::inspect::{Inspection, is_refused};
+use crate::inspect::{Inspection, Needs, is_refused};
 use crate::model::{Desired, InstanceId, InterfaceId, Record, Snapshots, State, VpcId, Wants};
 use crate::plan::{
-    Aim, Attempts, Contained, Memory, Observed, Plan, Problem, Severity, Step, Tried, contain, in_place, keep,
+    Aim, Attempts, Contained, Measure, Memory, Observed, Plan, Problem, Severity, Step, Tried, contain, in_place, keep,
     preserve, protect, restore,
 };
-use crate::ports::{Call, CallError, Change, GroupQuery, Ledger, Look, Records, Stacks};
+use crate::ports::{Call, CallError, Change, Fault, GroupQuery, Ledger, Look, Records, Stacks, Written};
 use crate::reconcile::{Reconciler, held};
 use crate::report::Restored;
 
@@ -159,6 +159,7 @@ impl<'a, 'r, E, R, S> Preserve<'a, 'r, E, R, S> {
         tried: &'a mut Tried,
     ) -> Self {
         let (inspection, has_looked, ledger, is_undone) = Default::default();
+        tried.attempts = Attempts::default();
         Self { run, wants, contained, tried, inspection, has_looked, ledger, is_undone }
     }
 }
@@ -199,10 +200,11 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Preserve<'_, '_, E, R, S
         if self.has_looked || plan.is_empty() {
             let own = observed.instances.values().filter(|instance| !instance.is_terminated());
             let own: BTreeSet<InstanceId> = own.map(|instance| instance.id.clone()).collect();
-            if self.wants.protect {
-                observed.attributes = self.inspection.attributes(&ports.ec2, self.run.pace, &own).await;
-            }
-            let protection = protect(owner, self.wants, self.contained, &self.ledger.records, &observed);
+            let wanted = if self.wants.protect { own } else { BTreeSet::new() };
+            let needs = Needs { attributes: wanted.clone(), members: wanted };
+            self.inspection.read(&ports.ec2, self.run.pace, &needs, &mut observed).await;
+            let attempts = &self.tried.attempts;
+            let protection = protect(owner, self.wants, self.contained, &self.ledger.records, &observed, attempts);
             self.inspection.settle(&protection);
             plan.work.extend(protection.work);
             plan.problems.extend(protection.problems);
@@ -214,12 +216,27 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Preserve<'_, '_, E, R, S
     fn learn(&mut self, outcome: &Outcome) {
         self.inspection.learn(outcome);
         if let Step::Measure(measure) = &outcome.step {
-            self.tried.protected.extend(measure.instance().cloned());
+            self.tried.protected.extend(measure.instances());
+            learn_standby(&mut self.tried.attempts, measure, &outcome.result);
         }
     }
 
     fn unread(&self) -> BTreeMap<String, CallError> {
         self.inspection.unread().clone()
+    }
+}
+
+/// What one refused instance costs the others of its batch is made up for: each is tried alone.
+fn learn_standby(attempts: &mut Attempts, measure: &Measure, result: &Result<Written, CallError>) {
+    let (Measure::EnterStandby { instances, .. } | Measure::ExitStandby { instances, .. }) = measure else { return };
+    match result {
+        Ok(_) => attempts.moved.extend(instances.clone()),
+        Err(error) if error.fault == Fault::Refused && instances.len() > 1 => attempts.alone.extend(instances.clone()),
+        Err(error) if error.fault == Fault::Refused => {
+            let reason = format!("{}: {}", error.code, error.message);
+            attempts.stuck.extend(instances.iter().map(|id| (id.clone(), reason.clone())));
+        }
+        Err(_) => {}
     }
 }
 
@@ -315,17 +332,21 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S>
             ..Observed::default()
         };
         let records = index(records, |record| record.instance.clone());
-        let holds_attributes =
-            |id: &&InstanceId| records.get(*id).is_some_and(|record| !record.protection.attributes.is_empty());
         self.half = in_place(owner, &records, &observed, self.tried);
-        let readable = self.half.iter().filter(holds_attributes).cloned().collect();
-        observed.attributes = self.inspection.attributes(&ports.ec2, self.run.pace, &readable).await;
+        let mut needs = Needs::default();
+        for record in self.half.iter().filter_map(|id| records.get(id)) {
+            let id = || record.instance.clone();
+            needs.attributes.extend((!record.protection.attributes.is_empty()).then(id));
+            needs.members.extend(record.protection.scaling_group.as_ref().map(|_| id()));
+        }
+        self.inspection.read(&ports.ec2, self.run.pace, &needs, &mut observed).await;
         let mut plan = restore(owner, &records, &observed, self.tried);
         self.inspection.settle(&plan);
-        self.open.extend(plan.steps().filter_map(|step| step.instance().cloned()));
+        self.open.extend(plan.steps().flat_map(Step::instances));
         self.all.extend(self.open.iter().cloned());
         plan.problems.extend(unreadable(&ledger, |_| true));
-        let notes = plan.problems.iter().filter(|problem| problem.severity() == Severity::Note);
+        let notes =
+            plan.problems.iter().filter(|problem| problem.severity() == Severity::Note && !problem.is_under_way());
         self.notes.extend(notes.cloned());
         Ok(plan)
     }
@@ -333,11 +354,12 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S>
     fn learn(&mut self, outcome: &Outcome) {
         self.inspection.learn(outcome);
         let Outcome { step, result, .. } = outcome;
-        if let Step::Measure(measure) = step
-            && (result.is_ok() || measure.only_confirms() && is_refused(result))
-            && let Some(instance) = measure.instance()
-        {
-            self.tried.attempts.undone.extend(measure.undoes().into_iter().map(|name| (instance.clone(), name)));
+        if let Step::Measure(measure) = step {
+            learn_standby(&mut self.tried.attempts, measure, result);
+            let done = result.is_ok() || measure.only_confirms() && is_refused(result);
+            if let Some(instance) = measure.instance().filter(|_| done) {
+                self.tried.attempts.undone.extend(measure.undoes().into_iter().map(|name| (instance.clone(), name)));
+            }
         }
         let done = result.as_ref().map_or_else(|error| is_moot(step, error), |_| true);
         if let Step::SetGroups { interface, aim, .. } = step

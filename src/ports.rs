@@ -8,7 +8,7 @@ use std::future::Future;
 use crate::answer::Answer;
 use crate::model::{
     Attribute, Attributes, Branch, Desired, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface,
-    InterfaceId, Owner, Protection, Record, Snapshot, SnapshotId, State, VolumeId, VpcId,
+    InterfaceId, Member, Owner, Protection, Record, Snapshot, SnapshotId, State, VolumeId, VpcId,
 };
 use crate::plan::{Prior, StackStatus};
 
@@ -84,7 +84,7 @@ pub enum GroupQuery {
     Ids(BTreeSet<GroupId>),
 }
 
-/// EC2, reading. What does not exist is left out of the result.
+/// EC2 with its Auto Scaling, reading. What does not exist is left out of the result.
 pub trait Look: Send + Sync {
     fn instances(&self, ids: &BTreeSet<InstanceId>) -> impl Future<Output = Call<Vec<Instance>>> + Send;
     fn interfaces(&self, ids: &BTreeSet<InterfaceId>) -> impl Future<Output = Call<Vec<Interface>>> + Send;
@@ -95,9 +95,11 @@ pub trait Look: Send + Sync {
     fn snapshots(&self, episodes: &BTreeSet<String>) -> impl Future<Output = Call<Vec<Snapshot>>> + Send;
     /// Three calls: EC2 shows one attribute of one instance at a time. Nothing where the instance does not exist.
     fn attributes(&self, instance: &InstanceId) -> impl Future<Output = Call<Option<Attributes>>> + Send;
+    /// Those that are in an Auto Scaling group.
+    fn members(&self, ids: &BTreeSet<InstanceId>) -> impl Future<Output = Call<BTreeMap<InstanceId, Member>>> + Send;
 }
 
-/// EC2, changing.
+/// EC2 with its Auto Scaling, changing.
 pub trait Change: Send + Sync {
     fn set_groups(&self, interface: &InterfaceId, groups: &Groups) -> impl Future<Output = Call<()>> + Send;
     /// Asks EC2 whether it would carry `set_groups` out (`DryRun`); changes nothing. It checks permissions and ids.
@@ -121,6 +123,10 @@ pub trait Change: Send + Sync {
         instance: &InstanceId,
         devices: &BTreeMap<String, bool>,
     ) -> impl Future<Output = Call<()>> + Send;
+    /// At most twenty members of one group; its desired capacity stays. All are moved or none.
+    fn enter_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> impl Future<Output = Call<()>> + Send;
+    /// The same back; the desired capacity rises by their number.
+    fn exit_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> impl Future<Output = Call<()>> + Send;
 }
 
 /// What the table holds, read consistently.

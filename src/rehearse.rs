@@ -7,10 +7,10 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 
 use crate::answer::Message;
-use crate::inspect::Inspection;
+use crate::inspect::{Inspection, Needs};
 use crate::model::{Groups, InstanceId, InterfaceId, Wants};
 use crate::phases::{Seen, index, observe};
-use crate::plan::{Memory, Plan, Step, carried_out, contain, preserve, protect};
+use crate::plan::{Attempts, Memory, Plan, Step, carried_out, contain, preserve, protect};
 use crate::ports::{CallError, Change, Look, Records, Stacks};
 use crate::reconcile::{Reconciler, held};
 use crate::report::Rehearsed;
@@ -43,12 +43,13 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
             preserve(owner, wants, &then_contained, None, &records, &after)
         });
         let mut inspection = Inspection::default();
-        if wants.protect {
-            let ids = then_contained.touched();
-            after.attributes = inspection.attributes(&self.ports.ec2, self.pace, &ids).await;
-        }
+        let ids = if wants.protect { then_contained.touched() } else { BTreeSet::new() };
+        let needs = Needs { attributes: ids.clone(), members: ids };
+        inspection.read(&self.ports.ec2, self.pace, &needs, &mut after).await;
         let preservation = preservation.map(|mut plan| {
-            plan.work.extend(protect(owner, wants, &then_contained, &records, &after).work);
+            let protection = protect(owner, wants, &then_contained, &records, &after, &Attempts::default());
+            plan.work.extend(protection.work);
+            plan.problems.extend(protection.problems);
             plan
         });
         let unread = inspection.unread().clone();

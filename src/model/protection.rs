@@ -96,6 +96,20 @@ pub struct Volume {
     pub delete_on_termination: bool,
 }
 
+/// What Auto Scaling shows of an instance that is in one of its groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub group: String,
+    /// Auto Scaling's own word: `InService`, `EnteringStandby`, `Standby`, `Pending`, `Terminating`, …
+    pub state: String,
+}
+
+/// The plain `aws` command line that brings an instance back from Standby.
+#[must_use]
+pub fn exit_standby_command(group: &str, instance: &InstanceId) -> String {
+    format!("aws autoscaling exit-standby --auto-scaling-group-name {} --instance-ids {instance}", quoted(group))
+}
+
 /// What an instance had before it was protected, as far as that was changed. Never overwritten.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Protection {
@@ -103,6 +117,8 @@ pub struct Protection {
     pub attributes: BTreeSet<Attribute>,
     /// Volumes that were to be deleted with the instance, and their devices.
     pub volumes: BTreeMap<VolumeId, String>,
+    /// The Auto Scaling group in which it was in service.
+    pub scaling_group: Option<String>,
 }
 
 impl Protection {
@@ -116,6 +132,7 @@ impl Protection {
     pub fn without(mut self, recorded: &Self) -> Self {
         self.attributes.retain(|attribute| !recorded.attributes.iter().any(|other| other.key() == attribute.key()));
         self.volumes.retain(|volume, _| !recorded.volumes.contains_key(volume));
+        self.scaling_group = self.scaling_group.filter(|_| recorded.scaling_group.is_none());
         self
     }
 
@@ -132,7 +149,9 @@ impl Protection {
             );
             (volume.to_string(), command)
         });
-        attributes.chain(volumes).collect()
+        let group = self.scaling_group.iter();
+        let group = group.map(|group| ("auto-scaling-group".to_owned(), exit_standby_command(group, instance)));
+        attributes.chain(volumes).chain(group).collect()
     }
 }
 
@@ -145,7 +164,8 @@ impl fmt::Display for Protection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let attributes = self.attributes.iter().map(ToString::to_string);
         let volumes = self.volumes.keys().map(|volume| format!("deletion of {volume} on termination"));
-        f.write_str(&comma_list(attributes.chain(volumes)))
+        let group = self.scaling_group.iter().map(|group| format!("in service of {group}"));
+        f.write_str(&comma_list(attributes.chain(volumes).chain(group)))
     }
 }
 
@@ -163,12 +183,14 @@ mod tests {
             ]
             .into(),
             volumes: [("vol-1".parse().unwrap(), "/dev/sda1".to_owned())].into(),
+            scaling_group: Some("Bob's web".to_owned()),
         };
         let commands = prior.restore_commands(&"i-1".parse().unwrap());
         let lines: Vec<String> = commands.iter().map(|(key, command)| format!("{key}: {command}")).collect();
         assert_eq!(
             lines,
             [
+                r"auto-scaling-group: aws autoscaling exit-standby --auto-scaling-group-name 'Bob'\''s web' --instance-ids i-1",
                 "shutdown-behaviour: aws ec2 modify-instance-attribute --instance-id i-1 --instance-initiated-shutdown-behavior Value=terminate",
                 "stop-protection: aws ec2 modify-instance-attribute --instance-id i-1 --no-disable-api-stop",
                 "termination-protection: aws ec2 modify-instance-attribute --instance-id i-1 --no-disable-api-termination",

@@ -1,6 +1,6 @@
 //! Measures: the remote changes that keep an instance from being lost, and those that undo them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::Aim;
@@ -34,6 +34,16 @@ pub enum Measure {
         volumes: BTreeMap<VolumeId, String>,
         aim: Aim,
     },
+    /// Takes members of an Auto Scaling group out of service without lowering its desired capacity.
+    EnterStandby {
+        group: String,
+        instances: BTreeSet<InstanceId>,
+    },
+    /// Puts them back into service, which raises the desired capacity by one for each.
+    ExitStandby {
+        group: String,
+        instances: BTreeSet<InstanceId>,
+    },
 }
 
 impl Measure {
@@ -46,6 +56,15 @@ impl Measure {
             | Self::Unprotect { instance, .. }
             | Self::KeepVolumes { instance, .. }
             | Self::UnkeepVolumes { instance, .. } => Some(instance),
+            Self::EnterStandby { .. } | Self::ExitStandby { .. } => None,
+        }
+    }
+
+    #[must_use]
+    pub fn instances(&self) -> BTreeSet<InstanceId> {
+        match self {
+            Self::EnterStandby { instances, .. } | Self::ExitStandby { instances, .. } => instances.clone(),
+            _ => self.instance().cloned().into_iter().collect(),
         }
     }
 
@@ -53,9 +72,9 @@ impl Measure {
     #[must_use]
     pub fn undoes(&self) -> Vec<String> {
         match self {
-            Self::Save { .. } | Self::Protect { .. } | Self::KeepVolumes { .. } => vec![],
             Self::Unprotect { attribute, .. } => vec![attribute.key().to_owned()],
             Self::UnkeepVolumes { volumes, .. } => volumes.keys().map(ToString::to_string).collect(),
+            _ => vec![],
         }
     }
 
@@ -68,7 +87,7 @@ impl Measure {
     /// Whether AWS may refuse it for what the instance is (a Spot instance, an instance-store root), which nobody can mend.
     #[must_use]
     pub fn is_for_some_instances_only(&self) -> bool {
-        matches!(self, Self::Protect { .. } | Self::KeepVolumes { .. })
+        matches!(self, Self::Protect { .. } | Self::KeepVolumes { .. } | Self::EnterStandby { .. })
     }
 
     /// The call that shows whether it was carried out.
@@ -78,6 +97,7 @@ impl Measure {
             Self::Save { .. } => "dynamodb:Scan",
             Self::Protect { .. } | Self::Unprotect { .. } => "ec2:DescribeInstanceAttribute",
             Self::KeepVolumes { .. } | Self::UnkeepVolumes { .. } => "ec2:DescribeInstances",
+            Self::EnterStandby { .. } | Self::ExitStandby { .. } => "autoscaling:DescribeAutoScalingInstances",
         }
     }
 }
@@ -98,6 +118,8 @@ impl fmt::Display for Measure {
             Self::UnkeepVolumes { instance, volumes, aim } => {
                 write!(f, "{instance}: {}: delete {} on termination", verb(*aim), comma_list(volumes.keys()))
             }
+            Self::EnterStandby { group, instances } => write!(f, "{group}: {} to standby", comma_list(instances)),
+            Self::ExitStandby { group, instances } => write!(f, "{group}: {} back from standby", comma_list(instances)),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod contain;
 mod guard;
+mod hindrance;
 mod keep;
 mod measures;
 mod preserve;
@@ -12,6 +13,7 @@ mod protect;
 mod rehearsal;
 mod restore;
 mod rules;
+mod standby;
 #[cfg(test)]
 mod testing;
 
@@ -19,12 +21,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::model::{
-    Attributes, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, ShowGroups,
-    Snapshot, SnapshotId, State, VolumeId, VpcId, comma_list, restore_command,
+    Attributes, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Member, Owner, Record, Role,
+    ShowGroups, Snapshot, SnapshotId, State, VolumeId, VpcId, comma_list, restore_command,
 };
 
 pub use contain::{Contained, Memory, contain};
 pub use guard::{StackStatus, Verdict, may_release, may_restore};
+pub use hindrance::Hindrance;
 pub use keep::keep;
 pub use measures::Measure;
 pub use preserve::preserve;
@@ -43,6 +46,8 @@ pub struct Observed {
     pub snapshots: Vec<Snapshot>,
     /// Of those that were read; nothing where EC2 no longer knows the instance.
     pub attributes: BTreeMap<InstanceId, Option<Attributes>>,
+    /// Those of the instances that are in an Auto Scaling group. Nothing where that could not be read.
+    pub members: Option<BTreeMap<InstanceId, Member>>,
 }
 
 /// The records read with an observation.
@@ -172,6 +177,15 @@ impl Step {
             | Self::SaveSnapshots { instance, .. } => Some(instance),
             Self::Measure(measure) => measure.instance(),
             Self::Tag { .. } | Self::Untag { .. } => None,
+        }
+    }
+
+    /// The instances whose records or resources it changes.
+    #[must_use]
+    pub fn instances(&self) -> BTreeSet<InstanceId> {
+        match self {
+            Self::Measure(measure) => measure.instances(),
+            step => step.instance().cloned().into_iter().collect(),
         }
     }
 }
@@ -336,6 +350,7 @@ pub enum Problem {
     NoVolumes {
         instance: InstanceId,
     },
+    Hindrance(Hindrance),
 }
 
 /// How a problem bears on the answer.
@@ -372,6 +387,7 @@ impl Problem {
             Self::NoTransit | Self::OriginalDropped { .. } | Self::Moved { .. } | Self::NoVolumes { .. } => {
                 Severity::Note
             }
+            Self::Hindrance(hindrance) => hindrance.severity(),
         }
     }
 
@@ -385,6 +401,12 @@ impl Problem {
                 | Self::HeldByOther { .. }
                 | Self::Unknown { .. }
         )
+    }
+
+    /// Ends by itself: worth waiting for as long as for a fault.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        matches!(self, Self::Hindrance(hindrance) if hindrance.is_under_way())
     }
 }
 
@@ -469,6 +491,7 @@ impl fmt::Display for Problem {
                 ShowGroups(groups)
             ),
             Self::NoVolumes { instance } => write!(f, "{instance} has no EBS volume to snapshot"),
+            Self::Hindrance(hindrance) => hindrance.fmt(f),
         }
     }
 }

@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Aim, Contained, Measure, Observed, Plan, Records, Step, Work};
+use super::standby::{self, Batches, Course};
+use super::{Aim, Contained, Measure, Observed, Plan, Problem, Records, Step, Work};
 use crate::model::{Instance, InstanceId, Owner, PROTECTING, Protection, Record, VolumeId, Wants};
 
 /// What a phase has done about protections so far.
@@ -13,22 +14,51 @@ use crate::model::{Instance, InstanceId, Owner, PROTECTING, Protection, Record, 
 pub struct Attempts {
     /// What was written back, by the names of [`Protection::restore_commands`]: what shows it now has it.
     pub undone: BTreeSet<(InstanceId, String)>,
+    /// Those that Auto Scaling agreed to move into Standby, or out of it.
+    pub moved: BTreeSet<InstanceId>,
+    /// Those that it refused to move together with others.
+    pub alone: BTreeSet<InstanceId>,
+    /// Those that it refused to move at all, and why.
+    pub stuck: BTreeMap<InstanceId, String>,
 }
 
 /// The plan for the instances that [`super::contain`] found contained, wholly or in part.
 #[must_use]
-pub fn protect(owner: &Owner, wants: &Wants, contained: &Contained, records: &Records, observed: &Observed) -> Plan {
+pub fn protect(
+    owner: &Owner,
+    wants: &Wants,
+    contained: &Contained,
+    records: &Records,
+    observed: &Observed,
+    attempts: &Attempts,
+) -> Plan {
     let mut plan = Plan::default();
+    let mut batches = Batches::new();
     for id in &contained.touched() {
         let Some(record) = records.get(id).filter(|record| record.owner == *owner) else { continue };
         let Some(instance) = living(record, observed) else { continue };
-        let (prior, then) = if wants.protect { due(instance, observed) } else { Default::default() };
+        let (mut prior, then) = if wants.protect { due(instance, observed) } else { Default::default() };
+        let member = observed.members.as_ref().and_then(|members| members.get(id)).filter(|_| wants.protect);
+        if let Some(member) = member {
+            match standby::enter(id, member, record.protection.scaling_group.as_ref(), attempts) {
+                Course::Nothing => {}
+                Course::Save => prior.scaling_group = Some(member.group.clone()),
+                Course::Move => drop(batches.entry(member.group.clone()).or_default().insert(id.clone())),
+                Course::Wait(hindrance) | Course::Leave(hindrance) => {
+                    plan.problems.push(Problem::Hindrance(hindrance));
+                }
+            }
+        }
         let prior = prior.without(&record.protection);
         let first = (!prior.is_empty()).then(|| Step::Measure(Measure::Save { instance: id.clone(), prior }));
         if first.is_some() || !then.is_empty() {
             plan.work.push(Work { first, then: then.into_iter().map(Step::Measure).collect() });
         }
     }
+    plan.work.extend(standby::steps(batches, &attempts.alone, |group, instances| Measure::EnterStandby {
+        group,
+        instances,
+    }));
     plan
 }
 
@@ -65,8 +95,18 @@ fn living<'a>(record: &Record, observed: &'a Observed) -> Option<&'a Instance> {
 #[derive(Debug, Default)]
 pub(super) struct Undo {
     pub(super) measures: Vec<Measure>,
+    /// The Auto Scaling group from whose Standby it comes back.
+    pub(super) exits: Option<String>,
     /// Something is not known yet, or under way.
     pub(super) waits: bool,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Undo {
+    /// Whether everything that can be put back was read back.
+    pub(super) fn is_done(&self) -> bool {
+        self.measures.is_empty() && self.exits.is_none() && !self.waits
+    }
 }
 
 /// What of `record` is not what it was. Where the instance is gone, nothing.
@@ -100,13 +140,27 @@ pub(super) fn undo(record: &Record, observed: &Observed, attempts: &Attempts) ->
             instance.volumes.iter().any(|(id, volume)| volumes.contains_key(id) && !volume.delete_on_termination);
         undo.measures.push(Measure::UnkeepVolumes { instance: id.clone(), volumes, aim: aim(differs) });
     }
+
+    match (&recorded.scaling_group, &observed.members) {
+        (None, _) => {}
+        (Some(_), None) => undo.waits = true,
+        (Some(group), Some(members)) => match standby::exit(id, members.get(id), group, attempts) {
+            Course::Nothing | Course::Save => {}
+            Course::Move => undo.exits = Some(group.clone()),
+            Course::Wait(hindrance) => {
+                undo.waits = true;
+                undo.problems.push(Problem::Hindrance(hindrance));
+            }
+            Course::Leave(hindrance) => undo.problems.push(Problem::Hindrance(hindrance)),
+        },
+    }
     undo
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Attribute, Attributes, ShutdownBehaviour, State};
+    use crate::model::{Attribute, Attributes, Member, ShutdownBehaviour, State};
     use crate::plan::testing::{World, wants};
     use crate::plan::{Tried, in_place, restore};
 
@@ -151,7 +205,7 @@ mod tests {
     fn check_wants(world: &World, wants: &Wants, expected: &str) {
         let interfaces = world.observed.interfaces.keys().map(|id| (id.clone(), "i-1".parse().unwrap()));
         let contained = Contained { interfaces: interfaces.collect(), ..Contained::default() };
-        let plan = protect(&world.owner, wants, &contained, &world.records, &world.observed);
+        let plan = protect(&world.owner, wants, &contained, &world.records, &world.observed, &Attempts::default());
         assert_eq!(plan.to_string().trim_end(), expected);
     }
 
@@ -237,7 +291,8 @@ mod tests {
         let mut undone = protected().attributes("i-1", UNPROTECTED);
         keep_volume(&mut undone, false);
         let names = ["termination-protection", "stop-protection", "shutdown-behaviour", "vol-1"];
-        let attempts = Attempts { undone: names.map(|name| ("i-1".parse().unwrap(), name.to_owned())).into() };
+        let undone_names = names.map(|name| ("i-1".parse().unwrap(), name.to_owned())).into();
+        let attempts = Attempts { undone: undone_names, ..Attempts::default() };
         check_restore(undone, attempts, "i-1: mark restored");
     }
 
@@ -274,6 +329,46 @@ mod tests {
         world.observed.instances.values_mut().next().unwrap().volumes.clear();
         world.observed.attributes = [("i-1".parse().unwrap(), None)].into();
         check_restore(world, Attempts::default(), "i-1: mark restored");
+    }
+
+    fn member(world: &mut World, state: &str) {
+        let member = Member { group: "web".to_owned(), state: state.to_owned() };
+        world.observed.members = Some([("i-1".parse().unwrap(), member)].into());
+    }
+
+    #[test]
+    fn the_group_of_a_member_is_saved_with_the_rest_and_it_is_moved_once_that_is_seen() {
+        let mut world = isolated().attributes("i-1", PROTECTING);
+        keep_volume(&mut world, true);
+        member(&mut world, "InService");
+        check(&world, "i-1: save in service of web");
+        record(&mut world).protection.scaling_group = Some("web".to_owned());
+        check(&world, "web: i-1 to standby");
+        member(&mut world, "Standby");
+        check(&world, "");
+    }
+
+    #[test]
+    fn a_restore_brings_a_member_back_before_its_record_is_done() {
+        let standby = |state: &str| {
+            let mut world = isolated();
+            record(&mut world).protection.scaling_group = Some("web".to_owned());
+            member(&mut world, state);
+            world
+        };
+        check_restore(standby("Standby"), Attempts::default(), "web: i-1 back from standby");
+        check_restore(standby("Pending"), Attempts::default(), "i-1: mark restored");
+        let mut unread = standby("Standby");
+        unread.observed.members = None;
+        check_restore(unread, Attempts::default(), "");
+        let reason = "ValidationError: full".to_owned();
+        let stuck = Attempts { stuck: [("i-1".parse().unwrap(), reason)].into(), ..Attempts::default() };
+        check_restore(
+            standby("Standby"),
+            stuck,
+            "i-1: mark restored\n! i-1 stays in Standby of Auto Scaling group web (ValidationError: full): raise the group's maximum size, \
+             then: aws autoscaling exit-standby --auto-scaling-group-name 'web' --instance-ids i-1",
+        );
     }
 
     #[test]

@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::protect::{Undo, undo};
-use super::{Aim, Attempts, Observed, Plan, Problem, Records, Step, Work, own_groups, tag};
+use super::standby::{self, Batches};
+use super::{Aim, Attempts, Measure, Observed, Plan, Problem, Records, Step, Work, own_groups, tag};
 use crate::model::{GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, State};
 
 /// What this invocation tried.
@@ -23,9 +24,14 @@ pub struct Tried {
 #[must_use]
 pub fn restore(owner: &Owner, records: &Records, observed: &Observed, tried: &Tried) -> Plan {
     let mut plan = Plan::default();
+    let mut exits = Batches::new();
     for case in cases(owner, records, observed, tried) {
-        case.plan(&mut plan);
+        case.plan(&mut plan, &mut exits);
     }
+    plan.work.extend(standby::steps(exits, &tried.attempts.alone, |group, instances| Measure::ExitStandby {
+        group,
+        instances,
+    }));
     plan
 }
 
@@ -67,7 +73,7 @@ enum Due {
 }
 
 impl Case<'_> {
-    fn plan(&self, plan: &mut Plan) {
+    fn plan(&self, plan: &mut Plan, exits: &mut Batches) {
         let (changes, is_stuck) = self.interfaces(&mut plan.problems);
         if !changes.is_empty() {
             let begun = matches!(self.record.state, State::Restoring | State::Restored);
@@ -83,10 +89,15 @@ impl Case<'_> {
         } else {
             Undo::default()
         };
+        let is_done = undo.is_done();
+        plan.problems.extend(undo.problems);
+        if let Some(group) = undo.exits {
+            exits.entry(group).or_default().insert(self.record.instance.clone());
+        }
         if !undo.measures.is_empty() {
             // Not marked as restoring, where it is not: what its state says of the interfaces goes on counting.
             plan.work.push(Work { first: None, then: undo.measures.into_iter().map(Step::Measure).collect() });
-        } else if !undo.waits && self.record.state != State::Restored {
+        } else if is_done && self.record.state != State::Restored {
             plan.work.push(Work::only(self.untag().unwrap_or_else(|| self.mark(State::Restored))));
         }
     }

@@ -8,11 +8,12 @@ use aws_sdk_ec2::config::{
     BehaviorVersion, Credentials, Region, SharedHttpClient, retry::RetryConfig, timeout::TimeoutConfig,
 };
 use aws_smithy_http_client::test_util::{NeverClient, infallible_client_fn};
+use ec2_isolation::autoscaling::AutoScaling;
 use ec2_isolation::dynamodb::Table;
 use ec2_isolation::ec2::Ec2;
 use ec2_isolation::model::{
-    Attribute, Branch, Desired, Groups, InstanceId, Owner, Peer, Protection, Role, ShutdownBehaviour, Snapshots, State,
-    Volume,
+    Attribute, Branch, Desired, Groups, InstanceId, Member, Owner, Peer, Protection, Role, ShutdownBehaviour,
+    Snapshots, State, Volume,
 };
 use ec2_isolation::plan::Prior;
 use ec2_isolation::ports::{
@@ -35,7 +36,12 @@ macro_rules! config {
 }
 
 fn ec2(http: SharedHttpClient) -> Ec2 {
-    Ec2(aws_sdk_ec2::Client::from_conf(config!(aws_sdk_ec2, http)))
+    with_client(aws_sdk_ec2::Client::from_conf(config!(aws_sdk_ec2, http.clone())), http)
+}
+
+fn with_client(client: aws_sdk_ec2::Client, http: SharedHttpClient) -> Ec2 {
+    let scaling = AutoScaling(aws_sdk_autoscaling::Client::from_conf(config!(aws_sdk_autoscaling, http)));
+    Ec2 { client, scaling }
 }
 
 fn table(http: SharedHttpClient) -> Table {
@@ -170,9 +176,9 @@ async fn snapshots_are_never_asked_for_twice_by_the_sdk() {
     let throttled =
         "<Response><Errors><Error><Code>RequestLimitExceeded</Code><Message>slow</Message></Error></Errors></Response>";
     let (http, seen) = wire(&[(503, throttled)]);
-    let mut config = config!(aws_sdk_ec2, http).to_builder();
+    let mut config = config!(aws_sdk_ec2, http.clone()).to_builder();
     config.set_retry_config(Some(RetryConfig::standard().with_max_attempts(6)));
-    let ec2 = Ec2(aws_sdk_ec2::Client::from_conf(config.build()));
+    let ec2 = with_client(aws_sdk_ec2::Client::from_conf(config.build()), http);
     let error = ec2.take_snapshots(&"i-0a".parse().unwrap(), &[].into()).await.unwrap_err();
     assert_eq!((error.fault, seen.lock().unwrap().len()), (Fault::Throttled, 1));
 }
@@ -254,6 +260,66 @@ async fn what_ec2_does_not_support_for_an_instance_is_refused() {
     assert_eq!((error.action, error.fault), ("ec2:ModifyInstanceAttribute", Fault::Refused));
 }
 
+#[tokio::test]
+async fn members_are_asked_for_fifty_at_a_time_over_all_pages() {
+    let page = |id: &str, more: &str| {
+        format!(
+            "<DescribeAutoScalingInstancesResponse><DescribeAutoScalingInstancesResult><AutoScalingInstances><member>\
+             <InstanceId>{id}</InstanceId><AutoScalingGroupName>web</AutoScalingGroupName><LifecycleState>InService</LifecycleState>\
+             </member></AutoScalingInstances>{more}</DescribeAutoScalingInstancesResult></DescribeAutoScalingInstancesResponse>"
+        )
+    };
+    let (first, second) = (page("i-0a", "<NextToken>more</NextToken>"), page("i-0b", ""));
+    let (http, seen) = wire(&[(200, &first), (200, &second)]);
+    let members = ec2(http).members(&ids(1)).await.unwrap();
+    let in_service = Member { group: "web".into(), state: "InService".into() };
+    assert_eq!(members, ["i-0a", "i-0b"].map(|id| (id.parse().unwrap(), in_service.clone())).into());
+    assert!(seen.lock().unwrap()[1].contains("NextToken=more"));
+
+    let (http, seen) = wire(&[(200, &page("i-0a", ""))]);
+    ec2(http).members(&ids(204)).await.unwrap();
+    let seen = seen.lock().unwrap().clone();
+    let mut sizes: Vec<usize> = seen.iter().map(|body| body.matches("InstanceIds.member.").count()).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [4, 50, 50, 50, 50]);
+    assert!(seen.iter().all(|body| body.contains("Action=DescribeAutoScalingInstances&")), "{seen:?}");
+}
+
+#[tokio::test]
+async fn standby_leaves_the_desired_capacity_as_it_is() {
+    let group = ["i-0a", "i-0b"].map(|id| id.parse().unwrap()).into();
+    let (http, seen) = wire(&[(200, "<EnterStandbyResponse><EnterStandbyResult/></EnterStandbyResponse>")]);
+    ec2(http).enter_standby("web", &group).await.unwrap();
+    let body = seen.lock().unwrap()[0].clone();
+    for part in [
+        "Action=EnterStandby&",
+        "AutoScalingGroupName=web",
+        "InstanceIds.member.1=i-0a",
+        "InstanceIds.member.2=i-0b",
+        "ShouldDecrementDesiredCapacity=false",
+    ] {
+        assert!(body.contains(part), "{body}");
+    }
+    let (http, seen) = wire(&[(200, "<ExitStandbyResponse><ExitStandbyResult/></ExitStandbyResponse>")]);
+    ec2(http).exit_standby("web", &group).await.unwrap();
+    assert!(seen.lock().unwrap()[0].contains("Action=ExitStandby&"));
+}
+
+#[tokio::test]
+async fn a_group_that_is_scaling_is_busy_and_a_full_one_refuses() {
+    for (status, code, fault) in [
+        (400, "ScalingActivityInProgress", Fault::Busy),
+        (500, "ResourceContention", Fault::Busy),
+        (400, "ValidationError", Fault::Refused),
+        (403, "AccessDenied", Fault::Denied),
+    ] {
+        let body = format!("<ErrorResponse><Error><Code>{code}</Code><Message>m</Message></Error></ErrorResponse>");
+        let (http, _) = wire(&[(status, &body)]);
+        let error = ec2(http).exit_standby("web", &["i-0a".parse().unwrap()].into()).await.unwrap_err();
+        assert_eq!((error.action, error.fault), ("autoscaling:ExitStandby", fault), "{code}");
+    }
+}
+
 fn prior() -> Protection {
     Protection {
         attributes: [
@@ -262,6 +328,7 @@ fn prior() -> Protection {
         ]
         .into(),
         volumes: [("vol-0a".parse().unwrap(), "/dev/sda1".to_owned())].into(),
+        scaling_group: Some("web".to_owned()),
     }
 }
 
@@ -277,7 +344,7 @@ async fn prior_values_are_saved_in_one_write_that_never_overwrites_one() {
     );
     let expression = update["UpdateExpression"].as_str().unwrap();
     let (names, values) = (&update["ExpressionAttributeNames"], &update["ExpressionAttributeValues"]);
-    let mut written: Vec<String> = (0..3)
+    let mut written: Vec<String> = (0..4)
         .map(|n| {
             let set = format!("Protection.#p{n} = if_not_exists(Protection.#p{n}, :p{n})");
             assert!(expression.contains(&set), "{expression}");
@@ -288,14 +355,15 @@ async fn prior_values_are_saved_in_one_write_that_never_overwrites_one() {
     assert_eq!(
         written,
         [
+            r#""AutoScalingGroup" {"S":"web"}"#,
             r#""ShutdownBehaviour" {"S":"terminate"}"#,
             r#""TerminationProtection" {"BOOL":false}"#,
             r#""vol-0a" {"S":"/dev/sda1"}"#
         ]
     );
     assert!(expression.contains("RestoreCommands.#c0 = if_not_exists(RestoreCommands.#c0, :c0)"), "{expression}");
-    assert_eq!(names["#c1"], "termination-protection");
-    assert_eq!(values[":c1"]["S"], "aws ec2 modify-instance-attribute --instance-id i-0a --no-disable-api-termination");
+    assert_eq!(names["#c2"], "termination-protection");
+    assert_eq!(values[":c2"]["S"], "aws ec2 modify-instance-attribute --instance-id i-0a --no-disable-api-termination");
 }
 
 #[tokio::test]
@@ -410,7 +478,7 @@ async fn records_are_scanned_consistently_over_all_pages_and_what_cannot_be_read
             "VpcId":{{"S":"vpc-01"}},"IsolationGroupId":{{"S":"sg-0150"}},"RecordedAt":{{"S":"t"}},
             "Interfaces":{{"M":{{"eni-01":{{"L":[{{"S":"sg-0a"}}]}}}}}},"Snapshots":{{"M":{{}}}},
             "Protection":{{"M":{{"TerminationProtection":{{"BOOL":false}},"ShutdownBehaviour":{{"S":"terminate"}},
-            "vol-0a":{{"S":"/dev/sda1"}}}}}}}}]{more}}}"#
+            "AutoScalingGroup":{{"S":"web"}},"vol-0a":{{"S":"/dev/sda1"}}}}}}}}]{more}}}"#
         )
     };
     let more = r#","LastEvaluatedKey":{"InstanceId":{"S":"i-0a"}}"#;
@@ -513,10 +581,12 @@ async fn a_connection_that_cannot_be_made_or_breaks_is_lost() {
         }
     });
     for endpoint in [closed, broken] {
-        let mut config = config!(aws_sdk_ec2, aws_smithy_http_client::Builder::new().build_http()).to_builder();
+        let http = aws_smithy_http_client::Builder::new().build_http();
+        let mut config = config!(aws_sdk_ec2, http.clone()).to_builder();
         config.set_endpoint_url(Some(endpoint));
         config.set_timeout_config(Some(TimeoutConfig::disabled()));
-        let error = Ec2(aws_sdk_ec2::Client::from_conf(config.build())).instances(&ids(1)).await.unwrap_err();
+        let ec2 = with_client(aws_sdk_ec2::Client::from_conf(config.build()), http);
+        let error = ec2.instances(&ids(1)).await.unwrap_err();
         assert_eq!(error.fault, Fault::Connection, "{error}");
         assert_eq!(error.action, "ec2:DescribeInstances");
     }

@@ -47,6 +47,7 @@ fn fleet() -> World {
     world.add(C, world::VPC, &[("eni-0c", &["sg-0c"])]);
     world.add(D, world::VPC, &[("eni-0d1", &["sg-0a"]), ("eni-0d2", &["sg-0b", "sg-0d"])]);
     world.add(BYSTANDER, world::VPC, &[("eni-0e", &["sg-0a", "sg-0d"])]);
+    world.scale("web", &[A, C, BYSTANDER], "InService");
     world
 }
 

@@ -19,7 +19,7 @@ fn dry(mut event: Value) -> Value {
 fn changes(world: &World) -> Vec<String> {
     let data = world.data();
     let changes = data.calls.iter().filter(|(action, what)| {
-        let reads = ["ec2:Describe", "dynamodb:Scan", "cloudformation:Describe"];
+        let reads = ["ec2:Describe", "dynamodb:Scan", "cloudformation:Describe", "autoscaling:Describe"];
         !reads.iter().any(|read| action.starts_with(read)) && !what.starts_with("dry run ")
     });
     changes.map(|(action, what)| format!("{action} {what}")).collect()

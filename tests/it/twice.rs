@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ec2_isolation::answer::Status;
 use ec2_isolation::handler::handle;
 use ec2_isolation::model::{
-    Attribute, Attributes, Branch, Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner,
-    Protection, Snapshot, SnapshotId, VolumeId,
+    Attribute, Attributes, Branch, Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId,
+    Member, Owner, Protection, Snapshot, SnapshotId, VolumeId,
 };
 use ec2_isolation::ports::{Call, Change, GroupQuery, Ledger, Look, Marking, Originals, Records, Written};
 use ec2_isolation::reconcile::Ports;
@@ -42,6 +42,10 @@ impl Look for Twice {
 
     async fn attributes(&self, instance: &InstanceId) -> Call<Option<Attributes>> {
         self.0.attributes(instance).await
+    }
+
+    async fn members(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Member>> {
+        self.0.members(ids).await
     }
 }
 
@@ -82,6 +86,16 @@ impl Change for Twice {
     async fn set_deletion(&self, instance: &InstanceId, devices: &BTreeMap<String, bool>) -> Call<()> {
         let _ = self.0.set_deletion(instance, devices).await;
         self.0.set_deletion(instance, devices).await
+    }
+
+    async fn enter_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> Call<()> {
+        let _ = self.0.enter_standby(group, instances).await;
+        self.0.enter_standby(group, instances).await
+    }
+
+    async fn exit_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> Call<()> {
+        let _ = self.0.exit_standby(group, instances).await;
+        self.0.exit_standby(group, instances).await
     }
 }
 

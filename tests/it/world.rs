@@ -3,6 +3,7 @@
 
 mod ports;
 pub mod protection;
+pub mod scaling;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -66,6 +67,7 @@ pub struct Data {
     pub tags: BTreeMap<String, BTreeMap<String, String>>,
     pub stacks: BTreeMap<String, StackStatus>,
     pub protections: protection::Protections,
+    pub scaling: BTreeMap<String, scaling::ScalingGroup>,
     /// Interfaces that EC2 lets nobody change.
     pub refused: BTreeSet<InterfaceId>,
     /// Groups that EC2 refuses to these interfaces.
@@ -169,6 +171,7 @@ impl World {
             tags: BTreeMap::new(),
             stacks: [(STACK.to_owned(), status)].into(),
             protections: protection::Protections::default(),
+            scaling: BTreeMap::new(),
             refused: BTreeSet::new(),
             refused_groups: BTreeSet::new(),
             stale: BTreeMap::new(),

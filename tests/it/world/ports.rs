@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ec2_isolation::answer::Answer;
 use ec2_isolation::model::{
-    Attribute, Attributes, Branch, Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner,
-    Protection, Record, ShowGroups, Snapshot, SnapshotId, Snapshots, State, VolumeId,
+    Attribute, Attributes, Branch, Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId,
+    Member, Owner, Protection, Record, ShowGroups, Snapshot, SnapshotId, Snapshots, State, VolumeId,
 };
 use ec2_isolation::plan::{Prior, StackStatus};
 use ec2_isolation::ports::{
@@ -83,6 +83,10 @@ impl Look for World {
             Err(error) if error.code == "InvalidInstanceID.NotFound" => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    async fn members(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Member>> {
+        self.read_members(ids).await
     }
 }
 
@@ -163,6 +167,14 @@ impl Change for World {
 
     async fn set_deletion(&self, instance: &InstanceId, devices: &BTreeMap<String, bool>) -> Call<()> {
         self.write_deletion(instance, devices).await
+    }
+
+    async fn enter_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> Call<()> {
+        self.enter_standby_of(group, instances).await
+    }
+
+    async fn exit_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> Call<()> {
+        self.exit_standby_of(group, instances).await
     }
 }
 
@@ -295,6 +307,7 @@ impl Records for World {
             let new = prior.clone().without(&record.protection);
             record.protection.attributes.extend(new.attributes);
             record.protection.volumes.extend(new.volumes);
+            record.protection.scaling_group = record.protection.scaling_group.take().or(new.scaling_group);
             Ok(Written::Done)
         })
         .await

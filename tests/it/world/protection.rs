@@ -39,12 +39,14 @@ impl Protections {
 impl World {
     /// What protects each instance, as it really is.
     pub fn protections(&self) -> BTreeMap<String, Vec<String>> {
+        let membership = self.membership();
         let data = self.data();
         let each = data.instances.iter().map(|(id, instance)| {
             let attributes = data.protections.of(id).map(|attribute| attribute.to_string());
             let volumes = instance.volumes.iter().filter(|(_, volume)| volume.delete_on_termination);
             let volumes = volumes.map(|(id, _)| format!("{id} is deleted on termination"));
-            (id.to_string(), attributes.into_iter().chain(volumes).collect())
+            let membership = membership.get(id.as_str()).cloned();
+            (id.to_string(), attributes.into_iter().chain(volumes).chain(membership).collect())
         });
         each.collect()
     }
