@@ -1,7 +1,7 @@
 //! `make demo`: a fleet on the local AWS is isolated by the real `sam deploy` and restored by `sam delete`.
 //!
-//! Exits non-zero unless every interface of every listed instance was exactly in the isolation group, afterwards equal to
-//! its start, and the bystander never changed. Writes target/demo/report.json.
+//! Exits non-zero unless every interface of every listed instance was exactly in the isolation group and every instance
+//! protected, afterwards equal to their start, and the bystander never changed. Writes target/demo/report.json.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A demo that cannot go on stops.
 #![allow(clippy::print_stdout)] // Its output is what it is for.
 #![allow(dead_code)] // The stack tests use the rest of these modules.
@@ -14,13 +14,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use aws_sdk_ec2::types::Filter;
+use aws_sdk_ec2::types::{AttributeBooleanValue, Filter};
 use cloud::Cloud;
-use fleet::{Cards, Site, cards};
+use fleet::{Cards, Site, cards, profile, protection, scaling_group};
 use incident::Incident;
 use serde_json::{Map, Value, json};
 
 const STACK: &str = "incident-demo";
+const GROUP: &str = "demo-web";
 
 struct Clock(Instant);
 
@@ -46,11 +47,20 @@ async fn main() -> ExitCode {
     let two_interfaces = site.launch(&ec2, &[&[0, 1], &[2, 3]], 1).await;
     let stopped = site.launch(&ec2, &[&[1]], 2).await;
     ec2.stop_instances().instance_ids(&stopped).send().await.expect("it stops");
+    let protected = site.plain(&ec2, &[0]).await;
+    let protection = AttributeBooleanValue::builder().value(true).build();
+    let protect = ec2.modify_instance_attribute().instance_id(&protected).disable_api_termination(protection);
+    protect.send().await.expect("it can be protected");
+    let (with_profile, _) = site.with_profile(&ec2, &cloud, "demo-role").await;
+    let member = site.scaling_group(&ec2, &cloud, GROUP, [0, 3, 1]).await.remove(0);
     let bystander = site.launch(&ec2, &[&[0, 3]], 1).await;
     let listed = [
         (&three_groups, "running, three groups"),
         (&two_interfaces, "running, two interfaces"),
         (&stopped, "stopped, two volumes"),
+        (&protected, "running, termination protection on already"),
+        (&with_profile, "running, with an instance profile"),
+        (&member, "running, member of an Auto Scaling group"),
     ];
     for (id, what) in listed.iter().chain(&[(&bystander, "bystander, not listed")]) {
         println!("         {id}  {what}");
@@ -58,11 +68,12 @@ async fn main() -> ExitCode {
     let ids: Vec<&str> = listed.iter().map(|(id, _)| id.as_str()).collect();
     let before = read(&ec2, &ids).await;
     let beside_before = cards(&ec2, &[&bystander]).await;
+    let kept_before = guard(&ec2, &cloud, &ids).await;
 
     let mut incident = Incident::new(&cloud, STACK, &site, "demo");
-    incident.list(&ids);
+    incident.list(&ids).set("DetachInstanceProfile", "true");
     clock.step(&format!(
-        "sam deploy --stack-name {STACK} --parameter-overrides VpcId={} CompromisedInstanceList={} …",
+        "sam deploy --stack-name {STACK} --parameter-overrides VpcId={} CompromisedInstanceList={} DetachInstanceProfile=true …",
         site.vpc,
         ids.join(",")
     ));
@@ -78,6 +89,7 @@ async fn main() -> ExitCode {
     }
     let isolated = read(&ec2, &ids).await;
     let beside_isolated = cards(&ec2, &[&bystander]).await;
+    let kept = guard(&ec2, &cloud, &ids).await;
     let group = incident.physical_id("IsolatedSecurityGroup").await;
     let snapshots = snapshots(&ec2, &stack_id).await;
 
@@ -101,6 +113,7 @@ async fn main() -> ExitCode {
     let delete_seconds = started.elapsed().as_secs_f64();
     let restored = read(&ec2, &ids).await;
     let beside_after = cards(&ec2, &[&bystander]).await;
+    let kept_after = guard(&ec2, &cloud, &ids).await;
 
     println!("\n  {:24} {:22} {:46} {:14} restored", "interface", "instance", "before", "isolated");
     for (interface, (instance, groups)) in &before {
@@ -119,10 +132,18 @@ async fn main() -> ExitCode {
     }
     println!("  (groups by the last four digits; the isolation group is …{})\n", &group[group.len() - 4..]);
 
+    println!("  {:22} {:26} before -> isolated -> restored", "instance", "attribute");
+    for (id, had) in &kept_before {
+        let (now, after) = (&kept[id], &kept_after[id]);
+        for (name, value) in had.as_object().expect("attributes") {
+            println!("  {id:22} {name:26} {} -> {} -> {}", shown(value), shown(&now[name]), shown(&after[name]));
+        }
+    }
+    println!();
+
     write_report(
-        &before,
-        &isolated,
-        &restored,
+        [&before, &isolated, &restored],
+        [&kept_before, &kept, &kept_after],
         (&beside_before, &beside_after),
         &snapshots,
         deploy_seconds,
@@ -143,17 +164,33 @@ async fn main() -> ExitCode {
             faults.push(format!("{interface} did not get its groups back"));
         }
     }
+    for id in &ids {
+        let now = &kept[*id];
+        let is_kept = now["termination_protection"] == json!(true)
+            && now["stop_protection"] == json!(true)
+            && now["shutdown_behaviour"] == json!("stop")
+            && now["volumes_deleted_with_it"] == json!(0)
+            && now["instance_profile"].is_null()
+            && now["auto_scaling"].as_str().is_none_or(|state| state == "Standby");
+        if !is_kept {
+            faults.push(format!("{id} was not protected: {now}"));
+        }
+        if kept_before[*id] != kept_after[*id] {
+            faults.push(format!("{id} has not what it had: {}", kept_after[*id]));
+        }
+    }
     if beside_before != beside_isolated || beside_before != beside_after {
         faults.push("the bystander was changed".to_owned());
     }
-    if snapshots.len() != 4 {
-        faults.push(format!("{} snapshots instead of 4", snapshots.len()));
+    let volumes: u64 = kept_before.values().map(|had| had["volumes"].as_u64().unwrap_or_default()).sum();
+    if snapshots.len() as u64 != volumes {
+        faults.push(format!("{} snapshots of {volumes} volumes", snapshots.len()));
     }
     clock.step("stopping the local AWS");
     drop(cloud);
     if faults.is_empty() {
         println!(
-            "OK: {} interfaces of {} instances isolated and restored, the bystander never changed; report in target/demo/report.json",
+            "OK: {} interfaces of {} instances isolated and restored, and what protects them, the bystander never changed; report in target/demo/report.json",
             before.len(),
             ids.len()
         );
@@ -176,6 +213,36 @@ async fn read(ec2: &aws_sdk_ec2::Client, ids: &[&str]) -> Interfaces {
         all.extend(own.into_iter().map(|(interface, groups)| (interface, ((*id).to_owned(), groups))));
     }
     all
+}
+
+/// Instance id -> what keeps it from being lost, by name.
+type Guard = std::collections::BTreeMap<String, Value>;
+
+async fn guard(ec2: &aws_sdk_ec2::Client, cloud: &Cloud, ids: &[&str]) -> Guard {
+    let members = scaling_group(cloud, GROUP).instances;
+    let mut guard = Guard::new();
+    for id in ids {
+        let protection = protection(ec2, id).await;
+        let attributes = json!({
+            "termination_protection": protection.termination,
+            "stop_protection": protection.stop,
+            "shutdown_behaviour": protection.shutdown,
+            "volumes": protection.deleted.len(),
+            "volumes_deleted_with_it": protection.deleted.values().filter(|deleted| **deleted).count(),
+            "instance_profile": profile(ec2, id).await,
+            "auto_scaling": members.get(*id),
+        });
+        guard.insert((*id).to_owned(), attributes);
+    }
+    guard
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) => text.rsplit('/').next().unwrap_or_default().to_owned(),
+        other => other.to_string(),
+    }
 }
 
 fn short(groups: &std::collections::BTreeSet<String>) -> String {
@@ -215,9 +282,8 @@ async fn snapshots(ec2: &aws_sdk_ec2::Client, stack_id: &str) -> Vec<Map<String,
 }
 
 fn write_report(
-    before: &Interfaces,
-    isolated: &Interfaces,
-    restored: &Interfaces,
+    [before, isolated, restored]: [&Interfaces; 3],
+    [kept_before, kept, kept_after]: [&Guard; 3],
     (beside_before, beside_after): (&Cards, &Cards),
     snapshots: &[Map<String, Value>],
     deploy_seconds: f64,
@@ -242,6 +308,9 @@ fn write_report(
         .collect();
     let report = json!({
         "interfaces": interfaces,
+        "instances": kept_before.iter().map(|(id, had)| {
+            (id.clone(), json!({"before": had, "isolated": kept[id], "restored": kept_after[id]}))
+        }).collect::<Map<_, _>>(),
         "bystanders": bystanders,
         "snapshots": snapshots.iter().map(|snapshot| snapshot["id"].clone()).collect::<Vec<_>>(),
         "deploy_seconds": deploy_seconds,

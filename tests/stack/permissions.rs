@@ -1,7 +1,7 @@
 //! Every statement of the function's policy is needed: without it the answer names the action.
 
-use crate::Scene;
 use crate::cloud::changed_template;
+use crate::{Scene, cloud};
 
 /// The built template without one statement of the policy.
 fn without(sid: &str) -> impl Fn(&str) -> String {
@@ -48,17 +48,25 @@ async fn without_any_statement_of_the_policy_the_answer_names_the_action() {
         ("ReadRecords", "dynamodb:Scan"),
         ("WriteRecords", "dynamodb:UpdateItem"),
         ("ReadStackStatus", "cloudformation:DescribeStacks"),
+        ("ReadProtection", "ec2:DescribeInstanceAttribute"),
+        ("ProtectInstances", "ec2:ModifyInstanceAttribute"),
+        ("ReadAutoScaling", "autoscaling:DescribeAutoScalingInstances"),
     ] {
         if sid != "ReadSnapshots" {
             listed = scene.site.plain(&scene.ec2, &[0]).await;
         }
         scene.incident.template = changed_template(sid, without(sid));
         let reason = scene.incident.set("Rerun", sid).list(&[&listed]).deploy_fails().await;
-        let named = actions.split(" or ").any(|action| reason.contains(&format!("{action} failed: ")));
+        let named = actions.split(" or ").any(|action| reason.contains(action));
         assert!(named, "{sid}: {reason}");
         assert!(reason.contains("UnauthorizedOperation") || reason.contains("AccessDenied"), "{sid}: {reason}");
         assert!(!reason.contains("superseded"), "{sid}: {reason}");
     }
+    let members = scene.site.scaling_group(&scene.ec2, cloud(), "permissions", [0, 2, 1]).await;
+    scene.incident.template = changed_template("StandBy", without("StandBy"));
+    let reason = scene.incident.set("Rerun", "StandBy").list(&[&members[0], &listed]).deploy_fails().await;
+    assert!(reason.contains("autoscaling:EnterStandby") && reason.contains("AccessDenied"), "{reason}");
+    scene.assert_isolated(&[&members[0]]).await;
     scene.incident.template = crate::cloud::BUILT.into();
     scene.incident.set("Rerun", "all").deploy();
     scene.assert_isolated(&[&listed]).await;

@@ -1,6 +1,6 @@
 //! The life of an incident when AWS does what it is asked.
 
-use crate::fleet::set_groups;
+use crate::fleet::{self, set_groups};
 use crate::{Scene, cloud};
 
 #[tokio::test]
@@ -124,4 +124,51 @@ async fn what_somebody_moved_meanwhile_is_left_alone() {
     scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a]).await[&moved], [scene.site.groups[3].clone()].into());
     assert_eq!(scene.cards(&[&b]).await, before);
+}
+
+/// Everything that is done to an instance, on the ones it matters for, and all of it back.
+#[tokio::test]
+async fn what_protects_an_instance_is_changed_and_put_back() {
+    let mut scene = Scene::new("protect").await;
+    let plain = scene.site.launch(&scene.ec2, &[&[0], &[1]], 2).await;
+    let spot = scene.site.spot(&scene.ec2).await;
+    let member = scene.site.scaling_group(&scene.ec2, cloud(), "protect", [1, 3, 1]).await.remove(0);
+    let all = [plain.as_str(), &spot, &member];
+    let (before, groups) = (fleet::protection(&scene.ec2, &plain).await, scene.cards(&all).await);
+    assert_eq!((before.termination, before.stop, before.shutdown.as_str()), (false, false, "stop"));
+
+    scene.incident.list(&all).deploy();
+    scene.assert_isolated(&all).await;
+    let now = fleet::protection(&scene.ec2, &plain).await;
+    assert_eq!((now.termination, now.stop, now.shutdown.as_str()), (true, true, "stop"));
+    assert_eq!(now.deleted.values().filter(|deleted| **deleted).count(), 0);
+    let group = fleet::scaling_group(cloud(), "protect");
+    assert_eq!((group.instances[&member].as_str(), group.desired), ("Standby", 1));
+    let summary = scene.incident.outputs().await.remove("Summary").unwrap();
+    assert!(summary.starts_with("3 instances isolated (4 interfaces), "), "{summary}");
+    assert!(summary.contains(&spot) && summary.contains("termination protection"), "{summary}");
+
+    scene.incident.delete().await;
+    assert_eq!(fleet::protection(&scene.ec2, &plain).await, before);
+    assert_eq!(scene.cards(&all).await, groups);
+    let group = fleet::scaling_group(cloud(), "protect");
+    assert_eq!((group.instances[&member].as_str(), group.desired), ("InService", 2));
+}
+
+#[tokio::test]
+async fn a_dry_run_changes_nothing_and_says_what_it_would_do() {
+    let mut scene = Scene::new("dry-run").await;
+    let a = scene.site.plain(&scene.ec2, &[0]).await;
+    let (groups, protection) = (scene.cards(&[&a]).await, fleet::protection(&scene.ec2, &a).await);
+    scene.incident.set("DryRun", "true").list(&[&a]).deploy();
+    assert_eq!((scene.cards(&[&a]).await, fleet::protection(&scene.ec2, &a).await), (groups.clone(), protection));
+    let outputs = scene.incident.outputs().await;
+    let summary = &outputs["Summary"];
+    assert!(summary.starts_with("dry run, nothing was changed: 0 of 1 instance isolated now; "), "{summary}");
+    assert!(summary.contains(&format!("{a}: record ")) && outputs["NotIsolated"].starts_with(&a), "{outputs:?}");
+    assert!(outputs["DryRun"].ends_with("DryRun=false"), "{outputs:?}");
+    scene.incident.set("DryRun", "false").deploy();
+    scene.assert_isolated(&[&a]).await;
+    scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a]).await, groups);
 }
