@@ -27,6 +27,7 @@ pub(crate) struct Inspection {
 pub(crate) struct Needs {
     pub(crate) attributes: BTreeSet<InstanceId>,
     pub(crate) members: BTreeSet<InstanceId>,
+    pub(crate) profiles: BTreeSet<InstanceId>,
 }
 
 impl Inspection {
@@ -34,8 +35,11 @@ impl Inspection {
     /// be read is left out.
     pub(crate) async fn read<E: Look>(&mut self, ec2: &E, needs: &Needs, observed: &mut Observed) {
         self.unread.clear();
-        let (attributes, members) =
-            tokio::join!(self.new_attributes(ec2, &needs.attributes), ec2.members(&needs.members));
+        let (attributes, members, profiles) = tokio::join!(
+            self.new_attributes(ec2, &needs.attributes),
+            ec2.members(&needs.members),
+            ec2.profiles(&needs.profiles),
+        );
         for (id, result) in attributes {
             match result {
                 Ok(attributes) => drop(self.attributes.insert(id, attributes)),
@@ -48,6 +52,7 @@ impl Inspection {
         let known = self.attributes.iter().filter(|(id, _)| needs.attributes.contains(*id));
         observed.attributes = known.map(|(id, attributes)| (id.clone(), *attributes)).collect();
         observed.members = self.unless_unread("membership of Auto Scaling groups", members);
+        observed.profiles = self.unless_unread("instance profiles", profiles);
     }
 
     async fn new_attributes<E: Look>(

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use crate::world::{self, Trouble, World};
-use crate::{A, B, C, D, deliver, event, fleet, invocation};
+use crate::{A, B, C, D, deliver, event, fleet, invocation, with_everything};
 
 const INSTANCES: [&str; 4] = [A, B, C, D];
 
@@ -141,6 +141,9 @@ impl History {
             }
         };
         event["RequestId"] = json!(format!("request {}", self.sent));
+        if !self.sent.is_multiple_of(3) {
+            event = with_everything(event);
+        }
         self.last = Some(event.clone());
         event
     }

@@ -5,7 +5,7 @@ use ec2_isolation::ports::Fault;
 use serde_json::{Value, json};
 
 use crate::world::{Trouble, World};
-use crate::{A, B, C, deliver, event, fleet, with};
+use crate::{A, B, C, deliver, event, fleet, with, with_everything};
 
 const TROUBLES: [Trouble; 9] = [
     Trouble::Fails(Fault::Throttled),
@@ -22,15 +22,16 @@ const TROUBLES: [Trouble; 9] = [
 /// A situation, the event under test, and which instances must be isolated when it has succeeded.
 async fn prepared(kind: &str) -> (World, Value, Vec<&'static str>) {
     let world = fleet();
+    world.hold_against();
     match kind {
-        "Create" => (world, event("create"), vec!["eni-0a", "eni-0b"]),
+        "Create" => (world, with_everything(event("create")), vec!["eni-0a", "eni-0b"]),
         "Update" => {
-            deliver(&world, event("create")).await;
+            deliver(&world, with_everything(event("create"))).await;
             world.set_status("UPDATE_IN_PROGRESS");
-            (world, with("update", "OnRemoval", json!("Restore")), vec!["eni-0b", "eni-0c"])
+            (world, with_everything(with("update", "OnRemoval", json!("Restore"))), vec!["eni-0b", "eni-0c"])
         }
         _ => {
-            deliver(&world, event("create")).await;
+            deliver(&world, with_everything(event("create"))).await;
             (world, event("delete"), vec![])
         }
     }
@@ -75,6 +76,7 @@ async fn fail_at_every_call(kind: &str) {
             assert_eq!(end.status, Status::Success, "{when}: {}", end.reason);
             assert_eq!(world.cards(), fleet().cards(), "{when}");
             assert_eq!(world.protections(), fleet().protections(), "{when}");
+            assert_eq!(world.data().violations, [""; 0], "{when}");
             if !struck {
                 assert!(n > 8, "{when}: too few calls to have been counted");
                 break;
