@@ -149,6 +149,9 @@ impl Table {
         for n in 0..entries.len() {
             expression.push_str(&format!(", Protection.#p{n} = if_not_exists(Protection.#p{n}, :p{n})"));
         }
+        if prior.profile.is_some() {
+            expression.push_str(", InstanceProfile = if_not_exists(InstanceProfile, :profile)");
+        }
         for n in 0..commands.len() {
             expression.push_str(&format!(", RestoreCommands.#c{n} = if_not_exists(RestoreCommands.#c{n}, :c{n})"));
         }
@@ -158,6 +161,9 @@ impl Table {
             .update_held(owner, instance, &expression, now)
             .condition_expression(condition)
             .expression_attribute_values(":restoring", s(State::Restoring.as_str()));
+        if let Some(arn) = &prior.profile {
+            update = update.expression_attribute_values(":profile", s(arn));
+        }
         for (n, (key, value)) in entries.into_iter().enumerate() {
             update = update
                 .expression_attribute_names(format!("#p{n}"), key)
@@ -404,7 +410,8 @@ fn read_record(item: &Item) -> Result<Record, String> {
 }
 
 fn read_protection(item: &Item) -> Result<Protection, String> {
-    let mut protection = Protection::default();
+    let mut protection =
+        Protection { profile: text(item, "InstanceProfile").map(str::to_owned), ..Protection::default() };
     for (key, value) in map(item, "Protection")?.into_iter().flatten() {
         let (flag, text) = (value.as_bool().ok().copied(), value.as_s().ok().map(String::as_str));
         let attribute = match key.as_str() {

@@ -7,8 +7,8 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::types::{
     AttributeBooleanValue, AttributeValue, EbsInstanceBlockDeviceSpecification, Filter, GroupIdentifier,
-    InstanceAttributeName, InstanceBlockDeviceMappingSpecification, InstanceNetworkInterface, IpPermission,
-    ResourceType, SnapshotState, Tag as Ec2Tag, TagSpecification,
+    IamInstanceProfileSpecification, InstanceAttributeName, InstanceBlockDeviceMappingSpecification,
+    InstanceNetworkInterface, IpPermission, ResourceType, SnapshotState, Tag as Ec2Tag, TagSpecification,
 };
 use futures_util::future::try_join_all;
 
@@ -16,7 +16,7 @@ use crate::autoscaling::AutoScaling;
 use crate::aws::{call_error, garbled};
 use crate::model::{
     Attribute, Attributes, Branch, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Member, Peer,
-    ROLE_TAG, Role, Rule, STACK_TAG, ShutdownBehaviour, Snapshot, SnapshotId, Volume, VolumeId,
+    Profile, ROLE_TAG, Role, Rule, STACK_TAG, ShutdownBehaviour, Snapshot, SnapshotId, Volume, VolumeId,
 };
 use crate::plan::tag;
 use crate::ports::{Call, Change, GroupQuery, Look};
@@ -99,6 +99,11 @@ impl Look for Ec2 {
         }
     }
 
+    async fn profiles(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Profile>> {
+        let pages = chunks(ids, FILTER_VALUES).into_iter().map(|ids| self.profiles_page(ids));
+        Ok(try_join_all(pages).await?.into_iter().flatten().collect())
+    }
+
     async fn members(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Member>> {
         self.scaling.members(ids).await
     }
@@ -177,6 +182,27 @@ impl Ec2 {
             }
         }
         Ok(groups)
+    }
+
+    async fn profiles_page(&self, ids: Vec<String>) -> Call<Vec<(InstanceId, Profile)>> {
+        let action = "ec2:DescribeIamInstanceProfileAssociations";
+        // One that is being taken away no longer counts.
+        let states = vec!["associating".to_owned(), "associated".to_owned()];
+        let request = self.client.describe_iam_instance_profile_associations();
+        let request = request.filters(filter("instance-id", ids)).filters(filter("state", states));
+        let mut pages = request.into_paginator().send();
+        let mut profiles = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| call_error(action, &error))?;
+            for found in page.iam_instance_profile_associations() {
+                let missing = || garbled(action, "an association has no id or no ARN");
+                let association = found.association_id().ok_or_else(missing)?.to_owned();
+                let arn = found.iam_instance_profile().and_then(|profile| profile.arn()).ok_or_else(missing)?;
+                let instance = id(action, "instance", found.instance_id())?;
+                profiles.push((instance, Profile { association, arn: arn.to_owned() }));
+            }
+        }
+        Ok(profiles)
     }
 
     async fn attribute(&self, instance: &InstanceId, name: InstanceAttributeName) -> Call<Attribute> {
@@ -366,6 +392,20 @@ impl Change for Ec2 {
         let request = self.client.modify_instance_attribute().instance_id(instance.as_str());
         let request = request.set_block_device_mappings(Some(mappings.collect()));
         request.send().await.map_err(|error| call_error(MODIFY_INSTANCE, &error))?;
+        Ok(())
+    }
+
+    async fn detach_profile(&self, profile: &Profile) -> Call<()> {
+        let request = self.client.disassociate_iam_instance_profile().association_id(&profile.association);
+        request.send().await.map_err(|error| call_error("ec2:DisassociateIamInstanceProfile", &error))?;
+        Ok(())
+    }
+
+    async fn attach_profile(&self, instance: &InstanceId, arn: &str) -> Call<()> {
+        let profile = IamInstanceProfileSpecification::builder().arn(arn).build();
+        let request = self.client.associate_iam_instance_profile().instance_id(instance.as_str());
+        let request = request.iam_instance_profile(profile);
+        request.send().await.map_err(|error| call_error("ec2:AssociateIamInstanceProfile", &error))?;
         Ok(())
     }
 

@@ -155,6 +155,7 @@ fn wants(properties: &Map<String, Value>) -> Result<Wants, InvalidRequest> {
         on_rollback: release(properties, "OnRollback")?,
         allow_partial: boolean(properties, "AllowPartialIsolation", false)?,
         protect: boolean(properties, "ProtectInstances", true)?,
+        detach_profile: boolean(properties, "DetachInstanceProfile", false)?,
         purpose: purpose(properties)?,
         cut_connections: boolean(properties, "CutEstablishedConnections", true)?,
         transit_group: optional(properties, "TransitSecurityGroupId")?,
@@ -306,7 +307,7 @@ mod tests {
     fn properties_have_safe_defaults() {
         let wants = with("Unknown", json!({"kept": ["from", 2019]})).unwrap();
         assert!(wants.snapshot_volumes && wants.protect);
-        assert!(!wants.allow_partial);
+        assert!(!wants.allow_partial && !wants.detach_profile);
         assert_eq!((wants.on_removal, wants.on_rollback), (Release::KeepIsolated, Release::KeepIsolated));
         assert_eq!((wants.forensic_group, wants.purpose.as_str()), (None, "forensics"));
     }

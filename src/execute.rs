@@ -323,6 +323,12 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
                 let devices = volumes.values().map(|device| (device.clone(), true)).collect();
                 self.in_turn(modify, ec2.set_deletion(instance, &devices)).await
             }
+            Measure::DetachProfile { profile, .. } => {
+                gate.pass("ec2:DisassociateIamInstanceProfile", ec2.detach_profile(profile)).await
+            }
+            Measure::AttachProfile { instance, arn, .. } => {
+                gate.pass("ec2:AssociateIamInstanceProfile", ec2.attach_profile(instance, arn)).await
+            }
             Measure::EnterStandby { group, instances } => {
                 gate.pass("autoscaling:EnterStandby", ec2.enter_standby(group, instances)).await
             }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use futures_util::{StreamExt as _, stream};
 
 use crate::execute::Outcome;
-use crate::model::{Attributes, InstanceId, PROTECTING};
+use crate::model::{Attributes, InstanceId, PROTECTING, Wants};
 use crate::pace::Pace;
 use crate::plan::{Measure, Observed, Plan, Step};
 use crate::ports::{Call, CallError, Fault, Look};
@@ -28,6 +28,19 @@ pub(crate) struct Inspection {
 pub(crate) struct Needs {
     pub(crate) attributes: BTreeSet<InstanceId>,
     pub(crate) members: BTreeSet<InstanceId>,
+    pub(crate) profiles: BTreeSet<InstanceId>,
+}
+
+impl Needs {
+    /// What protecting these instances as they are wanted needs.
+    pub(crate) fn of(wants: &Wants, ids: &BTreeSet<InstanceId>) -> Self {
+        let ids_if = |wanted: bool| if wanted { ids.clone() } else { BTreeSet::new() };
+        Self {
+            attributes: ids_if(wants.protect),
+            members: ids_if(wants.protect),
+            profiles: ids_if(wants.detach_profile),
+        }
+    }
 }
 
 impl Inspection {
@@ -35,8 +48,11 @@ impl Inspection {
     /// be read is left out.
     pub(crate) async fn read<E: Look>(&mut self, ec2: &E, pace: &Pace, needs: &Needs, observed: &mut Observed) {
         self.unread.clear();
-        let (attributes, members) =
-            tokio::join!(self.new_attributes(ec2, pace, &needs.attributes), ec2.members(&needs.members));
+        let (attributes, members, profiles) = tokio::join!(
+            self.new_attributes(ec2, pace, &needs.attributes),
+            ec2.members(&needs.members),
+            ec2.profiles(&needs.profiles),
+        );
         for (id, result) in attributes {
             match result {
                 Ok(attributes) => drop(self.attributes.insert(id, attributes)),
@@ -49,6 +65,7 @@ impl Inspection {
         let known = self.attributes.iter().filter(|(id, _)| needs.attributes.contains(*id));
         observed.attributes = known.map(|(id, attributes)| (id.clone(), *attributes)).collect();
         observed.members = self.unless_unread("membership of Auto Scaling groups", members);
+        observed.profiles = self.unless_unread("instance profiles", profiles);
     }
 
     async fn new_attributes<E: Look>(

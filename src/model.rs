@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use protection::{
-    Attribute, Attributes, Member, PROTECTING, Protection, ShutdownBehaviour, Volume, exit_standby_command,
+    Attribute, Attributes, Member, PROFILE_KEY, PROTECTING, Profile, Protection, ShutdownBehaviour, Volume,
+    attach_profile_command, exit_standby_command,
 };
 
 /// Marks a security group as one of ours; the value is a [`Role`]. CloudFormation's own stack tag beside it names the stack.
@@ -418,6 +419,9 @@ pub struct Wants {
     /// Keep the instance and its volumes from being lost. An intent of before there was the option did not ask for it.
     #[serde(default)]
     pub protect: bool,
+    /// Take the instance profile from it, so that it gets no more credentials.
+    #[serde(default)]
+    pub detach_profile: bool,
     pub purpose: String,
     /// Asked to end the connections that were open before.
     #[serde(default)]
@@ -488,7 +492,7 @@ mod tests {
         let stored = r#"{"Isolated":{"instances":["i-01"],"vpc":"vpc-01","isolation_group":"sg-01","forensic_group":null,
             "snapshot_volumes":true,"on_removal":"KeepIsolated","on_rollback":"KeepIsolated","allow_partial":false,"purpose":"ir"}}"#;
         let Desired::Isolated(wants) = serde_json::from_str(stored).unwrap() else { panic!("isolated") };
-        assert!(!wants.protect);
+        assert!(!wants.protect && !wants.detach_profile);
     }
 
     #[test]

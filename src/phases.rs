@@ -200,8 +200,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Preserve<'_, '_, E, R, S
         if self.has_looked || plan.is_empty() {
             let own = observed.instances.values().filter(|instance| !instance.is_terminated());
             let own: BTreeSet<InstanceId> = own.map(|instance| instance.id.clone()).collect();
-            let wanted = if self.wants.protect { own } else { BTreeSet::new() };
-            let needs = Needs { attributes: wanted.clone(), members: wanted };
+            let needs = Needs::of(self.wants, &own);
             self.inspection.read(&ports.ec2, self.run.pace, &needs, &mut observed).await;
             let attempts = &self.tried.attempts;
             let protection = protect(owner, self.wants, self.contained, &self.ledger.records, &observed, attempts);
@@ -238,6 +237,11 @@ fn learn_standby(attempts: &mut Attempts, measure: &Measure, result: &Result<Wri
         }
         Err(_) => {}
     }
+}
+
+/// EC2 gives an instance no second profile.
+fn is_held(measure: &Measure, result: &Result<Written, CallError>) -> bool {
+    matches!((measure, result), (Measure::AttachProfile { .. }, Err(error)) if error.fault == Fault::Busy)
 }
 
 /// Records get their interfaces back: all of the owner's, or those that are no longer wanted.
@@ -338,6 +342,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S>
             let id = || record.instance.clone();
             needs.attributes.extend((!record.protection.attributes.is_empty()).then(id));
             needs.members.extend(record.protection.scaling_group.as_ref().map(|_| id()));
+            needs.profiles.extend(record.protection.profile.as_ref().map(|_| id()));
         }
         self.inspection.read(&ports.ec2, self.run.pace, &needs, &mut observed).await;
         let mut plan = restore(owner, &records, &observed, self.tried);
@@ -356,7 +361,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S>
         let Outcome { step, result, .. } = outcome;
         if let Step::Measure(measure) = step {
             learn_standby(&mut self.tried.attempts, measure, result);
-            let done = result.is_ok() || measure.only_confirms() && is_refused(result);
+            let done = result.is_ok() || measure.only_confirms() && (is_refused(result) || is_held(measure, result));
             if let Some(instance) = measure.instance().filter(|_| done) {
                 self.tried.attempts.undone.extend(measure.undoes().into_iter().map(|name| (instance.clone(), name)));
             }

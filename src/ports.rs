@@ -8,7 +8,7 @@ use std::future::Future;
 use crate::answer::Answer;
 use crate::model::{
     Attribute, Attributes, Branch, Desired, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface,
-    InterfaceId, Member, Owner, Protection, Record, Snapshot, SnapshotId, State, VolumeId, VpcId,
+    InterfaceId, Member, Owner, Profile, Protection, Record, Snapshot, SnapshotId, State, VolumeId, VpcId,
 };
 use crate::plan::{Prior, StackStatus};
 
@@ -95,6 +95,8 @@ pub trait Look: Send + Sync {
     fn snapshots(&self, episodes: &BTreeSet<String>) -> impl Future<Output = Call<Vec<Snapshot>>> + Send;
     /// Three calls: EC2 shows one attribute of one instance at a time. Nothing where the instance does not exist.
     fn attributes(&self, instance: &InstanceId) -> impl Future<Output = Call<Option<Attributes>>> + Send;
+    /// Those that have an instance profile.
+    fn profiles(&self, ids: &BTreeSet<InstanceId>) -> impl Future<Output = Call<BTreeMap<InstanceId, Profile>>> + Send;
     /// Those that are in an Auto Scaling group.
     fn members(&self, ids: &BTreeSet<InstanceId>) -> impl Future<Output = Call<BTreeMap<InstanceId, Member>>> + Send;
 }
@@ -123,6 +125,10 @@ pub trait Change: Send + Sync {
         instance: &InstanceId,
         devices: &BTreeMap<String, bool>,
     ) -> impl Future<Output = Call<()>> + Send;
+    /// Takes an instance profile from its instance.
+    fn detach_profile(&self, profile: &Profile) -> impl Future<Output = Call<()>> + Send;
+    /// Refused where the instance has one, or is about to lose it.
+    fn attach_profile(&self, instance: &InstanceId, arn: &str) -> impl Future<Output = Call<()>> + Send;
     /// At most twenty members of one group; its desired capacity stays. All are moved or none.
     fn enter_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> impl Future<Output = Call<()>> + Send;
     /// The same back; the desired capacity rises by their number.

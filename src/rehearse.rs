@@ -43,8 +43,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
             preserve(owner, wants, &then_contained, None, &records, &after)
         });
         let mut inspection = Inspection::default();
-        let ids = if wants.protect { then_contained.touched() } else { BTreeSet::new() };
-        let needs = Needs { attributes: ids.clone(), members: ids };
+        let needs = Needs::of(wants, &then_contained.touched());
         inspection.read(&self.ports.ec2, self.pace, &needs, &mut after).await;
         let preservation = preservation.map(|mut plan| {
             let protection = protect(owner, wants, &then_contained, &records, &after, &Attempts::default());

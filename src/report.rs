@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::answer::Message;
 use crate::converge::{LOST, Settled};
-use crate::model::{InstanceId, Release, Wants, comma_list};
-use crate::plan::{Aim, Contained, Plan, Severity, Step};
+use crate::model::{InstanceId, Release, Wants, attach_profile_command, comma_list};
+use crate::plan::{Aim, Contained, Measure, Plan, Severity, Step};
 use crate::ports::{Call, CallError, Fault};
 
 /// The outcome of a Create or Update.
@@ -296,9 +296,13 @@ fn is_for_good(error: &CallError) -> bool {
 fn failure(step: &Step, error: &CallError) -> String {
     let advice = match step {
         Step::SetGroups { aim: Aim::Isolate, .. } | Step::Pass { .. } if error.code == "AuthFailure" => {
-            " (EC2 lets only its maker change this interface; AllowPartialIsolation accepts that)"
+            " (EC2 lets only its maker change this interface; AllowPartialIsolation accepts that)".to_owned()
         }
-        _ => advice(error),
+        // It takes iam:PassRole, which the role has only where the option is on.
+        Step::Measure(Measure::AttachProfile { instance, arn, .. }) => {
+            format!(" (by hand: {})", attach_profile_command(arn, instance))
+        }
+        _ => advice(error).to_owned(),
     };
     format!("{step}: {error}{advice}")
 }

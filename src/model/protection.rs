@@ -104,6 +104,23 @@ pub struct Member {
     pub state: String,
 }
 
+/// The association of an instance with its instance profile.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Profile {
+    /// As in `iip-assoc-0123456789abcdef0`.
+    pub association: String,
+    pub arn: String,
+}
+
+/// The plain `aws` command line that gives an instance its profile back.
+#[must_use]
+pub fn attach_profile_command(arn: &str, instance: &InstanceId) -> String {
+    format!(
+        "aws ec2 associate-iam-instance-profile --instance-id {instance} --iam-instance-profile Arn={}",
+        quoted(arn)
+    )
+}
+
 /// The plain `aws` command line that brings an instance back from Standby.
 #[must_use]
 pub fn exit_standby_command(group: &str, instance: &InstanceId) -> String {
@@ -119,7 +136,12 @@ pub struct Protection {
     pub volumes: BTreeMap<VolumeId, String>,
     /// The Auto Scaling group in which it was in service.
     pub scaling_group: Option<String>,
+    /// The ARN of its instance profile.
+    pub profile: Option<String>,
 }
+
+/// The name of the instance profile among [`Protection::restore_commands`].
+pub const PROFILE_KEY: &str = "instance-profile";
 
 impl Protection {
     #[must_use]
@@ -133,6 +155,7 @@ impl Protection {
         self.attributes.retain(|attribute| !recorded.attributes.iter().any(|other| other.key() == attribute.key()));
         self.volumes.retain(|volume, _| !recorded.volumes.contains_key(volume));
         self.scaling_group = self.scaling_group.filter(|_| recorded.scaling_group.is_none());
+        self.profile = self.profile.filter(|_| recorded.profile.is_none());
         self
     }
 
@@ -151,7 +174,9 @@ impl Protection {
         });
         let group = self.scaling_group.iter();
         let group = group.map(|group| ("auto-scaling-group".to_owned(), exit_standby_command(group, instance)));
-        attributes.chain(volumes).chain(group).collect()
+        let profile = self.profile.iter();
+        let profile = profile.map(|arn| (PROFILE_KEY.to_owned(), attach_profile_command(arn, instance)));
+        attributes.chain(volumes).chain(group).chain(profile).collect()
     }
 }
 
@@ -165,7 +190,8 @@ impl fmt::Display for Protection {
         let attributes = self.attributes.iter().map(ToString::to_string);
         let volumes = self.volumes.keys().map(|volume| format!("deletion of {volume} on termination"));
         let group = self.scaling_group.iter().map(|group| format!("in service of {group}"));
-        f.write_str(&comma_list(attributes.chain(volumes).chain(group)))
+        let profile = self.profile.iter().map(|arn| format!("profile {arn}"));
+        f.write_str(&comma_list(attributes.chain(volumes).chain(group).chain(profile)))
     }
 }
 
@@ -184,6 +210,7 @@ mod tests {
             .into(),
             volumes: [("vol-1".parse().unwrap(), "/dev/sda1".to_owned())].into(),
             scaling_group: Some("Bob's web".to_owned()),
+            profile: Some("arn:aws:iam::1:instance-profile/web".to_owned()),
         };
         let commands = prior.restore_commands(&"i-1".parse().unwrap());
         let lines: Vec<String> = commands.iter().map(|(key, command)| format!("{key}: {command}")).collect();
@@ -191,6 +218,7 @@ mod tests {
             lines,
             [
                 r"auto-scaling-group: aws autoscaling exit-standby --auto-scaling-group-name 'Bob'\''s web' --instance-ids i-1",
+                "instance-profile: aws ec2 associate-iam-instance-profile --instance-id i-1 --iam-instance-profile Arn='arn:aws:iam::1:instance-profile/web'",
                 "shutdown-behaviour: aws ec2 modify-instance-attribute --instance-id i-1 --instance-initiated-shutdown-behavior Value=terminate",
                 "stop-protection: aws ec2 modify-instance-attribute --instance-id i-1 --no-disable-api-stop",
                 "termination-protection: aws ec2 modify-instance-attribute --instance-id i-1 --no-disable-api-termination",

@@ -34,6 +34,19 @@ pub enum Hindrance {
         instance: InstanceId,
         group: String,
     },
+    /// It has another profile than the one that its record holds.
+    OtherProfile {
+        instance: InstanceId,
+        association: String,
+        arn: String,
+        recorded: String,
+    },
+    /// On a restore: somebody gave it another one.
+    ProfileReplaced {
+        instance: InstanceId,
+        arn: String,
+        recorded: String,
+    },
 }
 
 impl Hindrance {
@@ -46,7 +59,9 @@ impl Hindrance {
             Self::NotInStandby { .. }
             | Self::OtherGroup { .. }
             | Self::StaysInStandby { .. }
-            | Self::LeftGroup { .. } => Severity::Note,
+            | Self::LeftGroup { .. }
+            | Self::OtherProfile { .. }
+            | Self::ProfileReplaced { .. } => Severity::Note,
         }
     }
 
@@ -69,7 +84,9 @@ impl Hindrance {
             | Self::OtherGroup { instance, .. }
             | Self::StillInStandby { instance, .. }
             | Self::StaysInStandby { instance, .. }
-            | Self::LeftGroup { instance, .. } => instance,
+            | Self::LeftGroup { instance, .. }
+            | Self::OtherProfile { instance, .. }
+            | Self::ProfileReplaced { instance, .. } => instance,
         }
     }
 }
@@ -80,7 +97,7 @@ impl fmt::Display for Hindrance {
             Self::NotInStandby { instance, group, state } => write!(
                 f,
                 "{instance} is {state} in Auto Scaling group {group}, not in Standby: Auto Scaling may terminate it; \
-                 look at the group, then deploy again with a new Rerun"
+                 look at the group"
             ),
             Self::OtherGroup { instance, group, recorded } => write!(
                 f,
@@ -100,6 +117,15 @@ impl fmt::Display for Hindrance {
             Self::LeftGroup { instance, group } => {
                 write!(f, "{instance} is no longer in Auto Scaling group {group}: it was not put back into service")
             }
+            Self::OtherProfile { instance, association, arn, recorded } => write!(
+                f,
+                "{instance} has instance profile {arn}, its record says {recorded}: it was not detached; do so by hand: \
+                 aws ec2 disassociate-iam-instance-profile --association-id {association}"
+            ),
+            Self::ProfileReplaced { instance, arn, recorded } => write!(
+                f,
+                "{instance} was left with instance profile {arn}, which somebody gave it meanwhile; before it had {recorded}"
+            ),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::Aim;
-use crate::model::{Attribute, InstanceId, Protection, VolumeId, comma_list};
+use crate::model::{Attribute, InstanceId, PROFILE_KEY, Profile, Protection, VolumeId, comma_list};
 
 /// Doing one twice changes nothing more than doing it once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -44,6 +44,16 @@ pub enum Measure {
         group: String,
         instances: BTreeSet<InstanceId>,
     },
+    DetachProfile {
+        instance: InstanceId,
+        profile: Profile,
+    },
+    /// Refused where the instance has a profile.
+    AttachProfile {
+        instance: InstanceId,
+        arn: String,
+        aim: Aim,
+    },
 }
 
 impl Measure {
@@ -55,7 +65,9 @@ impl Measure {
             | Self::Protect { instance, .. }
             | Self::Unprotect { instance, .. }
             | Self::KeepVolumes { instance, .. }
-            | Self::UnkeepVolumes { instance, .. } => Some(instance),
+            | Self::UnkeepVolumes { instance, .. }
+            | Self::DetachProfile { instance, .. }
+            | Self::AttachProfile { instance, .. } => Some(instance),
             Self::EnterStandby { .. } | Self::ExitStandby { .. } => None,
         }
     }
@@ -74,6 +86,7 @@ impl Measure {
         match self {
             Self::Unprotect { attribute, .. } => vec![attribute.key().to_owned()],
             Self::UnkeepVolumes { volumes, .. } => volumes.keys().map(ToString::to_string).collect(),
+            Self::AttachProfile { .. } => vec![PROFILE_KEY.to_owned()],
             _ => vec![],
         }
     }
@@ -81,13 +94,21 @@ impl Measure {
     /// Whether it repeats what is seen, in case that is no longer so: refused, it was needless.
     #[must_use]
     pub fn only_confirms(&self) -> bool {
-        matches!(self, Self::Unprotect { aim: Aim::Confirm, .. } | Self::UnkeepVolumes { aim: Aim::Confirm, .. })
+        match self {
+            Self::Unprotect { aim, .. } | Self::UnkeepVolumes { aim, .. } | Self::AttachProfile { aim, .. } => {
+                *aim == Aim::Confirm
+            }
+            _ => false,
+        }
     }
 
     /// Whether AWS may refuse it for what the instance is (a Spot instance, an instance-store root), which nobody can mend.
     #[must_use]
     pub fn is_for_some_instances_only(&self) -> bool {
-        matches!(self, Self::Protect { .. } | Self::KeepVolumes { .. } | Self::EnterStandby { .. })
+        matches!(
+            self,
+            Self::Protect { .. } | Self::KeepVolumes { .. } | Self::EnterStandby { .. } | Self::DetachProfile { .. }
+        )
     }
 
     /// The call that shows whether it was carried out.
@@ -98,6 +119,7 @@ impl Measure {
             Self::Protect { .. } | Self::Unprotect { .. } => "ec2:DescribeInstanceAttribute",
             Self::KeepVolumes { .. } | Self::UnkeepVolumes { .. } => "ec2:DescribeInstances",
             Self::EnterStandby { .. } | Self::ExitStandby { .. } => "autoscaling:DescribeAutoScalingInstances",
+            Self::DetachProfile { .. } | Self::AttachProfile { .. } => "ec2:DescribeIamInstanceProfileAssociations",
         }
     }
 }
@@ -118,6 +140,8 @@ impl fmt::Display for Measure {
             Self::UnkeepVolumes { instance, volumes, aim } => {
                 write!(f, "{instance}: {}: delete {} on termination", verb(*aim), comma_list(volumes.keys()))
             }
+            Self::DetachProfile { instance, profile } => write!(f, "{instance}: detach profile {}", profile.arn),
+            Self::AttachProfile { instance, arn, aim } => write!(f, "{instance}: {}: profile {arn}", verb(*aim)),
             Self::EnterStandby { group, instances } => write!(f, "{group}: {} to standby", comma_list(instances)),
             Self::ExitStandby { group, instances } => write!(f, "{group}: {} back from standby", comma_list(instances)),
         }

@@ -16,13 +16,14 @@ mod rules;
 mod standby;
 #[cfg(test)]
 mod testing;
+mod unprotect;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::model::{
-    Attributes, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Member, Owner, Record, Role,
-    ShowGroups, Snapshot, SnapshotId, State, VolumeId, VpcId, comma_list, restore_command,
+    Attributes, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Member, Owner, Profile, Record,
+    Role, ShowGroups, Snapshot, SnapshotId, State, VolumeId, VpcId, comma_list, restore_command,
 };
 
 pub use contain::{Contained, Memory, contain};
@@ -32,9 +33,10 @@ pub use keep::keep;
 pub use measures::Measure;
 pub use preserve::preserve;
 pub(crate) use preserve::volume_tags;
-pub use protect::{Attempts, protect};
+pub use protect::protect;
 pub use rehearsal::carried_out;
 pub use restore::{Tried, in_place, restore};
+pub use unprotect::Attempts;
 
 /// What a pass read. Only what was asked for is here; absent means not there (or not asked for).
 #[derive(Debug, Clone, Default)]
@@ -48,6 +50,8 @@ pub struct Observed {
     pub attributes: BTreeMap<InstanceId, Option<Attributes>>,
     /// Those of the instances that are in an Auto Scaling group. Nothing where that could not be read.
     pub members: Option<BTreeMap<InstanceId, Member>>,
+    /// Those of the instances that have one. Nothing where that could not be read.
+    pub profiles: Option<BTreeMap<InstanceId, Profile>>,
 }
 
 /// The records read with an observation.

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::protect::{Undo, undo};
 use super::standby::{self, Batches};
+use super::unprotect::Undo;
 use super::{Aim, Attempts, Measure, Observed, Plan, Problem, Records, Step, Work, own_groups, tag};
 use crate::model::{GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, State};
 
@@ -28,10 +28,8 @@ pub fn restore(owner: &Owner, records: &Records, observed: &Observed, tried: &Tr
     for case in cases(owner, records, observed, tried) {
         case.plan(&mut plan, &mut exits);
     }
-    plan.work.extend(standby::steps(exits, &tried.attempts.alone, |group, instances| Measure::ExitStandby {
-        group,
-        instances,
-    }));
+    let exit = |group, instances| Measure::ExitStandby { group, instances };
+    plan.work.extend(standby::steps(exits, &tried.attempts.alone, exit));
     plan
 }
 
@@ -85,13 +83,13 @@ impl Case<'_> {
             return;
         }
         let undo = if self.is_protection_open() {
-            undo(self.record, self.observed, &self.tried.attempts)
+            Undo::of(self.record, self.observed, &self.tried.attempts)
         } else {
             Undo::default()
         };
         let is_done = undo.is_done();
-        plan.problems.extend(undo.problems);
-        if let Some(group) = undo.exits {
+        plan.problems.extend(undo.problems.into_iter().map(Problem::Hindrance));
+        if let Some(group) = undo.standby {
             exits.entry(group).or_default().insert(self.record.instance.clone());
         }
         if !undo.measures.is_empty() {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Observed, Records};
 use crate::model::{
-    Attributes, Group, Groups, Instance, Interface, InterfaceId, Owner, Peer, Protection, Record, Release, Role, Rule,
-    Snapshots, State, Volume, Wants,
+    Attribute, Attributes, Group, Groups, Instance, Interface, InterfaceId, Member, Owner, PROTECTING, Peer, Profile,
+    Protection, Record, Release, Role, Rule, ShutdownBehaviour, Snapshots, State, Volume, Wants,
 };
 
 pub(super) struct World {
@@ -48,6 +48,7 @@ pub(super) fn wants(instances: &[&str]) -> Wants {
         on_rollback: Release::KeepIsolated,
         allow_partial: false,
         protect: true,
+        detach_profile: false,
         purpose: "forensics".to_owned(),
         cut_connections: false,
         transit_group: None,
@@ -156,5 +157,58 @@ impl World {
         };
         self.records.insert(record.instance.clone(), record);
         self
+    }
+}
+
+/// What an instance has that nothing protects.
+pub(super) const UNPROTECTED: Attributes = [
+    Attribute::TerminationProtection(false),
+    Attribute::StopProtection(false),
+    Attribute::ShutdownBehaviour(ShutdownBehaviour::Terminate),
+];
+
+/// Worlds of one instance `i-1`, with one volume `vol-1`.
+impl World {
+    /// It is isolated, nothing protects it, and its volume goes with it.
+    pub(super) fn isolated() -> Self {
+        Self::new().instance("i-1", &[("eni-1", &["sg-150"])]).attributes("i-1", UNPROTECTED).record(
+            "i-1",
+            State::Isolated,
+            &[("eni-1", &["sg-a"])],
+        )
+    }
+
+    /// The same after everything was saved and done.
+    pub(super) fn protected() -> Self {
+        let mut world = Self::isolated().attributes("i-1", PROTECTING);
+        world.saved().protection.attributes = UNPROTECTED.into();
+        world.saved().protection.volumes = [("vol-1".parse().unwrap(), "/dev/sda1".to_owned())].into();
+        world.delete_volume(false);
+        world
+    }
+
+    /// It is protected but for its profile: what it has, and what its record says.
+    pub(super) fn with_profile(arn: Option<&str>, recorded: Option<&str>) -> Self {
+        let mut world = Self::isolated().attributes("i-1", PROTECTING);
+        world.delete_volume(false);
+        let profile = |arn: &str| Profile { association: "iip-assoc-1".to_owned(), arn: arn.to_owned() };
+        world.observed.profiles = Some(arn.map(|arn| ("i-1".parse().unwrap(), profile(arn))).into_iter().collect());
+        world.saved().protection.profile = recorded.map(str::to_owned);
+        world
+    }
+
+    pub(super) fn delete_volume(&mut self, on_termination: bool) {
+        let instance = self.observed.instances.values_mut().next().unwrap();
+        instance.volumes.values_mut().next().unwrap().delete_on_termination = on_termination;
+    }
+
+    /// Its Auto Scaling group is `web`.
+    pub(super) fn member(&mut self, state: &str) {
+        let member = Member { group: "web".to_owned(), state: state.to_owned() };
+        self.observed.members = Some([("i-1".parse().unwrap(), member)].into());
+    }
+
+    pub(super) fn saved(&mut self) -> &mut Record {
+        self.records.values_mut().next().unwrap()
     }
 }

@@ -12,7 +12,7 @@ use ec2_isolation::autoscaling::AutoScaling;
 use ec2_isolation::dynamodb::Table;
 use ec2_isolation::ec2::Ec2;
 use ec2_isolation::model::{
-    Attribute, Branch, Desired, Groups, InstanceId, Member, Owner, Peer, Protection, Role, ShutdownBehaviour,
+    Attribute, Branch, Desired, Groups, InstanceId, Member, Owner, Peer, Profile, Protection, Role, ShutdownBehaviour,
     Snapshots, State, Volume,
 };
 use ec2_isolation::plan::Prior;
@@ -320,6 +320,53 @@ async fn a_group_that_is_scaling_is_busy_and_a_full_one_refuses() {
     }
 }
 
+#[tokio::test]
+async fn profiles_are_asked_for_by_filter_in_portions_of_a_hundred() {
+    let found = "<DescribeIamInstanceProfileAssociationsResponse><iamInstanceProfileAssociationSet><item>\
+         <associationId>iip-assoc-1</associationId><instanceId>i-0a</instanceId><state>associated</state>\
+         <iamInstanceProfile><arn>arn:web</arn><id>AIPA</id></iamInstanceProfile></item></iamInstanceProfileAssociationSet>\
+         </DescribeIamInstanceProfileAssociationsResponse>";
+    let (http, seen) = wire(&[(200, found)]);
+    let profiles = ec2(http).profiles(&ids(204)).await.unwrap();
+    let profile = Profile { association: "iip-assoc-1".into(), arn: "arn:web".into() };
+    assert_eq!(profiles, [("i-0a".parse().unwrap(), profile)].into());
+    let seen = seen.lock().unwrap().clone();
+    let mut sizes: Vec<usize> = seen.iter().map(|body| body.matches("Filter.1.Value.").count()).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [4, 100, 100]);
+    for part in [
+        "Filter.1.Name=instance-id",
+        "Filter.2.Name=state",
+        "Filter.2.Value.1=associating",
+        "Filter.2.Value.2=associated",
+    ] {
+        assert!(seen.iter().all(|body| body.contains(part)), "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_profile_is_taken_by_its_association_and_given_by_its_arn() {
+    let (http, seen) = wire(&[(200, "<DisassociateIamInstanceProfileResponse/>")]);
+    let profile = Profile { association: "iip-assoc-1".into(), arn: "arn:web".into() };
+    ec2(http).detach_profile(&profile).await.unwrap();
+    let body = seen.lock().unwrap()[0].clone();
+    assert!(
+        body.contains("Action=DisassociateIamInstanceProfile&") && body.contains("AssociationId=iip-assoc-1"),
+        "{body}"
+    );
+
+    let (http, seen) = wire(&[(200, "<AssociateIamInstanceProfileResponse/>")]);
+    ec2(http).attach_profile(&"i-0a".parse().unwrap(), "arn:web").await.unwrap();
+    let body = seen.lock().unwrap()[0].clone();
+    for part in ["Action=AssociateIamInstanceProfile&", "InstanceId=i-0a", "IamInstanceProfile.Arn=arn%3Aweb"] {
+        assert!(body.contains(part), "{body}");
+    }
+
+    let (http, _) = wire(&[(400, &ec2_error("IncorrectState"))]);
+    let error = ec2(http).attach_profile(&"i-0a".parse().unwrap(), "arn:web").await.unwrap_err();
+    assert_eq!((error.action, error.fault), ("ec2:AssociateIamInstanceProfile", Fault::Busy));
+}
+
 fn prior() -> Protection {
     Protection {
         attributes: [
@@ -329,6 +376,7 @@ fn prior() -> Protection {
         .into(),
         volumes: [("vol-0a".parse().unwrap(), "/dev/sda1".to_owned())].into(),
         scaling_group: Some("web".to_owned()),
+        profile: Some("arn:web".to_owned()),
     }
 }
 
@@ -361,9 +409,11 @@ async fn prior_values_are_saved_in_one_write_that_never_overwrites_one() {
             r#""vol-0a" {"S":"/dev/sda1"}"#
         ]
     );
+    assert!(expression.contains("InstanceProfile = if_not_exists(InstanceProfile, :profile)"), "{expression}");
+    assert_eq!(values[":profile"], json!({"S": "arn:web"}));
     assert!(expression.contains("RestoreCommands.#c0 = if_not_exists(RestoreCommands.#c0, :c0)"), "{expression}");
-    assert_eq!(names["#c2"], "termination-protection");
-    assert_eq!(values[":c2"]["S"], "aws ec2 modify-instance-attribute --instance-id i-0a --no-disable-api-termination");
+    assert_eq!(names["#c3"], "termination-protection");
+    assert_eq!(values[":c3"]["S"], "aws ec2 modify-instance-attribute --instance-id i-0a --no-disable-api-termination");
 }
 
 #[tokio::test]
@@ -477,7 +527,7 @@ async fn records_are_scanned_consistently_over_all_pages_and_what_cannot_be_read
             r#"{{"Items":[{{"InstanceId":{{"S":"{id}"}},"Owner":{{"S":"arn|Isolation"}},"State":{{"S":"{state}"}},
             "VpcId":{{"S":"vpc-01"}},"IsolationGroupId":{{"S":"sg-0150"}},"RecordedAt":{{"S":"t"}},
             "Interfaces":{{"M":{{"eni-01":{{"L":[{{"S":"sg-0a"}}]}}}}}},"Snapshots":{{"M":{{}}}},
-            "Protection":{{"M":{{"TerminationProtection":{{"BOOL":false}},"ShutdownBehaviour":{{"S":"terminate"}},
+            "InstanceProfile":{{"S":"arn:web"}},"Protection":{{"M":{{"TerminationProtection":{{"BOOL":false}},"ShutdownBehaviour":{{"S":"terminate"}},
             "AutoScalingGroup":{{"S":"web"}},"vol-0a":{{"S":"/dev/sda1"}}}}}}}}]{more}}}"#
         )
     };

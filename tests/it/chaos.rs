@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use crate::world::{self, Trouble, World};
-use crate::{A, B, C, D, cutting, deliver, event, fleet, invocation};
+use crate::{A, B, C, D, cutting, deliver, event, fleet, invocation, with_everything};
 
 const INSTANCES: [&str; 4] = [A, B, C, D];
 
@@ -141,6 +141,9 @@ impl History {
             }
         };
         event["RequestId"] = json!(format!("request {}", self.sent));
+        if !self.sent.is_multiple_of(3) {
+            event = with_everything(event);
+        }
         self.last = Some(event.clone());
         event
     }
@@ -287,7 +290,10 @@ impl History {
 }
 
 fn with_instances(name: &str, ids: &[&str], cut: bool) -> Value {
-    let mut event = if cut { cutting(event(name)) } else { event(name) };
+    let mut event = with_everything(event(name));
+    if cut {
+        event = cutting(event);
+    }
     event["ResourceProperties"]["InstanceIds"] = json!(ids);
     event
 }

@@ -5,7 +5,7 @@ use ec2_isolation::ports::Fault;
 use serde_json::{Value, json};
 
 use crate::world::{Trouble, World};
-use crate::{A, B, C, cutting, deliver, event, fleet, with};
+use crate::{A, B, C, cutting, deliver, event, fleet, with, with_everything};
 
 const TROUBLES: [Trouble; 9] = [
     Trouble::Fails(Fault::Throttled),
@@ -23,15 +23,16 @@ const TROUBLES: [Trouble; 9] = [
 /// instances are isolated.
 async fn prepared(kind: &str, way: fn(Value) -> Value) -> (World, Value, Vec<&'static str>) {
     let world = fleet();
+    world.hold_against();
     match kind {
-        "Create" => (world, way(event("create")), vec!["eni-0a", "eni-0b"]),
+        "Create" => (world, way(with_everything(event("create"))), vec!["eni-0a", "eni-0b"]),
         "Update" => {
-            deliver(&world, way(event("create"))).await;
+            deliver(&world, way(with_everything(event("create")))).await;
             world.set_status("UPDATE_IN_PROGRESS");
-            (world, way(with("update", "OnRemoval", json!("Restore"))), vec!["eni-0b", "eni-0c"])
+            (world, way(with_everything(with("update", "OnRemoval", json!("Restore")))), vec!["eni-0b", "eni-0c"])
         }
         _ => {
-            deliver(&world, way(event("create"))).await;
+            deliver(&world, way(with_everything(event("create")))).await;
             (world, event("delete"), vec![])
         }
     }
@@ -81,6 +82,7 @@ async fn fail_at_every_call(kind: &str, way: fn(Value) -> Value) {
             assert_eq!(end.status, Status::Success, "{when}: {}", end.reason);
             assert_eq!(world.cards(), fleet().cards(), "{when}");
             assert_eq!(world.protections(), fleet().protections(), "{when}");
+            assert_eq!(world.data().violations, [""; 0], "{when}");
             if !struck {
                 assert!(n > 8, "{when}: too few calls to have been counted");
                 break;

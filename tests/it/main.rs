@@ -47,6 +47,7 @@ fn fleet() -> World {
     world.add(C, world::VPC, &[("eni-0c", &["sg-0c"])]);
     world.add(D, world::VPC, &[("eni-0d1", &["sg-0a"]), ("eni-0d2", &["sg-0b", "sg-0d"])]);
     world.add(BYSTANDER, world::VPC, &[("eni-0e", &["sg-0a", "sg-0d"])]);
+    world.give_profile(A, "arn:aws:iam::123456789012:instance-profile/web");
     world.scale("web", &[A, C, BYSTANDER], "InService");
     world
 }
@@ -81,6 +82,12 @@ fn url() -> String {
     format!(
         "https://bucket.s3.amazonaws.com/arn%3Aaws%7CIsolation?X-Amz-Date={now}&X-Amz-Expires=7200&X-Amz-Signature=secret"
     )
+}
+
+/// The event with every option on.
+fn with_everything(mut event: Value) -> Value {
+    event["ResourceProperties"]["DetachInstanceProfile"] = json!("true");
+    event
 }
 
 /// The sample event with one property changed and a request id of its own.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use ec2_isolation::answer::Answer;
 use serde_json::{Value, json};
 
-use crate::world::{self, VPC, World};
-use crate::{cutting, event, isolated, succeeds};
+use crate::world::{self, VPC, World, groups};
+use crate::{cutting, event, isolated, succeeds, with_everything};
 
 fn many(count: usize, interfaces: usize) -> (World, Vec<String>) {
     let world = World::new();
@@ -66,6 +66,54 @@ async fn one_more_instance_adds_at_most_four_calls_and_five_where_connections_ar
         assert!(two - one <= most, "{one} -> {two}");
         assert!(ten - one <= 9 * most, "{one} -> {ten}");
     }
+}
+
+/// What one more instance adds to a Create with every option on, where every read shows what is, without the calls for
+/// its Auto Scaling group. No two have the same groups, so none shares its tag with another.
+#[tokio::test(start_paused = true)]
+async fn one_more_instance_adds_at_most_nineteen_calls_with_everything_on() {
+    let calls = |count| async move {
+        let (world, ids) = many(count, 1);
+        let members: Vec<&str> = ids.iter().map(String::as_str).collect();
+        world.scale("web", &members, "InService");
+        for id in &ids {
+            world.give_profile(id, "arn:aws:iam::123456789012:instance-profile/web");
+        }
+        world.data().stale_reads = 0;
+        for (n, interface) in (1..).zip(world.cards().keys()) {
+            let own =
+                ["sg-0a", "sg-0b", "sg-0c", "sg-0d"].into_iter().enumerate().filter(|(bit, _)| n & (1 << bit) != 0);
+            let own: Vec<&str> = own.map(|(_, group)| group).collect();
+            world.data().put_back(&interface.parse().unwrap(), groups(&own));
+        }
+        let mut create = with_everything(event("create"));
+        create["ResourceProperties"]["InstanceIds"] = json!(ids);
+        succeeds(&world, create).await;
+        let data = world.data();
+        let calls = data.calls.iter().map(|(action, _)| *action).filter(|action| !action.starts_with("autoscaling:"));
+        let mut counts = BTreeMap::new();
+        calls.for_each(|action| *counts.entry(action).or_insert(0) += 1);
+        counts
+    };
+    let (one, two, ten) = (calls(1).await, calls(2).await, calls(10).await);
+    let added: BTreeMap<_, _> = two.iter().map(|(action, count)| (*action, count - one[action])).collect();
+    let expected = [
+        ("dynamodb:PutItem", 1),
+        ("ec2:ModifyNetworkInterfaceAttribute", 1),
+        // Snapshots requested, snapshots saved, prior values, isolated.
+        ("dynamodb:UpdateItem", 4),
+        ("ec2:CreateSnapshots", 1),
+        ("ec2:CreateTags", 1),
+        // Before and after.
+        ("ec2:DescribeInstanceAttribute", 6),
+        ("ec2:ModifyInstanceAttribute", 4),
+        ("ec2:DisassociateIamInstanceProfile", 1),
+    ];
+    let added: BTreeMap<_, _> = added.into_iter().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(added, expected.into());
+    let total = |counts: &BTreeMap<&str, i32>| counts.values().sum::<i32>();
+    assert!(total(&two) - total(&one) <= 19, "{added:?}");
+    assert!(total(&ten) - total(&one) <= 9 * 19, "{ten:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use ec2_isolation::answer::Status;
 use ec2_isolation::handler::handle;
 use ec2_isolation::model::{
     Attribute, Attributes, Branch, Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId,
-    Member, Owner, Protection, Snapshot, SnapshotId, VolumeId,
+    Member, Owner, Profile, Protection, Snapshot, SnapshotId, VolumeId,
 };
 use ec2_isolation::ports::{Call, Change, GroupQuery, Ledger, Look, Marking, Originals, Records, Written};
 use ec2_isolation::reconcile::Ports;
@@ -42,6 +42,10 @@ impl Look for Twice {
 
     async fn attributes(&self, instance: &InstanceId) -> Call<Option<Attributes>> {
         self.0.attributes(instance).await
+    }
+
+    async fn profiles(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Profile>> {
+        self.0.profiles(ids).await
     }
 
     async fn members(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Member>> {
@@ -86,6 +90,16 @@ impl Change for Twice {
     async fn set_deletion(&self, instance: &InstanceId, devices: &BTreeMap<String, bool>) -> Call<()> {
         let _ = self.0.set_deletion(instance, devices).await;
         self.0.set_deletion(instance, devices).await
+    }
+
+    async fn detach_profile(&self, profile: &Profile) -> Call<()> {
+        let _ = self.0.detach_profile(profile).await;
+        self.0.detach_profile(profile).await
+    }
+
+    async fn attach_profile(&self, instance: &InstanceId, arn: &str) -> Call<()> {
+        let _ = self.0.attach_profile(instance, arn).await;
+        self.0.attach_profile(instance, arn).await
     }
 
     async fn enter_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> Call<()> {
@@ -168,7 +182,7 @@ async fn changes_that_are_made_twice_come_to_the_same() {
     let world = fleet();
     world.hold_against();
     let start = (world.cards(), world.protections());
-    succeeds(&world, event("create")).await;
+    succeeds(&world, with("create", "DetachInstanceProfile", json!("true"))).await;
     assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
     world.set_status("UPDATE_IN_PROGRESS");
     succeeds(&world, with("update", "OnRemoval", json!("Restore"))).await;

@@ -2,6 +2,7 @@
 //! call log. Every call takes one second of (paused) time, so that sequential round trips can be read off the clock.
 
 mod ports;
+mod profiles;
 pub mod protection;
 pub mod scaling;
 
@@ -67,6 +68,7 @@ pub struct Data {
     pub tags: BTreeMap<String, BTreeMap<String, String>>,
     pub stacks: BTreeMap<String, StackStatus>,
     pub protections: protection::Protections,
+    pub profiles: profiles::Profiles,
     pub scaling: BTreeMap<String, scaling::ScalingGroup>,
     /// Interfaces that EC2 lets nobody change.
     pub refused: BTreeSet<InterfaceId>,
@@ -171,6 +173,7 @@ impl World {
             tags: BTreeMap::new(),
             stacks: [(STACK.to_owned(), status)].into(),
             protections: protection::Protections::default(),
+            profiles: profiles::Profiles::default(),
             scaling: BTreeMap::new(),
             refused: BTreeSet::new(),
             refused_groups: BTreeSet::new(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ec2_isolation::answer::Answer;
 use ec2_isolation::model::{
     Attribute, Attributes, Branch, Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId,
-    Member, Owner, Protection, Record, ShowGroups, Snapshot, SnapshotId, Snapshots, State, VolumeId,
+    Member, Owner, Profile, Protection, Record, ShowGroups, Snapshot, SnapshotId, Snapshots, State, VolumeId,
 };
 use ec2_isolation::plan::{Prior, StackStatus};
 use ec2_isolation::ports::{
@@ -83,6 +83,10 @@ impl Look for World {
             Err(error) if error.code == "InvalidInstanceID.NotFound" => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    async fn profiles(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Profile>> {
+        self.read_profiles(ids).await
     }
 
     async fn members(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Member>> {
@@ -167,6 +171,14 @@ impl Change for World {
 
     async fn set_deletion(&self, instance: &InstanceId, devices: &BTreeMap<String, bool>) -> Call<()> {
         self.write_deletion(instance, devices).await
+    }
+
+    async fn detach_profile(&self, profile: &Profile) -> Call<()> {
+        self.take_profile(profile).await
+    }
+
+    async fn attach_profile(&self, instance: &InstanceId, arn: &str) -> Call<()> {
+        self.put_profile(instance, arn).await
     }
 
     async fn enter_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> Call<()> {
@@ -307,6 +319,7 @@ impl Records for World {
             let new = prior.clone().without(&record.protection);
             record.protection.attributes.extend(new.attributes);
             record.protection.volumes.extend(new.volumes);
+            record.protection.profile = record.protection.profile.take().or(new.profile);
             record.protection.scaling_group = record.protection.scaling_group.take().or(new.scaling_group);
             Ok(Written::Done)
         })

@@ -46,7 +46,8 @@ impl World {
             let volumes = instance.volumes.iter().filter(|(_, volume)| volume.delete_on_termination);
             let volumes = volumes.map(|(id, _)| format!("{id} is deleted on termination"));
             let membership = membership.get(id.as_str()).cloned();
-            (id.to_string(), attributes.into_iter().chain(volumes).chain(membership).collect())
+            let profile = data.profiles.arn(id).map(str::to_owned);
+            (id.to_string(), attributes.into_iter().chain(volumes).chain(membership).chain(profile).collect())
         });
         each.collect()
     }
@@ -126,6 +127,7 @@ impl Data {
     pub(super) fn calm_protections(&mut self) {
         self.protections.stale_attributes.clear();
         self.protections.stale_volumes.clear();
+        self.profiles.calm();
     }
 
     pub(super) fn hold_protections(&mut self) {
