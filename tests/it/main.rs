@@ -4,6 +4,7 @@
 mod adapters;
 mod binary;
 mod chaos;
+mod exact;
 mod faults;
 mod lifecycle;
 mod numbers;

@@ -55,6 +55,32 @@ impl World {
         self.data().scaling.insert(group.to_owned(), group_of);
     }
 
+    /// One more member, of a group that may still grow.
+    pub fn join(&self, group: &str, instance: &str, state: &str) {
+        let mut data = self.data();
+        let group = data.scaling.entry(group.to_owned()).or_insert_with(|| ScalingGroup {
+            desired: 0,
+            max: usize::MAX,
+            members: BTreeMap::new(),
+        });
+        group.desired += 1;
+        group.members.insert(instance.parse().unwrap(), (state.to_owned(), Instant::now()));
+    }
+
+    /// Lets the group take back so many members and no more. Returns how many are recorded as away.
+    pub fn make_room(&self, group: &str, room: usize) -> usize {
+        let mut data = self.data();
+        let Some(found) = data.scaling.get_mut(group) else { return 0 };
+        found.max = found.desired + room;
+        let later = Instant::now() + TRANSITION;
+        let away: Vec<InstanceId> =
+            found.members.keys().filter(|id| found.state(id, later) == Some("Standby")).cloned().collect();
+        let recorded = |id: &&InstanceId| {
+            data.records.get(*id).is_some_and(|record| record.protection.scaling_group.as_deref() == Some(group))
+        };
+        away.iter().filter(recorded).count()
+    }
+
     /// Where each member is, once nothing is under way.
     pub fn membership(&self) -> BTreeMap<String, String> {
         let (data, later) = (self.data(), Instant::now() + TRANSITION);
