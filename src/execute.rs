@@ -324,10 +324,10 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
                 self.in_turn(modify, ec2.set_deletion(instance, &devices)).await
             }
             Measure::DetachProfile { profile, .. } => {
-                gate.pass("ec2:DisassociateIamInstanceProfile", ec2.detach_profile(profile)).await
+                self.in_turn("ec2:DisassociateIamInstanceProfile", ec2.detach_profile(profile)).await
             }
             Measure::AttachProfile { instance, arn, .. } => {
-                gate.pass("ec2:AssociateIamInstanceProfile", ec2.attach_profile(instance, arn)).await
+                self.in_turn("ec2:AssociateIamInstanceProfile", ec2.attach_profile(instance, arn)).await
             }
             Measure::EnterStandby { group, instances } => {
                 gate.pass("autoscaling:EnterStandby", ec2.enter_standby(group, instances)).await

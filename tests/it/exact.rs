@@ -10,7 +10,7 @@ use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};
 
 use crate::world::{self, Trouble, World};
-use crate::{deliver, event, isolated, with_everything};
+use crate::{cutting, deliver, event, isolated, with_everything};
 
 #[derive(Debug, Clone)]
 struct Host {
@@ -32,6 +32,7 @@ struct Host {
 struct Incident {
     hosts: Vec<Host>,
     detaches: bool,
+    cuts: bool,
     /// How many members the group can take back.
     room: usize,
     stale_reads: u32,
@@ -79,10 +80,11 @@ fn incident() -> impl Strategy<Value = Incident> {
     let hosts = prop::collection::vec(host(), 1..=3);
     let troubles = || prop::collection::vec((1..80_usize, trouble()), 0..4);
     let numbers = (0..4_usize, 0..6_u32, any::<u64>());
-    (hosts, any::<bool>(), numbers, troubles(), troubles()).prop_map(
-        |(hosts, detaches, (room, stale_reads, jitter), first, second)| Incident {
+    (hosts, any::<[bool; 2]>(), numbers, troubles(), troubles()).prop_map(
+        |(hosts, [detaches, cuts], (room, stale_reads, jitter), first, second)| Incident {
             hosts,
             detaches,
+            cuts,
             room,
             stale_reads,
             jitter,
@@ -163,7 +165,8 @@ async fn isolate(world: &World, incident: &Incident, name: &str, troubles: &[(us
 fn request(incident: &Incident, name: &str) -> Value {
     let mut event = event(name);
     event["ResourceProperties"]["InstanceIds"] = json!((0..incident.hosts.len()).map(id).collect::<Vec<_>>());
-    if incident.detaches { with_everything(event) } else { event }
+    let event = if incident.detaches { with_everything(event) } else { event };
+    if incident.cuts { cutting(event) } else { event }
 }
 
 /// What an isolation without troubles must have come to.
@@ -224,6 +227,7 @@ async fn live_through(incident: &Incident) -> Result<(), TestCaseError> {
     let answer = deliver(&world, event("delete")).await;
     prop_assert_eq!(answer.status, Status::Success, "{}", answer.reason);
     prop_assert_eq!(&world.cards(), &cards);
+    prop_assert!(world.data().most_in_transit <= 20);
     check_restored(&world, &protections, away.saturating_sub(incident.room), &answer)?;
     prop_assert_eq!(&world.data().violations, &Vec::<String>::new());
 

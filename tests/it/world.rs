@@ -112,7 +112,7 @@ pub struct Data {
 }
 
 /// Size and refill a second (EC2 Developer Guide, request throttling); what is not here is [`READS`].
-const BUCKETS: [(&str, f64, f64); 9] = [
+const BUCKETS: [(&str, f64, f64); 7] = [
     ("ec2:ModifyNetworkInterfaceAttribute", 100.0, 5.0),
     ("ec2:CreateSnapshots", 100.0, 5.0),
     ("ec2:CreateTags", 100.0, 10.0),
@@ -120,8 +120,6 @@ const BUCKETS: [(&str, f64, f64); 9] = [
     ("ec2:ModifyInstanceAttribute", 50.0, 5.0),
     ("ec2:AssociateIamInstanceProfile", 100.0, 5.0),
     ("ec2:DisassociateIamInstanceProfile", 100.0, 5.0),
-    ("autoscaling:EnterStandby", 10.0, 1.0),
-    ("autoscaling:ExitStandby", 10.0, 1.0),
 ];
 const READS: (f64, f64) = (100.0, 20.0);
 
@@ -349,7 +347,7 @@ impl World {
 
 impl Data {
     fn has_token(&mut self, action: &'static str) -> bool {
-        let Some(buckets) = self.buckets.as_mut().filter(|_| !action.starts_with("dynamodb:")) else { return true };
+        let Some(buckets) = self.buckets.as_mut().filter(|_| action.starts_with("ec2:")) else { return true };
         let bucket = BUCKETS.iter().find(|(name, ..)| *name == action);
         let (size, rate) = bucket.map_or(READS, |(_, size, rate)| (*size, *rate));
         let now = Instant::now();
