@@ -16,7 +16,7 @@ use crate::event::{Envelope, Request};
 use crate::execute::Gate;
 use crate::pace::Pace;
 use crate::ports::{Change, Look, Records, Reply, Stacks, Undelivered};
-use crate::reconcile::{Ports, Reconciler};
+use crate::reconcile::{Ports, Reconciler, permission_patience};
 
 /// What sending the answer may take at the end of an invocation.
 const SEND_BUDGET: Duration = Duration::from_secs(8);
@@ -127,7 +127,7 @@ where
                 gate: &gate,
                 pace: &Pace::default(),
                 now: &humantime::format_rfc3339_seconds(now).to_string(),
-                role_may_be_new: envelope.request_type != "Delete",
+                permission_patience: permission_patience(&envelope.request_type),
             };
             reconciler.run(request).await
         }

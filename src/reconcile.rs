@@ -22,8 +22,10 @@ use crate::report::{Reconciled, Restored, kept, undecided};
 
 /// Faults are tried again for a minute: the SDK's own retries have taken their share before.
 const FAULT_PATIENCE: Duration = Duration::from_secs(60);
-/// IAM changes take seconds to arrive; a denial that lasts longer is meant.
-const PERMISSION_PATIENCE: Duration = Duration::from_secs(20);
+/// IAM changes take seconds to arrive; a denial that lasts longer is meant. A Create may run with a role made a moment ago.
+const NEW_ROLE_PATIENCE: Duration = Duration::from_secs(20);
+/// An Update may run with rights that the role was just given.
+const NEW_RIGHT_PATIENCE: Duration = Duration::from_secs(8);
 /// A Delete that fails is not sent again while its function still exists: it tries until its time is up.
 const TO_THE_END: Patience = Patience { for_faults: Duration::MAX, for_permission: Duration::ZERO };
 /// Nested stacks nest a few levels deep; a chain longer than this is a mistake.
@@ -49,8 +51,18 @@ pub struct Reconciler<'a, E, R, S> {
     pub pace: &'a Pace,
     /// ISO 8601 UTC.
     pub now: &'a str,
-    /// A Create may run with a role made seconds ago, an Update with rights it was just given.
-    pub role_may_be_new: bool,
+    /// How long a denial is doubted.
+    pub permission_patience: Duration,
+}
+
+/// How long a request of this type doubts a denial.
+#[must_use]
+pub fn permission_patience(request_type: &str) -> Duration {
+    match request_type {
+        "Create" => NEW_ROLE_PATIENCE,
+        "Update" => NEW_RIGHT_PATIENCE,
+        _ => Duration::ZERO,
+    }
 }
 
 impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
@@ -246,8 +258,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
     }
 
     fn patience(&self) -> Patience {
-        let for_permission = if self.role_may_be_new { PERMISSION_PATIENCE } else { Duration::ZERO };
-        Patience { for_faults: FAULT_PATIENCE, for_permission }
+        Patience { for_faults: FAULT_PATIENCE, for_permission: self.permission_patience }
     }
 
     /// The stack's own status, then its ancestors'.

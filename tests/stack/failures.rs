@@ -143,3 +143,17 @@ async fn an_isolation_group_that_somebody_opened_fails_the_next_run() {
     close.from_port(443).to_port(443).cidr_ip("0.0.0.0/0").send().await.expect("no rule");
     scene.incident.delete().await;
 }
+
+#[tokio::test]
+async fn the_branches_of_a_trunk_are_named() {
+    let mut scene = Scene::new("trunk").await;
+    let a = scene.site.plain(&scene.ec2, &[0]).await;
+    let trunk = scene.cards(&[&a]).await.into_keys().next().unwrap();
+    let branch = scene.site.branch(&scene.ec2, cloud(), &trunk, 1).await;
+    let reason = scene.incident.list(&[&a]).deploy_fails().await;
+    assert!(reason.contains(&format!("{a}: {branch}, a branch of its trunk {trunk}, is in [")), "{reason}");
+    scene.assert_isolated(&[&a]).await;
+    scene.incident.set("AllowPartialIsolation", "true").deploy();
+    assert_eq!(scene.incident.outputs().await["NotIsolated"], format!("{a}/{branch}"));
+    scene.incident.delete().await;
+}

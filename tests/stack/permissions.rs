@@ -1,7 +1,7 @@
 //! Every statement of the function's policy is needed: without it the answer names the action.
 
 use crate::cloud::changed_template;
-use crate::{Scene, cloud};
+use crate::{Scene, cloud, fleet};
 
 /// The built template without one statement of the policy.
 fn without(sid: &str) -> impl Fn(&str) -> String {
@@ -67,7 +67,30 @@ async fn without_any_statement_of_the_policy_the_answer_names_the_action() {
     let reason = scene.incident.set("Rerun", "StandBy").list(&[&members[0], &listed]).deploy_fails().await;
     assert!(reason.contains("autoscaling:EnterStandby") && reason.contains("AccessDenied"), "{reason}");
     scene.assert_isolated(&[&members[0]]).await;
+
+    // Detaching, and the restore of an instance that is dropped.
+    let (hosted, profile) = scene.site.with_profile(&scene.ec2, cloud(), "permissions-role").await;
+    scene.incident.set("DetachInstanceProfile", "true");
+    for (sid, action, list) in [
+        ("ReadInstanceProfiles", "ec2:DescribeIamInstanceProfileAssociations", vec![hosted.as_str(), &listed]),
+        ("DetachInstanceProfile", "ec2:DisassociateIamInstanceProfile", vec![hosted.as_str(), &listed]),
+        ("", "", vec![hosted.as_str(), &listed]),
+        ("AttachInstanceProfile", "ec2:AssociateIamInstanceProfile", vec![listed.as_str()]),
+        ("PassRoleOfInstanceProfile", "iam:PassRole", vec![listed.as_str()]),
+    ] {
+        if sid.is_empty() {
+            scene.incident.template = crate::cloud::BUILT.into();
+            scene.incident.set("Rerun", "detach").list(&list).deploy();
+            assert_eq!(fleet::profile(&scene.ec2, &hosted).await, None);
+            continue;
+        }
+        scene.incident.template = changed_template(sid, without(sid));
+        let reason = scene.incident.set("Rerun", sid).list(&list).deploy_fails().await;
+        assert!(reason.contains(action), "{sid}: {reason}");
+    }
     scene.incident.template = crate::cloud::BUILT.into();
+    scene.incident.set("Rerun", "all").list(&[&listed]).deploy();
+    assert_eq!(fleet::profile(&scene.ec2, &hosted).await, Some(profile));
     scene.incident.set("Rerun", "all").deploy();
     scene.assert_isolated(&[&listed]).await;
     scene.incident.delete().await;
