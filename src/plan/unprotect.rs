@@ -11,7 +11,7 @@ use crate::model::{Instance, InstanceId, PROFILE_KEY, Record};
 /// What a phase has done about protections so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attempts {
-    /// What was written back, by the names of [`Protection::restore_commands`]: what shows it now has it.
+    /// What was written back, by the names of [`crate::model::Protection::restore_commands`]: what shows it now has it.
     pub undone: BTreeSet<(InstanceId, String)>,
     /// Those that Auto Scaling agreed to move into Standby, or out of it.
     pub moved: BTreeSet<InstanceId>,
