@@ -99,7 +99,7 @@ async fn an_interface_that_ec2_refuses_is_named_and_can_be_accepted() {
     cloud().set("interface", &json!({"id": refused, "requester_managed": true})).await;
     let reason = scene.incident.list(&[&a]).deploy_fails().await;
     assert!(reason.contains("0 of 1 instance isolated (1 interface)"), "{reason}");
-    assert!(reason.contains(&format!("{a}: isolate {refused} by way of ")), "{reason}");
+    assert!(reason.contains(&format!("{a}: isolate {refused}")), "{reason}");
     assert!(reason.contains("ec2:ModifyNetworkInterfaceAttribute failed: AuthFailure: "), "{reason}");
     scene.incident.set("AllowPartialIsolation", "true").deploy();
     assert_eq!(scene.incident.outputs().await["NotIsolated"], format!("{a}/{refused}"));

@@ -53,7 +53,9 @@ async fn without_any_statement_of_the_policy_the_answer_names_the_action() {
         ("ReadAutoScaling", "autoscaling:DescribeAutoScalingInstances"),
     ] {
         if sid != "ReadSnapshots" {
-            listed = scene.site.plain(&scene.ec2, &[0]).await;
+            // A single snapshot is born with its tags; of several each gets its own.
+            let volumes = if sid == "TagOwnSnapshots" { 2 } else { 1 };
+            listed = scene.site.launch(&scene.ec2, &[&[0]], volumes).await;
         }
         scene.incident.template = changed_template(sid, without(sid));
         let reason = scene.incident.set("Rerun", sid).list(&[&listed]).deploy_fails().await;

@@ -107,7 +107,8 @@ async fn an_instance_terminated_meanwhile_does_not_stop_the_restore() {
     let mut scene = Scene::new("terminated").await;
     let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
     let before = scene.cards(&[&b]).await;
-    scene.incident.list(&[&a, &b]).deploy();
+    // Protected it could not be terminated.
+    scene.incident.set("ProtectInstances", "false").list(&[&a, &b]).deploy();
     scene.ec2.terminate_instances().instance_ids(&a).send().await.expect("it can be terminated");
     scene.incident.delete().await;
     assert_eq!(scene.cards(&[&b]).await, before);
