@@ -233,10 +233,12 @@ impl Ec2 {
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| call_error(action, &error))?;
             for snapshot in page.snapshots() {
+                let mut tags = tags_of(snapshot.tags());
                 snapshots.push(Snapshot {
                     id: id(action, "snapshot", snapshot.snapshot_id())?,
                     volume: id(action, "volume", snapshot.volume_id())?,
-                    episode: tags_of(snapshot.tags()).remove(tag::EPISODE).unwrap_or_default(),
+                    labelled: tags.contains_key(tag::VOLUME),
+                    episode: tags.remove(tag::EPISODE).unwrap_or_default(),
                     failed: snapshot.state() == Some(&SnapshotState::Error),
                 });
             }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::model::{GroupId, Groups, InterfaceId, Owner, restore_command};
 use crate::pace::Pace;
-use crate::plan::{Measure, Plan, Step, Work, volume_tags};
+use crate::plan::{Measure, Plan, Step, Work};
 use crate::ports::{Call, CallError, Change, Fault, Marking, Originals, Records, Written};
 
 /// Pieces of work under way at once: as many as may be in the transit group, or those behind would wait for its hold.
@@ -287,16 +287,10 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
             Step::RequestSnapshots { instance } => {
                 gate.pass("dynamodb:UpdateItem", records.request_snapshots(owner, instance, now)).await
             }
-            Step::TakeSnapshots { instance, volumes, tags } => {
+            Step::TakeSnapshots { instance, tags, .. } => {
                 let snapshots = self.in_turn("ec2:CreateSnapshots", ec2.take_snapshots(instance, tags)).await?;
                 let saving = records.save_snapshots(owner, instance, &snapshots, now);
-                let saved = gate.pass("dynamodb:UpdateItem", saving).await?;
-                // The set shares its tags; volume and device differ. A single one was born with them.
-                for (volume, snapshot) in snapshots.iter().filter(|_| volumes.len() > 1) {
-                    let own = volume_tags(volume, volumes.get(volume).map_or("", String::as_str));
-                    self.in_turn("ec2:CreateTags", ec2.tag(&[snapshot.to_string()].into(), &own)).await?;
-                }
-                Ok(saved)
+                gate.pass("dynamodb:UpdateItem", saving).await
             }
             Step::SaveSnapshots { instance, snapshots } => {
                 gate.pass("dynamodb:UpdateItem", records.save_snapshots(owner, instance, snapshots, now)).await

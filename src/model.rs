@@ -306,6 +306,8 @@ pub struct Snapshot {
     pub episode: String,
     /// State `error`: it will never be usable.
     pub failed: bool,
+    /// A tag of its own says of which volume it is.
+    pub labelled: bool,
 }
 
 /// Where a record stands. The order is that of an incident.

@@ -180,8 +180,12 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Preserve<'_, '_, E, R, S
         }
         let interfaces: BTreeSet<InterfaceId> =
             records.iter().flat_map(|record| record.interfaces.keys().cloned()).collect();
-        let requested = records.iter().filter(|record| record.snapshots == Snapshots::Requested);
-        let episodes: BTreeSet<String> = requested.map(|record| record.episode()).collect();
+        let looked_up = records.iter().filter(|record| match &record.snapshots {
+            Snapshots::None => false,
+            Snapshots::Requested => true,
+            Snapshots::Taken(set) => set.len() > 1,
+        });
+        let episodes: BTreeSet<String> = looked_up.map(|record| record.episode()).collect();
         let (instances, interfaces, snapshots) = tokio::try_join!(
             ports.ec2.instances(&ids),
             ports.ec2.interfaces(&interfaces),

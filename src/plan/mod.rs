@@ -32,7 +32,6 @@ pub use hindrance::Hindrance;
 pub use keep::keep;
 pub use measures::Measure;
 pub use preserve::preserve;
-pub(crate) use preserve::volume_tags;
 pub use protect::protect;
 pub use rehearsal::carried_out;
 pub use restore::{Tried, in_place, restore};

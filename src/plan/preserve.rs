@@ -82,7 +82,7 @@ fn original_groups_tags(groups: &Groups) -> Tags {
 fn snapshots(wants: &Wants, record: &Record, instance: &Instance, observed: &Observed, plan: &mut Plan) {
     let id = &instance.id;
     match &record.snapshots {
-        Snapshots::Taken(_) => {}
+        Snapshots::Taken(set) => label(set, instance, observed, plan),
         _ if instance.volumes.is_empty() => plan.problems.push(Problem::NoVolumes { instance: id.clone() }),
         Snapshots::Requested if let Some(snapshots) = found(record, instance, observed) => {
             plan.work.push(Work::only(Step::SaveSnapshots { instance: id.clone(), snapshots }));
@@ -92,6 +92,22 @@ fn snapshots(wants: &Wants, record: &Record, instance: &Instance, observed: &Obs
             first: Some(Step::RequestSnapshots { instance: id.clone() }),
             then: vec![take(wants, record, instance)],
         }),
+    }
+}
+
+/// The snapshots of a set are born with the same tags: each gets its own, until it is seen with them. A single one is born
+/// with its own.
+fn label(set: &BTreeMap<VolumeId, SnapshotId>, instance: &Instance, observed: &Observed, plan: &mut Plan) {
+    if set.len() < 2 {
+        return;
+    }
+    for (volume, id) in set {
+        let is_labelled = observed.snapshots.iter().any(|snapshot| snapshot.id == *id && snapshot.labelled);
+        if !is_labelled {
+            let device = instance.volumes.get(volume).map_or("", |volume| volume.device.as_str());
+            let (resources, tags) = ([id.to_string()].into(), volume_tags(volume, device));
+            plan.work.push(Work::only(Step::Tag { resources, tags }));
+        }
     }
 }
 
@@ -124,7 +140,7 @@ fn take(wants: &Wants, record: &Record, instance: &Instance) -> Step {
 }
 
 /// What tells the snapshots of one set apart.
-pub(crate) fn volume_tags(volume: &VolumeId, device: &str) -> Tags {
+fn volume_tags(volume: &VolumeId, device: &str) -> Tags {
     [(tag::VOLUME, volume.to_string()), (tag::DEVICE, device.to_owned())].map(|(k, v)| (k.to_owned(), v)).into()
 }
 
@@ -163,7 +179,8 @@ mod tests {
     }
 
     fn snapshot(id: &str, volume: &str, failed: bool, record: &Record) -> Snapshot {
-        Snapshot { id: id.parse().unwrap(), volume: volume.parse().unwrap(), episode: record.episode(), failed }
+        let (id, volume) = (id.parse().unwrap(), volume.parse().unwrap());
+        Snapshot { id, volume, episode: record.episode(), failed, labelled: false }
     }
 
     /// The same with tags on and the record marked: only snapshots are left.
@@ -285,6 +302,23 @@ mod tests {
         other.recorded_at = "2025-01-01T00:00:00Z".into();
         world.observed.snapshots = vec![snapshot("snap-1", "vol-1", false, &other)];
         check(&world, &wants(&["i-1"]), "i-1: snapshot vol-1");
+    }
+
+    #[test]
+    fn each_snapshot_of_a_set_gets_tags_of_its_own_until_it_is_seen_with_them() {
+        let mut world = tagged();
+        let volume = world.observed.instances.values().next().unwrap().volumes.values().next().unwrap().clone();
+        let volumes = &mut world.observed.instances.values_mut().next().unwrap().volumes;
+        volumes.insert("vol-2".parse().unwrap(), volume);
+        let set = [("vol-1", "snap-1"), ("vol-2", "snap-2")];
+        let taken = set.map(|(volume, id)| (volume.parse().unwrap(), id.parse().unwrap()));
+        record(&mut world).snapshots = Snapshots::Taken(taken.into());
+        let of_record = world.records.values().next().unwrap().clone();
+        let first = Snapshot { labelled: true, ..snapshot("snap-1", "vol-1", false, &of_record) };
+        world.observed.snapshots = vec![first, snapshot("snap-2", "vol-2", false, &of_record)];
+        check(&world, &wants(&["i-1"]), "tag snap-2 with ec2-isolation:device, ec2-isolation:volume");
+        world.observed.snapshots[1].labelled = true;
+        check(&world, &wants(&["i-1"]), "");
     }
 
     #[test]

@@ -324,3 +324,26 @@ async fn the_physical_id_is_the_same_on_every_answer() {
     }
     assert_eq!(ids, ["ec2-isolation-af46e4b7d4bfea65b7dbb2f6181b4fc5".to_owned()].into());
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_snapshot_of_a_set_is_labelled_or_the_request_fails() {
+    for (fault, lasts) in [(Fault::Throttled, false), (Fault::Denied, false), (Fault::Denied, true)] {
+        let world = fleet();
+        let mut volume = world.data().instances[&A.parse().unwrap()].volumes.values().next().unwrap().clone();
+        volume.device = "/dev/sdb".to_owned();
+        let second = "vol-0a2".parse().unwrap();
+        world.data().instances.get_mut(&A.parse().unwrap()).unwrap().volumes.insert(second, volume);
+        if lasts {
+            world.data().always_on = Some(("ec2:CreateTags", "snap-".to_owned(), fault));
+        } else {
+            // Two interfaces and both instances are tagged first.
+            world.data().troubles_of.insert("ec2:CreateTags", (3, Trouble::Fails(fault)));
+        }
+        let answer = deliver(&world, event("create")).await;
+        assert_eq!(answer.status == Status::Failed, lasts, "{}", answer.reason);
+        assert_eq!(answer.reason.contains("tag snap-"), lasts, "{}", answer.reason);
+        assert_eq!(answer.data.snapshot_count, "3");
+        let of_a: Vec<bool> = world.data().snapshots.iter().map(|snapshot| snapshot.labelled).collect();
+        assert_eq!(of_a.iter().filter(|labelled| **labelled).count(), if lasts { 1 } else { 3 });
+    }
+}

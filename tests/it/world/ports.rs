@@ -15,6 +15,9 @@ use ec2_isolation::ports::{
 
 use super::{Life, World};
 
+/// The tag that tells the snapshots of a set apart.
+const LABEL: &str = "ec2-isolation:volume";
+
 /// What `IncorrectInstanceState` is on the wire.
 pub(super) const INCORRECT_STATE: Fault = Fault::Busy;
 
@@ -125,6 +128,9 @@ impl Change for World {
     async fn tag(&self, resources: &BTreeSet<String>, tags: &BTreeMap<String, String>) -> Call<()> {
         self.call("ec2:CreateTags", format!("{resources:?}"), |data| {
             for resource in resources {
+                for snapshot in data.snapshots.iter_mut().filter(|snapshot| snapshot.id.as_str() == resource) {
+                    snapshot.labelled |= tags.contains_key(LABEL);
+                }
                 data.tags.entry(resource.clone()).or_default().extend(tags.clone());
             }
             Ok(())
@@ -155,8 +161,9 @@ impl Change for World {
             let episode = tags["ec2-isolation:episode"].clone();
             let set = volumes.into_iter().map(|volume| {
                 let id: SnapshotId = format!("snap-{:x}", 0x10 + data.snapshots.len()).parse().unwrap();
-                let snapshot =
-                    Snapshot { id: id.clone(), volume: volume.clone(), episode: episode.clone(), failed: false };
+                let labelled = tags.contains_key(LABEL);
+                let (volume_id, episode) = (volume.clone(), episode.clone());
+                let snapshot = Snapshot { id: id.clone(), volume: volume_id, episode, failed: false, labelled };
                 data.snapshots.push(snapshot);
                 (volume, id)
             });
