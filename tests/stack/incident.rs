@@ -68,7 +68,7 @@ impl<'a> Incident<'a> {
     /// Deploys, which must fail; returns why the custom resource failed.
     pub async fn deploy_fails(&self) -> String {
         let (succeeded, output) = self.try_deploy();
-        assert!(!succeeded, "{output}");
+        assert!(!succeeded, "{:?}: {output}", self.parameters);
         match self.reasons("Isolation").await.into_iter().next() {
             Some(reason) => reason,
             None => panic!("the custom resource did not fail:\n{output}\n{}", self.events(&self.name).await.join("\n")),
