@@ -26,6 +26,8 @@ const TERMINATION_PROTECTION: &str = "TerminationProtection";
 const STOP_PROTECTION: &str = "StopProtection";
 const SHUTDOWN_BEHAVIOUR: &str = "ShutdownBehaviour";
 const SCALING_GROUP: &str = "AutoScalingGroup";
+/// Adds `:line` to the history; `:past` is an empty list.
+const HISTORY: &str = "History = list_append(if_not_exists(History, :past), :line)";
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -41,6 +43,10 @@ fn s(text: impl Into<String>) -> AttributeValue {
 
 fn groups_value(groups: &Groups) -> AttributeValue {
     AttributeValue::L(groups.iter().map(|group| s(group.as_str())).collect())
+}
+
+fn lines(lines: impl IntoIterator<Item = String>) -> AttributeValue {
+    AttributeValue::L(lines.into_iter().map(s).collect())
 }
 
 fn isolation_groups(originals: &Originals<'_>) -> AttributeValue {
@@ -93,8 +99,10 @@ impl Table {
             .item("Interfaces", AttributeValue::M(interfaces.collect()))
             .item("RestoreCommands", AttributeValue::M(commands.collect()))
             .item("Protection", AttributeValue::M(HashMap::new()))
-            .item("RecordedAt", s(originals.now))
-            .item("UpdatedAt", s(originals.now))
+            .item("AskedBy", s(originals.stamp.asked_by))
+            .item("History", lines([originals.history()]))
+            .item("RecordedAt", s(&originals.stamp.now))
+            .item("UpdatedAt", s(&originals.stamp.now))
             .condition_expression("attribute_not_exists(InstanceId) OR #state = :restored")
             .expression_attribute_names("#state", "State")
             .expression_attribute_values(":restored", s(State::Restored.as_str()))
@@ -111,7 +119,7 @@ impl Table {
 
     async fn extend(&self, originals: &Originals<'_>, holder: &Owner) -> Call<Written> {
         let mut expression =
-            "SET #state = :isolating, #owner = :new, IsolationGroupId = :group, UpdatedAt = :now".to_owned();
+            format!("SET #state = :isolating, #owner = :new, IsolationGroupId = :group, UpdatedAt = :now, {HISTORY}");
         for n in 0..originals.interfaces.len() {
             expression.push_str(&format!(
                 ", Interfaces.#i{n} = if_not_exists(Interfaces.#i{n}, :g{n}), RestoreCommands.#i{n} = if_not_exists(RestoreCommands.#i{n}, :c{n})"
@@ -119,7 +127,9 @@ impl Table {
         }
         expression.push_str(" ADD IsolationGroupIds :groups");
         let mut update = self
-            .update_held(holder, originals.instance, &expression, originals.now)
+            .update_held(holder, originals.instance, &expression, &originals.stamp.now)
+            .expression_attribute_values(":past", lines([]))
+            .expression_attribute_values(":line", lines([originals.history()]))
             .expression_attribute_values(":groups", isolation_groups(originals))
             .expression_attribute_values(":isolating", s(State::Isolating.as_str()))
             .expression_attribute_values(":new", s(originals.owner.to_string()))
@@ -285,11 +295,12 @@ impl Records for Table {
     }
 
     async fn mark(&self, marking: &Marking<'_>) -> Call<Written> {
-        let mut expression = "SET #state = :state, UpdatedAt = :now".to_owned();
+        let mut expression = format!("SET #state = :state, UpdatedAt = :now, {HISTORY}");
+        let kept = marking.reason.filter(|_| marking.state == State::Kept);
         if marking.cut.is_some() {
             expression.push_str(", ConnectionsCut = :cut");
         }
-        expression.push_str(if marking.reason.is_some() { ", KeptReason = :reason" } else { " REMOVE KeptReason" });
+        expression.push_str(if kept.is_some() { ", KeptReason = :reason" } else { " REMOVE KeptReason" });
         let mut update = self
             .update(marking.instance.as_str(), &expression, "#owner = :owner AND #state = :from")
             .expression_attribute_names("#owner", "Owner")
@@ -297,8 +308,10 @@ impl Records for Table {
             .expression_attribute_values(":owner", s(marking.owner.to_string()))
             .expression_attribute_values(":from", s(marking.from.as_str()))
             .expression_attribute_values(":state", s(marking.state.as_str()))
-            .expression_attribute_values(":now", s(marking.now));
-        if let Some(reason) = marking.reason {
+            .expression_attribute_values(":now", s(&marking.stamp.now))
+            .expression_attribute_values(":past", lines([]))
+            .expression_attribute_values(":line", lines([marking.history()]));
+        if let Some(reason) = kept {
             update = update.expression_attribute_values(":reason", s(reason));
         }
         if let Some(cut) = marking.cut {
@@ -406,7 +419,17 @@ fn read_record(item: &Item) -> Result<Record, String> {
         recorded_at: required(item, "RecordedAt")?.to_owned(),
         snapshots,
         protection: read_protection(item)?,
+        history: item
+            .get("History")
+            .and_then(|value| value.as_l().ok())
+            .map(|lines| read_lines(lines))
+            .unwrap_or_default(),
     })
+}
+
+/// For people: what cannot be read is left out.
+fn read_lines(lines: &[AttributeValue]) -> Vec<String> {
+    lines.iter().filter_map(|line| line.as_s().ok().cloned()).collect()
 }
 
 fn read_protection(item: &Item) -> Result<Protection, String> {

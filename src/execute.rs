@@ -8,10 +8,11 @@ use futures_util::stream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::model::{GroupId, Groups, InterfaceId, Owner, restore_command};
 use crate::pace::Pace;
 use crate::plan::{Measure, Plan, Step, Work};
-use crate::ports::{Call, CallError, Change, Fault, Marking, Originals, Records, Written};
+use crate::ports::{Call, CallError, Change, Fault, Marking, Originals, Records, Stamp, Written};
 
 /// Pieces of work under way at once: as many as may be in the transit group, or those behind would wait for its hold.
 const CONCURRENCY: usize = 20;
@@ -96,8 +97,9 @@ pub struct Executor<'a, E, R> {
     pub records: &'a R,
     pub owner: &'a Owner,
     pub gate: &'a Gate,
-    /// ISO 8601 UTC.
-    pub now: &'a str,
+    pub clock: &'a Clock,
+    /// What the history of the records says of it.
+    pub asked_by: &'a str,
     pub exit: Exit,
     pub pace: &'a Pace,
 }
@@ -261,13 +263,15 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
     }
 
     async fn call(&self, step: &Step, not_cut: &mut Option<CallError>) -> Call<Written> {
-        let Self { ec2, records, owner, gate, now, .. } = self;
+        let Self { ec2, records, owner, gate, asked_by, .. } = self;
+        let stamp = &Stamp { now: self.clock.now(), asked_by };
+        let now = stamp.now.as_str();
         let done = |()| Written::Done;
         match step {
             Step::Record { instance, vpc, isolation_group, transit_group, interfaces, prior } => {
                 let transit_group = transit_group.as_ref();
                 let originals =
-                    Originals { instance, owner, vpc, isolation_group, transit_group, interfaces, prior, now };
+                    Originals { instance, owner, vpc, isolation_group, transit_group, interfaces, prior, stamp };
                 gate.pass("dynamodb:PutItem", records.record(&originals)).await
             }
             Step::Pass { interface, through, hold_seconds, to, originals, .. } => {
@@ -281,7 +285,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
             }
             Step::Mark { instance, from, state, reason, cut } => {
                 let (from, state, reason, cut) = (*from, *state, reason.as_deref(), *cut);
-                let marking = Marking { owner, instance, from, state, reason, cut, now };
+                let marking = Marking { owner, instance, from, state, reason, cut, stamp };
                 gate.pass("dynamodb:UpdateItem", records.mark(&marking)).await
             }
             Step::RequestSnapshots { instance } => {
@@ -300,7 +304,8 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
     }
 
     async fn measure(&self, measure: &Measure) -> Call<Written> {
-        let Self { ec2, records, owner, gate, now, .. } = self;
+        let Self { ec2, records, owner, gate, .. } = self;
+        let now = &self.clock.now();
         let modify = "ec2:ModifyInstanceAttribute";
         let changed = match measure {
             Measure::Save { instance, prior } => {

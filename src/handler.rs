@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use crate::answer::Message;
+use crate::clock::Clock;
 use crate::event::{Envelope, Request};
 use crate::execute::Gate;
 use crate::pace::Pace;
@@ -126,7 +127,8 @@ where
                 request_id: &envelope.request_id,
                 gate: &gate,
                 pace: &Pace::default(),
-                now: &humantime::format_rfc3339_seconds(now).to_string(),
+                clock: &Clock::new(now),
+                asked_by: &format!("CloudFormation {} {}", envelope.request_type, envelope.request_id),
                 permission_patience: permission_patience(&envelope.request_type),
             };
             reconciler.run(request).await

@@ -27,6 +27,7 @@ pub mod model;
 pub mod plan;
 
 // The loop: from a request to what became of it.
+pub mod clock;
 pub mod converge;
 pub mod execute;
 mod inspect;

@@ -363,6 +363,8 @@ pub struct Record {
     pub recorded_at: String,
     pub snapshots: Snapshots,
     pub protection: Protection,
+    /// What became of it, oldest first: when, what, and who asked, a line each. For people; it never decides.
+    pub history: Vec<String>,
 }
 
 /// How far the snapshots of one record are.

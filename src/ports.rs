@@ -8,7 +8,8 @@ use std::future::Future;
 use crate::answer::Answer;
 use crate::model::{
     Attribute, Attributes, Branch, Desired, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface,
-    InterfaceId, Member, Owner, Profile, Protection, Record, Snapshot, SnapshotId, State, VolumeId, VpcId,
+    InterfaceId, Member, Owner, Profile, Protection, Record, ShowGroups, Snapshot, SnapshotId, State, VolumeId, VpcId,
+    comma_list,
 };
 use crate::plan::{Prior, StackStatus};
 
@@ -145,6 +146,22 @@ pub struct Ledger {
     pub unreadable: BTreeMap<String, String>,
 }
 
+/// When a record is written, and who asked for what is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp<'a> {
+    /// ISO 8601 UTC.
+    pub now: String,
+    pub asked_by: &'a str,
+}
+
+impl Stamp<'_> {
+    /// A line of [`Record::history`].
+    #[must_use]
+    pub fn line(&self, what: &str) -> String {
+        format!("{} {what} (asked by {})", self.now, self.asked_by)
+    }
+}
+
 /// The originals of one instance, to be saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Originals<'a> {
@@ -155,11 +172,23 @@ pub struct Originals<'a> {
     pub transit_group: Option<&'a GroupId>,
     pub interfaces: &'a BTreeMap<InterfaceId, Groups>,
     pub prior: &'a Prior,
-    /// ISO 8601 UTC.
-    pub now: &'a str,
+    pub stamp: &'a Stamp<'a>,
 }
 
 impl Originals<'_> {
+    /// Its line of [`Record::history`].
+    #[must_use]
+    pub fn history(&self) -> String {
+        let groups = self.interfaces.iter().map(|(interface, groups)| format!("{interface} {}", ShowGroups(groups)));
+        let interfaces =
+            if self.interfaces.is_empty() { "to be isolated again".to_owned() } else { comma_list(groups) };
+        let holder = match self.prior {
+            Prior::None | Prior::Ours => String::new(),
+            Prior::Of(holder) => format!(", taken over from {}", holder.logical_id),
+        };
+        self.stamp.line(&format!("recorded{holder}: {interfaces}"))
+    }
+
     /// Every group of ours that an interface may be found in.
     #[must_use]
     pub fn groups(&self) -> Groups {
@@ -174,12 +203,25 @@ pub struct Marking<'a> {
     pub instance: &'a InstanceId,
     pub from: State,
     pub state: State,
-    /// Why it was kept.
+    /// Why it was kept, or what is to be remembered of the restore.
     pub reason: Option<&'a str>,
     /// Whether its connections are cut; nothing leaves what is written.
     pub cut: Option<bool>,
-    /// ISO 8601 UTC.
-    pub now: &'a str,
+    pub stamp: &'a Stamp<'a>,
+}
+
+impl Marking<'_> {
+    /// Its line of [`Record::history`].
+    #[must_use]
+    pub fn history(&self) -> String {
+        let connections = match self.cut {
+            Some(true) => ", connections cut",
+            Some(false) => ", connections not cut",
+            None => "",
+        };
+        let reason = self.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        self.stamp.line(&format!("{}{connections}{reason}", self.state.as_str()))
+    }
 }
 
 /// The records table.

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::answer::Message;
+use crate::clock::Clock;
 use crate::converge::{Blind, Patience, Phase, Settled, converge, persist};
 use crate::event::Request;
 use crate::execute::{Executor, Exit, Gate};
@@ -49,8 +50,9 @@ pub struct Reconciler<'a, E, R, S> {
     pub request_id: &'a str,
     pub gate: &'a Gate,
     pub pace: &'a Pace,
-    /// ISO 8601 UTC.
-    pub now: &'a str,
+    pub clock: &'a Clock,
+    /// Who or what asked, as the history of the records says it.
+    pub asked_by: &'a str,
     /// How long a denial is doubted.
     pub permission_patience: Duration,
 }
@@ -207,9 +209,9 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
             // Whatever the stack is doing, there is nothing to release.
             _ if nothing_is_held => Restored::default().into_message(),
             Ok(Verdict::Keep(reason)) => {
-                let mut trouble = Vec::new();
+                let (mut trouble, now) = (Vec::new(), self.clock.now());
                 if let Err(error) = self
-                    .persist("dynamodb:UpdateItem", || self.ports.records.write_kept(self.owner, &reason, self.now))
+                    .persist("dynamodb:UpdateItem", || self.ports.records.write_kept(self.owner, &reason, &now))
                     .await
                 {
                     trouble.push(error.to_string());
@@ -243,9 +245,9 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
     }
 
     async fn converge<P: Phase>(&self, phase: &mut P, patience: Patience) -> Result<Settled, Intent> {
-        let Self { ports, owner, gate, now, pace, .. } = self;
-        let executor =
-            Executor { ec2: &ports.ec2, records: &ports.records, owner, gate, now, exit: Exit::default(), pace };
+        let Self { ports, owner, gate, clock, asked_by, pace, .. } = self;
+        let (ec2, records, exit) = (&ports.ec2, &ports.records, Exit::default());
+        let executor = Executor { ec2, records, owner, gate, clock, asked_by, exit, pace };
         converge(phase, &executor, patience).await
     }
 
@@ -278,7 +280,8 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
         match intent {
             Announcement::Made => Ok(()),
             Announcement::Due => {
-                let now = self.ports.records.write_intent(self.owner, self.request_id, desired, self.now).await?;
+                let now =
+                    self.ports.records.write_intent(self.owner, self.request_id, desired, &self.clock.now()).await?;
                 if now.desired == *desired { Ok(()) } else { Err(Blind::Overtaken(Box::new(now))) }
             }
         }

@@ -33,7 +33,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
         containment.problems.extend(self.name_branches(wants, &mut contained).await);
         let refusals = self.ask(&containment).await;
 
-        let (records, mut after) = carried_out(&containment, owner, &ledger.records, &observed, self.now);
+        let (records, mut after) = carried_out(&containment, owner, &ledger.records, &observed, &self.clock.now());
         let memory = Memory::of_everything(&after);
         let (_, then_contained) = contain(owner, wants, &records, &after, &memory);
         let interfaces: BTreeSet<InterfaceId> = then_contained.interfaces.keys().cloned().collect();

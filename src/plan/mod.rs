@@ -125,6 +125,7 @@ pub enum Step {
         instance: InstanceId,
         from: State,
         state: State,
+        /// Why it is kept, or what is to be remembered of a restore.
         reason: Option<String>,
         /// What to say of the connections; nothing where that does not change.
         cut: Option<bool>,

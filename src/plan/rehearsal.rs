@@ -31,6 +31,7 @@ pub fn carried_out(
                     recorded_at: now.to_owned(),
                     snapshots: Snapshots::None,
                     protection: Protection::default(),
+                    history: vec![],
                 };
                 let held = records.remove(instance).filter(|record| record.state != State::Restored);
                 let mut record = Record { state: State::Isolating, owner: owner.clone(), ..held.unwrap_or(new) };

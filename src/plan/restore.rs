@@ -96,7 +96,7 @@ impl Case<'_> {
             // Not marked as restoring, where it is not: what its state says of the interfaces goes on counting.
             plan.work.push(Work { first: None, then: undo.measures.into_iter().map(Step::Measure).collect() });
         } else if is_done && self.record.state != State::Restored {
-            plan.work.push(Work::only(self.untag().unwrap_or_else(|| self.mark(State::Restored))));
+            plan.work.push(Work::only(self.untag().unwrap_or_else(|| self.restored())));
         }
     }
 
@@ -189,6 +189,21 @@ impl Case<'_> {
 
     fn mark(&self, state: State) -> Step {
         Step::Mark { instance: self.record.instance.clone(), from: self.record.state, state, reason: None, cut: None }
+    }
+
+    /// What could not be put back as it was goes into the record's history.
+    fn restored(&self) -> Step {
+        let mut problems = Vec::new();
+        self.interfaces(&mut problems);
+        let reason =
+            (!problems.is_empty()).then(|| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+        Step::Mark {
+            instance: self.record.instance.clone(),
+            from: self.record.state,
+            state: State::Restored,
+            reason,
+            cut: None,
+        }
     }
 
     /// Takes our tags off the instance and its interfaces, if any are left.

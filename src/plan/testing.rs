@@ -154,6 +154,7 @@ impl World {
             recorded_at: "2026-11-25T03:00:00Z".to_owned(),
             snapshots: Snapshots::None,
             protection: Protection::default(),
+            history: vec![],
         };
         self.records.insert(record.instance.clone(), record);
         self

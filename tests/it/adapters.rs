@@ -17,7 +17,7 @@ use ec2_isolation::model::{
 };
 use ec2_isolation::plan::Prior;
 use ec2_isolation::ports::{
-    Call, Change as _, Fault, GroupQuery, Look as _, Marking, Originals, Records as _, Stacks as _, Written,
+    Call, Change as _, Fault, GroupQuery, Look as _, Marking, Originals, Records as _, Stacks as _, Stamp, Written,
 };
 use ec2_isolation::stack::CloudFormation;
 use serde_json::{Value, json};
@@ -435,6 +435,7 @@ async fn an_original_is_put_only_where_there_is_none() {
     let (owner, instance) = (owner(), "i-0a".parse().unwrap());
     let (vpc, group) = ("vpc-01".parse().unwrap(), "sg-0150".parse().unwrap());
     let transit = "sg-07a5".parse().unwrap();
+    let stamp = stamp();
     let originals = |prior| Originals {
         instance: &instance,
         owner: &owner,
@@ -443,7 +444,7 @@ async fn an_original_is_put_only_where_there_is_none() {
         transit_group: Some(&transit),
         interfaces: &interfaces,
         prior,
-        now: "2026-11-25T03:00:00Z",
+        stamp: &stamp,
     };
     let table = table(http);
     assert_eq!(table.record(&originals(&Prior::None)).await, Ok(Written::Done));
@@ -454,7 +455,11 @@ async fn an_original_is_put_only_where_there_is_none() {
     assert_eq!(put["Item"]["Interfaces"], json!({"M": {"eni-01": {"L": [{"S": "sg-0a"}]}}}));
     let command = "aws ec2 modify-network-interface-attribute --network-interface-id eni-01 --groups sg-0a";
     assert_eq!(put["Item"]["RestoreCommands"]["M"]["eni-01"]["S"], command);
+    let recorded = "2026-11-25T03:00:00Z recorded: eni-01 [sg-0a] (asked by CloudFormation Create req-1)";
+    assert_eq!(put["Item"]["History"], json!({"L": [{"S": recorded}]}));
+    assert_eq!(put["Item"]["AskedBy"]["S"], "CloudFormation Create req-1");
     let update: Value = serde_json::from_str(&seen[1]).unwrap();
+    assert_eq!(line(&update), recorded);
     assert_eq!(update["ConditionExpression"], "#owner = :owner AND #state <> :restored");
     let expression = update["UpdateExpression"].as_str().unwrap();
     assert!(expression.contains("Interfaces.#i0 = if_not_exists(Interfaces.#i0, :g0)"), "{expression}");
@@ -464,9 +469,13 @@ async fn an_original_is_put_only_where_there_is_none() {
     assert_eq!(update["ExpressionAttributeValues"][":groups"], json!({"SS": ["sg-0150", "sg-07a5"]}));
 }
 
-fn marking<'a>(owner: &'a Owner, instance: &'a InstanceId) -> Marking<'a> {
+fn stamp() -> Stamp<'static> {
+    Stamp { now: "2026-11-25T03:00:00Z".to_owned(), asked_by: "CloudFormation Create req-1" }
+}
+
+fn marking<'a>(owner: &'a Owner, instance: &'a InstanceId, stamp: &'a Stamp<'a>) -> Marking<'a> {
     let (from, state) = (State::Isolating, State::Isolated);
-    Marking { owner, instance, from, state, reason: None, cut: Some(true), now: "now" }
+    Marking { owner, instance, from, state, reason: None, cut: Some(true), stamp }
 }
 
 #[tokio::test]
@@ -474,16 +483,24 @@ async fn a_lost_condition_is_an_outcome_not_a_failure() {
     let lost = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException","message":"no"}"#;
     let (http, _) = wire(&[(400, lost)]);
     let (owner, instance) = (owner(), "i-0a".parse().unwrap());
-    let result = table(http).mark(&marking(&owner, &instance)).await;
+    let result = table(http).mark(&marking(&owner, &instance, &stamp())).await;
     assert_eq!(result, Ok(Written::Lost));
 }
 
 #[tokio::test]
 async fn a_record_is_marked_only_in_the_state_it_was_seen_in() {
-    let (http, seen) = wire(&[(200, "{}"), (200, "{}")]);
+    let (http, seen) = wire(&[(200, "{}"), (200, "{}"), (200, "{}")]);
     let table = table(http);
     let (owner, instance) = (owner(), "i-0a".parse().unwrap());
-    let isolated = marking(&owner, &instance);
+    let stamp = stamp();
+    let isolated = marking(&owner, &instance, &stamp);
+    let restored = Marking {
+        from: State::Restoring,
+        state: State::Restored,
+        reason: Some("eni-01 was left alone"),
+        cut: None,
+        ..isolated.clone()
+    };
     let kept = Marking {
         from: State::Restoring,
         state: State::Kept,
@@ -493,17 +510,28 @@ async fn a_record_is_marked_only_in_the_state_it_was_seen_in() {
     };
     assert_eq!(table.mark(&kept).await, Ok(Written::Done));
     assert_eq!(table.mark(&isolated).await, Ok(Written::Done));
+    assert_eq!(table.mark(&restored).await, Ok(Written::Done));
     let seen = seen.lock().unwrap().clone();
     let update: Value = serde_json::from_str(&seen[1]).unwrap();
-    let expression = "SET #state = :state, UpdatedAt = :now, ConnectionsCut = :cut REMOVE KeptReason";
-    assert_eq!(update["UpdateExpression"], expression);
+    let past = "SET #state = :state, UpdatedAt = :now, History = list_append(if_not_exists(History, :past), :line)";
+    assert_eq!(update["UpdateExpression"], format!("{past}, ConnectionsCut = :cut REMOVE KeptReason"));
+    assert_eq!(line(&update), "2026-11-25T03:00:00Z isolated, connections cut (asked by CloudFormation Create req-1)");
     assert_eq!(update["ExpressionAttributeValues"][":cut"], json!({"BOOL": true}));
     let update: Value = serde_json::from_str(&seen[0]).unwrap();
     assert_eq!(update["ConditionExpression"], "#owner = :owner AND #state = :from");
-    assert_eq!(update["UpdateExpression"], "SET #state = :state, UpdatedAt = :now, KeptReason = :reason");
+    assert_eq!(update["UpdateExpression"], format!("{past}, KeptReason = :reason"));
+    assert!(line(&update).starts_with("2026-11-25T03:00:00Z kept: the stack is rolling back (asked by "), "{update}");
     let values = &update["ExpressionAttributeValues"];
     assert_eq!((&values[":from"]["S"], &values[":state"]["S"]), (&json!("restoring"), &json!("kept")));
     assert_eq!(update["Key"], json!({"InstanceId": {"S": "i-0a"}}));
+    let update: Value = serde_json::from_str(&seen[2]).unwrap();
+    assert_eq!(update["UpdateExpression"], format!("{past} REMOVE KeptReason"));
+    assert!(line(&update).contains(" restored: eni-01 was left alone (asked by "), "{update}");
+}
+
+/// What an update adds to the history.
+fn line(update: &Value) -> &str {
+    update["ExpressionAttributeValues"][":line"]["L"][0]["S"].as_str().unwrap()
 }
 
 #[tokio::test]

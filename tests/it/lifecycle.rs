@@ -347,3 +347,27 @@ async fn each_snapshot_of_a_set_is_labelled_or_the_request_fails() {
         assert_eq!(of_a.iter().filter(|labelled| **labelled).count(), if lasts { 1 } else { 3 });
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_record_tells_when_what_was_done_and_who_asked() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    world.set_status("UPDATE_IN_PROGRESS");
+    succeeds(&world, with("delete", "Rerun", json!("x"))).await;
+    world.set_status("DELETE_IN_PROGRESS");
+    succeeds(&world, event("delete")).await;
+    let history = world.data().records[&A.parse().unwrap()].history.clone();
+    let told: Vec<&str> = history.iter().map(|line| line.split_once("Z ").unwrap().1).collect();
+    let (create, delete) = (&event("create")["RequestId"], &event("delete")["RequestId"]);
+    let asked_by =
+        |what: &str, id: &serde_json::Value| format!("(asked by CloudFormation {what} {})", id.as_str().unwrap());
+    let (create, delete) = (asked_by("Create", create), asked_by("Delete", delete));
+    assert_eq!(told.len(), 5, "{told:?}");
+    assert_eq!(told[0], format!("recorded: eni-0a [sg-0a] {create}"));
+    assert_eq!(told[1], format!("isolated, connections not cut {create}"));
+    assert!(
+        told[2].starts_with("kept: the stack itself is not being deleted (UPDATE_IN_PROGRESS) (asked by "),
+        "{told:?}"
+    );
+    assert_eq!(told[3..], [format!("restoring {delete}"), format!("restored {delete}")]);
+}

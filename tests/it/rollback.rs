@@ -118,3 +118,14 @@ async fn an_update_that_rolls_back_releases_nothing() {
     assert!(reason.contains(&format!("{A} stay isolated: the stack's status cannot be read")), "{reason}");
     assert_eq!(isolated(&world), ["eni-0a", "eni-0b", "eni-0c"]);
 }
+
+/// The guard's table names every status that the API knows: README's table is made from the same words.
+#[test]
+fn the_guard_knows_every_status_of_the_api() {
+    let known = include_str!("../../src/plan/guard.rs");
+    let readme = include_str!("../../README.md");
+    for status in aws_sdk_cloudformation::types::StackStatus::values() {
+        assert!(known.contains(&format!("\"{status}\"")), "{status} is not in the table of guard.rs");
+        assert!(readme.contains(&format!("`{status}`")), "README does not say what {status} means");
+    }
+}

@@ -248,9 +248,10 @@ impl Records for World {
                             isolation_groups: originals.groups(),
                             interfaces: originals.interfaces.clone(),
                             connections_cut: false,
-                            recorded_at: originals.now.to_owned(),
+                            recorded_at: originals.stamp.now.clone(),
                             snapshots: Snapshots::None,
                             protection: Protection::default(),
+                            history: vec![originals.history()],
                         };
                         data.records.insert(originals.instance.clone(), record);
                         return Ok(Written::Done);
@@ -262,6 +263,7 @@ impl Records for World {
             };
             let Some(record) = data.held(holder, originals.instance) else { return Ok(Written::Lost) };
             record.owner = originals.owner.clone();
+            record.history.push(originals.history());
             record.state = State::Isolating;
             record.isolation_group = originals.isolation_group.clone();
             record.isolation_groups.extend(originals.groups());
@@ -280,6 +282,7 @@ impl Records for World {
                 return Ok(Written::Lost);
             };
             record.state = state;
+            record.history.push(marking.history());
             record.connections_cut = cut.unwrap_or(record.connections_cut);
             Ok(Written::Done)
         })
