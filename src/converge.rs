@@ -18,6 +18,8 @@ use crate::ports::{Call, CallError, Change, Fault, Records, Written};
 const STALE_READ_LIMIT: Duration = Duration::from_secs(30);
 /// How long a surprising reading is doubted, from the first time on.
 const DOUBT: Duration = Duration::from_secs(5);
+/// Whoever asked for snapshots may have died before, in which case Lambda delivers again after a minute.
+const SNAPSHOTS_AWAITED: Duration = Duration::from_secs(15);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
@@ -250,7 +252,10 @@ impl Convergence {
     fn doubts(&self) -> bool {
         self.problems.iter().any(|(problem, since)| {
             let age = since.elapsed();
-            problem.may_be_a_stale_read() && age < DOUBT || problem.is_under_way() && age < self.patience.for_faults
+            let awaited = matches!(problem, Problem::SnapshotsAwaited { .. });
+            awaited && age < SNAPSHOTS_AWAITED
+                || problem.may_be_a_stale_read() && age < DOUBT
+                || problem.is_under_way() && age < self.patience.for_faults
         })
     }
 

@@ -322,7 +322,8 @@ impl Records for Table {
 
     async fn request_snapshots(&self, owner: &Owner, instance: &InstanceId, now: &str) -> Call<Written> {
         let update = self
-            .update_held(owner, instance, "SET Snapshots = if_not_exists(Snapshots, :none), UpdatedAt = :now", now)
+            .update_held(owner, instance, "SET Snapshots = :none, UpdatedAt = :now", now)
+            .condition_expression("#owner = :owner AND #state <> :restored AND attribute_not_exists(Snapshots)")
             .expression_attribute_values(":none", AttributeValue::M(HashMap::new()));
         written(update).await
     }

@@ -146,8 +146,13 @@ pub(crate) struct Preserve<'a, 'r, E, R, S> {
     pub(crate) tried: &'a mut Tried,
     inspection: Inspection,
     has_looked: bool,
+    /// Of the last look: snapshots that another delivery asked for are not there yet.
+    awaits: bool,
+    /// They were awaited long enough.
+    believes: bool,
     pub(crate) ledger: Ledger,
-    /// An earlier request, not yet aware of this one, restores what was contained: it has to be contained again.
+    /// What was contained no longer is, by an earlier request that is not yet aware of this one or by somebody else: it has
+    /// to be contained again.
     pub(crate) is_undone: bool,
 }
 
@@ -158,9 +163,9 @@ impl<'a, 'r, E, R, S> Preserve<'a, 'r, E, R, S> {
         contained: &'a Contained,
         tried: &'a mut Tried,
     ) -> Self {
-        let (inspection, has_looked, ledger, is_undone) = Default::default();
+        let (inspection, has_looked, awaits, believes, ledger, is_undone) = Default::default();
         tried.attempts = Attempts::default();
-        Self { run, wants, contained, tried, inspection, has_looked, ledger, is_undone }
+        Self { run, wants, contained, tried, inspection, has_looked, awaits, believes, ledger, is_undone }
     }
 }
 
@@ -191,15 +196,32 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Preserve<'_, '_, E, R, S
             ports.ec2.interfaces(&interfaces),
             ports.ec2.snapshots(&episodes),
         )?;
+        self.is_undone = records.iter().any(|record| {
+            let own = interfaces.iter().filter(|interface| self.contained.interfaces.contains_key(&interface.id));
+            let of_record = own.filter_map(|interface| Some((interface, record.interfaces.get(&interface.id)?)));
+            // Neither what it has now nor what it may have shown before.
+            of_record.into_iter().any(|(interface, originals)| {
+                !interface.groups.is_subset(originals) && interface.groups.is_disjoint(&record.isolation_groups)
+            })
+        });
+        if self.is_undone {
+            return Ok(Plan::default());
+        }
         let mut observed = Observed {
             instances: index(instances, |instance| instance.id.clone()),
             interfaces: index(interfaces, |interface| interface.id.clone()),
             snapshots,
             ..Observed::default()
         };
+        let requested = self.ledger.records.values().filter(|record| record.snapshots == Snapshots::Requested);
+        let awaited: BTreeSet<InstanceId> = requested
+            .map(|record| record.instance.clone())
+            .filter(|id| !self.believes && !self.tried.snapshots.contains(id))
+            .collect();
+        self.awaits = !awaited.is_empty();
         let intent = self.ledger.intents.get(&owner.digest());
         let kept = intent.and_then(|intent| intent.kept.as_deref());
-        let mut plan = preserve(owner, self.wants, self.contained, kept, &self.ledger.records, &observed);
+        let mut plan = preserve(owner, self.wants, self.contained, kept, &awaited, &self.ledger.records, &observed);
         // Snapshots first: reading what has to be protected takes minutes for hundreds of instances.
         if self.has_looked || plan.is_empty() {
             let own = observed.instances.values().filter(|instance| !instance.is_terminated());
@@ -218,10 +240,17 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Preserve<'_, '_, E, R, S
 
     fn learn(&mut self, outcome: &Outcome) {
         self.inspection.learn(outcome);
+        if let (Step::RequestSnapshots { instance }, Ok(Written::Done)) = (&outcome.step, &outcome.result) {
+            self.tried.snapshots.insert(instance.clone());
+        }
         if let Step::Measure(measure) = &outcome.step {
             self.tried.protected.extend(measure.instances());
             learn_standby(&mut self.tried.attempts, measure, &outcome.result);
         }
+    }
+
+    fn believe(&mut self) -> bool {
+        self.awaits && !std::mem::replace(&mut self.believes, true)
     }
 
     fn unread(&self) -> BTreeMap<String, CallError> {

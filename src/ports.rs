@@ -243,6 +243,7 @@ pub trait Records: Send + Sync {
     fn record(&self, originals: &Originals<'_>) -> impl Future<Output = Call<Written>> + Send;
     /// Writes the state of a record that the owner holds, if it is still in state `from`.
     fn mark(&self, marking: &Marking<'_>) -> impl Future<Output = Call<Written>> + Send;
+    /// Of several deliveries that say so at once, one is the first.
     fn request_snapshots(
         &self,
         owner: &Owner,

@@ -104,10 +104,12 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
             if let Some(message) = self.isolate(wants, intent, tried).await? {
                 return Ok(message);
             }
-            tracing::warn!("an earlier request restored what was isolated");
+            tracing::warn!("what was isolated no longer is");
             intent = Announcement::Made;
         }
-        Ok(Message::failure("an earlier request of this stack keeps restoring; wait until it has ended"))
+        Ok(Message::failure(
+            "what is isolated keeps being changed by somebody else: find out who (CloudTrail, ModifyNetworkInterfaceAttribute)",
+        ))
     }
 
     /// Nothing where what was isolated was undone meanwhile.

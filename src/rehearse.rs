@@ -40,7 +40,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
         let tags = self.persist("ec2:DescribeNetworkInterfaces", || self.ports.ec2.interfaces(&interfaces)).await;
         let preservation = tags.map(|interfaces| {
             after.interfaces = index(interfaces, |interface| interface.id.clone());
-            preserve(owner, wants, &then_contained, None, &records, &after)
+            preserve(owner, wants, &then_contained, None, &BTreeSet::new(), &records, &after)
         });
         let mut inspection = Inspection::default();
         let needs = Needs::of(wants, &then_contained.touched());

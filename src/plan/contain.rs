@@ -107,7 +107,10 @@ pub fn contain(
     for id in &wants.instances {
         let case = Case { owner, wants, observed, record: records.get(id), memory, transit };
         match case.instance(id) {
-            Err(problem) => plan.problems.push(problem),
+            Err(problem) => {
+                plan.problems.push(problem);
+                plan.work.extend(case.yielding(id));
+            }
             Ok(instance) => cases.push((case, instance)),
         }
     }
@@ -117,7 +120,7 @@ pub fn contain(
         .filter_map(|(case, instance)| case.plan(instance, &mut passages, &mut plan.problems, &mut contained));
     let mut work: Vec<(Urgency, Work)> = work.collect();
     work.sort_by_key(|(urgency, _)| *urgency);
-    plan.work = work.into_iter().map(|(_, work)| work).collect();
+    plan.work.extend(work.into_iter().map(|(_, work)| work));
     (plan, contained)
 }
 
@@ -216,7 +219,8 @@ impl<'a> Case<'a> {
         if let Some(record) = self.held().filter(|record| record.owner.stack_id != self.owner.stack_id) {
             return Err(Problem::HeldByOther { instance: id, holder: record.owner.stack_id.clone() });
         }
-        if let Some(holder) = self.foreign_holder(instance) {
+        if let Some(group) = self.foreign_holder(instance).filter(|group| !self.wins(instance, group)) {
+            let holder = group.stack_id.clone().unwrap_or_else(|| format!("group {}, which no stack owns", group.id));
             return Err(Problem::HeldByOther { instance: id, holder });
         }
         if instance.interfaces.is_empty() {
@@ -243,15 +247,54 @@ impl<'a> Case<'a> {
         own_groups(self.observed, self.owner, recorded.chain(wanted))
     }
 
-    /// The stack in whose isolation an interface is, if that is not ours: the live group's own tag decides. An attacker may
+    /// The group in which an interface is isolated, if that is not ours: the live group's own tag decides. An attacker may
     /// be able to put our marker on any group: one that does not isolate is no reason to leave its hosts alone.
-    fn foreign_holder(&self, instance: &Instance) -> Option<String> {
+    fn foreign_holder(&self, instance: &Instance) -> Option<&'a Group> {
+        instance.interfaces.iter().find_map(|interface| self.foreign_group(interface))
+    }
+
+    fn foreign_group(&self, interface: &Interface) -> Option<&'a Group> {
         let ours = self.ours();
-        let live = instance.interfaces.iter().flat_map(|interface| &interface.groups);
-        live.filter(|id| !ours.contains(id))
-            .filter_map(|id| self.observed.groups.get(id))
-            .find(|group| self.is_isolation(group))
-            .map(|group| group.stack_id.clone().unwrap_or_else(|| format!("group {}, which no stack owns", group.id)))
+        let live = interface.groups.iter().filter(|id| !ours.contains(id));
+        live.filter_map(|id| self.observed.groups.get(id)).find(|group| self.is_isolation(group))
+    }
+
+    /// Two stacks that isolate one instance at once may each end with a part of it. **One of them has all of it in the end,
+    /// and nothing leaves isolation on the way**: of those that both recorded it, the one with the lesser id goes on, the
+    /// other moves its part over.
+    fn wins(&self, instance: &Instance, other: &Group) -> bool {
+        self.shares(instance) && other.stack_id.as_ref().is_some_and(|id| self.owner.stack_id < *id)
+    }
+
+    /// Whether a part of the instance is in our isolation, and every part that is not is recorded: it was free a moment ago.
+    fn shares(&self, instance: &Instance) -> bool {
+        let Some(record) = self.held().filter(|record| record.owner.stack_id == self.owner.stack_id) else {
+            return false;
+        };
+        let ours = self.ours();
+        let (inside, outside): (Vec<_>, Vec<_>) =
+            instance.interfaces.iter().partition(|interface| !interface.groups.is_disjoint(&ours));
+        !inside.is_empty() && outside.iter().all(|interface| record.interfaces.contains_key(&interface.id))
+    }
+
+    /// Moves our part of a shared instance into the isolation group of the stack that has the rest.
+    fn yielding(&self, id: &InstanceId) -> Option<Work> {
+        let instance = self.observed.instances.get(id).filter(|instance| self.shares(instance))?;
+        let holder = self.foreign_holder(instance)?.stack_id.as_ref()?;
+        let closed =
+            |group: &&Group| group.role == Some(Role::Isolation) && group.vpc.as_ref() == Some(&self.wants.vpc);
+        let theirs = self.observed.groups.values().filter(|group| group.stack_id.as_ref() == Some(holder));
+        let group = theirs.filter(closed).find(|group| is_closed(group))?;
+        let ours = self.ours();
+        let inside = instance.interfaces.iter().filter(|interface| !interface.groups.is_disjoint(&ours));
+        let moves = inside.map(|interface| Step::SetGroups {
+            instance: id.clone(),
+            interface: interface.id.clone(),
+            from: interface.groups.clone(),
+            to: Groups::from([group.id.clone()]),
+            aim: Aim::Isolate,
+        });
+        Some(Work { first: None, then: moves.collect() })
     }
 
     fn is_isolation(&self, group: &Group) -> bool {
@@ -363,7 +406,9 @@ impl<'a> Case<'a> {
         let memory = self.memory;
         let has_been_written = memory.accepted.get(&interface.id) == Some(&true);
         // What was written and is not visible yet is planned as it was written, which waits for it.
-        let by_transit = if has_been_written {
+        let by_transit = if self.foreign_group(interface).is_some() {
+            false
+        } else if has_been_written {
             memory.cut.contains(&interface.id)
         } else {
             !passages.direct_first

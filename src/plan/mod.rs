@@ -354,6 +354,10 @@ pub enum Problem {
     NoVolumes {
         instance: InstanceId,
     },
+    /// Another delivery of the request asked for its snapshots, and they are not to be seen yet.
+    SnapshotsAwaited {
+        instance: InstanceId,
+    },
     Hindrance(Hindrance),
 }
 
@@ -388,9 +392,11 @@ impl Problem {
             | Self::OtherVpc { .. }
             | Self::BranchOpen { .. }
             | Self::HeldByOther { .. } => Severity::NotIsolated,
-            Self::NoTransit | Self::OriginalDropped { .. } | Self::Moved { .. } | Self::NoVolumes { .. } => {
-                Severity::Note
-            }
+            Self::NoTransit
+            | Self::OriginalDropped { .. }
+            | Self::Moved { .. }
+            | Self::NoVolumes { .. }
+            | Self::SnapshotsAwaited { .. } => Severity::Note,
             Self::Hindrance(hindrance) => hindrance.severity(),
         }
     }
@@ -495,6 +501,9 @@ impl fmt::Display for Problem {
                 ShowGroups(groups)
             ),
             Self::NoVolumes { instance } => write!(f, "{instance} has no EBS volume to snapshot"),
+            Self::SnapshotsAwaited { instance } => {
+                write!(f, "{instance}: its snapshots were asked for, and are not to be seen yet")
+            }
             Self::Hindrance(hindrance) => hindrance.fmt(f),
         }
     }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Contained, Observed, Plan, Problem, Records, Step, Work, tag};
-use crate::model::{GroupId, Groups, Instance, Owner, Record, SnapshotId, Snapshots, State, VolumeId, Wants};
+use crate::model::{
+    GroupId, Groups, Instance, InstanceId, Owner, Record, SnapshotId, Snapshots, State, VolumeId, Wants,
+};
 
 /// At twelve ids of 20 characters with separators a tag value stays below EC2's 256 characters.
 const GROUPS_PER_TAG: usize = 12;
@@ -11,13 +13,15 @@ const GROUPS_PER_TAG: usize = 12;
 type Tags = BTreeMap<String, String>;
 
 /// The plan for the instances that [`super::contain`] found contained, wholly or in part. `kept` is why a Delete left them so, where one
-/// came while they were being isolated.
+/// came while they were being isolated. The snapshots of `awaited` were asked for by another delivery of the request, which
+/// may still be waiting for EC2.
 #[must_use]
 pub fn preserve(
     owner: &Owner,
     wants: &Wants,
     contained: &Contained,
     kept: Option<&str>,
+    awaited: &BTreeSet<InstanceId>,
     records: &Records,
     observed: &Observed,
 ) -> Plan {
@@ -41,7 +45,7 @@ pub fn preserve(
             tags.entry(wanted).or_default().insert(resource);
         }
         if wants.snapshot_volumes {
-            snapshots(wants, record, instance, observed, &mut plan);
+            snapshots(wants, record, instance, awaited, observed, &mut plan);
         }
     }
     let tag_work = tags.into_iter().map(|(tags, resources)| Work::only(Step::Tag { resources, tags }));
@@ -79,13 +83,23 @@ fn original_groups_tags(groups: &Groups) -> Tags {
     numbered.map(|(ids, n)| (format!("{}-{n}", tag::ORIGINAL_GROUPS), ids.join(" "))).collect()
 }
 
-fn snapshots(wants: &Wants, record: &Record, instance: &Instance, observed: &Observed, plan: &mut Plan) {
+fn snapshots(
+    wants: &Wants,
+    record: &Record,
+    instance: &Instance,
+    awaited: &BTreeSet<InstanceId>,
+    observed: &Observed,
+    plan: &mut Plan,
+) {
     let id = &instance.id;
     match &record.snapshots {
         Snapshots::Taken(set) => label(set, instance, observed, plan),
         _ if instance.volumes.is_empty() => plan.problems.push(Problem::NoVolumes { instance: id.clone() }),
         Snapshots::Requested if let Some(snapshots) = found(record, instance, observed) => {
             plan.work.push(Work::only(Step::SaveSnapshots { instance: id.clone(), snapshots }));
+        }
+        Snapshots::Requested if awaited.contains(id) => {
+            plan.problems.push(Problem::SnapshotsAwaited { instance: id.clone() });
         }
         Snapshots::Requested => plan.work.push(Work::only(take(wants, record, instance))),
         Snapshots::None => plan.work.push(Work {
@@ -165,7 +179,7 @@ mod tests {
 
     fn check(world: &World, wants: &Wants, expected: &str) {
         let contained = contained(world);
-        let plan = preserve(&world.owner, wants, &contained, None, &world.records, &world.observed);
+        let plan = preserve(&world.owner, wants, &contained, None, &BTreeSet::new(), &world.records, &world.observed);
         assert_eq!(plan.to_string().trim_end(), expected);
     }
 
@@ -262,7 +276,9 @@ mod tests {
     fn a_partly_isolated_instance_is_tagged_and_snapshotted_but_not_marked() {
         let world = world();
         let part = Contained { instances: BTreeSet::new(), ..contained(&world) };
-        let plan = preserve(&world.owner, &wants(&["i-1"]), &part, None, &world.records, &world.observed).to_string();
+        let plan =
+            preserve(&world.owner, &wants(&["i-1"]), &part, None, &BTreeSet::new(), &world.records, &world.observed)
+                .to_string();
         assert!(plan.contains("i-1: snapshot vol-1") && !plan.contains("mark isolated"), "{plan}");
     }
 
@@ -271,8 +287,15 @@ mod tests {
         let mut world = tagged();
         record(&mut world).state = State::Isolating;
         let wants = Wants { snapshot_volumes: false, ..wants(&["i-1"]) };
-        let plan =
-            preserve(&world.owner, &wants, &contained(&world), Some("rollback"), &world.records, &world.observed);
+        let plan = preserve(
+            &world.owner,
+            &wants,
+            &contained(&world),
+            Some("rollback"),
+            &BTreeSet::new(),
+            &world.records,
+            &world.observed,
+        );
         assert_eq!(plan.to_string(), "i-1: mark kept\n");
     }
 

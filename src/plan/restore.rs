@@ -16,6 +16,8 @@ pub struct Tried {
     pub interfaces: BTreeMap<InterfaceId, Aim>,
     /// Instances that it took measures to protect.
     pub protected: BTreeSet<InstanceId>,
+    /// Instances whose snapshots it was the one to ask for.
+    pub snapshots: BTreeSet<InstanceId>,
     pub attempts: Attempts,
 }
 

@@ -9,6 +9,7 @@ mod faults;
 mod lifecycle;
 mod numbers;
 mod overlap;
+mod ownership;
 mod process;
 mod property;
 mod protection;

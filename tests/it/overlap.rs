@@ -35,6 +35,23 @@ async fn two_deliveries_of_one_create_record_the_originals_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn deliveries_of_one_create_at_once_take_one_set_of_snapshots() {
+    for (seed, delay) in (0..40).map(|n| (n, 400 * (n % 20))) {
+        let world = fleet();
+        world.data().jitter = Some(seed);
+        let late = async {
+            tokio::time::sleep(std::time::Duration::from_millis(delay)).await;
+            run(&world, event("create")).await
+        };
+        tokio::join!(run(&world, event("create")), late);
+        let answers = world.data().answers.clone();
+        assert!(answers.iter().all(|answer| answer.status == Status::Success), "{seed}: {answers:?}");
+        assert_eq!(world.count("ec2:CreateSnapshots"), 2, "{seed}");
+        assert!(answers.iter().all(|answer| answer.data.snapshot_count == "2"), "{seed}: {answers:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_create_delivered_again_after_the_delete_isolates_nothing() {
     let world = fleet();
     let start = world.cards();

@@ -163,6 +163,47 @@ fn an_interface_in_the_transit_group_of_another_stack_is_left_to_it() {
     check(&world, &["i-1"], "! i-1 is already held isolated by stack-2: delete that stack first, or leave it to it");
 }
 
+/// `i-1` is recorded, one of its interfaces is in our isolation, the other in that of `stack`.
+fn shared_with(stack: &str) -> World {
+    World::new().foreign_group("sg-f0", stack).instance("i-1", &[("eni-1", &["sg-150"]), ("eni-2", &["sg-f0"])]).record(
+        "i-1",
+        State::Isolating,
+        &[("eni-1", &["sg-a"]), ("eni-2", &["sg-b"])],
+    )
+}
+
+#[test]
+fn of_two_stacks_that_share_an_instance_the_one_with_the_lesser_id_takes_all_of_it() {
+    let mut world = shared_with("stack-2");
+    let wants = Wants { cut_connections: true, transit_group: Some("sg-7a5".parse().unwrap()), ..wants(&["i-1"]) };
+    let taken = "i-1: confirm eni-1 [sg-150] -> [sg-150]\ni-1: isolate eni-2 [sg-f0] -> [sg-150]";
+    check(&world, &["i-1"], taken);
+    // Nothing of it passes through the open: it is isolated.
+    world = world.transit_group("sg-7a5");
+    record(&mut world).isolation_groups.insert("sg-7a5".parse().unwrap());
+    check_with(&world, &wants, &remembers("eni-1", true), "i-1: isolate eni-2 [sg-f0] -> [sg-150]");
+}
+
+#[test]
+fn of_two_stacks_that_share_an_instance_the_one_with_the_greater_id_moves_its_part_over() {
+    let held = "! i-1 is already held isolated by stack-0: delete that stack first, or leave it to it";
+    check(&shared_with("stack-0"), &["i-1"], &format!("i-1: isolate eni-1 [sg-150] -> [sg-f0]\n{held}"));
+    let mut lost = shared_with("stack-0");
+    let interfaces = &mut lost.observed.instances.values_mut().next().unwrap().interfaces;
+    interfaces[0].groups = crate::plan::testing::groups(&["sg-f0"]);
+    check(&lost, &["i-1"], held);
+}
+
+#[test]
+fn what_another_stack_had_before_we_recorded_it_is_left_to_it_and_not_shared() {
+    for stack in ["stack-0", "stack-2"] {
+        let mut world = shared_with(stack);
+        record(&mut world).interfaces.remove(&"eni-2".parse().unwrap());
+        let held = format!("! i-1 is already held isolated by {stack}: delete that stack first, or leave it to it");
+        check(&world, &["i-1"], &held);
+    }
+}
+
 #[test]
 fn a_record_of_another_stack_is_never_overwritten() {
     let mut world =

@@ -292,9 +292,10 @@ impl Records for World {
     async fn request_snapshots(&self, owner: &Owner, instance: &InstanceId, _now: &str) -> Call<Written> {
         self.call("dynamodb:UpdateItem", format!("{instance} requested"), |data| {
             let Some(record) = data.held(owner, instance) else { return Ok(Written::Lost) };
-            if record.snapshots == Snapshots::None {
-                record.snapshots = Snapshots::Requested;
+            if record.snapshots != Snapshots::None {
+                return Ok(Written::Lost);
             }
+            record.snapshots = Snapshots::Requested;
             Ok(Written::Done)
         })
         .await

@@ -1,0 +1,216 @@
+//! Whose isolation it is: one owner for each instance, with its true originals, whoever else asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ec2_isolation::answer::{Answer, Status};
+use ec2_isolation::handler::handle;
+use ec2_isolation::model::{Group, Groups, Peer, Role, Rule, State};
+use ec2_isolation::plan::StackStatus;
+use ec2_isolation::reconcile::Ports;
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+use crate::world::{ISOLATION, REPLACEMENT, STACK, World, groups};
+use crate::{A, B, D, cutting, event, fleet, invocation, isolated, run, succeeds, with};
+
+const OTHER_ISOLATION: &str = "sg-0bbbbbbbbbbbbbbbb";
+const OTHER_TRANSIT: &str = "sg-0bbbbbbbbbbbbbbbc";
+
+/// Another stack in the same VPC, with a records table of its own.
+struct Other {
+    stack_id: String,
+    ports: Arc<Ports<World, World, World>>,
+    table: World,
+}
+
+impl Other {
+    /// Its id is less than the first stack's, or greater.
+    fn new(world: &World, is_lesser: bool) -> Self {
+        let stack_id = STACK.replace("stack/", if is_lesser { "stack/a" } else { "stack/z" });
+        assert_eq!(stack_id.as_str() < STACK, is_lesser);
+        let mut data = world.data();
+        for (id, like) in [(OTHER_ISOLATION, ISOLATION), (OTHER_TRANSIT, crate::world::TRANSIT)] {
+            let group = data.groups[&like.parse().unwrap()].clone();
+            let group = Group { id: id.parse().unwrap(), stack_id: Some(stack_id.clone()), ..group };
+            data.groups.insert(group.id.clone(), group);
+        }
+        let status = StackStatus { status: "DELETE_IN_PROGRESS".into(), reason: String::new(), parent: None };
+        data.stacks.insert(stack_id.clone(), status);
+        drop(data);
+        let table = World::new();
+        let ports = Ports { ec2: world.clone(), records: table.clone(), stacks: world.clone() };
+        Self { stack_id, ports: Arc::new(ports), table }
+    }
+
+    fn event(&self, mut event: Value) -> Value {
+        event["StackId"] = json!(self.stack_id);
+        event["ResourceProperties"]["IsolatedSecurityGroupId"] = json!(OTHER_ISOLATION);
+        event["ResourceProperties"]["TransitSecurityGroupId"] = json!(OTHER_TRANSIT);
+        event
+    }
+
+    async fn run(&self, event: Value) -> Answer {
+        let before = self.table.data().answers.len();
+        let reply = |_, _| self.table.clone();
+        handle(&Ok(Arc::clone(&self.ports)), &Handle::current(), self.event(event), &invocation(), reply)
+            .await
+            .unwrap();
+        let answers = self.table.data().answers.clone();
+        assert_eq!(answers.len(), before + 1, "exactly one answer");
+        answers.last().unwrap().clone()
+    }
+}
+
+fn wanting(instances: &[&str]) -> Value {
+    with("create", "InstanceIds", json!(instances))
+}
+
+fn of_d(world: &World) -> Vec<Groups> {
+    world.cards().into_iter().filter(|(id, _)| id.starts_with("eni-0d")).map(|(_, groups)| groups).collect()
+}
+
+/// Two stacks create at once, the second one `delay` later; the reads of the first may trail.
+async fn race(delay: Duration, is_lesser: bool, jitter: Option<u64>, change: fn(Value) -> Value) {
+    let case = format!("{delay:?}, lesser {is_lesser}, jitter {jitter:?}");
+    let world = fleet();
+    let start = world.cards();
+    world.data().jitter = jitter;
+    let other = Other::new(&world, is_lesser);
+    let late = async {
+        tokio::time::sleep(delay).await;
+        other.run(change(wanting(&[D]))).await
+    };
+    let (_, theirs) = tokio::join!(run(&world, change(wanting(&[D]))), late);
+    let ours = world.data().answers.last().unwrap().clone();
+
+    let end = of_d(&world);
+    let is_ours = end.iter().all(|card| *card == groups(&[ISOLATION]));
+    let is_theirs = end.iter().all(|card| *card == groups(&[OTHER_ISOLATION]));
+    assert!(is_ours || is_theirs, "{case}: {end:?}");
+    let (winner, loser) = if is_ours { (&ours, &theirs) } else { (&theirs, &ours) };
+    assert_eq!(winner.status, Status::Success, "{case}: {}", winner.reason);
+    // The first one may have ended before the other one came with an old view of it.
+    let holder = if is_ours { STACK } else { &other.stack_id };
+    let names = loser.reason.contains(&format!("{D} is already held isolated by {holder}"));
+    assert!(loser.status == Status::Success || names, "{case}: {}", loser.reason);
+    let table = if is_ours { &world } else { &other.table };
+    let record = table.data().records[&D.parse().unwrap()].clone();
+    assert_eq!(record.interfaces[&"eni-0d1".parse().unwrap()], start["eni-0d1"], "{case}");
+    assert_eq!(record.interfaces[&"eni-0d2".parse().unwrap()], start["eni-0d2"], "{case}");
+
+    // The loser's Delete changes nothing of it, the winner's gives everything back.
+    world.data().jitter = None;
+    world.data().calm();
+    if is_ours {
+        drop(other.run(event("delete")).await)
+    } else {
+        drop(run(&world, event("delete")).await)
+    }
+    assert_eq!(of_d(&world), end, "{case}");
+    if is_ours {
+        drop(run(&world, event("delete")).await)
+    } else {
+        drop(other.run(event("delete")).await)
+    }
+    assert_eq!(world.cards(), start, "{case}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_stacks_racing_for_an_instance_end_with_one_owner_and_its_true_originals() {
+    for half_seconds in 0..16 {
+        for is_lesser in [false, true] {
+            let delay = Duration::from_millis(500 * half_seconds);
+            race(delay, is_lesser, None, |event| event).await;
+            race(delay, is_lesser, None, cutting).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_the_calls_of_two_racing_stacks_take_one_owner_has_the_instance_in_the_end() {
+    for seed in 0..60 {
+        let delay = Duration::from_millis(350 * (seed % 12));
+        let change = if seed % 3 == 0 { cutting } else { |event| event };
+        race(delay, seed % 2 == 0, Some(seed), change).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_another_stack_isolated_is_refused_by_name_and_the_others_are_isolated() {
+    let world = fleet();
+    succeeds(&world, wanting(&[A])).await;
+    let cards = world.cards();
+    let other = Other::new(&world, true);
+    let answer = other.run(wanting(&[A, B])).await;
+    assert_eq!(answer.status, Status::Failed);
+    let named = format!("{A} is already held isolated by {STACK}: delete that stack first, or leave it to it");
+    assert!(answer.reason.contains(&named), "{}", answer.reason);
+    assert_eq!(world.cards()["eni-0a"], cards["eni-0a"]);
+    assert_eq!(world.cards()["eni-0b"], groups(&[OTHER_ISOLATION]));
+    assert!(!other.table.data().records.contains_key(&A.parse().unwrap()), "nothing of it is recorded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleting_one_of_two_incidents_restores_its_own_instances_only() {
+    let world = fleet();
+    let start = world.cards();
+    let other = Other::new(&world, false);
+    succeeds(&world, wanting(&[A])).await;
+    assert_eq!(other.run(wanting(&[B])).await.status, Status::Success);
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.cards()["eni-0a"], start["eni-0a"]);
+    assert_eq!(world.cards()["eni-0b"], groups(&[OTHER_ISOLATION]));
+    assert_eq!(other.run(event("delete")).await.status, Status::Success);
+    assert_eq!(world.cards(), start);
+}
+
+/// CloudFormation creates under the new logical id first, then deletes the old one, in the clean-up of an update.
+#[tokio::test(start_paused = true)]
+async fn a_renamed_resource_takes_the_records_over_and_the_delete_of_the_old_one_restores_nothing() {
+    for status in ["UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "DELETE_IN_PROGRESS"] {
+        let world = fleet();
+        let start = world.cards();
+        succeeds(&world, event("create")).await;
+        let renamed = |mut event: Value| {
+            event["LogicalResourceId"] = json!("Renamed");
+            event["RequestId"] = json!(format!("{} of the new one", event["RequestType"]));
+            event
+        };
+        succeeds(&world, renamed(event("create"))).await;
+        world.set_status(status);
+        let answer = succeeds(&world, event("delete")).await;
+        assert_eq!(answer.reason, "nothing to restore: no instance was isolated", "{status}");
+        assert_eq!(isolated(&world), ["eni-0a", "eni-0b"], "{status}");
+        world.set_status("DELETE_IN_PROGRESS");
+        succeeds(&world, renamed(event("delete"))).await;
+        assert_eq!(world.cards(), start, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replaced_isolation_group_moves_the_interfaces_and_leaves_the_originals() {
+    let world = fleet();
+    let start = world.cards();
+    succeeds(&world, event("create")).await;
+    let originals = world.data().records[&A.parse().unwrap()].interfaces.clone();
+    {
+        let mut data = world.data();
+        let closed = data.groups[&ISOLATION.parse().unwrap()].clone();
+        let group = data.groups.get_mut(&REPLACEMENT.parse().unwrap()).unwrap();
+        (group.role, group.stack_id) = (Some(Role::Isolation), closed.stack_id.clone());
+        (group.ingress, group.egress) = (closed.ingress.clone(), closed.egress.clone());
+        // An attacker's group with our marker in the same VPC changes nothing.
+        let rule = Rule { protocol: "-1".into(), ports: None, peer: Peer::Cidr("0.0.0.0/0".into()) };
+        let open = Group { id: "sg-0bad".parse().unwrap(), stack_id: None, egress: vec![rule], ..closed };
+        data.groups.insert(open.id.clone(), open);
+    }
+    world.set_status("UPDATE_IN_PROGRESS");
+    succeeds(&world, with("create", "IsolatedSecurityGroupId", json!(REPLACEMENT))).await;
+    assert_eq!(world.cards()["eni-0a"], groups(&[REPLACEMENT]));
+    assert_eq!(world.data().records[&A.parse().unwrap()].interfaces, originals);
+    world.set_status("DELETE_IN_PROGRESS");
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.cards(), start);
+    assert_eq!(world.state(A), Some(State::Restored));
+}
