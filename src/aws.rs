@@ -56,6 +56,10 @@ pub(crate) fn call_error<E: ProvideErrorMetadata + std::error::Error + 'static>(
             match context.err().code() {
                 Some(code) if THROTTLED.contains(&code) => (Fault::Throttled, code, message),
                 Some(code) if BUSY.contains(&code) => (Fault::Busy, code, message),
+                // No right that may still arrive: EC2 lets only the maker of a requester-managed interface change it.
+                Some(code @ "AuthFailure") if message.contains("permission to access the specified resource") => {
+                    (Fault::Refused, code, message)
+                }
                 Some(code) if DENIED.contains(&code) => (Fault::Denied, code, message),
                 Some(code) if status < 500 => (Fault::Refused, code, message),
                 code if status >= 500 => (Fault::Server, code.unwrap_or("ServerError"), message),

@@ -324,8 +324,11 @@ impl<'a, 'r, E: Look + Change, R: Records, S: Stacks> Restore<'a, 'r, E, R, S> {
 /// EC2 lets nobody but its maker write what the interface already has, or it is gone: it was never changed, or needs nothing.
 /// Any other refusal says nothing about what an earlier run could do.
 fn is_moot(step: &Step, error: &CallError) -> bool {
-    matches!(step, Step::SetGroups { aim: Aim::Confirm, .. })
-        && matches!(error.code.as_str(), "AuthFailure" | "InvalidNetworkInterfaceID.NotFound")
+    matches!(step, Step::SetGroups { aim: Aim::Confirm, .. }) && can_never_have_been_changed(error)
+}
+
+fn can_never_have_been_changed(error: &CallError) -> bool {
+    error.fault == Fault::Refused && matches!(error.code.as_str(), "AuthFailure" | "InvalidNetworkInterfaceID.NotFound")
 }
 
 impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S> {
@@ -421,6 +424,14 @@ pub(crate) struct Keep<'a, 'r, E, R, S> {
     pub(crate) tried: &'a mut Tried,
 }
 
+impl<E, R, S> Keep<'_, '_, E, R, S> {
+    pub(crate) fn kept(self, mut settled: Settled) -> Settled {
+        let is_moot = |step: &Step| matches!(step, Step::SetGroups { interface, .. } if self.tried.interfaces.get(interface) == Some(&Aim::Confirm));
+        settled.failures.retain(|(step, _)| !is_moot(step));
+        settled
+    }
+}
+
 impl<E: Look + Change, R: Records, S: Stacks> Phase for Keep<'_, '_, E, R, S> {
     async fn look(&mut self) -> Result<Plan, Blind> {
         let Reconciler { ports, owner, .. } = self.run;
@@ -445,10 +456,12 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Keep<'_, '_, E, R, S> {
     }
 
     fn learn(&mut self, outcome: &Outcome) {
-        if let Step::SetGroups { interface, .. } = &outcome.step
-            && outcome.result.is_ok()
-        {
-            self.tried.interfaces.insert(interface.clone(), Aim::Isolate);
-        }
+        let Step::SetGroups { interface, .. } = &outcome.step else { return };
+        let aim = match &outcome.result {
+            Ok(_) => Aim::Isolate,
+            Err(error) if can_never_have_been_changed(error) => Aim::Confirm,
+            Err(_) => return,
+        };
+        self.tried.interfaces.insert(interface.clone(), aim);
     }
 }

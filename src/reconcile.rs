@@ -243,7 +243,8 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
         tried: &mut Tried,
     ) -> Result<Settled, Intent> {
         let mut keep = Keep { run: self, ids, reason, tried };
-        self.converge(&mut keep, self.patience()).await
+        let settled = self.converge(&mut keep, self.patience()).await?;
+        Ok(keep.kept(settled))
     }
 
     async fn converge<P: Phase>(&self, phase: &mut P, patience: Patience) -> Result<Settled, Intent> {

@@ -285,7 +285,7 @@ impl Findings {
 
 /// EC2 refuses the interface, whoever asks: that is what partial isolation allows. A denial of IAM is not.
 fn is_refused_to_all(error: &CallError) -> bool {
-    is_for_good(error) || error.fault == Fault::Busy || error.code == "AuthFailure"
+    is_for_good(error) || error.fault == Fault::Busy
 }
 
 /// AWS said no, and will again.
@@ -295,7 +295,9 @@ fn is_for_good(error: &CallError) -> bool {
 
 fn failure(step: &Step, error: &CallError) -> String {
     let advice = match step {
-        Step::SetGroups { aim: Aim::Isolate, .. } | Step::Pass { .. } if error.code == "AuthFailure" => {
+        Step::SetGroups { aim: Aim::Isolate, .. } | Step::Pass { .. }
+            if error.code == "AuthFailure" && error.fault == Fault::Refused =>
+        {
             " (EC2 lets only its maker change this interface; AllowPartialIsolation accepts that)".to_owned()
         }
         // It takes iam:PassRole, which the role has only where the option is on.

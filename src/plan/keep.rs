@@ -54,7 +54,13 @@ fn may_be_inside(record: &Record, interface: &Interface, passages: &Groups, trie
     let shows_passage = !interface.groups.is_disjoint(passages);
     let was_under_way = record.state == State::Isolating && !passages.is_empty();
     let is_isolated = interface.groups.len() == 1 && interface.groups.contains(&record.isolation_group);
-    shows_passage || was_under_way && (!is_isolated || !tried.interfaces.contains_key(&interface.id))
+    let may_be_on_its_way = match tried.interfaces.get(&interface.id) {
+        // EC2 lets nobody but its maker change it: it never went in.
+        Some(Aim::Confirm) => false,
+        Some(_) => !is_isolated,
+        None => true,
+    };
+    shows_passage || was_under_way && may_be_on_its_way
 }
 
 #[cfg(test)]
@@ -109,6 +115,8 @@ mod tests {
         let interfaces = [("eni-1".parse().unwrap(), Aim::Isolate), ("eni-2".parse().unwrap(), Aim::Isolate)].into();
         let tried = Tried { interfaces, ..Tried::default() };
         check(&world, &tried, "i-1: isolate eni-2 [sg-a] -> [sg-150]");
+        let interfaces = [("eni-1".parse().unwrap(), Aim::Isolate), ("eni-2".parse().unwrap(), Aim::Confirm)].into();
+        check(&world, &Tried { interfaces, ..Tried::default() }, "i-1: mark kept");
     }
 
     #[test]

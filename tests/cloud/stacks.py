@@ -24,6 +24,7 @@ import ec2_rules
 import faults
 import instance_profiles
 import moto_ec2
+import nested
 import protections
 import resources
 from control import knobs, log
@@ -69,6 +70,7 @@ def install() -> None:
     _wrap(provisioners, "_provision_resource", _keeping_failed_creates)
     _wrap(provisioners, "_update_resource", _replacing_failed_creates)
     _wrap(stacks, "_delete_resource", _in_cleanup_phase)
+    nested.install(provisioners._RESOURCE_HANDLERS["AWS::CloudFormation::Stack"], stacks._delete_stack_async)
     _wrap(stacks, "_deploy_stack_async", _deploying)
     _wrap(stacks, "_roll_back_operation", _rolling_back)
     _wrap(stacks, "_delete_stack_async", _deleting)
@@ -78,8 +80,6 @@ def install() -> None:
     _wrap(engine, "_evaluate_rules", _with_rule_parameters)
     _wrap(engine, "_rule_account_records", lambda _original: _rule_records)
     _wrap(engine, "_rule_attribute", lambda _original: _rule_attribute)
-    nested = provisioners._RESOURCE_HANDLERS["AWS::CloudFormation::Stack"]
-    nested["delete"] = _deleting_nested(nested["delete"])
     _wrap(stacks, "_add_event", _worded_as_aws_does)
     _wrap_action(handlers, "DescribeStacks", _naming_parents)
     _wrap_action(handlers, "CreateChangeSet", _refusing_unfit_stacks)
@@ -410,18 +410,6 @@ def _deleting(original: Any) -> Any:
         stack = _stack(stack_name)
         stack["StackStatusReason"] = stack.pop("_create_failure", "User Initiated")
         await original(stack_name, stack_id, *arguments, **keywords)
-
-    return delete
-
-
-def _deleting_nested(original: Any) -> Any:
-    def delete(physical_id: str, properties: Any) -> None:
-        """A nested stack says that it is being deleted, whatever its parent says; ministack leaves it COMPLETE."""
-        from ministack.services.cloudformation.provisioners import _nested_stack_lookup_name
-
-        child = _stack(_nested_stack_lookup_name(physical_id))
-        child.update(StackStatus="DELETE_IN_PROGRESS", StackStatusReason="")
-        original(physical_id, properties)
 
     return delete
 

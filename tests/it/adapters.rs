@@ -254,6 +254,22 @@ async fn one_call_sets_one_attribute_or_the_deletion_of_all_volumes() {
 }
 
 #[tokio::test]
+async fn an_interface_that_only_its_maker_may_change_is_refused_and_bad_credentials_are_a_denial() {
+    for (message, fault) in [
+        ("You do not have permission to access the specified resource.", Fault::Refused),
+        ("AWS was not able to validate the provided access credentials", Fault::Denied),
+    ] {
+        let body = format!(
+            "<Response><Errors><Error><Code>AuthFailure</Code><Message>{message}</Message></Error></Errors></Response>"
+        );
+        let (http, _) = wire(&[(401, &body)]);
+        let error =
+            ec2(http).set_groups(&"eni-01".parse().unwrap(), &["sg-01".parse().unwrap()].into()).await.unwrap_err();
+        assert_eq!((error.fault, error.code.as_str()), (fault, "AuthFailure"));
+    }
+}
+
+#[tokio::test]
 async fn what_ec2_does_not_support_for_an_instance_is_refused() {
     let (http, _) = wire(&[(400, &ec2_error("UnsupportedOperation"))]);
     let error = ec2(http).set_attribute(&"i-0a".parse().unwrap(), Attribute::StopProtection(true)).await.unwrap_err();

@@ -5,8 +5,8 @@ use ec2_isolation::plan::StackStatus;
 use ec2_isolation::ports::Fault;
 use serde_json::json;
 
-use crate::world::{STACK, World};
-use crate::{A, event, fails, fleet, isolated, succeeds, with};
+use crate::world::{ISOLATION, STACK, TRANSIT, Trouble, World};
+use crate::{A, D, cutting, event, fails, fleet, isolated, run, succeeds, with};
 
 async fn isolated_fleet() -> World {
     let world = fleet();
@@ -128,4 +128,109 @@ fn the_guard_knows_every_status_of_the_api() {
         assert!(known.contains(&format!("\"{status}\"")), "{status} is not in the table of guard.rs");
         assert!(readme.contains(&format!("`{status}`")), "README does not say what {status} means");
     }
+}
+
+/// What CloudFormation sends while a stack rolls back, the status that the stack has then, and what stays isolated.
+fn undoings() -> [(&'static str, serde_json::Value, Vec<&'static str>); 4] {
+    let reversed = |on_removal: &str| {
+        let mut update = with("update", "OnRemoval", json!(on_removal));
+        update["RequestId"] = json!("the reversed update");
+        update["ResourceProperties"]["InstanceIds"] = json!([A]);
+        update
+    };
+    [
+        ("ROLLBACK_IN_PROGRESS", event("delete"), vec!["eni-0a", "eni-0b"]),
+        ("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", event("delete"), vec!["eni-0a", "eni-0b"]),
+        ("UPDATE_ROLLBACK_IN_PROGRESS", reversed("Restore"), vec!["eni-0a", "eni-0b"]),
+        ("UPDATE_ROLLBACK_IN_PROGRESS", reversed("KeepIsolated"), vec!["eni-0a", "eni-0b"]),
+    ]
+}
+
+/// No interface that was isolated is given any other groups than those that isolate or pass it.
+fn assert_never_released(world: &World, since: usize, isolated_before: &[&str], when: &str) {
+    let data = world.data();
+    for (action, what) in &data.calls[since..] {
+        let is_about = isolated_before.iter().any(|id| what.contains(id));
+        let is_release = *action == "ec2:ModifyNetworkInterfaceAttribute" && is_about;
+        assert!(!is_release || what.contains(ISOLATION) || what.contains(TRANSIT), "{when}: {what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_trouble_at_any_call_releases_anything_while_the_stack_rolls_back() {
+    let troubles = [
+        Trouble::Fails(Fault::Throttled),
+        Trouble::Fails(Fault::Denied),
+        Trouble::Fails(Fault::Garbled),
+        Trouble::Hangs,
+        Trouble::Panics,
+        Trouble::Dies,
+        Trouble::DiesAfter,
+    ];
+    for (case, (status, undoing, isolated_after)) in undoings().into_iter().enumerate() {
+        for trouble in troubles {
+            for n in 1.. {
+                let when = format!("case {case} in {status}, {trouble:?} at call {n}");
+                let world = isolated_fleet().await;
+                world.set_status(status);
+                let since = world.data().calls.len();
+                world.data().troubles.insert(since + n, trouble);
+                let ends = tokio::select! {
+                    biased;
+                    () = world.death() => false,
+                    _ = run(&world, undoing.clone()) => true,
+                };
+                let struck = world.data().troubles.is_empty();
+                world.data().troubles.clear();
+                // Lambda delivers again.
+                let world = if ends { world } else { world.process() };
+                run(&world, undoing.clone()).await;
+                assert_eq!(isolated(&world), isolated_after, "{when}");
+                assert_never_released(&world, since, &isolated_after, &when);
+                if !struck {
+                    assert!(n > 2, "{when}: too few calls to have been counted");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// A rollback that begins while the Create still runs: CloudFormation cancels it and sends Delete.
+#[tokio::test(start_paused = true)]
+async fn a_rollback_that_overtakes_a_running_create_releases_nothing() {
+    for (seed, delay) in (0..60).map(|n| (n, 300 * (n % 30))) {
+        let world = fleet();
+        world.set_status("ROLLBACK_IN_PROGRESS");
+        world.data().jitter = Some(seed);
+        let late = async {
+            tokio::time::sleep(std::time::Duration::from_millis(delay)).await;
+            run(&world, cutting(event("delete"))).await
+        };
+        tokio::join!(run(&world, cutting(event("create"))), late);
+        let when = format!("{seed}, after {delay} ms");
+        assert_eq!(world.data().answers.len(), 2, "{when}");
+        assert_eq!(isolated(&world), ["eni-0a", "eni-0b"], "{when}");
+        assert_never_released(&world, 0, &["eni-0a", "eni-0b"], &when);
+    }
+}
+
+/// A failed creation is corrected by deploying again, and CloudFormation deletes the failed resource before it creates anew.
+#[tokio::test(start_paused = true)]
+async fn an_interface_that_ec2_refuses_does_not_fail_the_delete_that_keeps_the_others() {
+    let world = fleet();
+    world.data().refused.insert("eni-0d2".parse().unwrap());
+    let wanting = |name: &str, allow: &str| {
+        let mut event = cutting(with(name, "AllowPartialIsolation", json!(allow)));
+        event["ResourceProperties"]["InstanceIds"] = json!([D]);
+        event
+    };
+    fails(&world, wanting("create", "false")).await;
+    world.set_status("UPDATE_IN_PROGRESS");
+    let answer = succeeds(&world, event("delete")).await;
+    assert!(answer.reason.starts_with("1 instance kept isolated, nothing was restored: "), "{}", answer.reason);
+    assert!(!answer.reason.contains("eni-0d2"), "{}", answer.reason);
+    let answer = succeeds(&world, wanting("create", "true")).await;
+    assert_eq!(answer.data.not_isolated, format!("{D}/eni-0d2"));
+    assert_eq!(isolated(&world), ["eni-0d1"]);
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::cloud::changed_template;
-use crate::{Scene, cloud};
+use crate::{Scene, cloud, fleet};
 
 #[tokio::test]
 async fn an_instance_of_another_vpc_fails_the_stack_and_the_others_are_isolated() {
@@ -90,21 +90,29 @@ async fn a_rollback_releases_where_that_is_asked_for() {
     assert_eq!(scene.cards(&[&a]).await, before);
 }
 
-#[tokio::test]
-async fn an_interface_that_ec2_refuses_is_named_and_can_be_accepted() {
-    let mut scene = Scene::new("refused").await;
+/// Which of its interfaces is refused, and when the Delete of the failed creation comes, makes no difference.
+async fn an_interface_that_ec2_refuses(device: usize, delete: &str) {
+    cloud().set("failed-resource-order", &json!({"delete": delete})).await;
+    let mut scene = Scene::new(&format!("refused-{device}-{delete}")).await;
     let a = scene.site.launch(&scene.ec2, &[&[0], &[1]], 1).await;
     let before = scene.cards(&[&a]).await;
-    let refused = before.keys().next_back().unwrap().clone();
+    let refused = fleet::interface_at(&scene.ec2, &a, device).await;
     cloud().set("interface", &json!({"id": refused, "requester_managed": true})).await;
     let reason = scene.incident.list(&[&a]).deploy_fails().await;
     assert!(reason.contains("0 of 1 instance isolated (1 interface)"), "{reason}");
     assert!(reason.contains(&format!("{a}: isolate {refused}")), "{reason}");
     assert!(reason.contains("ec2:ModifyNetworkInterfaceAttribute failed: AuthFailure: "), "{reason}");
-    scene.incident.set("AllowPartialIsolation", "true").deploy();
+    let (succeeded, output) = scene.incident.set("AllowPartialIsolation", "true").try_deploy();
+    assert!(succeeded, "{:?}\n{output}", scene.incident.reasons("Isolation").await);
     assert_eq!(scene.incident.outputs().await["NotIsolated"], format!("{a}/{refused}"));
     scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a]).await, before);
+}
+
+#[tokio::test]
+async fn an_interface_that_ec2_refuses_is_named_and_can_be_accepted() {
+    an_interface_that_ec2_refuses(0, "after").await;
+    an_interface_that_ec2_refuses(1, "before").await;
 }
 
 #[tokio::test]

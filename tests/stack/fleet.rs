@@ -209,6 +209,18 @@ async fn read_cards(ec2: &Client, instances: &[&str]) -> Cards {
     cards
 }
 
+/// The interface at this device index.
+pub async fn interface_at(ec2: &Client, instance: &str, device: usize) -> String {
+    let answer = ec2.describe_network_interfaces().filters(filter("attachment.instance-id", instance)).send().await;
+    let answer = answer.expect("interfaces");
+    let at = |wanted: i32| {
+        let mut all = answer.network_interfaces().iter();
+        all.find(|found| found.attachment().and_then(|attachment| attachment.device_index()) == Some(wanted))
+    };
+    let found = i32::try_from(device).ok().and_then(at);
+    text(found.and_then(|interface| interface.network_interface_id()))
+}
+
 /// Gives an interface these groups by hand.
 pub async fn set_groups(ec2: &Client, interface: &str, groups: &[&str]) {
     let groups = groups.iter().map(|group| (*group).to_owned()).collect();

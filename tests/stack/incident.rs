@@ -1,9 +1,10 @@
 //! One incident: a deployed stack, its parameters, outputs, events and records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use aws_sdk_cloudformation::types::ResourceStatus;
+use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::cloud::{BUILT, Cloud};
 use crate::fleet::Site;
@@ -40,6 +41,10 @@ impl<'a> Incident<'a> {
     pub fn set(&mut self, parameter: &'static str, value: impl Into<String>) -> &mut Self {
         self.parameters.insert(parameter, value.into());
         self
+    }
+
+    pub fn parameters(&self) -> &BTreeMap<&'static str, String> {
+        &self.parameters
     }
 
     pub fn list(&mut self, instances: &[&str]) -> &mut Self {
@@ -82,19 +87,30 @@ impl<'a> Incident<'a> {
 
     /// `delete-stack`, and the status that the stack ends in.
     pub async fn delete_ends_in(&self) -> String {
+        let id = self.stack_id().await;
         let cloudformation = self.cloud.cloudformation().await;
-        let stacks = cloudformation.describe_stacks().stack_name(&self.name).send().await.expect("the stack is there");
-        let id = stacks.stacks().first().and_then(|stack| stack.stack_id()).expect("an id").to_owned();
         cloudformation.delete_stack().stack_name(&self.name).send().await.expect("it can be deleted");
+        self.ends_in(&id, &["DELETE_IN_PROGRESS"]).await
+    }
+
+    /// The first status of a stack that is none of these.
+    pub async fn ends_in(&self, stack: &str, on_the_way: &[&str]) -> String {
+        let cloudformation = self.cloud.cloudformation().await;
         for _ in 0..600 {
-            let stacks = cloudformation.describe_stacks().stack_name(&id).send().await.expect("the id stays known");
+            let stacks = cloudformation.describe_stacks().stack_name(stack).send().await.expect("the id stays known");
             let status = stacks.stacks().first().and_then(|stack| stack.stack_status()).expect("a status").as_str();
-            if status != "DELETE_IN_PROGRESS" {
+            if !on_the_way.contains(&status) {
                 return status.to_owned();
             }
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         }
-        panic!("{} is still being deleted after two minutes", self.name);
+        panic!("{stack} is still in one of {on_the_way:?} after two minutes");
+    }
+
+    pub async fn stack_id(&self) -> String {
+        let stacks = self.cloud.cloudformation().await.describe_stacks().stack_name(&self.name).send().await;
+        let stacks = stacks.expect("the stack is there");
+        stacks.stacks().first().and_then(|stack| stack.stack_id()).expect("an id").to_owned()
     }
 
     pub async fn status(&self) -> String {
@@ -145,20 +161,31 @@ impl<'a> Incident<'a> {
         failed.map(|event| event.resource_status_reason().unwrap_or_default().to_owned()).collect()
     }
 
-    /// From the events: a retained resource is no longer listed after a rollback.
     pub async fn physical_id(&self, logical_id: &str) -> String {
-        let events = self.cloud.cloudformation().await.describe_stack_events().stack_name(&self.name).send().await;
+        self.physical_id_in(&self.name, logical_id).await
+    }
+
+    /// From the events: a retained resource is no longer listed after a rollback.
+    pub async fn physical_id_in(&self, stack: &str, logical_id: &str) -> String {
+        let events = self.cloud.cloudformation().await.describe_stack_events().stack_name(stack).send().await;
         let events = events.expect("events");
         let of_resource = events.stack_events().iter().filter(|event| event.logical_resource_id() == Some(logical_id));
         let mut ids = of_resource.filter_map(|event| event.physical_resource_id().filter(|id| !id.is_empty()));
         ids.next().unwrap_or_else(|| panic!("no event names {logical_id}")).to_owned()
     }
 
+    /// The record of one instance, as it stands in the table.
+    pub async fn record(&self, table: &str, instance: &str) -> HashMap<String, AttributeValue> {
+        let key = AttributeValue::S(instance.to_owned());
+        let item = self.cloud.dynamodb().await.get_item().table_name(table).key("InstanceId", key).send().await;
+        item.expect("the table stays").item.expect("a record")
+    }
+
     /// The state of the record of each instance, from the records table.
     pub async fn states(&self, table: &str) -> BTreeMap<String, String> {
         let items = self.cloud.dynamodb().await.scan().table_name(table).send().await.expect("the table stays");
-        let text = |item: &std::collections::HashMap<String, _>, name: &str| {
-            item.get(name).and_then(|value: &aws_sdk_dynamodb::types::AttributeValue| value.as_s().ok()).cloned()
+        let text = |item: &HashMap<String, AttributeValue>, name: &str| {
+            item.get(name).and_then(|value| value.as_s().ok()).cloned()
         };
         items.items().iter().filter_map(|item| Some((text(item, "InstanceId")?, text(item, "State")?))).collect()
     }

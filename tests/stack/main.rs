@@ -8,6 +8,7 @@ mod fleet;
 mod function;
 mod incident;
 mod permissions;
+mod rollbacks;
 mod rules;
 mod runtime;
 mod scenarios;
@@ -44,6 +45,12 @@ impl Scene {
         ec2.create_key_pair().key_name(name).send().await.expect("a key pair");
         let incident = Incident::new(cloud(), name, &site, name);
         Self { ec2, site, incident }
+    }
+
+    /// Another incident among the same instances.
+    fn beside(&self, name: &str) -> Self {
+        let incident = Incident::new(cloud(), name, &self.site, &self.incident.name);
+        Self { ec2: self.ec2.clone(), site: self.site.clone(), incident }
     }
 
     async fn cards(&self, instances: &[&str]) -> fleet::Cards {

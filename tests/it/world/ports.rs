@@ -368,7 +368,7 @@ impl super::Data {
             return refusal(action, Fault::Refused, "OperationNotPermitted");
         }
         if self.refused.contains(interface) {
-            return refusal(action, Fault::Denied, "AuthFailure");
+            return refusal(action, Fault::Refused, "AuthFailure");
         }
         if groups.len() > 16 {
             return refusal(action, Fault::Refused, "SecurityGroupsPerInterfaceLimitExceeded");
