@@ -90,12 +90,13 @@ impl Message {
         }
         let table = table.map_or_else(|| "the records table".to_owned(), |name| format!("table {name}"));
         self.next = if envelope.request_type == "Delete" {
-            let name = envelope.stack_id.split('/').nth(1).unwrap_or(&envelope.stack_id);
+            let owner = envelope.owner();
+            let name = owner.stack_name();
             format!(
-                "the function goes with the stack, so restore by hand: run the commands in RestoreCommands of each item of {table} \
-                 (the tags ec2-isolation:original-groups-… of each interface say the same), then aws cloudformation delete-stack \
-                 --stack-name {name} --retain-resources {}",
-                envelope.logical_id
+                "the function goes with the stack, so run ec2-isolation restore --stack {name} --finish, or restore by hand: run the \
+                 commands in RestoreCommands of each item of {table} (the tags ec2-isolation:original-groups-… of each interface \
+                 say the same), then aws cloudformation delete-stack --stack-name {name} --retain-resources {}",
+                owner.logical_id
             )
         } else {
             format!("remove the cause, then deploy again with a new Rerun; what is recorded is in {table}")

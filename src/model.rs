@@ -127,6 +127,12 @@ impl Owner {
         short_digest(&self.to_string())
     }
 
+    /// The name of the stack, as it stands in its id.
+    #[must_use]
+    pub fn stack_name(&self) -> &str {
+        self.stack_id.split('/').nth(1).unwrap_or(&self.stack_id)
+    }
+
     /// Reads the text of [`fmt::Display`] back.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

@@ -215,8 +215,9 @@ pub fn kept(
     findings.add(settled, UNKNOWN);
     troubles.splice(0..0, findings.in_order());
     let headline = format!("{} kept isolated, nothing was restored: {reason}", count(ids.len(), "instance"));
-    let next =
-        format!("to restore them run the commands in RestoreCommands of each item of table {table}, which stays");
+    let next = format!(
+        "to restore them run ec2-isolation restore --table {table}, or the commands in RestoreCommands of each of its items; the table stays"
+    );
     Message { failed, headline, details: troubles, next, ..Message::default() }
 }
 

@@ -525,6 +525,8 @@ pub(crate) mod tag {
     pub(crate) const STACK: &str = "ec2-isolation:stack";
     pub(crate) const PURPOSE: &str = "ec2-isolation:purpose";
     pub(crate) const TIME: &str = "ec2-isolation:time";
+    /// The way out, where a responder looks who finds the instance and not the stack.
+    pub(crate) const RESTORE: &str = "ec2-isolation:restore";
     pub(crate) const INSTANCE: &str = "ec2-isolation:instance";
     pub(crate) const OWNER: &str = "ec2-isolation:owner";
     pub(crate) const EPISODE: &str = "ec2-isolation:episode";

@@ -60,6 +60,11 @@ fn tags_wanted(wants: &Wants, record: &Record, instance: &Instance, observed: &O
         (tag::STACK.to_owned(), record.owner.stack_id.clone()),
         (tag::PURPOSE.to_owned(), wants.purpose.clone()),
         (tag::TIME.to_owned(), record.recorded_at.clone()),
+        // At most 128 characters of name: below EC2's 256.
+        (
+            tag::RESTORE.to_owned(),
+            format!("delete the stack or run: ec2-isolation restore --stack {}", record.owner.stack_name()),
+        ),
     ]);
     if !contains(&instance.tags, &on_instance) {
         missing.push((instance.id.to_string(), on_instance));
@@ -201,7 +206,12 @@ mod tests {
     fn tagged() -> World {
         let mut world = world();
         record(&mut world).state = State::Isolated;
-        let tags = [(tag::STACK, "stack-1"), (tag::PURPOSE, "forensics"), (tag::TIME, "2026-11-25T03:00:00Z")];
+        let tags = [
+            (tag::STACK, "stack-1"),
+            (tag::PURPOSE, "forensics"),
+            (tag::TIME, "2026-11-25T03:00:00Z"),
+            (tag::RESTORE, "delete the stack or run: ec2-isolation restore --stack stack-1"),
+        ];
         let instance = world.observed.instances.values_mut().next().unwrap();
         instance.tags = tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let interface = world.observed.interfaces.values_mut().next().unwrap();
@@ -222,7 +232,7 @@ mod tests {
             &world(),
             &wants(&["i-1"]),
             "tag eni-1 with ec2-isolation:original-groups-1\n\
-             tag i-1 with ec2-isolation:purpose, ec2-isolation:stack, ec2-isolation:time\n\
+             tag i-1 with ec2-isolation:purpose, ec2-isolation:restore, ec2-isolation:stack, ec2-isolation:time\n\
              i-1: mark isolated\n\
              i-1: mark snapshots requested\n\
              i-1: snapshot vol-1",
@@ -241,7 +251,7 @@ mod tests {
             &world,
             &wants,
             "tag eni-1, eni-2 with ec2-isolation:original-groups-1\n\
-             tag i-1, i-2 with ec2-isolation:purpose, ec2-isolation:stack, ec2-isolation:time",
+             tag i-1, i-2 with ec2-isolation:purpose, ec2-isolation:restore, ec2-isolation:stack, ec2-isolation:time",
         );
     }
 

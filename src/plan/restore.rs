@@ -226,7 +226,7 @@ impl Case<'_> {
 }
 
 fn is_our_tag(key: &str) -> bool {
-    matches!(key, tag::STACK | tag::PURPOSE | tag::TIME) || key.starts_with(tag::ORIGINAL_GROUPS)
+    matches!(key, tag::STACK | tag::PURPOSE | tag::TIME | tag::RESTORE) || key.starts_with(tag::ORIGINAL_GROUPS)
 }
 
 #[cfg(test)]

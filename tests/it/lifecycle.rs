@@ -263,7 +263,8 @@ async fn an_interface_without_any_original_left_stays_isolated_and_fails_the_del
     assert!(reason.starts_with(&format!("1 of 2 instances restored; still isolated: {A} | ")), "{reason}");
     assert!(reason.contains("eni-0a stays isolated, its original groups [sg-0a] no longer exist"), "{reason}");
     let next = format!(
-        "next: the function goes with the stack, so restore by hand: run the commands in RestoreCommands of each item of table {} \
+        "next: the function goes with the stack, so run ec2-isolation restore --stack incident-2026-11-25 --finish, or restore by \
+         hand: run the commands in RestoreCommands of each item of table {} \
          (the tags ec2-isolation:original-groups-… of each interface say the same), then aws cloudformation delete-stack \
          --stack-name incident-2026-11-25 --retain-resources Isolation | log stream: a log stream",
         world::TABLE
