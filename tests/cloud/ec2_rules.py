@@ -223,6 +223,14 @@ def _delete_group(backend: Any, params: Params) -> None:
         raise Refusal("DependencyViolation", f"resource {group_id} has a dependent object")
 
 
+@rule("CreateSecurityGroup")
+def _create_group(backend: Any, params: Params) -> None:
+    vpc_id = params.get("VpcId")
+    if vpc_id and vpc_id not in backend.vpcs:
+        # API errors: InvalidVpcID.NotFound
+        raise Refusal("InvalidVpcID.NotFound", f"The vpc ID '{vpc_id}' does not exist")
+
+
 @rule("RunInstances")
 def _run_instances(backend: Any, params: Params) -> None:
     """Takes the image from the launch template, resolving `resolve:ssm:` at launch, and refuses an unknown one."""

@@ -1,5 +1,6 @@
 //! Whatever CloudFormation undoes when something else fails: no host leaves its isolation.
 
+use aws_sdk_cloudformation::types::OnFailure;
 use serde_json::json;
 
 use crate::cloud::{BUILT, changed_template};
@@ -21,16 +22,20 @@ fn with_a_resource_that_fails(text: &str) -> String {
     text.replacen("\nResources:\n", &format!("\nResources:\n{failing}"), 1)
 }
 
+/// `aws cloudformation create-stack --on-failure DELETE`. The SAM CLI's `--on-failure DELETE` is something else: it deletes
+/// the failed stack itself, as the person who runs it.
 #[tokio::test]
 async fn on_failure_delete_leaves_everything_isolated_and_recorded() {
     let mut scene = Scene::new("on-failure-delete").await;
     let a = scene.site.plain(&scene.ec2, &[0]).await;
     cloud().set("launch-failure", &json!({"error_code": "InsufficientInstanceCapacity"})).await;
-    scene.incident.options = vec!["--no-disable-rollback", "--on-failure", "DELETE"];
-    let (succeeded, output) = scene.incident.list(&[&a]).try_deploy();
+    scene.incident.list(&[&a]).create_stack(OnFailure::Delete).await;
+    let end = scene
+        .incident
+        .ends_in("on-failure-delete", &["CREATE_IN_PROGRESS", "CREATE_FAILED", "DELETE_IN_PROGRESS"])
+        .await;
     cloud().set("launch-failure", &json!({"error_code": null})).await;
-    assert!(!succeeded, "{output}");
-    assert_eq!(scene.incident.status().await, "DELETE_FAILED");
+    assert_eq!(end, "DELETE_FAILED");
     scene.assert_isolated(&[&a]).await;
     let table = scene.incident.physical_id("SecurityGroupTable").await;
     assert_eq!(scene.incident.states(&table).await[&a], "kept");

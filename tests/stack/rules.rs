@@ -128,6 +128,13 @@ async fn a_group_in_use_or_referenced_cannot_be_deleted() {
 }
 
 #[tokio::test]
+async fn a_group_in_a_vpc_that_does_not_exist_is_refused() {
+    let case = case("rule-group-vpc").await;
+    let group = case.scene.ec2.create_security_group().group_name("stray").description("stray");
+    assert_eq!(code(group.vpc_id("vpc-00000000000000000").send().await), "InvalidVpcID.NotFound");
+}
+
+#[tokio::test]
 async fn a_volume_has_its_pause_between_two_snapshots() {
     // Other tests take snapshots in a row.
     cloud().set("snapshot-rate", &json!({"seconds": 15})).await;
