@@ -351,6 +351,11 @@ pub enum Problem {
         interface: InterfaceId,
         groups: Groups,
     },
+    /// Another stack isolates it by now.
+    ProtectionLeft {
+        instance: InstanceId,
+        holder: String,
+    },
     NoVolumes {
         instance: InstanceId,
     },
@@ -395,6 +400,7 @@ impl Problem {
             Self::NoTransit
             | Self::OriginalDropped { .. }
             | Self::Moved { .. }
+            | Self::ProtectionLeft { .. }
             | Self::NoVolumes { .. }
             | Self::SnapshotsAwaited { .. } => Severity::Note,
             Self::Hindrance(hindrance) => hindrance.severity(),
@@ -499,6 +505,10 @@ impl fmt::Display for Problem {
                 f,
                 "{instance}: {interface} was left alone: somebody moved it to {} meanwhile",
                 ShowGroups(groups)
+            ),
+            Self::ProtectionLeft { instance, holder } => write!(
+                f,
+                "{instance}: what protects it was left on, {holder} isolates it by now; its record has what it had before"
             ),
             Self::NoVolumes { instance } => write!(f, "{instance} has no EBS volume to snapshot"),
             Self::SnapshotsAwaited { instance } => {

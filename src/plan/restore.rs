@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::rules::is_closed;
 use super::standby::{self, Batches};
 use super::unprotect::Undo;
 use super::{Aim, Attempts, Measure, Observed, Plan, Problem, Records, Step, Work, own_groups, tag};
-use crate::model::{GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, State};
+use crate::model::{GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, State};
 
 /// What this invocation tried.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -84,10 +85,13 @@ impl Case<'_> {
         if is_stuck {
             return;
         }
-        let undo = if self.is_protection_open() {
-            Undo::of(self.record, self.observed, &self.tried.attempts)
-        } else {
-            Undo::default()
+        let undo = match self.other_holder() {
+            _ if !self.is_protection_open() => Undo::default(),
+            Some(holder) => {
+                plan.problems.push(Problem::ProtectionLeft { instance: self.record.instance.clone(), holder });
+                Undo::default()
+            }
+            None => Undo::of(self.record, self.observed, &self.tried.attempts),
         };
         let is_done = undo.is_done();
         plan.problems.extend(undo.problems.into_iter().map(Problem::Hindrance));
@@ -108,6 +112,16 @@ impl Case<'_> {
         let record = self.record;
         !record.protection.is_empty()
             && (record.state != State::Restored || self.tried.protected.contains(&record.instance))
+    }
+
+    /// The stack in whose isolation the instance is by now: what protects it, it needs.
+    fn other_holder(&self) -> Option<String> {
+        let live = self.instance().into_iter().flat_map(|instance| &instance.interfaces);
+        let others = live.flat_map(|interface| &interface.groups).filter(|id| !self.ours.contains(id));
+        let group = others
+            .filter_map(|id| self.observed.groups.get(id))
+            .find(|group| group.role == Some(Role::Isolation) && is_closed(group))?;
+        Some(group.stack_id.clone().unwrap_or_else(|| group.id.to_string()))
     }
 
     /// The changes that the interfaces need, and whether one of them cannot be restored.
@@ -338,6 +352,20 @@ mod tests {
         let mut world = isolated();
         set_groups(&mut world, &["sg-a"]);
         check(&world, "i-1: mark restored\n! i-1: eni-1 was left alone: somebody moved it to [sg-a] meanwhile");
+    }
+
+    #[test]
+    fn what_protects_an_instance_that_another_stack_isolates_by_now_is_left() {
+        let mut world = World::protected().foreign_group("sg-f0", "stack-2");
+        set_groups(&mut world, &["sg-f0"]);
+        world.observed.instances.values_mut().next().unwrap().interfaces[0].groups =
+            crate::plan::testing::groups(&["sg-f0"]);
+        check(
+            &world,
+            "i-1: mark restored\n\
+             ! i-1: eni-1 was left alone: somebody moved it to [sg-f0] meanwhile\n\
+             ! i-1: what protects it was left on, stack-2 isolates it by now; its record has what it had before",
+        );
     }
 
     #[test]

@@ -416,6 +416,47 @@ async fn a_deadline_in_the_past_means_that_it_is_not_known() {
     ground.assert_isolated(&[&ground.a]).await;
 }
 
+/// Two environments of the function at once, as Lambda has them: the Delete comes after the Create's first calls.
+#[tokio::test]
+async fn a_delete_that_overtakes_a_running_create_restores_everything() {
+    let ground = Ground::new("overtakes").await;
+    for calls in [1, 4, 6, 8, 10, 12] {
+        let stack = format!("overtakes-{calls}");
+        let (first, second) = (ground.function(), ground.function());
+        let (before, since) = (ground.lambda.done().len(), cloud().now().await);
+        ground
+            .lambda
+            .deliver(&ground.event("Create", &stack, &format!("{stack}-create"), &[&ground.a, &ground.b]), TIME);
+        while cloud().calls(since).await.len() < calls {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        ground.lambda.deliver(&ground.event("Delete", &stack, &format!("{stack}-delete"), &[]), TIME);
+        let answers = ground.lambda.ended(before + 2).await;
+        assert_eq!(answers.len(), before + 2, "both are answered, {calls}");
+        drop((first, second));
+        assert_eq!(ground.cards().await, ground.start, "{calls}");
+    }
+}
+
+/// The same event twice at once, to two environments.
+#[tokio::test]
+async fn two_deliveries_of_one_create_at_once_take_one_set_of_snapshots() {
+    let ground = Ground::new("at-once").await;
+    let event = ground.event("Create", "at-once", "create", &[&ground.a, &ground.b]);
+    let (first, second) = (ground.function(), ground.function());
+    let since = cloud().now().await;
+    ground.lambda.deliver(&event, TIME);
+    ground.lambda.deliver(&event, TIME);
+    for answer in ground.lambda.ended(2).await {
+        assert_eq!(read(&answer, &event).0, "SUCCESS");
+    }
+    drop((first, second));
+    let sets = cloud().calls(since).await.into_iter().filter(|call| call.action == "CreateSnapshots").count();
+    assert_eq!(sets, 2, "one for each instance");
+    ground.assert_isolated(&[&ground.a, &ground.b]).await;
+    ground.assert_recorded("at once").await;
+}
+
 #[tokio::test]
 async fn a_delete_while_the_stack_rolls_back_keeps_everything_isolated() {
     let ground = Ground::new("rolls-back").await;

@@ -7,7 +7,7 @@ use crate::cloud::{BUILT, changed_template};
 use crate::{Scene, cloud};
 
 /// `ModifyNetworkInterfaceAttribute` calls after call `since` that name a group other than `groups`.
-async fn changes_to_others(since: u64, groups: &[&str]) -> Vec<String> {
+pub async fn changes_to_others(since: u64, groups: &[&str]) -> Vec<String> {
     let calls = cloud().calls(since).await.into_iter();
     let swaps = calls.filter(|call| call.action == "ModifyNetworkInterfaceAttribute");
     let named =

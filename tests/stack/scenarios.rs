@@ -1,5 +1,6 @@
 //! The life of an incident when AWS does what it is asked.
 
+use crate::cloud::changed_template;
 use crate::fleet::{self, set_groups};
 use crate::{Scene, cloud};
 
@@ -125,6 +126,53 @@ async fn what_somebody_moved_meanwhile_is_left_alone() {
     scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a]).await[&moved], [scene.site.groups[3].clone()].into());
     assert_eq!(scene.cards(&[&b]).await, before);
+}
+
+/// CloudFormation creates under the new logical id, then deletes the old one in the clean-up.
+#[tokio::test]
+async fn a_renamed_resource_keeps_its_instances_isolated_and_restores_them() {
+    let mut scene = Scene::new("renamed").await;
+    let a = scene.site.plain(&scene.ec2, &[0]).await;
+    let before = scene.cards(&[&a]).await;
+    scene.incident.list(&[&a]).deploy();
+    let (group, since) = (scene.incident.physical_id("IsolatedSecurityGroup").await, cloud().now().await);
+    scene.incident.template = changed_template("renamed", |text| {
+        let renamed = text.lines().map(|line| match line.trim() {
+            "Isolation:" | "- Isolation" | "DependsOn: Isolation" => format!("{line}\n").replace("Isolation", "Anew"),
+            _ => format!("{line}\n"),
+        });
+        renamed.collect()
+    });
+    scene.incident.deploy();
+    scene.assert_isolated(&[&a]).await;
+    assert_eq!(crate::rollbacks::changes_to_others(since, &[&group]).await, [""; 0]);
+    let events = scene.incident.events("renamed").await.join("\n");
+    assert!(events.contains("DELETE_COMPLETE      Isolation "), "{events}");
+    scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a]).await, before);
+}
+
+#[tokio::test]
+async fn a_replaced_isolation_group_takes_the_instances_over() {
+    let mut scene = Scene::new("replaced-group").await;
+    let a = scene.site.plain(&scene.ec2, &[0, 1]).await;
+    let before = scene.cards(&[&a]).await;
+    scene.incident.list(&[&a]).deploy();
+    let (old, since) = (scene.incident.physical_id("IsolatedSecurityGroup").await, cloud().now().await);
+    // A new description replaces the group.
+    scene.incident.template = changed_template("replaced-group", |text| {
+        text.replace("GroupDescription: Isolated instances", "GroupDescription: Anew")
+    });
+    scene.incident.deploy();
+    let cards: Vec<_> = scene.cards(&[&a]).await.into_values().flatten().collect();
+    let [new] = cards.as_slice() else { panic!("{cards:?}") };
+    assert_ne!(*new, old);
+    let events = scene.incident.events("replaced-group").await.join("\n");
+    assert!(events.contains("DELETE_COMPLETE      IsolatedSecurityGroup"), "{events}");
+    let transit = scene.incident.physical_id("TransitSecurityGroup").await;
+    assert_eq!(crate::rollbacks::changes_to_others(since, &[&old, new, &transit]).await, [""; 0]);
+    scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a]).await, before);
 }
 
 /// Everything that is done to an instance, on the ones it matters for, and all of it back.
