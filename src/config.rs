@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 
@@ -29,6 +29,9 @@ const ATTEMPTS: u32 = 6;
 pub enum BadSettings {
     #[error("environment variable {0} is not set; the template sets it, deploy the stack again")]
     Missing(&'static str),
+    #[cfg(feature = "operator")]
+    #[error("no region is set: give --region, or set AWS_REGION")]
+    NoRegion,
 }
 
 /// The ports for AWS.
@@ -41,22 +44,42 @@ pub type Aws = Ports<Ec2, Table, CloudFormation>;
 pub async fn aws() -> Result<Aws, BadSettings> {
     let name =
         std::env::var(TABLE_NAME).ok().filter(|name| !name.is_empty()).ok_or(BadSettings::Missing(TABLE_NAME))?;
+    Ok(ports(&loader().load().await, name))
+}
+
+/// The ports for an operator, with a records table that is still to be named, and the client that says who it is.
+#[cfg(feature = "operator")]
+pub async fn operator(region: Option<String>, profile: Option<String>) -> Result<(Aws, aws_sdk_sts::Client, String), BadSettings> {
+    let mut loader = loader();
+    if let Some(profile) = profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(region) = region {
+        loader = loader.region(aws_config::Region::new(region));
+    }
+    let config = loader.load().await;
+    let region = config.region().map(ToString::to_string).ok_or(BadSettings::NoRegion)?;
+    Ok((ports(&config, String::new()), aws_sdk_sts::Client::new(&config), region))
+}
+
+fn loader() -> ConfigLoader {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
         .operation_timeout(OPERATION_TIMEOUT)
         .build();
-    let config = aws_config::defaults(BehaviorVersion::latest())
+    aws_config::defaults(BehaviorVersion::latest())
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
         .timeout_config(timeouts)
-        .load()
-        .await;
-    Ok(Ports {
+}
+
+fn ports(config: &SdkConfig, table: String) -> Aws {
+    Ports {
         ec2: Ec2 {
-            client: aws_sdk_ec2::Client::new(&config),
-            scaling: AutoScaling(aws_sdk_autoscaling::Client::new(&config)),
+            client: aws_sdk_ec2::Client::new(config),
+            scaling: AutoScaling(aws_sdk_autoscaling::Client::new(config)),
         },
-        records: Table { client: aws_sdk_dynamodb::Client::new(&config), name },
-        stacks: CloudFormation(aws_sdk_cloudformation::Client::new(&config)),
-    })
+        records: Table { client: aws_sdk_dynamodb::Client::new(config), name: table },
+        stacks: CloudFormation(aws_sdk_cloudformation::Client::new(config)),
+    }
 }

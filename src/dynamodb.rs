@@ -17,7 +17,7 @@ use crate::model::{
     SnapshotId, Snapshots, State, VolumeId, restore_command,
 };
 use crate::plan::Prior;
-use crate::ports::{Call, Ledger, Marking, Originals, Records, Written};
+use crate::ports::{Archive, Call, Ledger, Marking, Originals, Records, Takeover, Written};
 
 const KEY: &str = "InstanceId";
 const OWNER_PREFIX: &str = "owner:";
@@ -86,23 +86,31 @@ impl Table {
     async fn put_new(&self, originals: &Originals<'_>) -> Call<Written> {
         let interfaces = originals.interfaces.iter().map(|(id, groups)| (id.to_string(), groups_value(groups)));
         let commands = originals.interfaces.iter().map(|(id, groups)| (id.to_string(), s(restore_command(id, groups))));
+        let item = [
+            (KEY, s(originals.instance.as_str())),
+            ("Owner", s(originals.owner.to_string())),
+            ("State", s(State::Isolating.as_str())),
+            ("VpcId", s(originals.vpc.as_str())),
+            ("IsolationGroupId", s(originals.isolation_group.as_str())),
+            ("IsolationGroupIds", isolation_groups(originals)),
+            ("Interfaces", AttributeValue::M(interfaces.collect())),
+            ("RestoreCommands", AttributeValue::M(commands.collect())),
+            ("Protection", AttributeValue::M(HashMap::new())),
+            ("AskedBy", s(originals.stamp.asked_by)),
+            ("History", lines([originals.history()])),
+            ("RecordedAt", s(&originals.stamp.now)),
+            ("UpdatedAt", s(&originals.stamp.now)),
+        ];
+        self.put_unless_held(item.map(|(name, value)| (name.to_owned(), value)).into()).await
+    }
+
+    /// Writes a whole record in place of none, or of one that is only history.
+    async fn put_unless_held(&self, item: Item) -> Call<Written> {
         let result = self
             .client
             .put_item()
             .table_name(&self.name)
-            .item(KEY, s(originals.instance.as_str()))
-            .item("Owner", s(originals.owner.to_string()))
-            .item("State", s(State::Isolating.as_str()))
-            .item("VpcId", s(originals.vpc.as_str()))
-            .item("IsolationGroupId", s(originals.isolation_group.as_str()))
-            .item("IsolationGroupIds", isolation_groups(originals))
-            .item("Interfaces", AttributeValue::M(interfaces.collect()))
-            .item("RestoreCommands", AttributeValue::M(commands.collect()))
-            .item("Protection", AttributeValue::M(HashMap::new()))
-            .item("AskedBy", s(originals.stamp.asked_by))
-            .item("History", lines([originals.history()]))
-            .item("RecordedAt", s(&originals.stamp.now))
-            .item("UpdatedAt", s(&originals.stamp.now))
+            .set_item(Some(item))
             .condition_expression("attribute_not_exists(InstanceId) OR #state = :restored")
             .expression_attribute_names("#state", "State")
             .expression_attribute_values(":restored", s(State::Restored.as_str()))
@@ -360,6 +368,62 @@ impl Records for Table {
         match written(update).await? {
             Written::Done => self.extend_protection(owner, instance, prior, now).await,
             Written::Lost => Ok(Written::Lost),
+        }
+    }
+}
+
+impl Archive for Table {
+    async fn tables(&self, prefix: &str) -> Call<Vec<String>> {
+        let mut names = Vec::new();
+        let mut pages = self.client.list_tables().into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| call_error("dynamodb:ListTables", &error))?;
+            names.extend(page.table_names().iter().filter(|name| name.starts_with(prefix)).cloned());
+        }
+        Ok(names)
+    }
+
+    fn named(&self, table: &str) -> Self {
+        Self { client: self.client.clone(), name: table.to_owned() }
+    }
+
+    async fn take_over(&self, from: &Self, seen: &Record, takeover: &Takeover<'_>) -> Call<Written> {
+        let key = s(seen.instance.as_str());
+        let get = from.client.get_item().table_name(&from.name).key(KEY, key).consistent_read(true);
+        let item = get.send().await.map_err(|error| call_error("dynamodb:GetItem", &error))?.item;
+        // The whole item, so that nothing is left behind which a later version wrote.
+        let Some(mut item) = item.filter(|item| read_record(item).as_ref() == Ok(seen)) else {
+            return Ok(Written::Lost);
+        };
+        let groups = seen.isolation_groups.iter().chain([takeover.isolation_group]).map(ToString::to_string);
+        let groups: std::collections::BTreeSet<String> = groups.collect();
+        item.insert("Owner".to_owned(), s(takeover.owner.to_string()));
+        item.insert("State".to_owned(), s(State::Isolating.as_str()));
+        item.insert("IsolationGroupId".to_owned(), s(takeover.isolation_group.as_str()));
+        item.insert("IsolationGroupIds".to_owned(), AttributeValue::Ss(groups.into_iter().collect()));
+        item.insert("UpdatedAt".to_owned(), s(takeover.now));
+        item.remove("KeptReason");
+        self.put_unless_held(item).await
+    }
+
+    async fn let_go(&self, seen: &Record) -> Call<Written> {
+        let delete = self
+            .client
+            .delete_item()
+            .table_name(&self.name)
+            .key(KEY, s(seen.instance.as_str()))
+            .condition_expression("#owner = :owner AND #state = :state AND RecordedAt = :recorded")
+            .expression_attribute_names("#owner", "Owner")
+            .expression_attribute_names("#state", "State")
+            .expression_attribute_values(":owner", s(seen.owner.to_string()))
+            .expression_attribute_values(":state", s(seen.state.as_str()))
+            .expression_attribute_values(":recorded", s(&seen.recorded_at));
+        match delete.send().await {
+            Ok(_) => Ok(Written::Done),
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
+                Ok(Written::Lost)
+            }
+            Err(error) => Err(call_error("dynamodb:DeleteItem", &error)),
         }
     }
 }

@@ -16,10 +16,10 @@ use crate::autoscaling::AutoScaling;
 use crate::aws::{call_error, garbled};
 use crate::model::{
     Attribute, Attributes, Branch, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Member, Peer,
-    Profile, ROLE_TAG, Role, Rule, STACK_TAG, ShutdownBehaviour, Snapshot, SnapshotId, Volume, VolumeId,
+    Profile, ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, ShutdownBehaviour, Snapshot, SnapshotId, Volume, VolumeId,
 };
 use crate::plan::tag;
-use crate::ports::{Call, Change, GroupQuery, Look};
+use crate::ports::{Call, Change, GroupQuery, Look, Survey};
 
 /// A filter takes at most 200 values (`FilterLimitExceeded`); half of that keeps answers small.
 const FILTER_VALUES: usize = 100;
@@ -45,6 +45,11 @@ fn chunks<T: ToString>(values: &BTreeSet<T>, size: usize) -> Vec<Vec<String>> {
 
 fn filter(name: &str, values: Vec<String>) -> Filter {
     Filter::builder().name(name).set_values(Some(values)).build()
+}
+
+/// CloudFormation's own tags cannot be forged.
+fn of_stack(tag: &str, value: &str) -> Vec<Filter> {
+    vec![filter(&format!("tag:{tag}"), vec![value.to_owned()]), filter("tag-key", vec![ROLE_TAG.to_owned()])]
 }
 
 fn id<T: FromStr>(action: &'static str, what: &str, text: Option<&str>) -> Call<T> {
@@ -73,6 +78,8 @@ impl Look for Ec2 {
             GroupQuery::Marked(vpc) => {
                 vec![vec![filter("vpc-id", vec![vpc.to_string()]), filter("tag-key", vec![ROLE_TAG.to_owned()])]]
             }
+            GroupQuery::OfStack(id) => vec![of_stack(STACK_TAG, id)],
+            GroupQuery::OfStackNamed(name) => vec![of_stack(STACK_NAME_TAG, name)],
             GroupQuery::Ids(ids) => {
                 chunks(ids, FILTER_VALUES).into_iter().map(|ids| vec![filter("group-id", ids)]).collect()
             }
@@ -109,6 +116,13 @@ impl Look for Ec2 {
     }
 }
 
+impl Survey for Ec2 {
+    async fn interfaces_in(&self, groups: &Groups) -> Call<Vec<(Interface, Option<InstanceId>)>> {
+        let pages = chunks(groups, FILTER_VALUES).into_iter().map(|ids| self.attached_page(filter("group-id", ids)));
+        Ok(try_join_all(pages).await?.into_iter().flatten().collect())
+    }
+}
+
 impl Ec2 {
     async fn instances_page(&self, ids: Vec<String>) -> Call<Vec<Instance>> {
         let action = "ec2:DescribeInstances";
@@ -126,19 +140,25 @@ impl Ec2 {
     }
 
     async fn interfaces_page(&self, ids: Vec<String>) -> Call<Vec<Interface>> {
+        let found = self.attached_page(filter("network-interface-id", ids)).await?;
+        Ok(found.into_iter().map(|(interface, _)| interface).collect())
+    }
+
+    async fn attached_page(&self, which: Filter) -> Call<Vec<(Interface, Option<InstanceId>)>> {
         let action = "ec2:DescribeNetworkInterfaces";
-        let request = self.client.describe_network_interfaces().filters(filter("network-interface-id", ids));
-        let mut pages = request.into_paginator().send();
+        let mut pages = self.client.describe_network_interfaces().filters(which).into_paginator().send();
         let mut interfaces = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| call_error(action, &error))?;
             for interface in page.network_interfaces() {
-                interfaces.push(Interface {
+                let instance = interface.attachment().and_then(|attachment| attachment.instance_id());
+                let found = Interface {
                     id: id(action, "interface", interface.network_interface_id())?,
                     groups: groups_of(action, interface.groups())?,
                     tags: tags_of(interface.tag_set()),
                     is_trunk: interface.interface_type().is_some_and(|kind| kind.as_str() == "trunk"),
-                });
+                };
+                interfaces.push((found, instance.and_then(|id| id.parse().ok())));
             }
         }
         Ok(interfaces)

@@ -49,3 +49,9 @@ pub mod lambda;
 pub mod log;
 pub mod responder;
 pub mod stack;
+
+// The operator's program, which needs no function.
+#[cfg(feature = "operator")]
+pub mod identity;
+#[cfg(feature = "operator")]
+pub mod operator;

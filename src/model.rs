@@ -20,6 +20,8 @@ pub use protection::{
 pub const ROLE_TAG: &str = "ec2-isolation:role";
 /// CloudFormation sets it on every group it creates; the `aws:` prefix is reserved, so nobody can forge it.
 pub const STACK_TAG: &str = "aws:cloudformation:stack-id";
+/// The same with the stack's name.
+pub const STACK_NAME_TAG: &str = "aws:cloudformation:stack-name";
 
 /// Why an identifier was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -417,7 +419,7 @@ pub enum Release {
 /// What a Create or Update asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wants {
-    /// In the order of the request, without repeats, never empty.
+    /// In the order of the request, without repeats; empty only where an operator has restored the last one.
     pub instances: Vec<InstanceId>,
     pub vpc: VpcId,
     pub isolation_group: GroupId,

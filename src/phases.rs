@@ -282,6 +282,8 @@ pub(crate) struct Restore<'a, 'r, E, R, S> {
     pub(crate) run: &'a Reconciler<'r, E, R, S>,
     /// What stays isolated; nothing on a Delete.
     pub(crate) keep: Option<&'a Wants>,
+    /// Of the rest only these, where an operator names them.
+    pub(crate) only: Option<&'a BTreeSet<InstanceId>>,
     pub(crate) intent: Announcement,
     /// What there was to restore, and what still is.
     pub(crate) all: BTreeSet<InstanceId>,
@@ -304,11 +306,13 @@ impl<'a, 'r, E: Look + Change, R: Records, S: Stacks> Restore<'a, 'r, E, R, S> {
         let (all, open, half, inspection, notes) = Default::default();
         // What was undone before may have been done again.
         tried.attempts = Attempts::default();
-        Self { run, keep, intent, all, open, half, tried, inspection, notes }
+        Self { run, keep, only: None, intent, all, open, half, tried, inspection, notes }
     }
 
     fn is_to_be_restored(&self, record: &Record) -> bool {
-        record.owner == *self.run.owner && !self.keep.is_some_and(|wants| wants.instances.contains(&record.instance))
+        record.owner == *self.run.owner
+            && !self.keep.is_some_and(|wants| wants.instances.contains(&record.instance))
+            && self.only.is_none_or(|only| only.contains(&record.instance))
     }
 
     pub(crate) fn restored(self, mut settled: Settled) -> Restored {
@@ -349,37 +353,10 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S>
         if records.is_empty() {
             return Ok(Plan { work: vec![], problems: unreadable(&ledger, |_| true) });
         }
-        let instances = records.iter().map(|record| record.instance.clone()).collect();
-        let interfaces = records.iter().flat_map(|record| record.interfaces.keys().cloned()).collect();
-        let originals = records.iter().flat_map(|record| record.interfaces.values().flatten().cloned());
-        let groups = GroupQuery::Ids(
-            originals.chain(records.iter().flat_map(|record| record.isolation_groups.clone())).collect(),
-        );
-        let vpcs: BTreeSet<VpcId> = records.iter().map(|record| record.vpc.clone()).collect();
-        let marked = futures_util::future::try_join_all(
-            vpcs.into_iter().map(|vpc| async move { ports.ec2.groups(&GroupQuery::Marked(vpc)).await }),
-        );
-        let (instances, interfaces, groups, marked) = tokio::try_join!(
-            ports.ec2.instances(&instances),
-            ports.ec2.interfaces(&interfaces),
-            ports.ec2.groups(&groups),
-            marked,
-        )?;
-        let mut observed = Observed {
-            instances: index(instances, |instance| instance.id.clone()),
-            interfaces: index(interfaces, |interface| interface.id.clone()),
-            groups: index(marked.into_iter().flatten().chain(groups).collect(), |group| group.id.clone()),
-            ..Observed::default()
-        };
+        let mut observed = observe_held(&ports.ec2, &records).await?;
         let records = index(records, |record| record.instance.clone());
         self.half = in_place(owner, &records, &observed, self.tried);
-        let mut needs = Needs::default();
-        for record in self.half.iter().filter_map(|id| records.get(id)) {
-            let id = || record.instance.clone();
-            needs.attributes.extend((!record.protection.attributes.is_empty()).then(id));
-            needs.members.extend(record.protection.scaling_group.as_ref().map(|_| id()));
-            needs.profiles.extend(record.protection.profile.as_ref().map(|_| id()));
-        }
+        let needs = needs_of(&self.half, &records);
         self.inspection.read(&ports.ec2, self.run.pace, &needs, &mut observed).await;
         let mut plan = restore(owner, &records, &observed, self.tried);
         self.inspection.settle(&plan);
@@ -413,6 +390,39 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S>
     fn unread(&self) -> BTreeMap<String, CallError> {
         self.inspection.unread().clone()
     }
+}
+
+/// What a restore of these records is planned from, but for what protects the instances.
+pub(crate) async fn observe_held<E: Look>(ec2: &E, records: &[Record]) -> Call<Observed> {
+    let instances = records.iter().map(|record| record.instance.clone()).collect();
+    let interfaces = records.iter().flat_map(|record| record.interfaces.keys().cloned()).collect();
+    let originals = records.iter().flat_map(|record| record.interfaces.values().flatten().cloned());
+    let groups =
+        GroupQuery::Ids(originals.chain(records.iter().flat_map(|record| record.isolation_groups.clone())).collect());
+    let vpcs: BTreeSet<VpcId> = records.iter().map(|record| record.vpc.clone()).collect();
+    let marked = futures_util::future::try_join_all(
+        vpcs.into_iter().map(|vpc| async move { ec2.groups(&GroupQuery::Marked(vpc)).await }),
+    );
+    let (instances, interfaces, groups, marked) =
+        tokio::try_join!(ec2.instances(&instances), ec2.interfaces(&interfaces), ec2.groups(&groups), marked)?;
+    Ok(Observed {
+        instances: index(instances, |instance| instance.id.clone()),
+        interfaces: index(interfaces, |interface| interface.id.clone()),
+        groups: index(marked.into_iter().flatten().chain(groups).collect(), |group| group.id.clone()),
+        ..Observed::default()
+    })
+}
+
+/// What has to be read of instances whose interfaces are in place, to undo what protects them.
+pub(crate) fn needs_of(half: &BTreeSet<InstanceId>, records: &BTreeMap<InstanceId, Record>) -> Needs {
+    let mut needs = Needs::default();
+    for record in half.iter().filter_map(|id| records.get(id)) {
+        let id = || record.instance.clone();
+        needs.attributes.extend((!record.protection.attributes.is_empty()).then(id));
+        needs.members.extend(record.protection.scaling_group.as_ref().map(|_| id()));
+        needs.profiles.extend(record.protection.profile.as_ref().map(|_| id()));
+    }
+    needs
 }
 
 /// Instances that stay isolated although nobody asks for it any more.

@@ -11,7 +11,7 @@ use crate::model::{
     InterfaceId, Member, Owner, Profile, Protection, Record, ShowGroups, Snapshot, SnapshotId, State, VolumeId, VpcId,
     comma_list,
 };
-use crate::plan::{Prior, StackStatus};
+use crate::plan::{Prior, StackStatus, StackView};
 
 /// How a call failed, as far as it decides what comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +83,10 @@ pub enum GroupQuery {
     Marked(VpcId),
     /// These; what does not exist is left out.
     Ids(BTreeSet<GroupId>),
+    /// Those of ours that CloudFormation's own tag says this stack made, by its id.
+    OfStack(String),
+    /// The same by the stack's name, where nobody knows the id any more.
+    OfStackNamed(String),
 }
 
 /// EC2 with its Auto Scaling, reading. What does not exist is left out of the result.
@@ -270,6 +274,45 @@ pub trait Records: Send + Sync {
 /// CloudFormation.
 pub trait Stacks: Send + Sync {
     fn status(&self, stack_id: &str) -> impl Future<Output = Call<StackStatus>> + Send;
+}
+
+/// What only the operator's program asks of CloudFormation.
+pub trait StackLife: Stacks {
+    /// `stack` is a name or an id. Nothing where there is no such stack, or it is deleted.
+    fn view(&self, stack: &str) -> impl Future<Output = Call<Option<StackView>>> + Send;
+    /// Begins to delete it. `retain` are logical ids that are left as they are, which CloudFormation allows in DELETE_FAILED only.
+    fn delete(&self, stack: &str, retain: &[String]) -> impl Future<Output = Call<()>> + Send;
+}
+
+/// What only the operator's program asks of EC2.
+pub trait Survey: Look {
+    /// Interfaces that are in at least one of these groups, and the instance that each is attached to.
+    fn interfaces_in(
+        &self,
+        groups: &Groups,
+    ) -> impl Future<Output = Call<Vec<(Interface, Option<InstanceId>)>>> + Send;
+}
+
+/// What only the operator's program asks of DynamoDB.
+pub trait Archive: Records {
+    /// The names of all tables that begin so.
+    fn tables(&self, prefix: &str) -> impl Future<Output = Call<Vec<String>>> + Send;
+    /// The same, for another table.
+    fn named(&self, table: &str) -> Self;
+    /// Copies a record into this table, with everything that it holds, for its new owner; refused if it is no longer as it was
+    /// `seen`, or if there is one here that is not only history.
+    fn take_over(&self, from: &Self, seen: &Record, takeover: &Takeover<'_>) -> impl Future<Output = Call<Written>> + Send;
+    /// Takes a record out, if it still is as it was seen.
+    fn let_go(&self, seen: &Record) -> impl Future<Output = Call<Written>> + Send;
+}
+
+/// How a record changes hands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Takeover<'a> {
+    pub owner: &'a Owner,
+    pub isolation_group: &'a GroupId,
+    /// ISO 8601 UTC.
+    pub now: &'a str,
 }
 
 /// Why an answer did not arrive. Never holds the URL.

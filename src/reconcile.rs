@@ -29,6 +29,9 @@ const NEW_ROLE_PATIENCE: Duration = Duration::from_secs(20);
 const NEW_RIGHT_PATIENCE: Duration = Duration::from_secs(8);
 /// A Delete that fails is not sent again while its function still exists: it tries until its time is up.
 const TO_THE_END: Patience = Patience { for_faults: Duration::MAX, for_permission: Duration::ZERO };
+/// Somebody sits before it: a fault that lasts is told rather than waited for.
+pub(crate) const OPERATORS_PATIENCE: Patience =
+    Patience { for_faults: FAULT_PATIENCE, for_permission: Duration::ZERO };
 /// Nested stacks nest a few levels deep; a chain longer than this is a mistake.
 const DEEPEST_NESTING: usize = 20;
 /// Requests that overtake each other without end are somebody's loop.
@@ -234,6 +237,41 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
         let mut restore = Restore::new(self, None, intent, tried);
         let settled = self.converge(&mut restore, TO_THE_END).await?;
         Ok(restore.restored(settled).into_message())
+    }
+
+    /// Restores what an operator asks for, whatever the stack is doing: `only` these instances, or all where that is empty.
+    ///
+    /// # Errors
+    /// The intent of a later request, which wants something else.
+    pub async fn restore(&self, only: &BTreeSet<InstanceId>) -> Result<Restored, Intent> {
+        let keep = match only.is_empty() {
+            true => None,
+            false => match self.wants_without(only).await {
+                Ok(keep) => keep,
+                Err(error) => {
+                    let settled = Settled { blind: Some(error), ..Settled::default() };
+                    return Ok(Restored { open: only.clone(), settled, ..Restored::default() });
+                }
+            },
+        };
+        let mut tried = Tried::default();
+        let mut restore = Restore::new(self, keep.as_ref(), Announcement::Due, &mut tried);
+        restore.only = (!only.is_empty()).then_some(only);
+        let settled = self.converge(&mut restore, self.patience()).await?;
+        Ok(restore.restored(settled))
+    }
+
+    /// What the latest request wants less these instances, so that nobody isolates them again, and the others stay.
+    async fn wants_without(&self, only: &BTreeSet<InstanceId>) -> Call<Option<Wants>> {
+        let ledger = self.persist("dynamodb:Scan", || self.ports.records.read()).await?;
+        let desired = ledger.intents.get(&self.owner.digest()).map(|intent| intent.desired.clone());
+        Ok(match desired {
+            Some(Desired::Isolated(mut wants)) => {
+                wants.instances.retain(|id| !only.contains(id));
+                Some(wants)
+            }
+            _ => None,
+        })
     }
 
     async fn keep(

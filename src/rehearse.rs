@@ -9,9 +9,11 @@ use futures_util::stream;
 use crate::answer::Message;
 use crate::inspect::{Inspection, Needs};
 use crate::model::{Groups, InstanceId, InterfaceId, Wants};
-use crate::phases::{Seen, index, observe};
-use crate::plan::{Attempts, Memory, Plan, Step, carried_out, contain, preserve, protect};
-use crate::ports::{CallError, Change, Look, Records, Stacks};
+use crate::phases::{Seen, index, needs_of, observe, observe_held};
+use crate::plan::{
+    Aim, Attempts, Memory, Plan, Step, Tried, carried_out, contain, in_place, preserve, protect, restore,
+};
+use crate::ports::{Call, CallError, Change, Look, Records, Stacks};
 use crate::reconcile::{Reconciler, held};
 use crate::report::Rehearsed;
 
@@ -57,6 +59,32 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
             .map(|record| record.instance)
             .collect();
         Rehearsed { wants, contained, containment, refusals, preservation, unread, removed }.into_message()
+    }
+
+    /// Says what [`Reconciler::restore`] would do now: the interfaces first, then what protects the instances. What follows
+    /// those steps, tags and marks, is left out.
+    ///
+    /// # Errors
+    /// The records or the hosts cannot be read.
+    pub async fn rehearse_restore(&self, only: &BTreeSet<InstanceId>) -> Call<Plan> {
+        let ledger = self.persist("dynamodb:Scan", || self.ports.records.read()).await?;
+        let records = held(&ledger, self.owner, |id| only.is_empty() || only.contains(id));
+        let observed = self.persist("ec2:DescribeInstances", || observe_held(&self.ports.ec2, &records)).await?;
+        let records = index(records, |record| record.instance.clone());
+        let mut tried = Tried::default();
+        let mut plan = restore(self.owner, &records, &observed, &tried);
+        let (records, mut after) = carried_out(&plan, self.owner, &records, &observed, self.now);
+        tried.interfaces.extend(after.interfaces.keys().map(|interface| (interface.clone(), Aim::Restore)));
+        let half = in_place(self.owner, &records, &after, &tried);
+        let mut inspection = Inspection::default();
+        inspection.read(&self.ports.ec2, self.pace, &needs_of(&half, &records), &mut after).await;
+        let mut then = restore(self.owner, &records, &after, &tried);
+        then.work.retain(|work| work.steps().any(|step| matches!(step, Step::Measure(_))));
+        plan.work.extend(then.work);
+        plan.problems.extend(then.problems);
+        plan.problems.sort();
+        plan.problems.dedup();
+        Ok(plan)
     }
 
     /// What EC2 says to each change of an interface.

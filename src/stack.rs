@@ -1,10 +1,11 @@
-//! CloudFormation's adapter: the status of a stack. The only file that names its SDK.
+//! CloudFormation's adapter: the status of a stack; for the operator its resources and its end. The only file that names its SDK.
 
 use aws_sdk_cloudformation::Client;
+use aws_sdk_cloudformation::types::Stack;
 
 use crate::aws::{call_error, garbled};
-use crate::plan::StackStatus;
-use crate::ports::{Call, Stacks};
+use crate::plan::{StackResource, StackStatus, StackView};
+use crate::ports::{Call, CallError, StackLife, Stacks};
 
 #[derive(Debug, Clone)]
 pub struct CloudFormation(pub Client);
@@ -13,12 +14,63 @@ impl Stacks for CloudFormation {
     async fn status(&self, stack_id: &str) -> Call<StackStatus> {
         let action = "cloudformation:DescribeStacks";
         let output = self.0.describe_stacks().stack_name(stack_id).send().await.map_err(|e| call_error(action, &e))?;
+        read_status(output.stacks().first().ok_or_else(|| garbled(action, "the answer has no stack"))?)
+    }
+}
+
+fn read_status(stack: &Stack) -> Call<StackStatus> {
+    let status =
+        stack.stack_status().ok_or_else(|| garbled("cloudformation:DescribeStacks", "the stack has no status"))?;
+    Ok(StackStatus {
+        status: status.as_str().to_owned(),
+        reason: stack.stack_status_reason().unwrap_or_default().to_owned(),
+        parent: stack.parent_id().filter(|id| !id.is_empty()).map(str::to_owned),
+    })
+}
+
+/// CloudFormation has no code of its own for it: `Stack with id … does not exist`.
+fn is_missing(error: &CallError) -> bool {
+    error.code == "ValidationError" && error.message.contains("does not exist")
+}
+
+impl StackLife for CloudFormation {
+    async fn view(&self, stack: &str) -> Call<Option<StackView>> {
+        let action = "cloudformation:DescribeStacks";
+        let output = match self.0.describe_stacks().stack_name(stack).send().await.map_err(|e| call_error(action, &e)) {
+            Ok(output) => output,
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
         let stack = output.stacks().first().ok_or_else(|| garbled(action, "the answer has no stack"))?;
-        let status = stack.stack_status().ok_or_else(|| garbled(action, "the stack has no status"))?;
-        Ok(StackStatus {
-            status: status.as_str().to_owned(),
-            reason: stack.stack_status_reason().unwrap_or_default().to_owned(),
-            parent: stack.parent_id().filter(|id| !id.is_empty()).map(str::to_owned),
-        })
+        let id = stack.stack_id().ok_or_else(|| garbled(action, "the stack has no id"))?;
+        let status = read_status(stack)?;
+        // By its id CloudFormation knows a deleted stack for 90 days.
+        if status.status == "DELETE_COMPLETE" {
+            return Ok(None);
+        }
+        let action = "cloudformation:DescribeStackResources";
+        let output = self.0.describe_stack_resources().stack_name(id).send().await;
+        let output = output.map_err(|error| call_error(action, &error))?;
+        let resources = output.stack_resources().iter().map(|resource| StackResource {
+            logical_id: resource.logical_resource_id().unwrap_or_default().to_owned(),
+            physical_id: resource.physical_resource_id().unwrap_or_default().to_owned(),
+            kind: resource.resource_type().unwrap_or_default().to_owned(),
+            status: resource.resource_status().map(|status| status.as_str().to_owned()).unwrap_or_default(),
+            reason: resource.resource_status_reason().unwrap_or_default().to_owned(),
+        });
+        Ok(Some(StackView {
+            id: id.to_owned(),
+            name: stack.stack_name().unwrap_or_default().to_owned(),
+            status,
+            is_protected: stack.enable_termination_protection().unwrap_or_default(),
+            resources: resources.collect(),
+        }))
+    }
+
+    async fn delete(&self, stack: &str, retain: &[String]) -> Call<()> {
+        let retain = (!retain.is_empty()).then(|| retain.to_vec());
+        let request = self.0.delete_stack().stack_name(stack).set_retain_resources(retain);
+        request.send().await.map_err(|error| call_error("cloudformation:DeleteStack", &error))?;
+        Ok(())
     }
 }

@@ -3,7 +3,9 @@
 //! Pure and synchronous; no SDK, no clock. **An empty plan over what was read back is the verification**: there is no
 //! other checking code. A plan is data with a voice: it is logged before anything is done, and its text is what tests compare.
 
+mod adopt;
 mod contain;
+mod ending;
 mod guard;
 mod hindrance;
 mod keep;
@@ -26,7 +28,9 @@ use crate::model::{
     Role, ShowGroups, Snapshot, SnapshotId, State, VolumeId, VpcId, comma_list, restore_command,
 };
 
+pub use adopt::{Adoption, Heir, Legacy, Obstacle, adopt};
 pub use contain::{Contained, Memory, contain};
+pub use ending::{Ending, StackResource, StackView, ending};
 pub use guard::{StackStatus, Verdict, may_release, may_restore};
 pub use hindrance::Hindrance;
 pub use keep::keep;

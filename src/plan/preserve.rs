@@ -78,11 +78,11 @@ fn tags_wanted(wants: &Wants, record: &Record, instance: &Instance, observed: &O
     missing
 }
 
-fn contains(tags: &Tags, wanted: &Tags) -> bool {
+pub(super) fn contains(tags: &Tags, wanted: &Tags) -> bool {
     wanted.iter().all(|(key, value)| tags.get(key) == Some(value))
 }
 
-fn original_groups_tags(groups: &Groups) -> Tags {
+pub(super) fn original_groups_tags(groups: &Groups) -> Tags {
     let ids: Vec<&str> = groups.iter().map(GroupId::as_str).collect();
     let numbered = ids.chunks(GROUPS_PER_TAG).zip(1..);
     numbered.map(|(ids, n)| (format!("{}-{n}", tag::ORIGINAL_GROUPS), ids.join(" "))).collect()

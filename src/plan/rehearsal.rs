@@ -40,6 +40,9 @@ pub fn carried_out(
                 }
                 records.insert(instance.clone(), record);
             }
+            Step::Mark { instance, state, .. } => {
+                records.entry(instance.clone()).and_modify(|record| record.state = *state);
+            }
             Step::SetGroups { instance, interface, to, .. } => set(&mut observed, instance, interface, to),
             Step::Pass { instance, interface, to, .. } => {
                 set(&mut observed, instance, interface, &Groups::from([to.clone()]));
@@ -51,6 +54,7 @@ pub fn carried_out(
 }
 
 fn set(observed: &mut Observed, instance: &InstanceId, interface: &InterfaceId, groups: &Groups) {
+    observed.interfaces.entry(interface.clone()).and_modify(|found| found.groups = groups.clone());
     let instance = observed.instances.get_mut(instance).into_iter().flat_map(|instance| &mut instance.interfaces);
     for found in instance.filter(|found| found.id == *interface) {
         found.groups = groups.clone();

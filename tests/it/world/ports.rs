@@ -63,6 +63,11 @@ impl Look for World {
                 GroupQuery::InVpc(vpc) => group.vpc.as_ref() == Some(vpc),
                 GroupQuery::Marked(vpc) => group.role.is_some() && group.vpc.as_ref() == Some(vpc),
                 GroupQuery::Ids(ids) => ids.contains(&group.id),
+                GroupQuery::OfStack(id) => group.role.is_some() && group.stack_id.as_ref() == Some(id),
+                GroupQuery::OfStackNamed(name) => {
+                    let named = |id: &String| id.split('/').nth(1) == Some(name.as_str());
+                    group.role.is_some() && group.stack_id.as_ref().is_some_and(named)
+                }
             };
             Ok(data.groups.values().filter(wanted).cloned().collect())
         })

@@ -1,0 +1,125 @@
+//! The command line.
+
+use std::collections::BTreeSet;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ec2_isolation::model::InstanceId;
+use ec2_isolation::operator::Address;
+
+/// Shows, restores and hands over what ec2-isolation holds isolated, with your own credentials. It needs neither the stack
+/// nor its function: the records table is enough.
+///
+/// Exit codes: 0 done, 1 something failed or stays isolated, 2 usage, 3 refused and nothing changed.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 120)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+    /// AWS region [default: that of the profile, or AWS_REGION]
+    #[arg(long, global = true)]
+    pub region: Option<String>,
+    /// Profile of your AWS configuration
+    #[arg(long, global = true)]
+    pub profile: Option<String>,
+    /// What standard output gets
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Shows every instance and interface of an incident, and the next step that works. Changes nothing
+    Status {
+        #[command(flatten)]
+        incident: Incident,
+    },
+    /// Shows what restore would do now. Changes nothing
+    Plan {
+        #[command(flatten)]
+        incident: Incident,
+        #[command(flatten)]
+        selection: Selection,
+    },
+    /// Gives every interface the groups it had, and puts back what else was changed
+    Restore {
+        #[command(flatten)]
+        incident: Incident,
+        #[command(flatten)]
+        selection: Selection,
+        /// Then deletes the stack and waits for its end, where everything is restored
+        #[arg(long, conflicts_with = "instance")]
+        finish: bool,
+        /// Shows what would be done, as plan does
+        #[arg(long)]
+        dry_run: bool,
+        /// Does not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Moves instances of a stack that keeps them, or is gone, under another deployed stack; they stay isolated throughout
+    Adopt {
+        /// The old stack, by name or ARN, or its records table
+        #[arg(long, value_name = "STACK|TABLE")]
+        from: String,
+        /// The new stack, by name or ARN
+        #[arg(long, value_name = "STACK")]
+        to: String,
+        #[command(flatten)]
+        selection: Selection,
+        /// Shows what would be done, and does nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Does not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+/// Which incident it is about.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Incident {
+    /// The stack, by name or ARN; it may be gone
+    #[arg(long)]
+    stack: Option<String>,
+    /// The records table
+    #[arg(long)]
+    table: Option<String>,
+}
+
+impl Incident {
+    pub fn address(&self) -> Address {
+        match (&self.stack, &self.table) {
+            (_, Some(table)) => Address::Table(table.clone()),
+            (stack, None) => Address::Stack(stack.clone().unwrap_or_default()),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Selection {
+    /// Only this instance; may be given several times
+    #[arg(long, value_name = "i-…")]
+    instance: Vec<InstanceId>,
+}
+
+impl Selection {
+    pub fn ids(&self) -> BTreeSet<InstanceId> {
+        self.instance.iter().cloned().collect()
+    }
+}
+
+/// A records table carries the logical id of our template in its name; whatever does not is a stack.
+pub fn stack_or_table(name: &str) -> Address {
+    if name.contains("-SecurityGroupTable-") && !name.starts_with("arn:") {
+        Address::Table(name.to_owned())
+    } else {
+        Address::Stack(name.to_owned())
+    }
+}

@@ -1,0 +1,40 @@
+//! The operator's program: the way out when the stack, the function or its role are gone.
+//!
+//! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 something failed or stays isolated,
+//! 2 usage, 3 refused (wrong account or region, not found, ambiguous, not confirmed): nothing was changed.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // This program talks to a person.
+
+mod args;
+mod commands;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use ec2_isolation::operator::Trouble;
+
+const FAILED: u8 = 1;
+const REFUSED: u8 = 3;
+
+fn main() -> ExitCode {
+    let arguments = args::Arguments::parse();
+    progress::init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("no thread can be started: {error}");
+            return FAILED.into();
+        }
+    };
+    match runtime.block_on(commands::run(arguments)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => FAILED.into(),
+        Err(trouble) => {
+            eprintln!("ec2-isolation: {trouble}");
+            match trouble {
+                Trouble::Refused(_) => REFUSED.into(),
+                Trouble::Failed { .. } => FAILED.into(),
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! `adopt`: the steps of [`crate::plan::adopt`], carried out between two records tables.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::future::Future;
+
+use serde::Serialize;
+
+use super::incident::{Address, Incident, cannot_look};
+use super::{Operator, Trouble};
+use crate::converge::{Blind, Phase, Settled, converge, persist};
+use crate::execute::{Executor, Exit};
+use crate::model::{Desired, GroupId, InstanceId, Owner, Record, ShowGroups};
+use crate::phases::{index, observe_held};
+use crate::plan::{Adoption, Heir, Legacy, Observed, Plan, Step, StackView, adopt};
+use crate::ports::{Archive, Call, Change, Ledger, StackLife, Survey, Takeover, Written};
+
+/// From where to where.
+#[derive(Debug)]
+pub struct Handover<R> {
+    from: R,
+    to: R,
+    pub old: Incident,
+    owner: Owner,
+    isolation_group: GroupId,
+    in_charge: BTreeSet<String>,
+    only: BTreeSet<InstanceId>,
+    /// What is to be done, as it was seen first.
+    pub first: Adoption,
+}
+
+/// What an adoption did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HandoverReport {
+    pub failed: bool,
+    pub adopted: Vec<String>,
+    /// What failed or stands in the way, and notes.
+    pub details: Vec<String>,
+}
+
+/// What one look sees.
+struct Seen {
+    old: Ledger,
+    new: Ledger,
+    observed: Observed,
+}
+
+impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R, S> {
+    /// Looks at both, and plans. Changes nothing.
+    ///
+    /// # Errors
+    /// One is not to be found, the new stack cannot take anything over, or something cannot be read.
+    pub async fn handover(
+        &self,
+        from: &Address,
+        to: &str,
+        only: &BTreeSet<InstanceId>,
+    ) -> Result<Handover<R>, Trouble> {
+        let old = self.incident(from).await?;
+        let new = self.incident(&Address::Stack(to.to_owned())).await?;
+        let refuse = |why: &str| Trouble::Refused(format!("nothing was changed: stack {to} {why}: deploy it first"));
+        let stack = new.stack.as_ref().ok_or_else(|| refuse("is gone"))?;
+        if !is_fit(stack) {
+            return Err(refuse(&format!("is {}", stack.status.status)));
+        }
+        let custom = stack.isolation().ok_or_else(|| refuse("has no Custom::Ec2Isolation that would restore them"))?;
+        let group = stack.physical_id("IsolatedSecurityGroup").and_then(|id| id.parse().ok());
+        if old.table == new.table {
+            return Err(Trouble::Refused(format!("nothing was changed: both are table {}", old.table)));
+        }
+        let mut in_charge = BTreeSet::new();
+        let stacks: BTreeSet<String> = old.held().map(|record| record.owner.stack_id.clone()).collect();
+        for id in stacks {
+            let stack = self.view(&id).await?;
+            in_charge.extend(stack.filter(StackView::is_in_charge).map(|_| id));
+        }
+        let mut handover = Handover {
+            from: self.ports.records.named(&old.table),
+            to: self.ports.records.named(&new.table),
+            owner: Owner { stack_id: stack.id.clone(), logical_id: custom.logical_id.clone() },
+            isolation_group: group.ok_or_else(|| refuse("has no IsolatedSecurityGroup"))?,
+            in_charge,
+            only: only.clone(),
+            first: Adoption::default(),
+            old,
+        };
+        let seen = self.look(&handover).await.map_err(cannot_look)?;
+        handover.first = handover.plan(&seen);
+        Ok(handover)
+    }
+
+    /// Carries it out. Run again it goes on where it stopped.
+    ///
+    /// # Errors
+    /// Nothing can be read.
+    pub async fn adopt(&self, handover: &Handover<R>) -> Result<HandoverReport, Trouble> {
+        let mut details = Vec::new();
+        let seen = self.look(handover).await.map_err(cannot_look)?;
+        let adoption = handover.plan(&seen);
+        let mut adopted = adoption.instances();
+        let takeover = Takeover {
+            owner: &handover.owner,
+            isolation_group: &handover.isolation_group,
+            now: &self.now,
+        };
+        for record in adoption.take_over.iter().filter_map(|id| seen.old.records.get(id)) {
+            let id = &record.instance;
+            tracing::info!(instance = %id, "recording in the new table");
+            let copying = || handover.to.take_over(&handover.from, record, &takeover);
+            details.extend(said(id, "was not recorded in the new table", self.tried("dynamodb:PutItem", copying).await));
+        }
+
+        let mut phase = Adopt { operator: self, handover };
+        let executor = Executor {
+            ec2: &self.ports.ec2,
+            records: &handover.to,
+            owner: &handover.owner,
+            gate: &self.gate,
+            now: &self.now,
+            exit: Exit::default(),
+            pace: &self.pace,
+        };
+        let settled: Settled = converge(&mut phase, &executor, crate::reconcile::OPERATORS_PATIENCE)
+            .await
+            .map_err(|_| Trouble::Refused("overtaken by another request; run this again".to_owned()))?;
+        let tags_only = |step: &Step| matches!(step, Step::Tag { .. });
+        let mut failed = settled.failures.iter().any(|(step, _)| !tags_only(step));
+        details.extend(settled.failures.iter().map(|(step, error)| format!("{step}: {error}")));
+        details.extend(settled.blind.map(|error| format!("what is true now is not known: {error}")));
+
+        let seen = self.look(handover).await.map_err(cannot_look)?;
+        let adoption = handover.plan(&seen);
+        for record in adoption.let_go.iter().filter_map(|id| seen.old.records.get(id)) {
+            let id = &record.instance;
+            tracing::info!(instance = %id, "taking the record out of the old table");
+            let letting_go = || handover.from.let_go(record);
+            details.extend(said(id, "is still recorded in the old table, too", self.tried("dynamodb:DeleteItem", letting_go).await));
+        }
+
+        let seen = self.look(handover).await.map_err(cannot_look)?;
+        let left = handover.plan(&seen);
+        failed |= !left.take_over.is_empty() || !left.let_go.is_empty() || left.plan.steps().any(|step| !tags_only(step));
+        failed |= !left.obstacles.is_empty();
+        details.extend(left.obstacles.iter().map(ToString::to_string));
+        let open = left.instances();
+        adopted.retain(|id| !open.contains(id) && !seen.old.records.contains_key(id));
+        Ok(HandoverReport { failed, adopted: adopted.iter().map(ToString::to_string).collect(), details })
+    }
+
+    async fn tried<F: Future<Output = Call<Written>>>(&self, action: &'static str, call: impl Fn() -> F) -> Call<Written> {
+        persist(&self.gate, crate::reconcile::OPERATORS_PATIENCE, action, call).await
+    }
+
+    async fn look(&self, handover: &Handover<R>) -> Call<Seen> {
+        let (old, new) = tokio::try_join!(handover.from.read(), handover.to.read())?;
+        let records: Vec<Record> = old.records.values().cloned().collect();
+        let mut observed = observe_held(&self.ports.ec2, &records).await?;
+        let episodes: BTreeSet<String> = records.iter().map(Record::episode).collect();
+        let group = crate::ports::GroupQuery::Ids([handover.isolation_group.clone()].into());
+        let (snapshots, groups) =
+            tokio::try_join!(self.ports.ec2.snapshots(&episodes), self.ports.ec2.groups(&group))?;
+        observed.snapshots = snapshots;
+        observed.groups.extend(index(groups, |group| group.id.clone()));
+        Ok(Seen { old, new, observed })
+    }
+}
+
+impl<R> Handover<R> {
+    fn plan(&self, seen: &Seen) -> Adoption {
+        let listed = seen.old.intents.values().filter_map(|intent| match &intent.desired {
+            Desired::Isolated(wants) => Some(wants.instances.iter().cloned()),
+            Desired::Restored => None,
+        });
+        let listed = listed.flatten().collect();
+        let legacy =
+            Legacy { records: &seen.old.records, in_charge: &self.in_charge, listed: &listed, only: &self.only };
+        let heir =
+            Heir { owner: &self.owner, isolation_group: &self.isolation_group, records: &seen.new.records };
+        adopt(legacy, heir, &seen.observed)
+    }
+
+    /// The stack that takes them over.
+    #[must_use]
+    pub fn heir(&self) -> &str {
+        &self.owner.stack_id
+    }
+}
+
+impl<R> fmt::Display for Handover<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Adoption { take_over, plan, let_go, obstacles } = &self.first;
+        if self.first.is_empty() && obstacles.is_empty() {
+            writeln!(f, "Nothing is left to move from {}.", self.old.table)?;
+        }
+        for record in take_over.iter().filter_map(|id| self.old.ledger.records.get(id)) {
+            writeln!(f, "{}: record it for {} in the new table", record.instance, self.owner.stack_id)?;
+            for interface in record.interfaces.keys().filter_map(|id| self.old.observed.interfaces.get(id)) {
+                let (id, groups) = (&interface.id, ShowGroups(&interface.groups));
+                writeln!(f, "  {id} {groups} -> [{}], where it is isolated", self.isolation_group)?;
+            }
+            writeln!(f, "  then read back, tag, and take the record out of {}", self.old.table)?;
+        }
+        plan.steps().try_for_each(|step| writeln!(f, "{step}"))?;
+        let_go.iter().try_for_each(|id| writeln!(f, "{id}: take the record out of {}", self.old.table))?;
+        obstacles.iter().try_for_each(|obstacle| writeln!(f, "! {obstacle}"))
+    }
+}
+
+impl fmt::Display for HandoverReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let adopted = if self.adopted.is_empty() { "none".to_owned() } else { self.adopted.join(", ") };
+        writeln!(f, "adopted: {adopted}")?;
+        self.details.iter().try_for_each(|line| writeln!(f, "! {line}"))?;
+        if !self.failed && !self.adopted.is_empty() {
+            writeln!(f, "Deploy the new stack once more with them in CompromisedInstanceList and a new Rerun.")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a stack can be deployed again, so that it takes care of what it takes over.
+fn is_fit(stack: &StackView) -> bool {
+    let status = stack.status.status.as_str();
+    let is_deployable = ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "CREATE_FAILED", "UPDATE_FAILED"];
+    is_deployable.contains(&status)
+}
+
+fn said(id: &InstanceId, what: &str, result: Call<Written>) -> Option<String> {
+    match result {
+        Ok(Written::Done) => None,
+        Ok(Written::Lost) => Some(format!("{id} {what}: somebody else changed its record meanwhile; run this again")),
+        Err(error) => Some(format!("{id} {what}: {error}")),
+    }
+}
+
+struct Adopt<'a, E, R, S> {
+    operator: &'a Operator<E, R, S>,
+    handover: &'a Handover<R>,
+}
+
+impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Phase for Adopt<'_, E, R, S> {
+    async fn look(&mut self) -> Result<Plan, Blind> {
+        let seen = self.operator.look(self.handover).await?;
+        Ok(self.handover.plan(&seen).plan)
+    }
+}

@@ -1,0 +1,113 @@
+//! The end of a stack of which nothing is held any more: the calls that `status` prints, made.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::incident::Incident;
+use super::{Operator, Trouble};
+use crate::plan::{Ending, StackView, ending};
+use crate::ports::{Archive, Change, StackLife, Survey};
+
+/// CloudFormation needs minutes: no hurry.
+const FIRST_LOOK: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// CloudFormation waits up to 50 minutes for the answer of a custom resource, and retries groups in use for some more.
+const LONGEST_WAIT: Duration = Duration::from_secs(90 * 60);
+/// A delete that must fail, and one that leaves out what failed; once more for what was under way before.
+const MOST_DELETES: usize = 3;
+
+/// How a stack ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ended {
+    /// The stack is gone.
+    pub is_gone: bool,
+    /// What was done, in order, and how it ended.
+    pub log: Vec<String>,
+}
+
+impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R, S> {
+    /// Deletes the stack, by as many calls as that takes, and waits for its end. Only where nothing of it is held isolated.
+    ///
+    /// # Errors
+    /// A call failed.
+    pub async fn finish(&self, incident: &Incident) -> Result<Ended, Trouble> {
+        let Some(mut stack) = incident.stack.clone() else {
+            let log = vec![format!("stack {} is gone already", incident.stack_name)];
+            return Ok(Ended { is_gone: true, log });
+        };
+        let (mut log, mut is_retained) = (Vec::new(), false);
+        for _ in 0..MOST_DELETES {
+            let retain = match ending(&stack) {
+                Ending::WithParent { parent } => {
+                    log.push(format!("{} is nested in {parent} and ends with it: it was left as it is", stack.name));
+                    return Ok(Ended { is_gone: false, log });
+                }
+                Ending::Wait => {
+                    tracing::info!(status = stack.status.status, "waiting for what is under way");
+                    match self.settled(&stack.id).await? {
+                        Some(next) => stack = next,
+                        None => return Ok(gone(stack, log)),
+                    }
+                    continue;
+                }
+                Ending::Delete { retain } => retain,
+                Ending::DeleteTwice { .. } => vec![],
+            };
+            // What was left out once and is in the way still is in the way for good.
+            if is_retained || stack.is_protected {
+                break;
+            }
+            is_retained = !retain.is_empty();
+            let command = self.shell.delete_stack(&stack.name, &retain);
+            tracing::info!(command, "ending the stack");
+            let deleted = self.ports.stacks.delete(&stack.id, &retain).await;
+            deleted.map_err(|error| Trouble::Failed { what: "the stack cannot be deleted", error })?;
+            log.push(command);
+            match self.settled(&stack.id).await? {
+                Some(next) => stack = next,
+                None => return Ok(gone(stack, log)),
+            }
+            log.push(format!("{}: {}", stack.status.status, stack.status.reason));
+            if matches!(ending(&stack), Ending::Delete { retain } if retain.is_empty()) {
+                break;
+            }
+        }
+        if stack.is_protected {
+            log.push(format!(
+                "{} is protected from deletion: first {}",
+                stack.name,
+                self.shell.aws(&format!(
+                    "cloudformation update-termination-protection --no-enable-termination-protection --stack-name {}",
+                    stack.name
+                ))
+            ));
+        }
+        log.extend(stack.resources.iter().filter(|resource| resource.failed_to_delete()).map(|resource| {
+            format!("{} {} was not deleted: {}", resource.logical_id, resource.physical_id, resource.reason)
+        }));
+        Ok(Ended { is_gone: false, log })
+    }
+
+    /// The stack when nothing is under way any more; nothing where it is gone.
+    async fn settled(&self, id: &str) -> Result<Option<StackView>, Trouble> {
+        let until = tokio::time::Instant::now() + LONGEST_WAIT;
+        let mut pause = FIRST_LOOK;
+        loop {
+            tokio::time::sleep(pause).await;
+            let stack = self.view(id).await?;
+            match &stack {
+                Some(stack) if stack.is_busy() && tokio::time::Instant::now() < until => {
+                    tracing::info!(status = stack.status.status, "waiting for the stack");
+                }
+                _ => return Ok(stack),
+            }
+            pause = (pause * 2).min(LOOK_EVERY);
+        }
+    }
+}
+
+fn gone(stack: StackView, mut log: Vec<String>) -> Ended {
+    log.push(format!("stack {} is deleted", stack.name));
+    Ended { is_gone: true, log }
+}

@@ -1,0 +1,222 @@
+//! Everything there is to see of one incident, read once: stack, records, hosts, groups. Changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Operator, Trouble};
+use crate::model::{
+    Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, State,
+};
+use crate::phases::{index, observe_held};
+use crate::plan::{Observed, StackView};
+use crate::ports::{Archive, Change, GroupQuery, Ledger, StackLife, Survey};
+use crate::reconcile::Ports;
+
+/// The logical id of the records table in our template.
+const TABLE: &str = "SecurityGroupTable";
+
+/// How an operator names an incident.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A name or an ARN.
+    Stack(String),
+    Table(String),
+}
+
+impl Address {
+    /// As it is given to this program again.
+    #[must_use]
+    pub fn argument(&self) -> String {
+        match self {
+            Self::Stack(stack) => format!("--stack {}", super::shell::quoted(stack)),
+            Self::Table(table) => format!("--table {}", super::shell::quoted(table)),
+        }
+    }
+}
+
+/// An interface in a group of ours of which there is no record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    pub interface: Interface,
+    pub instance: Option<InstanceId>,
+}
+
+/// What was read.
+#[derive(Debug, Clone)]
+pub struct Incident {
+    pub address: Address,
+    pub table: String,
+    /// Nothing where it is gone.
+    pub stack: Option<StackView>,
+    /// The stack's name, known from its table's where it is gone.
+    pub stack_name: String,
+    pub ledger: Ledger,
+    /// Of the records: instances, interfaces, groups of ours and original groups.
+    pub observed: Observed,
+    /// The groups that CloudFormation says the stack made.
+    pub groups: BTreeMap<GroupId, Group>,
+    pub strays: Vec<Stray>,
+    /// Interfaces in the stack's groups, the forensic one included.
+    pub members: Vec<Interface>,
+}
+
+impl Incident {
+    /// Records that are not only history.
+    pub fn held(&self) -> impl Iterator<Item = &Record> {
+        self.ledger.records.values().filter(|record| record.state != State::Restored)
+    }
+
+    /// Whose they are, each with one of its instances.
+    #[must_use]
+    pub fn owners(&self) -> BTreeMap<Owner, InstanceId> {
+        self.held().map(|record| (record.owner.clone(), record.instance.clone())).collect()
+    }
+
+    #[must_use]
+    pub fn instance(&self, id: &InstanceId) -> Option<&Instance> {
+        self.observed.instances.get(id)
+    }
+
+    /// Every group that isolates or cuts for this record.
+    #[must_use]
+    pub fn isolating(&self, record: &Record) -> Groups {
+        let tagged = self.observed.groups.values().filter(|group| {
+            matches!(group.role, Some(Role::Isolation | Role::Transit))
+                && group.stack_id.as_ref() == Some(&record.owner.stack_id)
+        });
+        tagged.map(|group| group.id.clone()).chain(record.isolation_groups.iter().cloned()).collect()
+    }
+}
+
+impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
+    /// Reads everything there is to see.
+    ///
+    /// # Errors
+    /// It is not to be found, several are, it is elsewhere, or a call failed.
+    pub async fn incident(&self, address: &Address) -> Result<Incident, Trouble> {
+        let (mut stack, table) = self.locate(address).await?;
+        let records = self.ports.records.named(&table);
+        let ledger = records.read().await.map_err(|error| unknown_table(&table, error))?;
+        let stack_ids: BTreeSet<&str> = ledger.records.values().map(|record| record.owner.stack_id.as_str()).collect();
+        for id in &stack_ids {
+            self.check_place(id)?;
+        }
+        // By the table alone, its records say which stack it was.
+        let only_stack = stack_ids.first().filter(|_| stack_ids.len() == 1);
+        if let (None, Some(id)) = (&stack, only_stack) {
+            stack = self.view(id).await?;
+        }
+        let stack_name = match (&stack, address) {
+            (Some(stack), _) => stack.name.clone(),
+            (None, Address::Stack(stack)) => name_of(stack).to_owned(),
+            (None, Address::Table(table)) => {
+                let by_table = table.split_once(&format!("-{TABLE}-")).map_or("", |(name, _)| name);
+                only_stack.map_or(by_table, |id| name_of(id)).to_owned()
+            }
+        };
+        let query = match (&stack, only_stack) {
+            (Some(stack), _) => GroupQuery::OfStack(stack.id.clone()),
+            (None, Some(id)) => GroupQuery::OfStack((*id).to_owned()),
+            (None, None) => GroupQuery::OfStackNamed(stack_name.clone()),
+        };
+        let groups = self.ports.ec2.groups(&query).await.map_err(cannot_look)?;
+        let all: Vec<Record> = ledger.records.values().cloned().collect();
+        let observed = observe_held(&self.ports.ec2, &all).await.map_err(cannot_look)?;
+        let isolating = groups.iter().filter(|group| group.role.is_some()).map(|group| group.id.clone());
+        let isolating: Groups = isolating
+            .chain(all.iter().flat_map(|record| record.isolation_groups.clone()))
+            .filter(|id| observed.groups.contains_key(id) || groups.iter().any(|group| group.id == *id))
+            .collect();
+        let members = if isolating.is_empty() {
+            vec![]
+        } else {
+            self.ports.ec2.interfaces_in(&isolating).await.map_err(cannot_look)?
+        };
+        let forensic: Groups =
+            groups.iter().filter(|group| group.role == Some(Role::Forensic)).map(|group| group.id.clone()).collect();
+        let recorded: BTreeSet<&InterfaceId> = all
+            .iter()
+            .filter(|record| record.state != State::Restored)
+            .flat_map(|record| record.interfaces.keys())
+            .collect();
+        let strays = members.iter().filter(|(interface, _)| {
+            !recorded.contains(&interface.id) && !interface.groups.iter().all(|group| forensic.contains(group))
+        });
+        let strays =
+            strays.map(|(interface, instance)| Stray { interface: interface.clone(), instance: instance.clone() });
+        Ok(Incident {
+            address: address.clone(),
+            stack,
+            stack_name,
+            strays: strays.collect(),
+            members: members.iter().map(|(interface, _)| interface.clone()).collect(),
+            groups: index(groups, |group| group.id.clone()),
+            table,
+            ledger,
+            observed,
+        })
+    }
+
+    /// The ports with the records table of this incident.
+    pub(super) fn ports_of(&self, incident: &Incident) -> Ports<E, R, S>
+    where
+        E: Clone,
+        S: Clone,
+    {
+        Ports {
+            ec2: self.ports.ec2.clone(),
+            records: self.ports.records.named(&incident.table),
+            stacks: self.ports.stacks.clone(),
+        }
+    }
+
+    pub(super) async fn view(&self, stack: &str) -> Result<Option<StackView>, Trouble> {
+        let view = self.ports.stacks.view(stack).await;
+        view.map_err(|error| Trouble::Failed { what: "the stack cannot be read", error })
+    }
+
+    async fn locate(&self, address: &Address) -> Result<(Option<StackView>, String), Trouble> {
+        let stack = match address {
+            Address::Table(table) => return Ok((None, table.clone())),
+            Address::Stack(stack) => stack,
+        };
+        if stack.starts_with("arn:") {
+            self.check_place(stack)?;
+        }
+        let view = self.view(stack).await?;
+        if let Some(table) = view.as_ref().and_then(|view| view.physical_id(TABLE)) {
+            let table = table.to_owned();
+            return Ok((view, table));
+        }
+        // The table outlives its stack; CloudFormation made its name from the stack's.
+        let prefix = format!("{}-{TABLE}-", name_of(stack));
+        let tables = self.ports.records.tables(&prefix).await;
+        let tables = tables.map_err(|error| Trouble::Failed { what: "the tables cannot be listed", error })?;
+        match tables.as_slice() {
+            [table] => Ok((view, table.clone())),
+            [] => Err(Trouble::Refused(format!(
+                "nothing was changed: there is no stack {stack} with a records table, and no table {prefix}…, in account {}, region {}",
+                self.site.account, self.site.region
+            ))),
+            several => Err(Trouble::Refused(format!(
+                "nothing was changed: several stacks of this name have left their records, say which with --table: {}",
+                several.join(", ")
+            ))),
+        }
+    }
+}
+
+/// `incident-42` of its ARN, or of its name.
+fn name_of(stack: &str) -> &str {
+    if stack.starts_with("arn:") { stack.split('/').nth(1).unwrap_or(stack) } else { stack }
+}
+
+fn unknown_table(table: &str, error: crate::ports::CallError) -> Trouble {
+    if error.code == "ResourceNotFoundException" {
+        return Trouble::Refused(format!("nothing was changed: there is no table {table} in this account and region"));
+    }
+    Trouble::Failed { what: "the records cannot be read", error }
+}
+
+pub(super) fn cannot_look(error: crate::ports::CallError) -> Trouble {
+    Trouble::Failed { what: "the hosts cannot be read", error }
+}

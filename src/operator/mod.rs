@@ -1,0 +1,89 @@
+//! The operator's program, less its command line: what there is to see of an incident, its restore and its end, and its hand-over
+//! to another stack.
+//!
+//! **The way out never needs the function**: everything here works with the operator's own credentials from the records
+//! table, through the same plan and execute code. Nothing here runs in the function.
+
+mod adopt;
+mod finish;
+mod incident;
+mod next;
+mod restore;
+mod shell;
+mod status;
+
+use crate::execute::Gate;
+use crate::model::Owner;
+use crate::pace::Pace;
+use crate::ports::{Archive, CallError, Change, StackLife, Survey};
+use crate::reconcile::{Ports, Reconciler};
+
+pub use adopt::{Handover, HandoverReport};
+pub use finish::Ended;
+pub use incident::{Address, Incident};
+pub use restore::{Preview, RestoreReport};
+pub use shell::Shell;
+pub use status::Status;
+
+/// Why nothing, or not everything, was done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// Nothing was changed, and nothing will be until what was asked is put otherwise.
+    #[error("{0}")]
+    Refused(String),
+    #[error("{what}: {error}")]
+    Failed { what: &'static str, error: CallError },
+}
+
+/// Whose credentials, where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    pub account: String,
+    pub region: String,
+    /// ARN of the caller.
+    pub caller: String,
+}
+
+/// The program: ports, where it is, and what it says of itself.
+#[derive(Debug)]
+pub struct Operator<E, R, S> {
+    /// The records table of these is replaced by the one that is asked for.
+    pub ports: Ports<E, R, S>,
+    pub site: Site,
+    pub shell: Shell,
+    /// Unique to this run.
+    pub request_id: String,
+    /// ISO 8601 UTC.
+    pub now: String,
+    pub gate: Gate,
+    pub pace: Pace,
+}
+
+impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
+    fn reconciler<'a>(&'a self, ports: &'a Ports<E, R, S>, owner: &'a Owner) -> Reconciler<'a, E, R, S> {
+        Reconciler {
+            ports,
+            owner,
+            request_id: &self.request_id,
+            gate: &self.gate,
+            pace: &self.pace,
+            now: &self.now,
+            // These are rights that the operator has had for long.
+            permission_patience: std::time::Duration::ZERO,
+        }
+    }
+
+    /// Fails where what is meant is not in the account and region of the credentials: every call would look in the wrong place.
+    fn check_place(&self, stack_id: &str) -> Result<(), Trouble> {
+        let mut parts = stack_id.split(':').skip(3);
+        let (Some(region), Some(account)) = (parts.next(), parts.next()) else { return Ok(()) };
+        let Site { account: own_account, region: own_region, caller } = &self.site;
+        if account == own_account && region == own_region {
+            return Ok(());
+        }
+        Err(Trouble::Refused(format!(
+            "nothing was changed: {stack_id} is in account {account}, region {region}, but you are {caller} in account {own_account}, \
+             region {own_region}: use credentials of that account (--profile) and --region {region}"
+        )))
+    }
+}

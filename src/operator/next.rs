@@ -1,0 +1,307 @@
+//! The next step that works, in every state an incident can be in. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::incident::{Incident, Stray};
+use super::shell::Shell;
+use crate::model::{Group, GroupId, Groups, InterfaceId, Peer, Role, State, comma_list};
+use crate::plan::{Ending, StackView, ending, tag};
+
+/// What to do, why, and the commands. Several are to be done in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Next {
+    pub what: String,
+    pub commands: Vec<String>,
+}
+
+fn next(what: impl Into<String>, commands: Vec<String>) -> Next {
+    Next { what: what.into(), commands }
+}
+
+/// Worst first.
+#[must_use]
+pub fn next_steps(incident: &Incident, shell: &Shell) -> Vec<Next> {
+    let mut steps = in_transit(incident, shell);
+    steps.extend(stuck(incident, shell));
+    steps.extend(incident.ledger.unreadable.iter().map(|(item, reason)| {
+        next(
+            format!("item {item} of table {} cannot be read: {reason}. Mend it in the DynamoDB console.", incident.table),
+            vec![],
+        )
+    }));
+    let is_held = incident.held().next().is_some();
+    if is_held {
+        steps.push(held(incident, shell));
+    }
+    steps.extend(strays(incident, shell));
+    if !is_held && incident.strays.is_empty() && incident.ledger.unreadable.is_empty() {
+        steps.extend(end(incident, shell));
+    }
+    steps
+}
+
+/// Left in the group that is open to everybody, by a function that was killed.
+fn in_transit(incident: &Incident, shell: &Shell) -> Vec<Next> {
+    let is_open = |id: &GroupId| incident.observed.groups.get(id).or_else(|| incident.groups.get(id));
+    let is_open = |id: &GroupId| is_open(id).is_some_and(|group| group.role == Some(Role::Transit));
+    let commands: Vec<String> = incident
+        .held()
+        .flat_map(|record| record.interfaces.keys().map(move |id| (record, id)))
+        .filter(|(_, id)| incident.observed.interfaces.get(*id).is_some_and(|found| found.groups.iter().any(is_open)))
+        .map(|(record, id)| shell.set_groups(id, &[record.isolation_group.clone()].into()))
+        .collect();
+    if commands.is_empty() {
+        return vec![];
+    }
+    vec![next("These are in the transit group, WHICH IS OPEN TO EVERYBODY. Isolate them now:", commands)]
+}
+
+/// Interfaces whose original groups are all gone: nobody but a person can say where they belong.
+fn stuck(incident: &Incident, shell: &Shell) -> Vec<Next> {
+    let mut steps = Vec::new();
+    for record in incident.held() {
+        for (id, originals) in &record.interfaces {
+            let is_isolated = incident
+                .observed
+                .interfaces
+                .get(id)
+                .is_some_and(|interface| !interface.groups.is_disjoint(&incident.isolating(record)));
+            let is_gone = originals.iter().all(|group| !incident.observed.groups.contains_key(group));
+            if is_isolated && is_gone {
+                let choose = format!(
+                    "ec2 describe-security-groups --filters Name=vpc-id,Values={} --query 'SecurityGroups[].[GroupId,GroupName,Description]' --output text",
+                    record.vpc
+                );
+                steps.push(next(
+                    format!(
+                        "{}: {id} stays isolated, its original groups {} no longer exist. Choose others, then restore again:",
+                        record.instance,
+                        comma_list(originals)
+                    ),
+                    vec![shell.aws(&choose), shell.choose_groups(id)],
+                ));
+            }
+        }
+    }
+    steps
+}
+
+fn held(incident: &Incident, shell: &Shell) -> Next {
+    let restore = shell.own(&format!("restore {} --finish", incident.address.argument()));
+    let count = incident.held().count();
+    let instances = if count == 1 { "1 instance is".to_owned() } else { format!("{count} instances are") };
+    match &incident.stack {
+        None => next(
+            format!("The stack is gone, {instances} still held isolated. When the incident is over, this restores them:"),
+            vec![restore],
+        ),
+        Some(stack) if stack.is_busy() => next(
+            format!("{instances} held isolated, and the stack is {}: look again when that has ended:", stack.status.status),
+            vec![shell.own(&format!("status {}", incident.address.argument()))],
+        ),
+        Some(stack) if stack.is_in_charge() && !is_stuck_stack(stack) && stack.status.parent.is_none() => next(
+            format!(
+                "{instances} held isolated and the stack works. When the incident is over, delete the stack, which restores them, or restore them with your own credentials:"
+            ),
+            vec![restore],
+        ),
+        Some(_) => next(
+            format!(
+                "{instances} held isolated, and nobody but you restores them any more. When the incident is over, this does, and ends the stack:"
+            ),
+            vec![restore],
+        ),
+    }
+}
+
+fn is_stuck_stack(stack: &StackView) -> bool {
+    matches!(stack.status.status.as_str(), "ROLLBACK_FAILED" | "DELETE_FAILED" | "UPDATE_ROLLBACK_FAILED")
+}
+
+/// The groups that the tags of an interface say it had. Tags never decide: whoever may write them may be the attacker.
+#[must_use]
+pub fn tagged_originals(tags: &BTreeMap<String, String>) -> Groups {
+    let values = tags.iter().filter(|(key, _)| key.starts_with(tag::ORIGINAL_GROUPS)).map(|(_, value)| value);
+    values.flat_map(|value| value.split(' ')).filter_map(|id| id.parse().ok()).collect()
+}
+
+/// Interfaces in the isolation of which there is no record: their tags say what they had.
+fn strays(incident: &Incident, shell: &Shell) -> Vec<Next> {
+    if incident.strays.is_empty() {
+        return vec![];
+    }
+    let (known, unknown): (Vec<&Stray>, Vec<&Stray>) =
+        incident.strays.iter().partition(|stray| !tagged_originals(&stray.interface.tags).is_empty());
+    let name = |stray: &&Stray| {
+        let instance = stray.instance.as_ref().map_or("no instance".to_owned(), ToString::to_string);
+        format!("{} of {instance}", stray.interface.id)
+    };
+    let mut steps = Vec::new();
+    if !known.is_empty() {
+        let mut commands: Vec<String> = known
+            .iter()
+            .map(|stray| shell.set_groups(&stray.interface.id, &tagged_originals(&stray.interface.tags)))
+            .collect();
+        commands.push(untag(&known, shell));
+        steps.push(next(
+            format!(
+                "{} in the isolation group without a record in table {}, so nothing can be restored from it (a copy of it may: \
+                 point-in-time recovery goes back 35 days). Their tags say which groups they had. Check these with somebody who knows the hosts, \
+                 since an attacker may write tags; then:",
+                be(&known, name),
+                incident.table
+            ),
+            commands,
+        ));
+    }
+    if !unknown.is_empty() {
+        let commands = unknown.iter().map(|stray| shell.choose_groups(&stray.interface.id)).collect();
+        steps.push(next(
+            format!(
+                "{} in the isolation group with neither record nor tags. CloudTrail knows what they had (ModifyNetworkInterfaceAttribute). Give them their groups:",
+                be(&unknown, name)
+            ),
+            commands,
+        ));
+    }
+    steps
+}
+
+fn be(strays: &[&Stray], name: impl Fn(&&Stray) -> String) -> String {
+    let names = comma_list(strays.iter().map(name));
+    format!("{names} {}", if strays.len() == 1 { "is" } else { "are" })
+}
+
+/// Takes our tags off interfaces and instances again.
+fn untag(strays: &[&Stray], shell: &Shell) -> String {
+    let interfaces = strays.iter().map(|stray| stray.interface.id.to_string());
+    let instances = strays.iter().filter_map(|stray| stray.instance.as_ref()).map(ToString::to_string);
+    let resources: BTreeSet<String> = interfaces.chain(instances).collect();
+    let on_interfaces = strays.iter().flat_map(|stray| stray.interface.tags.keys());
+    let on_interfaces = on_interfaces.filter(|key| key.starts_with(tag::ORIGINAL_GROUPS)).map(String::as_str);
+    let keys: BTreeSet<&str> = on_interfaces.chain([tag::STACK, tag::PURPOSE, tag::TIME]).collect();
+    let keys: Vec<String> = keys.into_iter().map(|key| format!("Key={key}")).collect();
+    let resources: Vec<String> = resources.into_iter().collect();
+    shell.aws(&format!("ec2 delete-tags --resources {} --tags {}", resources.join(" "), keys.join(" ")))
+}
+
+/// What ends the stack, and what it leaves behind.
+pub(super) fn end(incident: &Incident, shell: &Shell) -> Vec<Next> {
+    match &incident.stack {
+        Some(stack) => vec![ending_of(stack, incident, shell)],
+        None => leftovers(incident, shell),
+    }
+}
+
+fn ending_of(stack: &StackView, incident: &Incident, shell: &Shell) -> Next {
+    let name = &stack.name;
+    let mut commands = Vec::new();
+    if stack.is_protected {
+        commands.push(shell.aws(&format!(
+            "cloudformation update-termination-protection --no-enable-termination-protection --stack-name {name}"
+        )));
+    }
+    let wait = shell.wait_for_deletion(name);
+    match ending(stack) {
+        Ending::Delete { retain } => {
+            commands.extend([shell.delete_stack(name, &retain), wait]);
+            let why = match retain.as_slice() {
+                [] => String::new(),
+                _ => format!(
+                    " Its {} could not be deleted and is left out: nobody answers for it any more, and it holds nothing",
+                    comma_list(&retain)
+                ),
+            };
+            next(format!("Nothing is held isolated. This ends the stack ({}).{why}", stack.status.status), commands)
+        }
+        Ending::DeleteTwice { retain } => {
+            // The wait ends with an error: the first delete must fail.
+            commands.extend([
+                shell.delete_stack(name, &[]),
+                format!("{wait} || true"),
+                shell.delete_stack(name, &retain),
+                wait,
+            ]);
+            next(
+                format!(
+                    "Nothing is held isolated. The function is gone, so the first of these ends in DELETE_FAILED; only then CloudFormation lets {} be left out. \
+                     Together they end the stack ({}):",
+                    comma_list(&retain),
+                    stack.status.status
+                ),
+                commands,
+            )
+        }
+        Ending::Wait => next(
+            format!("The stack is {}: look again when that has ended:", stack.status.status),
+            vec![shell.own(&format!("status {}", incident.address.argument()))],
+        ),
+        Ending::WithParent { parent } => next(
+            format!(
+                "Nothing is held isolated. The stack is nested in {parent} and ends with it: take it out of that stack's template and update, \
+                 or, where nothing of that stack is needed any more, delete that one, WITH EVERYTHING IN IT:"
+            ),
+            vec![shell.delete_stack(&parent, &[])],
+        ),
+    }
+}
+
+/// Groups of a stack that is gone.
+fn leftovers(incident: &Incident, shell: &Shell) -> Vec<Next> {
+    if incident.groups.is_empty() {
+        let what = format!(
+            "Nothing is held isolated and the stack is gone: nothing is left to do. Table {} stays as the record of the incident; delete it when the case is closed.",
+            incident.table
+        );
+        return vec![next(what, vec![])];
+    }
+    let mut steps = Vec::new();
+    let users = |group: &&Group| -> Vec<&InterfaceId> {
+        let members = incident.members.iter().filter(|interface| interface.groups.contains(&group.id));
+        members.map(|interface| &interface.id).collect()
+    };
+    let (used, free): (Vec<&Group>, Vec<&Group>) =
+        incident.groups.values().partition(|group| !users(group).is_empty());
+    for group in &used {
+        steps.push(next(
+            format!(
+                "{} of the stack that is gone is still used by {}: it is deleted when that is gone, too",
+                group.id,
+                comma_list(users(group))
+            ),
+            vec![],
+        ));
+    }
+    if !free.is_empty() {
+        let ours: BTreeSet<&GroupId> = incident.groups.keys().collect();
+        // Groups that name each other cannot be deleted.
+        let mut commands: Vec<String> = incident.groups.values().flat_map(|group| revoke(group, &ours, shell)).collect();
+        commands.extend(free.iter().map(|group| shell.delete_group(&group.id)));
+        steps.push(next("Nothing is held isolated and the stack is gone. These remove the groups that it left:", commands));
+    }
+    steps
+}
+
+/// The rules of a group that name one of the others.
+fn revoke(group: &Group, ours: &BTreeSet<&GroupId>, shell: &Shell) -> Vec<String> {
+    let ways = [("ingress", &group.ingress), ("egress", &group.egress)];
+    let rules = ways.into_iter().flat_map(|(way, rules)| rules.iter().map(move |rule| (way, rule)));
+    let rules = rules.filter_map(|(way, rule)| match &rule.peer {
+        Peer::Group(peer) if ours.contains(peer) && *peer != group.id => {
+            let ports = rule.ports.map(|(from, to)| format!("FromPort={from},ToPort={to},")).unwrap_or_default();
+            Some(shell.aws(&format!(
+                "ec2 revoke-security-group-{way} --group-id {} --ip-permissions 'IpProtocol={},{ports}UserIdGroupPairs=[{{GroupId={peer}}}]'",
+                group.id, rule.protocol
+            )))
+        }
+        _ => None,
+    });
+    rules.collect()
+}
+
+/// Whether a record is only history.
+pub(super) fn is_history(state: State) -> bool {
+    state == State::Restored
+}

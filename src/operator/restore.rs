@@ -1,0 +1,138 @@
+//! `plan` and `restore`: everything that the records hold, or some of it, through the planner and the executor of the function.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::incident::Incident;
+use super::{Operator, Status, Trouble};
+use crate::model::InstanceId;
+use crate::plan::{Plan, Severity};
+use crate::ports::{Archive, Change, StackLife, Survey};
+
+/// What a restore would do now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Preview {
+    /// One line each, in order.
+    pub steps: Vec<String>,
+    /// What stands in the way, or is worth saying.
+    pub problems: Vec<String>,
+    /// Records that are not only history.
+    pub held: Vec<String>,
+    /// Something would stay isolated.
+    pub is_blocked: bool,
+}
+
+/// What a restore did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestoreReport {
+    /// Something failed, or stays isolated.
+    pub failed: bool,
+    /// One line for each owner of records.
+    pub done: Vec<String>,
+    /// Worst first.
+    pub details: Vec<String>,
+    /// Read again afterwards.
+    pub status: Status,
+}
+
+impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R, S> {
+    /// What [`Operator::restore`] would do now. Changes nothing.
+    ///
+    /// # Errors
+    /// An instance is named that has no record, or something cannot be read.
+    pub async fn preview(&self, incident: &Incident, only: &BTreeSet<InstanceId>) -> Result<Preview, Trouble> {
+        check_names(incident, only)?;
+        let ports = self.ports_of(incident);
+        let mut whole = Plan::default();
+        for owner in incident.owners().keys() {
+            let plan = self.reconciler(&ports, owner).rehearse_restore(only).await;
+            let plan = plan.map_err(|error| Trouble::Failed { what: "cannot tell what would be done", error })?;
+            whole.work.extend(plan.work);
+            whole.problems.extend(plan.problems);
+        }
+        let held = incident.held().map(|record| &record.instance).filter(|id| only.is_empty() || only.contains(*id));
+        Ok(Preview {
+            steps: whole.steps().map(ToString::to_string).collect(),
+            problems: whole.problems.iter().map(ToString::to_string).collect(),
+            held: held.map(ToString::to_string).collect(),
+            is_blocked: whole.problems.iter().any(|problem| problem.severity() != Severity::Note),
+        })
+    }
+
+    /// Restores, and reads everything again.
+    ///
+    /// # Errors
+    /// An instance is named that has no record, the records are somebody else's, or nothing can be read afterwards.
+    pub async fn restore(&self, incident: &Incident, only: &BTreeSet<InstanceId>) -> Result<RestoreReport, Trouble> {
+        check_names(incident, only)?;
+        let owners = incident.owners();
+        for owner in owners.keys() {
+            self.check_place(&owner.stack_id)?;
+        }
+        let ports = self.ports_of(incident);
+        let (mut failed, mut done, mut details) = (false, vec![], vec![]);
+        for owner in owners.keys() {
+            match self.reconciler(&ports, owner).restore(only).await {
+                Ok(restored) => {
+                    let message = restored.into_message();
+                    failed |= message.failed;
+                    done.push(message.headline);
+                    details.extend(message.details);
+                }
+                Err(intent) => {
+                    failed = true;
+                    details.push(format!(
+                        "overtaken by request {} of {}, which wants something else: what it wants is done, not this; look at the status, then run this again",
+                        intent.request_id, owner.stack_id
+                    ));
+                }
+            }
+        }
+        let after = self.incident(&incident.address).await?;
+        let status = Status::of(&after, &self.site, &self.shell);
+        let is_left = |record: &crate::model::Record| only.is_empty() || only.contains(&record.instance);
+        failed |= after.held().any(is_left) || only.is_empty() && status.is_anything_held();
+        if done.is_empty() {
+            done.push("nothing to restore: no record is held".to_owned());
+        }
+        Ok(RestoreReport { failed, done, details, status })
+    }
+}
+
+impl fmt::Display for Preview {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.held.is_empty() {
+            return writeln!(f, "Nothing is held isolated: there is nothing to restore.");
+        }
+        writeln!(f, "To be restored: {}", self.held.join(", "))?;
+        for step in &self.steps {
+            writeln!(f, "  {step}")?;
+        }
+        if !self.steps.is_empty() {
+            writeln!(f, "  then read back, take our tags off, and mark the records restored")?;
+        }
+        self.problems.iter().try_for_each(|problem| writeln!(f, "! {problem}"))
+    }
+}
+
+impl fmt::Display for RestoreReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.done.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        self.details.iter().try_for_each(|line| writeln!(f, "! {line}"))
+    }
+}
+
+fn check_names(incident: &Incident, only: &BTreeSet<InstanceId>) -> Result<(), Trouble> {
+    let unknown: Vec<String> =
+        only.iter().filter(|id| !incident.ledger.records.contains_key(*id)).map(ToString::to_string).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    Err(Trouble::Refused(format!(
+        "nothing was changed: table {} holds no record of {}",
+        incident.table,
+        unknown.join(", ")
+    )))
+}

@@ -1,0 +1,268 @@
+//! Instances of a stack that keeps them, or is gone, move under another stack without a moment of release.
+//!
+//! **Record before touch**: a record is in the new table, with everything it held, before an interface leaves the old isolation
+//! group, which it leaves for the new one directly; only when all of that was read back is it taken out of the old table. So it can
+//! stop anywhere and be repeated.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::preserve::{contains, original_groups_tags};
+use super::rules::is_closed;
+use super::{Aim, Observed, Plan, Records, Step, Work, own_groups, tag};
+use crate::model::{GroupId, Groups, InstanceId, InterfaceId, Owner, Record, ShowGroups, State};
+
+/// What is to be taken over.
+#[derive(Debug, Clone, Copy)]
+pub struct Legacy<'a> {
+    pub records: &'a Records,
+    /// Ids of stacks that exist with their function: they would act on their records.
+    pub in_charge: &'a BTreeSet<String>,
+    /// What the latest request of those stacks lists.
+    pub listed: &'a BTreeSet<InstanceId>,
+    /// Only these, where any are named.
+    pub only: &'a BTreeSet<InstanceId>,
+}
+
+/// Who takes it over.
+#[derive(Debug, Clone, Copy)]
+pub struct Heir<'a> {
+    pub owner: &'a Owner,
+    pub isolation_group: &'a GroupId,
+    pub records: &'a Records,
+}
+
+/// What is to be done, in this order. Nothing of it is left when the instances have changed hands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Adoption {
+    /// Records to be copied.
+    pub take_over: BTreeSet<InstanceId>,
+    /// What follows for those that were copied.
+    pub plan: Plan,
+    /// Records to be taken out of the old table, unless steps of the plan for them are left other than tags.
+    pub let_go: BTreeSet<InstanceId>,
+    pub obstacles: Vec<Obstacle>,
+}
+
+impl Adoption {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.take_over.is_empty() && self.plan.is_empty() && self.let_go.is_empty()
+    }
+
+    /// The instances that it is about.
+    #[must_use]
+    pub fn instances(&self) -> BTreeSet<InstanceId> {
+        let steps = self.plan.steps().flat_map(Step::instances);
+        self.take_over.iter().chain(&self.let_go).cloned().chain(steps).collect()
+    }
+}
+
+/// Why something is not taken over. The text names the thing, the reason and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Obstacle {
+    GroupUnfit { group: GroupId, reason: String },
+    InCharge { instance: InstanceId, stack: String },
+    BeingRestored { instance: InstanceId, stack: String },
+    OtherVpc { instance: InstanceId, vpc: String, wanted: String },
+    RecordedTwice { instance: InstanceId, owner: Owner },
+    Unrecorded { instance: InstanceId, interface: InterfaceId, groups: Groups },
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GroupUnfit { group, reason } => {
+                write!(f, "isolation group {group} of the new stack {reason}: deploy the new stack first")
+            }
+            Self::InCharge { instance, stack } => write!(
+                f,
+                "{instance} is still isolated by {stack}, which works: deploy that stack once more without {instance} in \
+                 CompromisedInstanceList (OnRemoval=KeepIsolated leaves it isolated), then adopt it"
+            ),
+            Self::BeingRestored { instance, stack } => {
+                write!(f, "{instance} is being restored by {stack}: wait until that has ended, then look at its status")
+            }
+            Self::OtherVpc { instance, vpc, wanted } => write!(
+                f,
+                "{instance} is recorded in {vpc}, the new stack is for {wanted}: adopt it with a stack that has VpcId={vpc}"
+            ),
+            Self::RecordedTwice { instance, owner } => write!(
+                f,
+                "{instance} has another record in the new table already, held by {owner}, with other interfaces: \
+                 its originals are not mixed; restore one of the two first"
+            ),
+            Self::Unrecorded { instance, interface, groups } => write!(
+                f,
+                "{instance}: {interface} is in {} without a record of its original groups: give it its groups by hand, then adopt {instance}",
+                ShowGroups(groups)
+            ),
+        }
+    }
+}
+
+/// `observed` holds the instances and interfaces of the records, every group of ours in their VPCs, and the snapshots of the old
+/// episodes.
+#[must_use]
+pub fn adopt(legacy: Legacy<'_>, heir: Heir<'_>, observed: &Observed) -> Adoption {
+    let mut adoption = Adoption::default();
+    let is_meant = |record: &&Record| legacy.only.is_empty() || legacy.only.contains(&record.instance);
+    let held: Vec<&Record> =
+        legacy.records.values().filter(|record| record.state != State::Restored).filter(is_meant).collect();
+    if held.is_empty() {
+        return adoption;
+    }
+    if let Some(reason) = unfit(heir.isolation_group, observed) {
+        adoption.obstacles.push(Obstacle::GroupUnfit { group: heir.isolation_group.clone(), reason });
+        return adoption;
+    }
+    for record in held {
+        let case = Case { legacy, heir, observed, record };
+        match case.obstacle() {
+            Some(obstacle) => adoption.obstacles.push(obstacle),
+            None => case.plan(&mut adoption),
+        }
+    }
+    adoption
+}
+
+fn unfit(group: &GroupId, observed: &Observed) -> Option<String> {
+    match observed.groups.get(group) {
+        None => Some("does not exist".to_owned()),
+        Some(group) if !is_closed(group) => Some("lets more through than it may".to_owned()),
+        Some(_) => None,
+    }
+}
+
+struct Case<'a> {
+    legacy: Legacy<'a>,
+    heir: Heir<'a>,
+    observed: &'a Observed,
+    /// The old one.
+    record: &'a Record,
+}
+
+impl Case<'_> {
+    fn id(&self) -> InstanceId {
+        self.record.instance.clone()
+    }
+
+    /// The new record, where there is one that is not only history.
+    fn successor(&self) -> Option<&Record> {
+        self.heir.records.get(&self.record.instance).filter(|record| record.state != State::Restored)
+    }
+
+    fn obstacle(&self) -> Option<Obstacle> {
+        let (record, instance) = (self.record, self.id());
+        let stack = record.owner.stack_id.clone();
+        let is_in_charge = self.legacy.in_charge.contains(&stack);
+        if is_in_charge && record.state == State::Restoring {
+            return Some(Obstacle::BeingRestored { instance, stack });
+        }
+        if is_in_charge && record.state != State::Kept && self.legacy.listed.contains(&instance) {
+            return Some(Obstacle::InCharge { instance, stack });
+        }
+        if self.successor().is_some_and(|found| found.state == State::Restoring) {
+            return Some(Obstacle::BeingRestored { instance, stack: self.heir.owner.stack_id.clone() });
+        }
+        let vpc = self.observed.groups.get(self.heir.isolation_group).and_then(|group| group.vpc.as_ref());
+        if vpc != Some(&record.vpc) {
+            let wanted = vpc.map_or_else(|| "no VPC".to_owned(), ToString::to_string);
+            return Some(Obstacle::OtherVpc { instance, vpc: record.vpc.to_string(), wanted });
+        }
+        let is_ours = |found: &&Record| {
+            found.owner == *self.heir.owner && record.interfaces.iter().all(|(id, at)| found.interfaces.get(id) == Some(at))
+        };
+        if let Some(other) = self.successor().filter(|found| !is_ours(found)) {
+            return Some(Obstacle::RecordedTwice { instance, owner: other.owner.clone() });
+        }
+        let attached = self.observed.instances.get(&instance).into_iter().flat_map(|instance| &instance.interfaces);
+        let mut strays = attached.filter(|interface| {
+            !record.interfaces.contains_key(&interface.id) && !interface.groups.is_disjoint(&self.old_groups())
+        });
+        let stray = strays.next()?;
+        let (interface, groups) = (stray.id.clone(), stray.groups.clone());
+        Some(Obstacle::Unrecorded { instance, interface, groups })
+    }
+
+    fn old_groups(&self) -> Groups {
+        own_groups(self.observed, &self.record.owner, &self.record.isolation_groups)
+    }
+
+    fn plan(&self, adoption: &mut Adoption) {
+        let Some(successor) = self.successor() else {
+            adoption.take_over.insert(self.id());
+            return;
+        };
+        let moves = self.moves();
+        if !moves.is_empty() {
+            adoption.plan.work.push(Work { first: None, then: moves });
+            return;
+        }
+        if successor.state == State::Isolating && self.is_whole() {
+            let (from, state) = (successor.state, State::Isolated);
+            let mark = Step::Mark { instance: self.id(), from, state, reason: None, cut: None };
+            adoption.plan.work.push(Work::only(mark));
+        } else {
+            adoption.let_go.insert(self.id());
+        }
+        adoption.plan.work.extend(self.tags().map(Work::only));
+    }
+
+    /// From the old isolation straight to the new one. What is in neither, nobody isolated or somebody moved: a deployment of the
+    /// new stack isolates it.
+    fn moves(&self) -> Vec<Step> {
+        let target = Groups::from([self.heir.isolation_group.clone()]);
+        let ours = self.old_groups();
+        let interfaces = self.record.interfaces.keys().filter_map(|id| self.observed.interfaces.get(id));
+        let left = interfaces.filter(|interface| interface.groups != target && !interface.groups.is_disjoint(&ours));
+        let moves = left.map(|interface| Step::SetGroups {
+            instance: self.id(),
+            interface: interface.id.clone(),
+            from: interface.groups.clone(),
+            to: target.clone(),
+            aim: Aim::Isolate,
+        });
+        moves.collect()
+    }
+
+    /// Whether every interface of the instance shows the new group.
+    fn is_whole(&self) -> bool {
+        let target = Groups::from([self.heir.isolation_group.clone()]);
+        let shows = |id: &InterfaceId, groups: &Groups| {
+            *groups == target && self.observed.interfaces.get(id).is_none_or(|interface| interface.groups == target)
+        };
+        let mut attached = self.observed.instances.get(&self.record.instance).into_iter().flat_map(|i| &i.interfaces);
+        attached.all(|interface| shows(&interface.id, &interface.groups))
+    }
+
+    /// What shows on instance, interfaces and snapshots whose they are now.
+    fn tags(&self) -> impl Iterator<Item = Step> {
+        let mut tags: BTreeMap<BTreeMap<String, String>, BTreeSet<String>> = BTreeMap::new();
+        let stack = BTreeMap::from([(tag::STACK.to_owned(), self.heir.owner.stack_id.clone())]);
+        if let Some(instance) = self.observed.instances.get(&self.record.instance)
+            && !instance.is_terminated()
+            && !contains(&instance.tags, &stack)
+        {
+            tags.entry(stack.clone()).or_default().insert(instance.id.to_string());
+        }
+        for (id, originals) in &self.record.interfaces {
+            let wanted = original_groups_tags(originals);
+            if self.observed.interfaces.get(id).is_some_and(|interface| !contains(&interface.tags, &wanted)) {
+                tags.entry(wanted).or_default().insert(id.to_string());
+            }
+        }
+        // The function finds its snapshots by the episode, and may tag those only that carry its stack.
+        let successor = Record { owner: self.heir.owner.clone(), ..self.record.clone() };
+        let mut on_snapshots = stack;
+        on_snapshots.insert(tag::OWNER.to_owned(), self.heir.owner.logical_id.clone());
+        on_snapshots.insert(tag::EPISODE.to_owned(), successor.episode());
+        let episode = self.record.episode();
+        let of_record = self.observed.snapshots.iter().filter(|snapshot| snapshot.episode == episode);
+        let snapshots: BTreeSet<String> = of_record.map(|snapshot| snapshot.id.to_string()).collect();
+        if !snapshots.is_empty() {
+            tags.insert(on_snapshots, snapshots);
+        }
+        tags.into_iter().map(|(tags, resources)| Step::Tag { resources, tags })
+    }
+}
