@@ -401,7 +401,10 @@ impl Archive for Table {
         item.insert("State".to_owned(), s(State::Isolating.as_str()));
         item.insert("IsolationGroupId".to_owned(), s(takeover.isolation_group.as_str()));
         item.insert("IsolationGroupIds".to_owned(), AttributeValue::Ss(groups.into_iter().collect()));
-        item.insert("UpdatedAt".to_owned(), s(takeover.now));
+        let line = takeover.history(seen, &from.name);
+        item.insert("History".to_owned(), lines(seen.history.iter().cloned().chain([line])));
+        item.insert("AskedBy".to_owned(), s(takeover.stamp.asked_by));
+        item.insert("UpdatedAt".to_owned(), s(&takeover.stamp.now));
         item.remove("KeptReason");
         self.put_unless_held(item).await
     }

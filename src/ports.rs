@@ -311,8 +311,15 @@ pub trait Archive: Records {
 pub struct Takeover<'a> {
     pub owner: &'a Owner,
     pub isolation_group: &'a GroupId,
-    /// ISO 8601 UTC.
-    pub now: &'a str,
+    pub stamp: &'a Stamp<'a>,
+}
+
+impl Takeover<'_> {
+    /// Its line of [`Record::history`]. `from` is the table where the record was.
+    #[must_use]
+    pub fn history(&self, seen: &Record, from: &str) -> String {
+        self.stamp.line(&format!("taken over from {} (table {from}, {})", seen.owner, seen.state.as_str()))
+    }
 }
 
 /// Why an answer did not arrive. Never holds the URL.

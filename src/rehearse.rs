@@ -73,7 +73,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
         let records = index(records, |record| record.instance.clone());
         let mut tried = Tried::default();
         let mut plan = restore(self.owner, &records, &observed, &tried);
-        let (records, mut after) = carried_out(&plan, self.owner, &records, &observed, self.now);
+        let (records, mut after) = carried_out(&plan, self.owner, &records, &observed, &self.clock.now());
         tried.interfaces.extend(after.interfaces.keys().map(|interface| (interface.clone(), Aim::Restore)));
         let half = in_place(self.owner, &records, &after, &tried);
         let mut inspection = Inspection::default();

@@ -13,7 +13,7 @@ use crate::execute::{Executor, Exit};
 use crate::model::{Desired, GroupId, InstanceId, Owner, Record, ShowGroups};
 use crate::phases::{index, observe_held};
 use crate::plan::{Adoption, Heir, Legacy, Observed, Plan, Step, StackView, adopt};
-use crate::ports::{Archive, Call, Change, Ledger, StackLife, Survey, Takeover, Written};
+use crate::ports::{Archive, Call, Change, Ledger, Stamp, StackLife, Survey, Takeover, Written};
 
 /// From where to where.
 #[derive(Debug)]
@@ -98,11 +98,9 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let seen = self.look(handover).await.map_err(cannot_look)?;
         let adoption = handover.plan(&seen);
         let mut adopted = adoption.instances();
-        let takeover = Takeover {
-            owner: &handover.owner,
-            isolation_group: &handover.isolation_group,
-            now: &self.now,
-        };
+        let stamp = Stamp { now: self.clock.now(), asked_by: &self.asked_by };
+        let takeover =
+            Takeover { owner: &handover.owner, isolation_group: &handover.isolation_group, stamp: &stamp };
         for record in adoption.take_over.iter().filter_map(|id| seen.old.records.get(id)) {
             let id = &record.instance;
             tracing::info!(instance = %id, "recording in the new table");
@@ -116,7 +114,8 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             records: &handover.to,
             owner: &handover.owner,
             gate: &self.gate,
-            now: &self.now,
+            clock: &self.clock,
+            asked_by: &self.asked_by,
             exit: Exit::default(),
             pace: &self.pace,
         };

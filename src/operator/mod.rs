@@ -12,6 +12,7 @@ mod restore;
 mod shell;
 mod status;
 
+use crate::clock::Clock;
 use crate::execute::Gate;
 use crate::model::Owner;
 use crate::pace::Pace;
@@ -53,8 +54,9 @@ pub struct Operator<E, R, S> {
     pub shell: Shell,
     /// Unique to this run.
     pub request_id: String,
-    /// ISO 8601 UTC.
-    pub now: String,
+    pub clock: Clock,
+    /// What the history of the records says of it.
+    pub asked_by: String,
     pub gate: Gate,
     pub pace: Pace,
 }
@@ -67,7 +69,8 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
             request_id: &self.request_id,
             gate: &self.gate,
             pace: &self.pace,
-            now: &self.now,
+            clock: &self.clock,
+            asked_by: &self.asked_by,
             // These are rights that the operator has had for long.
             permission_patience: std::time::Duration::ZERO,
         }

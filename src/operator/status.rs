@@ -57,6 +57,8 @@ pub struct Instance {
     pub snapshots_requested: bool,
     /// What the instance had of the things that were changed: name -> the command that puts it back.
     pub protections: BTreeMap<String, String>,
+    /// Oldest first: when, what, and who asked.
+    pub history: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -169,6 +171,7 @@ fn instance(incident: &Incident, record: &Record) -> Instance {
         snapshots,
         snapshots_requested: record.snapshots == Snapshots::Requested,
         protections: record.protection.restore_commands(&record.instance).into_iter().collect(),
+        history: record.history.clone(),
     }
 }
 
@@ -268,6 +271,9 @@ impl fmt::Display for Instance {
         }
         for command in self.protections.values() {
             writeln!(f, "  was changed, and is put back by: {command}")?;
+        }
+        for line in &self.history {
+            writeln!(f, "  history {line}")?;
         }
         Ok(())
     }

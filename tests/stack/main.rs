@@ -7,6 +7,7 @@ mod failures;
 mod fleet;
 mod function;
 mod incident;
+mod operator;
 mod permissions;
 mod rollbacks;
 mod rules;

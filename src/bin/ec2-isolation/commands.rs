@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, SystemTime};
 
+use ec2_isolation::clock::Clock;
 use ec2_isolation::config::{self, Aws};
 use ec2_isolation::dynamodb::Table;
 use ec2_isolation::ec2::Ec2;
@@ -28,7 +29,8 @@ const LONGEST_RUN: Duration = Duration::from_secs(12 * 3600);
 /// Nothing was done, or something could not be read.
 pub async fn run(arguments: Arguments) -> Result<bool, Trouble> {
     let Arguments { command, region, profile, output } = arguments;
-    let program = program(region, profile).await?;
+    let asked = if matches!(command, Command::Adopt { .. }) { "adopt" } else { "restore" };
+    let program = program(region, profile, asked).await?;
     match command {
         Command::Status { incident } => {
             let incident = program.incident(&incident.address()).await?;
@@ -49,18 +51,19 @@ pub async fn run(arguments: Arguments) -> Result<bool, Trouble> {
     }
 }
 
-async fn program(region: Option<String>, profile: Option<String>) -> Result<Program, Trouble> {
+async fn program(region: Option<String>, profile: Option<String>, asked: &str) -> Result<Program, Trouble> {
     let found = config::operator(region, profile.clone()).await;
     let (ports, sts, region): (Aws, _, _) = found.map_err(|error| Trouble::Refused(error.to_string()))?;
     let caller = identity::caller(&sts).await;
     let (account, caller) = caller.map_err(|error| Trouble::Failed { what: "your credentials are not accepted", error })?;
-    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let clock = Clock::new(SystemTime::now());
     Ok(Operator {
         ports,
+        request_id: format!("operator-{}-{}", clock.now(), std::process::id()),
+        asked_by: format!("{caller} with ec2-isolation {asked}"),
         site: Site { account, region: region.clone(), caller },
         shell: Shell { region, profile },
-        request_id: format!("operator-{now}-{}", std::process::id()),
-        now,
+        clock,
         gate: Gate::new(LONGEST_RUN),
         pace: Pace::default(),
     })
