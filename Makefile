@@ -6,17 +6,20 @@ SAM    := $(VENV)/sam/bin/sam
 # cargo-lambda and zig come with the lint tools; sam build looks for them on the PATH.
 export PATH := $(abspath $(VENV)/lint/bin):$(abspath $(VENV)/sam/bin):$(PATH)
 export SAM_CLI_TELEMETRY = 0
+# The operator's program. Every target but `build` and `cli` compiles with it: another feature set compiles the AWS SDK once more.
+CLI      := target/cli/ec2-isolation
+FEATURES := --features operator
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build deploy restore lint unit stack check-binary clean tools
+.PHONY: help demo test build deploy status restore cli lint unit stack check-binary clean tools
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: tools build ## Isolate and restore a fleet on the local AWS, with the real sam deploy
 	@echo "== demo: compiling (minutes the first time)"
-	@cargo test --quiet --test demo --no-run
-	@cargo test --quiet --test demo
+	@cargo test --quiet $(FEATURES) --test demo --no-run
+	@cargo test --quiet $(FEATURES) --test demo
 
 test: tools ## Everything: format, lints, unit and integration tests, docs, the binary, the stack on the local AWS
 	@$(MAKE) --no-print-directory lint
@@ -30,16 +33,16 @@ lint: tools ## Format, clippy, docs, cfn-lint, sam validate
 	@echo "== lint: rustfmt"
 	@cargo fmt --check
 	@echo "== lint: clippy (compiles the AWS SDK the first time: minutes)"
-	@cargo clippy --quiet --all-targets --test stack --test demo -- --deny warnings
+	@cargo clippy --quiet $(FEATURES) --all-targets --test stack --test demo -- --deny warnings
 	@echo "== lint: docs"
-	@RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --no-deps --lib
+	@RUSTDOCFLAGS="--deny warnings" cargo doc --quiet $(FEATURES) --no-deps --lib
 	@echo "== lint: template"
 	@cfn-lint template.yaml
 	@$(SAM) validate --lint --region us-east-1
 
 unit: ## Unit and integration tests, without the local AWS
 	@echo "== unit and integration tests (compiles the AWS SDK the first time: minutes)"
-	@cargo test
+	@cargo test $(FEATURES)
 
 build: tools ## Build the function for Lambda: .aws-sam/build
 	@echo "== sam build (about 10 minutes the first time)"
@@ -51,23 +54,37 @@ check-binary: ## The built function runs on provided.al2 and unwinds on panic
 
 stack: tools ## The deployed stack on the local AWS; needs `make build`
 	@echo "== stack tests on the local AWS"
-	@cargo test --test stack -- --test-threads=1
+	@cargo test $(FEATURES) --test stack -- --test-threads=1
 
 deploy: build ## Deploy to the AWS account that your credentials are for: make deploy STACK=incident-42 PARAMETERS="VpcId=… …"
 	@test -n "$(STACK)" || { echo 'STACK is missing: one name per incident, as in STACK=incident-42'; exit 1; }
 	@$(SAM) deploy --stack-name "$(STACK)" --parameter-overrides $(PARAMETERS)
 
-restore: tools ## Delete a stack, which restores its instances: make restore STACK=incident-42
+status: $(CLI) ## What an incident holds isolated, and the next step: make status STACK=incident-42
 	@test -n "$(STACK)" || { echo 'STACK is missing, as in STACK=incident-42'; exit 1; }
-	@$(SAM) delete --no-prompts --stack-name "$(STACK)"
+	@$(CLI) status --stack "$(STACK)"
+
+restore: $(CLI) ## Restore everything and delete the stack, with or without its function: make restore STACK=incident-42
+	@test -n "$(STACK)" || { echo 'STACK is missing, as in STACK=incident-42'; exit 1; }
+	@$(CLI) restore --stack "$(STACK)" --finish
+
+# Linked for an old glibc, so that it runs wherever operators are, CloudShell (Amazon Linux 2023) included.
+cli: $(VENV)/lint/ready ## Build the operator's program: target/cli/ec2-isolation
+	@echo "== operator's program (about 10 minutes the first time)"
+	@cargo lambda build --quiet --release $(FEATURES) --bin ec2-isolation --target x86_64-unknown-linux-gnu.2.26 --lambda-dir target/cli --flatten ec2-isolation
+	@mv target/cli/bootstrap $(CLI)
+
+$(CLI):
+	@$(MAKE) --no-print-directory cli
 
 clean: ## Remove what the SAM CLI built; target/ stays, it took long to make
 	@rm -rf .aws-sam target/demo
 
-tools: $(VENV)/cloud/ready $(VENV)/sam/ready $(VENV)/lint/ready
+tools: $(VENV)/cloud/ready $(VENV)/sam/ready $(VENV)/aws/ready $(VENV)/lint/ready
 
 $(VENV)/cloud/ready: tests/cloud/requirements.txt
 $(VENV)/sam/ready: tests/cloud/requirements-sam.txt
+$(VENV)/aws/ready: tests/cloud/requirements-aws.txt
 $(VENV)/lint/ready: tests/cloud/requirements-lint.txt
 $(VENV)/%/ready:
 	@echo "== installing $* tools"

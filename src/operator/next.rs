@@ -275,10 +275,14 @@ fn leftovers(incident: &Incident, shell: &Shell) -> Vec<Next> {
         ));
     }
     if !free.is_empty() {
-        let ours: BTreeSet<&GroupId> = incident.groups.keys().collect();
-        // Groups that name each other cannot be deleted.
-        let mut commands: Vec<String> = incident.groups.values().flat_map(|group| revoke(group, &ours, shell)).collect();
-        commands.extend(free.iter().map(|group| shell.delete_group(&group.id)));
+        // A group that a rule of another one names cannot be deleted. The isolation group names the forensic one: that goes last, and
+        // what it says of the others before.
+        let (last, first): (Vec<&Group>, Vec<&Group>) =
+            free.iter().partition(|group| group.role == Some(Role::Forensic));
+        let ours: BTreeSet<&GroupId> = first.iter().map(|group| &group.id).collect();
+        let forensic = incident.groups.values().filter(|group| group.role == Some(Role::Forensic));
+        let mut commands: Vec<String> = forensic.flat_map(|group| revoke(group, &ours, shell)).collect();
+        commands.extend(first.iter().chain(&last).map(|group| shell.delete_group(&group.id)));
         steps.push(next("Nothing is held isolated and the stack is gone. These remove the groups that it left:", commands));
     }
     steps

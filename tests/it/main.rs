@@ -8,6 +8,7 @@ mod exact;
 mod faults;
 mod lifecycle;
 mod numbers;
+mod operator;
 mod overlap;
 mod ownership;
 mod process;

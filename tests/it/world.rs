@@ -1,6 +1,7 @@
 //! A small world in memory: EC2 with the refusals that matter, the records table with its conditions, stacks, and a
 //! call log. Every call takes one second of (paused) time, so that sequential round trips can be read off the clock.
 
+pub mod operator;
 mod ports;
 mod profiles;
 pub mod protection;
@@ -16,7 +17,7 @@ use ec2_isolation::model::{
     Branch, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Peer, Record, Role,
     Rule, Snapshot, State, Volume,
 };
-use ec2_isolation::plan::StackStatus;
+use ec2_isolation::plan::{StackStatus, StackView};
 use ec2_isolation::ports::{Call, CallError, Fault, Undelivered};
 use ec2_isolation::reconcile::Ports;
 use tokio::sync::watch;
@@ -64,6 +65,10 @@ pub struct Data {
     pub groups: BTreeMap<ec2_isolation::model::GroupId, Group>,
     pub records: BTreeMap<InstanceId, Record>,
     pub intents: BTreeMap<String, (Intent, BTreeSet<String>)>,
+    /// What other tables hold.
+    pub tables: BTreeMap<String, operator::Items>,
+    /// What CloudFormation shows an operator of stacks that are not deleted.
+    pub views: Vec<StackView>,
     pub snapshots: Vec<Snapshot>,
     pub tags: BTreeMap<String, BTreeMap<String, String>>,
     pub stacks: BTreeMap<String, StackStatus>,
@@ -128,6 +133,8 @@ const READS: (f64, f64) = (100.0, 20.0);
 pub struct World {
     data: Arc<Mutex<Data>>,
     life: watch::Sender<Life>,
+    /// The records table of these ports.
+    table: String,
 }
 
 pub fn groups(ids: &[&str]) -> Groups {
@@ -167,6 +174,8 @@ impl World {
             groups: all.map(|group| (group.id.clone(), group)).collect(),
             records: BTreeMap::new(),
             intents: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            views: vec![],
             snapshots: vec![],
             tags: BTreeMap::new(),
             stacks: [(STACK.to_owned(), status)].into(),
@@ -196,12 +205,12 @@ impl World {
             throttled: vec![],
             start: Instant::now(),
         };
-        Self { data: Arc::new(Mutex::new(data)), life: watch::Sender::new(Life::Lives) }
+        Self { data: Arc::new(Mutex::new(data)), life: watch::Sender::new(Life::Lives), table: TABLE.to_owned() }
     }
 
     /// The same world, seen from a process of its own.
     pub fn process(&self) -> Self {
-        Self { data: Arc::clone(&self.data), life: watch::Sender::new(Life::Lives) }
+        Self { data: Arc::clone(&self.data), life: watch::Sender::new(Life::Lives), table: self.table.clone() }
     }
 
     fn end(&self, how: Life) {
@@ -292,6 +301,12 @@ impl World {
         if *self.life.borrow() != Life::Lives {
             return std::future::pending().await;
         }
+        let act = |data: &mut Data| {
+            data.turn_to(&self.table);
+            let done = act(data);
+            data.turn_to(&self.table);
+            done
+        };
         let (trouble, time) = {
             let mut data = self.data();
             let on = data.always_on.as_ref().filter(|(always, id, _)| *always == action && what.contains(id));

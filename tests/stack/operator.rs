@@ -346,6 +346,10 @@ async fn instances_of_a_vanished_stack_move_under_another_one_without_leaving_is
     let protection = fleet::protection(&scene.ec2, &a).await;
     roll_back(&mut scene, &[&a]).await;
     let table = scene.incident.physical_id("SecurityGroupTable").await;
+    let mut left = std::collections::BTreeMap::new();
+    for name in ["IsolatedSecurityGroup", "ForensicSecurityGroup"] {
+        left.insert(name, scene.incident.physical_id(name).await);
+    }
     assert_eq!(scene.incident.delete_ends_in().await, "DELETE_FAILED");
     run("aws cloudformation delete-stack --stack-name op-old --retain-resources IsolatedSecurityGroup ForensicSecurityGroup").ends_with(0);
     run("aws cloudformation wait stack-delete-complete --stack-name op-old").ends_with(0);
@@ -368,7 +372,12 @@ async fn instances_of_a_vanished_stack_move_under_another_one_without_leaving_is
     assert_eq!(shown["instances"][0]["record_state"], "isolated");
     let history: Vec<String> = serde_json::from_value(shown["instances"][0]["history"].clone()).unwrap();
     assert!(history.iter().any(|line| line.contains("taken over from arn:aws:cloudformation:") && line.contains(&table)), "{history:?}");
-    // What the old one left goes.
+    // What the old one left goes, though its groups name each other.
+    let [isolation, forensic] = ["IsolatedSecurityGroup", "ForensicSecurityGroup"].map(|name| left[name].clone());
+    let pair = aws_sdk_ec2::types::UserIdGroupPair::builder().group_id(&isolation).build();
+    let ssh = aws_sdk_ec2::types::IpPermission::builder().ip_protocol("tcp").from_port(22).to_port(22);
+    let egress = scene.ec2.authorize_security_group_egress().group_id(&forensic);
+    egress.ip_permissions(ssh.user_id_group_pairs(pair).build()).send().await.expect("a rule");
     for command in next(&status("op-old")) {
         run(&command).ends_with(0);
     }

@@ -135,6 +135,9 @@ impl Change for World {
             for resource in resources {
                 for snapshot in data.snapshots.iter_mut().filter(|snapshot| snapshot.id.as_str() == resource) {
                     snapshot.labelled |= tags.contains_key(LABEL);
+                    if let Some(episode) = tags.get("ec2-isolation:episode") {
+                        snapshot.episode = episode.clone();
+                    }
                 }
                 data.tags.entry(resource.clone()).or_default().extend(tags.clone());
             }
@@ -204,7 +207,7 @@ impl Change for World {
 
 impl Records for World {
     fn name(&self) -> &str {
-        super::TABLE
+        &self.table
     }
 
     async fn read(&self) -> Call<Ledger> {

@@ -1,0 +1,128 @@
+//! What only an operator's program asks of the world: other tables, stacks with their resources, who is in a group.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ec2_isolation::model::{Groups, InstanceId, Intent, Interface, Record, State};
+use ec2_isolation::plan::{StackResource, StackStatus, StackView};
+use ec2_isolation::ports::{Archive, Call, StackLife, Survey, Takeover, Written};
+
+use super::{Data, TABLE, World};
+
+/// Records and intents of one table.
+pub type Items = (BTreeMap<InstanceId, Record>, BTreeMap<String, (Intent, BTreeSet<String>)>);
+
+/// A stack with its function, its custom resource and these further resources (logical id, physical id).
+pub fn view(id: &str, status: &str, others: &[(&str, &str)]) -> StackView {
+    let resource = |logical_id: &str, physical_id: &str, kind: &str| StackResource {
+        logical_id: logical_id.to_owned(),
+        physical_id: physical_id.to_owned(),
+        kind: kind.to_owned(),
+        status: "CREATE_COMPLETE".to_owned(),
+        reason: String::new(),
+    };
+    let own = [("Isolation", "Custom::Ec2Isolation"), ("IsolationFunction", "AWS::Lambda::Function")];
+    let own = own.map(|(name, kind)| resource(name, name, kind));
+    StackView {
+        id: id.to_owned(),
+        name: id.split('/').nth(1).unwrap().to_owned(),
+        status: StackStatus { status: status.to_owned(), reason: String::new(), parent: None },
+        is_protected: false,
+        resources: own.into_iter().chain(others.iter().map(|(name, id)| resource(name, id, "AWS::Some::Thing"))).collect(),
+    }
+}
+
+impl Data {
+    /// Brings the items of a table to the fore, or puts them back.
+    pub(super) fn turn_to(&mut self, table: &str) {
+        if table != TABLE {
+            let (records, intents) = self.tables.entry(table.to_owned()).or_default();
+            std::mem::swap(&mut self.records, records);
+            std::mem::swap(&mut self.intents, intents);
+        }
+    }
+}
+
+impl Survey for World {
+    async fn interfaces_in(&self, groups: &Groups) -> Call<Vec<(Interface, Option<InstanceId>)>> {
+        self.call("ec2:DescribeNetworkInterfaces", "by group".to_owned(), |data| {
+            let all: Vec<(Interface, InstanceId)> = data
+                .instances
+                .values()
+                .flat_map(|instance| instance.interfaces.iter().map(|interface| (interface.clone(), instance.id.clone())))
+                .collect();
+            let shown = all.into_iter().map(|(interface, instance)| (data.shown(&interface), Some(instance)));
+            Ok(shown.filter(|(interface, _)| !interface.groups.is_disjoint(groups)).collect())
+        })
+        .await
+    }
+}
+
+impl Archive for World {
+    async fn tables(&self, prefix: &str) -> Call<Vec<String>> {
+        self.call("dynamodb:ListTables", prefix.to_owned(), |data| {
+            let all = data.tables.keys().map(String::as_str).chain([TABLE]);
+            Ok(all.filter(|name| name.starts_with(prefix)).map(str::to_owned).collect())
+        })
+        .await
+    }
+
+    fn named(&self, table: &str) -> Self {
+        Self { table: table.to_owned(), ..self.clone() }
+    }
+
+    async fn take_over(&self, from: &Self, seen: &Record, takeover: &Takeover<'_>) -> Call<Written> {
+        let found = from
+            .call("dynamodb:GetItem", seen.instance.to_string(), |data| Ok(data.records.get(&seen.instance).cloned()))
+            .await?;
+        let Some(mut record) = found.filter(|record| record == seen) else { return Ok(Written::Lost) };
+        record.owner = takeover.owner.clone();
+        record.state = State::Isolating;
+        record.isolation_group = takeover.isolation_group.clone();
+        record.isolation_groups.insert(takeover.isolation_group.clone());
+        record.history.push(takeover.history(seen, &from.table));
+        self.call("dynamodb:PutItem", seen.instance.to_string(), |data| {
+            if data.records.get(&seen.instance).is_some_and(|record| record.state != State::Restored) {
+                return Ok(Written::Lost);
+            }
+            data.records.insert(seen.instance.clone(), record);
+            Ok(Written::Done)
+        })
+        .await
+    }
+
+    async fn let_go(&self, seen: &Record) -> Call<Written> {
+        self.call("dynamodb:DeleteItem", seen.instance.to_string(), |data| {
+            let is_seen = |record: &&Record| record.owner == seen.owner && record.state == seen.state;
+            if data.records.get(&seen.instance).filter(is_seen).is_none() {
+                return Ok(Written::Lost);
+            }
+            data.records.remove(&seen.instance);
+            Ok(Written::Done)
+        })
+        .await
+    }
+}
+
+impl StackLife for World {
+    async fn view(&self, stack: &str) -> Call<Option<StackView>> {
+        self.call("cloudformation:DescribeStacks", stack.to_owned(), |data| {
+            Ok(data.views.iter().find(|view| view.id == stack || view.name == stack).cloned())
+        })
+        .await
+    }
+
+    async fn delete(&self, stack: &str, retain: &[String]) -> Call<()> {
+        self.call("cloudformation:DeleteStack", format!("{stack} {retain:?}"), |data| {
+            data.views.retain(|view| view.id != stack);
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl World {
+    /// The same world by the ports of a function whose records table is another one.
+    pub fn named_table(&self, table: &str) -> Self {
+        self.named(table)
+    }
+}
