@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 
 use crate::autoscaling::AutoScaling;
 use crate::dynamodb::Table;
@@ -49,7 +49,10 @@ pub async fn aws() -> Result<Aws, BadSettings> {
 
 /// The ports for an operator, with a records table that is still to be named, and the client that says who it is.
 #[cfg(feature = "operator")]
-pub async fn operator(region: Option<String>, profile: Option<String>) -> Result<(Aws, aws_sdk_sts::Client, String), BadSettings> {
+pub async fn operator(
+    region: Option<String>,
+    profile: Option<String>,
+) -> Result<(Aws, aws_sdk_sts::Client, String), BadSettings> {
     let mut loader = loader();
     if let Some(profile) = profile {
         loader = loader.profile_name(profile);

@@ -16,7 +16,8 @@ use crate::autoscaling::AutoScaling;
 use crate::aws::{call_error, garbled};
 use crate::model::{
     Attribute, Attributes, Branch, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Member, Peer,
-    Profile, ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, ShutdownBehaviour, Snapshot, SnapshotId, Volume, VolumeId,
+    Profile, ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, ShutdownBehaviour, Snapshot, SnapshotId, Volume,
+    VolumeId,
 };
 use crate::plan::tag;
 use crate::ports::{Call, Change, GroupQuery, Look, Survey};

@@ -287,10 +287,8 @@ pub trait StackLife: Stacks {
 /// What only the operator's program asks of EC2.
 pub trait Survey: Look {
     /// Interfaces that are in at least one of these groups, and the instance that each is attached to.
-    fn interfaces_in(
-        &self,
-        groups: &Groups,
-    ) -> impl Future<Output = Call<Vec<(Interface, Option<InstanceId>)>>> + Send;
+    fn interfaces_in(&self, groups: &Groups)
+    -> impl Future<Output = Call<Vec<(Interface, Option<InstanceId>)>>> + Send;
 }
 
 /// What only the operator's program asks of DynamoDB.
@@ -301,7 +299,12 @@ pub trait Archive: Records {
     fn named(&self, table: &str) -> Self;
     /// Copies a record into this table, with everything that it holds, for its new owner; refused if it is no longer as it was
     /// `seen`, or if there is one here that is not only history.
-    fn take_over(&self, from: &Self, seen: &Record, takeover: &Takeover<'_>) -> impl Future<Output = Call<Written>> + Send;
+    fn take_over(
+        &self,
+        from: &Self,
+        seen: &Record,
+        takeover: &Takeover<'_>,
+    ) -> impl Future<Output = Call<Written>> + Send;
     /// Takes a record out, if it still is as it was seen.
     fn let_go(&self, seen: &Record) -> impl Future<Output = Call<Written>> + Send;
 }

@@ -30,8 +30,7 @@ const NEW_RIGHT_PATIENCE: Duration = Duration::from_secs(8);
 /// A Delete that fails is not sent again while its function still exists: it tries until its time is up.
 const TO_THE_END: Patience = Patience { for_faults: Duration::MAX, for_permission: Duration::ZERO };
 /// Somebody sits before it: a fault that lasts is told rather than waited for.
-pub(crate) const OPERATORS_PATIENCE: Patience =
-    Patience { for_faults: FAULT_PATIENCE, for_permission: Duration::ZERO };
+pub(crate) const OPERATORS_PATIENCE: Patience = Patience { for_faults: FAULT_PATIENCE, for_permission: Duration::ZERO };
 /// Nested stacks nest a few levels deep; a chain longer than this is a mistake.
 const DEEPEST_NESTING: usize = 20;
 /// Requests that overtake each other without end are somebody's loop.

@@ -12,8 +12,8 @@ use crate::converge::{Blind, Phase, Settled, converge, persist};
 use crate::execute::{Executor, Exit};
 use crate::model::{Desired, GroupId, InstanceId, Owner, Record, ShowGroups};
 use crate::phases::{index, observe_held};
-use crate::plan::{Adoption, Heir, Legacy, Observed, Plan, Step, StackView, adopt};
-use crate::ports::{Archive, Call, Change, Ledger, Stamp, StackLife, Survey, Takeover, Written};
+use crate::plan::{Adoption, Heir, Legacy, Observed, Plan, StackView, Step, adopt};
+use crate::ports::{Archive, Call, Change, Ledger, StackLife, Stamp, Survey, Takeover, Written};
 
 /// From where to where.
 #[derive(Debug)]
@@ -99,13 +99,16 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let adoption = handover.plan(&seen);
         let mut adopted = adoption.instances();
         let stamp = Stamp { now: self.clock.now(), asked_by: &self.asked_by };
-        let takeover =
-            Takeover { owner: &handover.owner, isolation_group: &handover.isolation_group, stamp: &stamp };
+        let takeover = Takeover { owner: &handover.owner, isolation_group: &handover.isolation_group, stamp: &stamp };
         for record in adoption.take_over.iter().filter_map(|id| seen.old.records.get(id)) {
             let id = &record.instance;
             tracing::info!(instance = %id, "recording in the new table");
             let copying = || handover.to.take_over(&handover.from, record, &takeover);
-            details.extend(said(id, "was not recorded in the new table", self.tried("dynamodb:PutItem", copying).await));
+            details.extend(said(
+                id,
+                "was not recorded in the new table",
+                self.tried("dynamodb:PutItem", copying).await,
+            ));
         }
 
         let mut phase = Adopt { operator: self, handover };
@@ -133,12 +136,17 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             let id = &record.instance;
             tracing::info!(instance = %id, "taking the record out of the old table");
             let letting_go = || handover.from.let_go(record);
-            details.extend(said(id, "is still recorded in the old table, too", self.tried("dynamodb:DeleteItem", letting_go).await));
+            details.extend(said(
+                id,
+                "is still recorded in the old table, too",
+                self.tried("dynamodb:DeleteItem", letting_go).await,
+            ));
         }
 
         let seen = self.look(handover).await.map_err(cannot_look)?;
         let left = handover.plan(&seen);
-        failed |= !left.take_over.is_empty() || !left.let_go.is_empty() || left.plan.steps().any(|step| !tags_only(step));
+        failed |=
+            !left.take_over.is_empty() || !left.let_go.is_empty() || left.plan.steps().any(|step| !tags_only(step));
         failed |= !left.obstacles.is_empty();
         details.extend(left.obstacles.iter().map(ToString::to_string));
         let open = left.instances();
@@ -146,7 +154,11 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         Ok(HandoverReport { failed, adopted: adopted.iter().map(ToString::to_string).collect(), details })
     }
 
-    async fn tried<F: Future<Output = Call<Written>>>(&self, action: &'static str, call: impl Fn() -> F) -> Call<Written> {
+    async fn tried<F: Future<Output = Call<Written>>>(
+        &self,
+        action: &'static str,
+        call: impl Fn() -> F,
+    ) -> Call<Written> {
         persist(&self.gate, crate::reconcile::OPERATORS_PATIENCE, action, call).await
     }
 
@@ -156,8 +168,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let mut observed = observe_held(&self.ports.ec2, &records).await?;
         let episodes: BTreeSet<String> = records.iter().map(Record::episode).collect();
         let group = crate::ports::GroupQuery::Ids([handover.isolation_group.clone()].into());
-        let (snapshots, groups) =
-            tokio::try_join!(self.ports.ec2.snapshots(&episodes), self.ports.ec2.groups(&group))?;
+        let (snapshots, groups) = tokio::try_join!(self.ports.ec2.snapshots(&episodes), self.ports.ec2.groups(&group))?;
         observed.snapshots = snapshots;
         observed.groups.extend(index(groups, |group| group.id.clone()));
         Ok(Seen { old, new, observed })
@@ -173,8 +184,7 @@ impl<R> Handover<R> {
         let listed = listed.flatten().collect();
         let legacy =
             Legacy { records: &seen.old.records, in_charge: &self.in_charge, listed: &listed, only: &self.only };
-        let heir =
-            Heir { owner: &self.owner, isolation_group: &self.isolation_group, records: &seen.new.records };
+        let heir = Heir { owner: &self.owner, isolation_group: &self.isolation_group, records: &seen.new.records };
         adopt(legacy, heir, &seen.observed)
     }
 
@@ -220,7 +230,8 @@ impl fmt::Display for HandoverReport {
 /// Whether a stack can be deployed again, so that it takes care of what it takes over.
 fn is_fit(stack: &StackView) -> bool {
     let status = stack.status.status.as_str();
-    let is_deployable = ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "CREATE_FAILED", "UPDATE_FAILED"];
+    let is_deployable =
+        ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "CREATE_FAILED", "UPDATE_FAILED"];
     is_deployable.contains(&status)
 }
 

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Operator, Trouble};
-use crate::model::{
-    Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, State,
-};
+use crate::model::{Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, State};
 use crate::phases::{index, observe_held};
 use crate::plan::{Observed, StackView};
 use crate::ports::{Archive, Change, GroupQuery, Ledger, StackLife, Survey};

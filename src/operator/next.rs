@@ -27,7 +27,10 @@ pub fn next_steps(incident: &Incident, shell: &Shell) -> Vec<Next> {
     steps.extend(stuck(incident, shell));
     steps.extend(incident.ledger.unreadable.iter().map(|(item, reason)| {
         next(
-            format!("item {item} of table {} cannot be read: {reason}. Mend it in the DynamoDB console.", incident.table),
+            format!(
+                "item {item} of table {} cannot be read: {reason}. Mend it in the DynamoDB console.",
+                incident.table
+            ),
             vec![],
         )
     }));
@@ -94,11 +97,16 @@ fn held(incident: &Incident, shell: &Shell) -> Next {
     let instances = if count == 1 { "1 instance is".to_owned() } else { format!("{count} instances are") };
     match &incident.stack {
         None => next(
-            format!("The stack is gone, {instances} still held isolated. When the incident is over, this restores them:"),
+            format!(
+                "The stack is gone, {instances} still held isolated. When the incident is over, this restores them:"
+            ),
             vec![restore],
         ),
         Some(stack) if stack.is_busy() => next(
-            format!("{instances} held isolated, and the stack is {}: look again when that has ended:", stack.status.status),
+            format!(
+                "{instances} held isolated, and the stack is {}: look again when that has ended:",
+                stack.status.status
+            ),
             vec![shell.own(&format!("status {}", incident.address.argument()))],
         ),
         Some(stack) if stack.is_in_charge() && !is_stuck_stack(stack) && stack.status.parent.is_none() => next(
@@ -262,8 +270,7 @@ fn leftovers(incident: &Incident, shell: &Shell) -> Vec<Next> {
         let members = incident.members.iter().filter(|interface| interface.groups.contains(&group.id));
         members.map(|interface| &interface.id).collect()
     };
-    let (used, free): (Vec<&Group>, Vec<&Group>) =
-        incident.groups.values().partition(|group| !users(group).is_empty());
+    let (used, free): (Vec<&Group>, Vec<&Group>) = incident.groups.values().partition(|group| !users(group).is_empty());
     for group in &used {
         steps.push(next(
             format!(
@@ -283,7 +290,10 @@ fn leftovers(incident: &Incident, shell: &Shell) -> Vec<Next> {
         let forensic = incident.groups.values().filter(|group| group.role == Some(Role::Forensic));
         let mut commands: Vec<String> = forensic.flat_map(|group| revoke(group, &ours, shell)).collect();
         commands.extend(first.iter().chain(&last).map(|group| shell.delete_group(&group.id)));
-        steps.push(next("Nothing is held isolated and the stack is gone. These remove the groups that it left:", commands));
+        steps.push(next(
+            "Nothing is held isolated and the stack is gone. These remove the groups that it left:",
+            commands,
+        ));
     }
     steps
 }

@@ -37,12 +37,15 @@ impl Shell {
     /// The same, with the groups left to choose.
     #[must_use]
     pub fn choose_groups(&self, interface: &InterfaceId) -> String {
-        self.aws(&format!("ec2 modify-network-interface-attribute --network-interface-id {interface} --groups <group ids>"))
+        self.aws(&format!(
+            "ec2 modify-network-interface-attribute --network-interface-id {interface} --groups <group ids>"
+        ))
     }
 
     #[must_use]
     pub fn delete_stack(&self, stack: &str, retain: &[String]) -> String {
-        let retain = if retain.is_empty() { String::new() } else { format!(" --retain-resources {}", retain.join(" ")) };
+        let retain =
+            if retain.is_empty() { String::new() } else { format!(" --retain-resources {}", retain.join(" ")) };
         self.aws(&format!("cloudformation delete-stack --stack-name {stack}{retain}"))
     }
 
@@ -60,7 +63,11 @@ impl Shell {
 /// For a shell, where it is more than letters, digits and the like.
 pub(super) fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.,:/=+@".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 #[cfg(test)]

@@ -178,9 +178,8 @@ fn instance(incident: &Incident, record: &Record) -> Instance {
 fn interface(incident: &Incident, record: &Record, id: &InterfaceId, before: &Groups) -> Interface {
     let found = incident.observed.interfaces.get(id);
     let ours = incident.isolating(record);
-    let is_transit = |id: &GroupId| {
-        incident.observed.groups.get(id).is_some_and(|group| group.role == Some(Role::Transit))
-    };
+    let is_transit =
+        |id: &GroupId| incident.observed.groups.get(id).is_some_and(|group| group.role == Some(Role::Transit));
     let condition = match found {
         None => "gone",
         Some(found) if found.groups.iter().any(is_transit) => "in transit",
@@ -219,7 +218,8 @@ impl fmt::Display for Status {
             writeln!(f, "group    {id} ({role})")?;
         }
         for asked in &self.asked {
-            let of = if asked.instances.is_empty() { String::new() } else { format!(" {}", comma_list(&asked.instances)) };
+            let of =
+                if asked.instances.is_empty() { String::new() } else { format!(" {}", comma_list(&asked.instances)) };
             writeln!(f, "asked    {}{of}, by {}", asked.what, asked.request)?;
             if let Some(kept) = &asked.kept {
                 writeln!(f, "kept     {kept}")?;
@@ -238,7 +238,12 @@ impl fmt::Display for Status {
         for stray in &self.without_record {
             let instance = stray.instance.as_deref().unwrap_or("attached to nothing");
             let tagged = if stray.tagged.is_empty() { "nothing".to_owned() } else { stray.tagged.join(" ") };
-            writeln!(f, "  {} ({instance})  now {}  by its tags it had: {tagged}", stray.interface, stray.now.join(" "))?;
+            writeln!(
+                f,
+                "  {} ({instance})  now {}  by its tags it had: {tagged}",
+                stray.interface,
+                stray.now.join(" ")
+            )?;
         }
         for step in &self.next {
             writeln!(f)?;
@@ -262,7 +267,11 @@ impl fmt::Display for Instance {
             writeln!(f)?;
         }
         writeln!(f, "  recorded {}, owner {}", self.recorded_at, self.owner)?;
-        writeln!(f, "  connections open before: {}", if self.connections_cut { "cut, as far as that goes" } else { "not cut" })?;
+        writeln!(
+            f,
+            "  connections open before: {}",
+            if self.connections_cut { "cut, as far as that goes" } else { "not cut" }
+        )?;
         if !self.snapshots.is_empty() {
             let snapshots = self.snapshots.iter().map(|(volume, snapshot)| format!("{snapshot} of {volume}"));
             writeln!(f, "  snapshots {}", comma_list(snapshots))?;

@@ -171,7 +171,8 @@ impl Case<'_> {
             return Some(Obstacle::OtherVpc { instance, vpc: record.vpc.to_string(), wanted });
         }
         let is_ours = |found: &&Record| {
-            found.owner == *self.heir.owner && record.interfaces.iter().all(|(id, at)| found.interfaces.get(id) == Some(at))
+            found.owner == *self.heir.owner
+                && record.interfaces.iter().all(|(id, at)| found.interfaces.get(id) == Some(at))
         };
         if let Some(other) = self.successor().filter(|found| !is_ours(found)) {
             return Some(Obstacle::RecordedTwice { instance, owner: other.owner.clone() });
@@ -264,5 +265,204 @@ impl Case<'_> {
             tags.insert(on_snapshots, snapshots);
         }
         tags.into_iter().map(|(tags, resources)| Step::Tag { resources, tags })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Snapshot, Snapshots};
+    use crate::plan::testing::{World, group, groups, rule};
+
+    /// `i-1` of the old `stack-1` in its `sg-150`; `stack-2` has `sg-250`. Both tables.
+    struct Scene {
+        old: World,
+        heir: Owner,
+        new: Records,
+        in_charge: BTreeSet<String>,
+        listed: BTreeSet<InstanceId>,
+        only: BTreeSet<InstanceId>,
+    }
+
+    fn scene(state: State) -> Scene {
+        let mut old = World::new()
+            .foreign_group("sg-250", "stack-2")
+            .plain_group("sg-a")
+            .instance("i-1", &[("eni-1", &["sg-150"]), ("eni-2", &["sg-150"])])
+            .record("i-1", state, &[("eni-1", &["sg-a"]), ("eni-2", &["sg-a"])]);
+        let interfaces = old.observed.interfaces.values_mut();
+        interfaces.for_each(|interface| interface.tags = original_groups_tags(&groups(&["sg-a"])));
+        let heir = Owner { stack_id: "stack-2".to_owned(), logical_id: "Isolation".to_owned() };
+        let (new, in_charge, listed, only) = Default::default();
+        Scene { old, heir, new, in_charge, listed, only }
+    }
+
+    impl Scene {
+        fn look(&self) -> Adoption {
+            let Self { old, heir, new, in_charge, listed, only } = self;
+            let isolation_group = &"sg-250".parse().unwrap();
+            let legacy = Legacy { records: &old.records, in_charge, listed, only };
+            adopt(legacy, Heir { owner: heir, isolation_group, records: new }, &old.observed)
+        }
+
+        /// What is to be done, in its order, and what stands in the way.
+        fn check(&self, expected: &str) {
+            let Adoption { take_over, plan, let_go, obstacles } = self.look();
+            let mut text: Vec<String> = take_over.iter().map(|id| format!("take over {id}")).collect();
+            text.extend(plan.to_string().lines().map(str::to_owned));
+            text.extend(let_go.iter().map(|id| format!("let go {id}")));
+            text.extend(obstacles.iter().map(|obstacle| format!("! {obstacle}")));
+            assert_eq!(text.join("\n"), expected);
+        }
+
+        /// The record is copied.
+        fn taken_over(mut self) -> Self {
+            let mut record = self.old.saved().clone();
+            record.owner = self.heir.clone();
+            record.state = State::Isolating;
+            record.isolation_groups.insert("sg-250".parse().unwrap());
+            self.new.insert(record.instance.clone(), record);
+            self
+        }
+
+        fn moved(mut self, interface: &str, to: &str) -> Self {
+            let id: InterfaceId = interface.parse().unwrap();
+            let attached = self.old.observed.instances.values_mut().flat_map(|instance| &mut instance.interfaces);
+            attached.filter(|found| found.id == id).for_each(|found| found.groups = groups(&[to]));
+            self.old.observed.interfaces.get_mut(&id).unwrap().groups = groups(&[to]);
+            self
+        }
+
+        fn tagged(mut self) -> Self {
+            let instance = self.old.observed.instances.values_mut().next().unwrap();
+            instance.tags.insert(tag::STACK.to_owned(), "stack-2".to_owned());
+            self
+        }
+
+        fn marked(mut self, state: State) -> Self {
+            self.new.values_mut().for_each(|record| record.state = state);
+            self
+        }
+    }
+
+    #[test]
+    fn nothing_is_touched_before_it_is_recorded_in_the_new_table() {
+        scene(State::Kept).check("take over i-1");
+    }
+
+    #[test]
+    fn interfaces_go_from_one_isolation_straight_into_the_other() {
+        scene(State::Kept)
+            .taken_over()
+            .check("i-1: isolate eni-1 [sg-150] -> [sg-250]\ni-1: isolate eni-2 [sg-150] -> [sg-250]");
+        scene(State::Kept).taken_over().moved("eni-1", "sg-250").check("i-1: isolate eni-2 [sg-150] -> [sg-250]");
+    }
+
+    #[test]
+    fn the_old_record_goes_when_everything_was_read_back() {
+        let scene = scene(State::Kept).taken_over().moved("eni-1", "sg-250").moved("eni-2", "sg-250");
+        scene.check("i-1: mark isolated\ntag i-1 with ec2-isolation:stack");
+        let scene = scene.marked(State::Isolated);
+        scene.check("tag i-1 with ec2-isolation:stack\nlet go i-1");
+        let mut scene = scene.tagged();
+        scene.check("let go i-1");
+        scene.old.records.clear();
+        scene.check("");
+    }
+
+    #[test]
+    fn snapshots_are_found_by_the_new_record() {
+        let mut scene = scene(State::Kept).tagged();
+        scene.old.saved().snapshots = Snapshots::Requested;
+        let mut scene = scene.taken_over().moved("eni-1", "sg-250").moved("eni-2", "sg-250").marked(State::Isolated);
+        let episode = scene.old.saved().episode();
+        let (id, volume) = ("snap-1".parse().unwrap(), "vol-1".parse().unwrap());
+        scene.old.observed.snapshots = vec![Snapshot { id, volume, episode, failed: false, labelled: true }];
+        let adoption = scene.look();
+        let Some(Step::Tag { tags, .. }) = adoption.plan.steps().next() else { panic!("{}", adoption.plan) };
+        assert_eq!(tags[tag::EPISODE], scene.new.values().next().unwrap().episode());
+        assert_eq!((tags[tag::STACK].as_str(), tags.len()), ("stack-2", 3));
+        scene.check("tag snap-1 with ec2-isolation:episode, ec2-isolation:owner, ec2-isolation:stack\nlet go i-1");
+    }
+
+    #[test]
+    fn what_was_never_isolated_or_moved_since_is_left_to_a_deployment() {
+        let scene = scene(State::Isolating).tagged().taken_over().moved("eni-1", "sg-a").moved("eni-2", "sg-250");
+        scene.check("let go i-1");
+        assert_eq!(scene.new.values().next().unwrap().state, State::Isolating);
+    }
+
+    #[test]
+    fn a_stack_that_takes_care_of_its_records_keeps_them() {
+        let mut scene = scene(State::Isolated);
+        scene.in_charge.insert("stack-1".to_owned());
+        scene.check("take over i-1");
+        scene.listed.insert("i-1".parse().unwrap());
+        scene.check(
+            "! i-1 is still isolated by stack-1, which works: deploy that stack once more without i-1 in \
+             CompromisedInstanceList (OnRemoval=KeepIsolated leaves it isolated), then adopt it",
+        );
+        scene.old.saved().state = State::Kept;
+        scene.check("take over i-1");
+        scene.old.saved().state = State::Restoring;
+        scene.check("! i-1 is being restored by stack-1: wait until that has ended, then look at its status");
+    }
+
+    #[test]
+    fn a_restore_of_either_stack_is_not_worked_against() {
+        let scene = scene(State::Kept).taken_over().marked(State::Restoring);
+        scene.check("! i-1 is being restored by stack-2: wait until that has ended, then look at its status");
+    }
+
+    #[test]
+    fn two_records_are_never_mixed() {
+        let mut scene = scene(State::Kept).taken_over();
+        scene.new.values_mut().next().unwrap().interfaces.remove(&"eni-2".parse().unwrap());
+        assert!(matches!(scene.look().obstacles.as_slice(), [Obstacle::RecordedTwice { .. }]));
+        let mut scene = scene.taken_over();
+        scene.new.values_mut().next().unwrap().interfaces.insert("eni-1".parse().unwrap(), groups(&["sg-b"]));
+        assert!(matches!(scene.look().obstacles.as_slice(), [Obstacle::RecordedTwice { .. }]));
+        // History is no record.
+        scene.marked(State::Restored).check("take over i-1");
+    }
+
+    #[test]
+    fn an_interface_without_a_record_is_named() {
+        let mut scene = scene(State::Kept);
+        scene.old.saved().interfaces.remove(&"eni-2".parse().unwrap());
+        scene.check(
+            "! i-1: eni-2 is in [sg-150] without a record of its original groups: give it its groups by hand, then adopt i-1",
+        );
+    }
+
+    #[test]
+    fn a_new_group_that_does_not_isolate_takes_nothing() {
+        let mut scene = scene(State::Kept);
+        let heir = scene.old.observed.groups.get_mut(&"sg-250".parse().unwrap()).unwrap();
+        heir.egress = vec![rule("-1", None, "0.0.0.0/0")];
+        scene.check(
+            "! isolation group sg-250 of the new stack lets more through than it may: deploy the new stack first",
+        );
+        scene.old.observed.groups.insert(
+            "sg-250".parse().unwrap(),
+            crate::model::Group { vpc: Some("vpc-2".parse().unwrap()), ..group("sg-250") },
+        );
+        scene.check(
+            "! i-1 is recorded in vpc-1, the new stack is for vpc-2: adopt it with a stack that has VpcId=vpc-1",
+        );
+        scene.old.observed.groups.remove(&"sg-250".parse().unwrap());
+        scene.check("! isolation group sg-250 of the new stack does not exist: deploy the new stack first");
+    }
+
+    #[test]
+    fn others_than_those_named_are_left_alone() {
+        let mut scene = scene(State::Kept);
+        scene.only.insert("i-2".parse().unwrap());
+        scene.check("");
+    }
+
+    #[test]
+    fn history_stays_where_it_is() {
+        scene(State::Restored).check("");
     }
 }

@@ -29,7 +29,11 @@ fn operator(world: &World) -> Program {
     let run = RUN.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     Operator {
         ports: Ports { ec2: world.clone(), records: world.clone(), stacks: world.clone() },
-        site: Site { account: "123456789012".into(), region: "us-east-1".into(), caller: "arn:aws:iam::123456789012:user/x".into() },
+        site: Site {
+            account: "123456789012".into(),
+            region: "us-east-1".into(),
+            caller: "arn:aws:iam::123456789012:user/x".into(),
+        },
         shell: Shell { region: "us-east-1".into(), profile: None },
         request_id: format!("operator-{run}"),
         clock: Clock::new(SystemTime::now()),
@@ -85,7 +89,10 @@ async fn what_a_rollback_kept_is_restored_whatever_the_stack_is_doing() {
         assert_eq!((report.failed, report.done), (false, vec!["2 instances restored".to_owned()]), "{status}");
         assert_as_at_the_start(&world, status);
         let history = world.data().records[&A.parse().unwrap()].history.clone();
-        assert!(history.last().unwrap().contains("restored (asked by arn:aws:iam::123456789012:user/x with"), "{history:?}");
+        assert!(
+            history.last().unwrap().contains("restored (asked by arn:aws:iam::123456789012:user/x with"),
+            "{history:?}"
+        );
         // Again changes nothing.
         let before = world.count("ec2:ModifyNetworkInterfaceAttribute");
         assert_eq!(restore(&world).await.done, ["nothing to restore: no record is held"]);
@@ -105,7 +112,7 @@ async fn a_plan_changes_nothing_and_names_every_interface_and_protection() {
         format!("{A}: restore eni-0a [{ISOLATION}] -> [sg-0a]"),
         format!("{B}: restore eni-0b [{ISOLATION}] -> [sg-0b, sg-0c]"),
         "termination protection off".to_owned(),
-        format!("attach instance profile"),
+        "instance-profile/web".to_owned(),
     ] {
         assert!(text.contains(&part), "{part} in {text}");
     }
@@ -210,7 +217,9 @@ async fn an_interface_left_in_the_transit_group_is_named_first_with_the_command_
     assert!(status.next[0].what.contains("WHICH IS OPEN TO EVERYBODY"), "{:?}", status.next);
     assert_eq!(
         status.next[0].commands,
-        [format!("aws ec2 modify-network-interface-attribute --network-interface-id eni-0a --groups {ISOLATION} --region us-east-1")]
+        [format!(
+            "aws ec2 modify-network-interface-attribute --network-interface-id eni-0a --groups {ISOLATION} --region us-east-1"
+        )]
     );
     assert_eq!(status.instances[0].interfaces[0].condition, "in transit");
 }
@@ -301,7 +310,12 @@ async fn an_adoption_that_fails_or_dies_at_any_call_is_finished_by_the_next_one(
             world.data().stacks.insert(NEW_STACK.to_owned(), status("UPDATE_IN_PROGRESS"));
             let writes = world.count("ec2:ModifyNetworkInterfaceAttribute");
             let answer = deliver(&heir, of_heir(with_everything(event("create")))).await;
-            assert_eq!((answer.status, answer.data.isolated_instance_count.as_str()), (Answered::Success, "2"), "{when}: {}", answer.reason);
+            assert_eq!(
+                (answer.status, answer.data.isolated_instance_count.as_str()),
+                (Answered::Success, "2"),
+                "{when}: {}",
+                answer.reason
+            );
             assert_eq!(world.count("ec2:ModifyNetworkInterfaceAttribute"), writes, "{when}");
             assert_eq!(world.count("ec2:CreateSnapshots"), snapshots, "{when}");
             world.data().stacks.insert(NEW_STACK.to_owned(), status("DELETE_IN_PROGRESS"));
@@ -327,7 +341,10 @@ async fn what_a_stack_still_takes_care_of_is_not_adopted_and_the_rest_is() {
     world.data().views.push(view(STACK, "CREATE_COMPLETE", &[]));
     let (failed, adopted, details) = try_adopt(&world).await.unwrap();
     assert_eq!((failed, adopted), (true, vec![]));
-    assert!(details[0].contains(&format!("{A} is still isolated by {STACK}, which works: deploy that stack once more")), "{details:?}");
+    assert!(
+        details[0].contains(&format!("{A} is still isolated by {STACK}, which works: deploy that stack once more")),
+        "{details:?}"
+    );
     // As it says: B alone is listed now.
     world.set_status("UPDATE_IN_PROGRESS");
     succeeds(&world, with("update", "InstanceIds", json!([B]))).await;

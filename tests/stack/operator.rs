@@ -163,8 +163,9 @@ fn without_isolation(text: &str) -> String {
         }
         blocks.last_mut().expect("one was pushed").push(line);
     }
-    let is_of_isolation =
-        |block: &Vec<&str>| block[0].starts_with("  Isolation:") || block.iter().any(|line| line.trim() == "- Isolation");
+    let is_of_isolation = |block: &Vec<&str>| {
+        block[0].starts_with("  Isolation:") || block.iter().any(|line| line.trim() == "- Isolation")
+    };
     let kept = blocks.into_iter().filter(|block| !is_of_isolation(block)).flatten();
     kept.filter(|line| line.trim() != "DependsOn: Isolation").collect::<Vec<_>>().join("\n") + "\n"
 }
@@ -273,7 +274,9 @@ async fn a_stack_whose_function_is_gone_when_it_is_deleted_ends_without_it() {
     assert_eq!(scene.incident.delete_ends_in().await, "DELETE_FAILED");
     scene.assert_isolated(&[&a, &b]).await;
     // One first, then the rest.
-    operator(&["restore", "--stack", "op-function", "--instance", &a, "--yes"]).ends_with(0).says("1 instance restored");
+    operator(&["restore", "--stack", "op-function", "--instance", &a, "--yes"])
+        .ends_with(0)
+        .says("1 instance restored");
     assert_eq!(scene.cards(&[&a]).await, only(&before, &scene.cards(&[&a]).await));
     scene.assert_isolated(&[&b]).await;
     operator(&["restore", "--stack", "op-function", "--yes"]).ends_with(0);
@@ -323,7 +326,9 @@ async fn what_is_in_another_account_or_region_is_refused() {
     operator(&["restore", "--stack", "op-elsewhere", "--region", "eu-west-1", "--yes"]).ends_with(3);
     operator(&["restore", "--stack", "op-nowhere", "--yes"]).ends_with(3).says("there is no stack op-nowhere");
     operator(&["restore", "--table", "op-nowhere", "--yes"]).ends_with(3).says("there is no table op-nowhere");
-    operator(&["restore", "--stack", "op-elsewhere", "--instance", "i-0bad", "--yes"]).ends_with(3).says("no record of i-0bad");
+    operator(&["restore", "--stack", "op-elsewhere", "--instance", "i-0bad", "--yes"])
+        .ends_with(3)
+        .says("no record of i-0bad");
     operator(&["restore"]).ends_with(2);
     operator(&["restore", "--stack", "x", "--instance", "web-1"]).ends_with(2).says("is not an instance id");
     // A record that says it is somebody else's.
@@ -371,7 +376,10 @@ async fn instances_of_a_vanished_stack_move_under_another_one_without_leaving_is
     let shown = status("op-new");
     assert_eq!(shown["instances"][0]["record_state"], "isolated");
     let history: Vec<String> = serde_json::from_value(shown["instances"][0]["history"].clone()).unwrap();
-    assert!(history.iter().any(|line| line.contains("taken over from arn:aws:cloudformation:") && line.contains(&table)), "{history:?}");
+    assert!(
+        history.iter().any(|line| line.contains("taken over from arn:aws:cloudformation:") && line.contains(&table)),
+        "{history:?}"
+    );
     // What the old one left goes, though its groups name each other.
     let [isolation, forensic] = ["IsolatedSecurityGroup", "ForensicSecurityGroup"].map(|name| left[name].clone());
     let pair = aws_sdk_ec2::types::UserIdGroupPair::builder().group_id(&isolation).build();
@@ -409,7 +417,10 @@ async fn what_a_stack_still_takes_care_of_is_not_adopted() {
     let other = scene.site.plain(&scene.ec2, &[2]).await;
     new.list(&[&other]).deploy();
     let adopt = ["adopt", "--from", "op-alive", "--to", "op-heir", "--yes"];
-    operator(&adopt).ends_with(3).says(&format!("{a} is still isolated by ")).says("which works: deploy that stack once more without");
+    operator(&adopt)
+        .ends_with(3)
+        .says(&format!("{a} is still isolated by "))
+        .says("which works: deploy that stack once more without");
     // As it says.
     scene.incident.list(&[&b]).deploy();
     operator(&[adopt.as_slice(), &["--instance", &a]].concat()).ends_with(0).says(&format!("adopted: {a}"));

@@ -55,7 +55,8 @@ async fn program(region: Option<String>, profile: Option<String>, asked: &str) -
     let found = config::operator(region, profile.clone()).await;
     let (ports, sts, region): (Aws, _, _) = found.map_err(|error| Trouble::Refused(error.to_string()))?;
     let caller = identity::caller(&sts).await;
-    let (account, caller) = caller.map_err(|error| Trouble::Failed { what: "your credentials are not accepted", error })?;
+    let (account, caller) =
+        caller.map_err(|error| Trouble::Failed { what: "your credentials are not accepted", error })?;
     let clock = Clock::new(SystemTime::now());
     Ok(Operator {
         ports,
@@ -178,4 +179,3 @@ fn confirm(yes: bool, question: &str) -> Result<(), Trouble> {
         _ => refused("not confirmed"),
     }
 }
-

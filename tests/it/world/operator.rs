@@ -27,7 +27,10 @@ pub fn view(id: &str, status: &str, others: &[(&str, &str)]) -> StackView {
         name: id.split('/').nth(1).unwrap().to_owned(),
         status: StackStatus { status: status.to_owned(), reason: String::new(), parent: None },
         is_protected: false,
-        resources: own.into_iter().chain(others.iter().map(|(name, id)| resource(name, id, "AWS::Some::Thing"))).collect(),
+        resources: own
+            .into_iter()
+            .chain(others.iter().map(|(name, id)| resource(name, id, "AWS::Some::Thing")))
+            .collect(),
     }
 }
 
@@ -48,7 +51,9 @@ impl Survey for World {
             let all: Vec<(Interface, InstanceId)> = data
                 .instances
                 .values()
-                .flat_map(|instance| instance.interfaces.iter().map(|interface| (interface.clone(), instance.id.clone())))
+                .flat_map(|instance| {
+                    instance.interfaces.iter().map(|interface| (interface.clone(), instance.id.clone()))
+                })
                 .collect();
             let shown = all.into_iter().map(|(interface, instance)| (data.shown(&interface), Some(instance)));
             Ok(shown.filter(|(interface, _)| !interface.groups.is_disjoint(groups)).collect())
