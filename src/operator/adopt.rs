@@ -29,6 +29,17 @@ pub struct Handover<R> {
     pub first: Adoption,
 }
 
+/// What an adoption would do now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HandoverPreview {
+    /// Instances whose records are to be copied first; what follows shows after that.
+    pub take_over: Vec<String>,
+    pub steps: Vec<String>,
+    /// Instances whose old records are to be taken out.
+    pub let_go: Vec<String>,
+    pub obstacles: Vec<String>,
+}
+
 /// What an adoption did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HandoverReport {
@@ -72,7 +83,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let stacks: BTreeSet<String> = old.held().map(|record| record.owner.stack_id.clone()).collect();
         for id in stacks {
             let stack = self.view(&id).await?;
-            in_charge.extend(stack.filter(StackView::is_in_charge).map(|_| id));
+            in_charge.extend(stack.filter(StackView::takes_care).map(|_| id));
         }
         let mut handover = Handover {
             from: self.ports.records.named(&old.table),
@@ -188,10 +199,18 @@ impl<R> Handover<R> {
         adopt(legacy, heir, &seen.observed)
     }
 
-    /// The stack that takes them over.
     #[must_use]
-    pub fn heir(&self) -> &str {
-        &self.owner.stack_id
+    pub fn preview(&self) -> HandoverPreview {
+        fn texts<T: ToString>(items: impl IntoIterator<Item = T>) -> Vec<String> {
+            items.into_iter().map(|item| item.to_string()).collect()
+        }
+        let Adoption { take_over, plan, let_go, obstacles } = &self.first;
+        HandoverPreview {
+            take_over: texts(take_over),
+            steps: texts(plan.steps()),
+            let_go: texts(let_go),
+            obstacles: texts(obstacles),
+        }
     }
 }
 

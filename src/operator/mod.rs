@@ -19,7 +19,7 @@ use crate::pace::Pace;
 use crate::ports::{Archive, CallError, Change, StackLife, Survey};
 use crate::reconcile::{Ports, Reconciler};
 
-pub use adopt::{Handover, HandoverReport};
+pub use adopt::{Handover, HandoverPreview, HandoverReport};
 pub use finish::Ended;
 pub use incident::{Address, Incident};
 pub use restore::{Preview, RestoreReport};

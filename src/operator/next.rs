@@ -109,7 +109,7 @@ fn held(incident: &Incident, shell: &Shell) -> Next {
             ),
             vec![shell.own(&format!("status {}", incident.address.argument()))],
         ),
-        Some(stack) if stack.is_in_charge() && !is_stuck_stack(stack) && stack.status.parent.is_none() => next(
+        Some(stack) if stack.takes_care() && stack.status.parent.is_none() => next(
             format!(
                 "{instances} held isolated and the stack works. When the incident is over, delete the stack, which restores them, or restore them with your own credentials:"
             ),
@@ -122,10 +122,6 @@ fn held(incident: &Incident, shell: &Shell) -> Next {
             vec![restore],
         ),
     }
-}
-
-fn is_stuck_stack(stack: &StackView) -> bool {
-    matches!(stack.status.status.as_str(), "ROLLBACK_FAILED" | "DELETE_FAILED" | "UPDATE_ROLLBACK_FAILED")
 }
 
 /// The groups that the tags of an interface say it had. Tags never decide: whoever may write them may be the attacker.

@@ -37,7 +37,7 @@ pub struct Stack {
     pub id: Option<String>,
     pub status: Option<String>,
     pub reason: Option<String>,
-    /// Whether CloudFormation can still call the function for it.
+    /// Whether it restores what it holds when it is deleted.
     pub works: bool,
 }
 
@@ -114,7 +114,7 @@ impl Status {
                 id: stack.map(|stack| stack.id.clone()),
                 status: stack.map(|stack| stack.status.status.clone()),
                 reason: stack.map(|stack| stack.status.reason.clone()).filter(|reason| !reason.is_empty()),
-                works: stack.is_some_and(crate::plan::StackView::is_in_charge),
+                works: stack.is_some_and(crate::plan::StackView::takes_care),
             },
             groups: incident.groups.values().map(|group| (group.id.to_string(), role(group.role))).collect(),
             instances: incident.ledger.records.values().map(|record| instance(incident, record)).collect(),

@@ -65,6 +65,12 @@ impl StackView {
         self.isolation().is_some() && self.resources.iter().filter(is_function).any(StackResource::is_there)
     }
 
+    /// Whether it restores what it holds when it is deleted, and can be deployed again until then.
+    #[must_use]
+    pub fn takes_care(&self) -> bool {
+        self.is_in_charge() && !matches!(self.status.status.as_str(), "ROLLBACK_FAILED" | "DELETE_FAILED")
+    }
+
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.status.status.ends_with("_IN_PROGRESS") && self.status.status != "REVIEW_IN_PROGRESS"

@@ -35,7 +35,7 @@ macro_rules! config {
     };
 }
 
-fn ec2(http: SharedHttpClient) -> Ec2 {
+pub fn ec2(http: SharedHttpClient) -> Ec2 {
     with_client(aws_sdk_ec2::Client::from_conf(config!(aws_sdk_ec2, http.clone())), http)
 }
 
@@ -44,19 +44,19 @@ fn with_client(client: aws_sdk_ec2::Client, http: SharedHttpClient) -> Ec2 {
     Ec2 { client, scaling }
 }
 
-fn table(http: SharedHttpClient) -> Table {
+pub fn table(http: SharedHttpClient) -> Table {
     Table { client: aws_sdk_dynamodb::Client::from_conf(config!(aws_sdk_dynamodb, http)), name: "records".to_owned() }
 }
 
-fn stacks(http: SharedHttpClient) -> CloudFormation {
+pub fn stacks(http: SharedHttpClient) -> CloudFormation {
     CloudFormation(aws_sdk_cloudformation::Client::from_conf(config!(aws_sdk_cloudformation, http)))
 }
 
 /// The bodies of the requests so far.
-type Seen = Arc<Mutex<Vec<String>>>;
+pub type Seen = Arc<Mutex<Vec<String>>>;
 
 /// A client that answers with these, in turn, the last one for ever.
-fn wire(answers: &[(u16, &str)]) -> (SharedHttpClient, Seen) {
+pub fn wire(answers: &[(u16, &str)]) -> (SharedHttpClient, Seen) {
     let seen = Seen::default();
     let (log, answers) =
         (Arc::clone(&seen), answers.iter().map(|(status, body)| (*status, (*body).to_owned())).collect::<Vec<_>>());
@@ -73,7 +73,7 @@ fn ids(count: usize) -> BTreeSet<InstanceId> {
     (0..count).map(|n| format!("i-{n:017x}").parse().unwrap()).collect()
 }
 
-fn owner() -> Owner {
+pub fn owner() -> Owner {
     Owner { stack_id: "arn:aws:cloudformation:r:1:stack/ir/1".into(), logical_id: "Isolation".into() }
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test fails by panicking.
 
 mod adapters;
+mod archive;
 mod binary;
 mod chaos;
 mod exact;

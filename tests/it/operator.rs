@@ -384,3 +384,22 @@ async fn a_stack_is_ended_by_as_many_calls_as_that_takes() {
     assert!(ended.is_gone, "{ended:?}");
     assert!(ended.log[0].contains("--retain-resources Isolation"), "{ended:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_table_of_a_stack_that_is_gone_is_found_by_its_name_and_several_are_listed() {
+    let world = kept().await;
+    let program = operator(&world);
+    for address in ["incident", "arn:aws:cloudformation:us-east-1:123456789012:stack/incident/1"] {
+        let incident = program.incident(&Address::Stack(address.to_owned())).await.unwrap();
+        assert_eq!((incident.table.as_str(), incident.held().count()), (TABLE, 2), "{address}");
+    }
+    world.data().tables.insert("incident-SecurityGroupTable-9Z".to_owned(), Default::default());
+    let refused = program.incident(&Address::Stack("incident".to_owned())).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        format!(
+            "nothing was changed: several stacks of this name have left their records, say which with --table: \
+             incident-SecurityGroupTable-9Z, {TABLE}"
+        )
+    );
+}

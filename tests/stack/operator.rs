@@ -289,6 +289,43 @@ async fn a_stack_whose_function_is_gone_when_it_is_deleted_ends_without_it() {
     assert!(!exists("op-function").await);
 }
 
+/// The function cannot tell whether the stack is being deleted, so it restores nothing, and goes with the stack.
+#[tokio::test]
+async fn a_rolled_back_stack_whose_custom_resource_is_left_ends_by_two_deletes() {
+    let mut scene = Scene::new("op-twice").await;
+    let a = scene.site.plain(&scene.ec2, &[0]).await;
+    let before = scene.cards(&[&a]).await;
+    let blind = |text: &str| text.replace("cloudformation:DescribeStacks", "cloudformation:ListStacks");
+    scene.incident.template = changed_template("op-twice", blind);
+    roll_back(&mut scene, &[&a]).await;
+    assert_eq!(scene.incident.status().await, "ROLLBACK_FAILED");
+    scene.assert_isolated(&[&a]).await;
+    operator(&["restore", "--stack", "op-twice", "--yes"]).ends_with(0);
+    assert_eq!(scene.cards(&[&a]).await, before);
+    let commands = next(&status("op-twice"));
+    assert_eq!(commands.len(), 4, "{commands:?}");
+    for command in commands {
+        run(&command).ends_with(0);
+    }
+    assert!(!exists("op-twice").await);
+}
+
+#[tokio::test]
+async fn a_function_that_somebody_deleted_keeps_no_stack_from_ending() {
+    let mut scene = Scene::new("op-deleted").await;
+    let a = scene.site.plain(&scene.ec2, &[0]).await;
+    let before = scene.cards(&[&a]).await;
+    scene.incident.list(&[&a]).deploy();
+    let function = scene.incident.physical_id("IsolationFunction").await;
+    let gone = fleet::aws(&cloud().credentials(), "lambda", "delete_function", &json!({"FunctionName": function}));
+    gone.expect("it can be deleted");
+    let ran = run(&format!("{} --yes", restore_command("op-deleted"))).ends_with(0);
+    let ran = ran.says("DELETE_FAILED: ").says(" --retain-resources Isolation ");
+    ran.says("stack op-deleted is deleted");
+    assert_eq!(scene.cards(&[&a]).await, before);
+    assert!(!exists("op-deleted").await);
+}
+
 fn only(cards: &Cards, which: &Cards) -> Cards {
     cards.iter().filter(|(id, _)| which.contains_key(*id)).map(|(id, groups)| (id.clone(), groups.clone())).collect()
 }

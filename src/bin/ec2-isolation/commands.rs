@@ -144,7 +144,7 @@ async fn adopt(
     let first = &handover.first;
     let text = handover.to_string();
     if dry_run {
-        print!("{text}");
+        show(output, &text, &handover.preview());
         return Ok(first.obstacles.is_empty());
     }
     eprint!("{text}");

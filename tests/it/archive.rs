@@ -1,0 +1,183 @@
+//! What the operator's program asks of AWS, on the wire.
+
+use ec2_isolation::model::{Owner, Record, State};
+use ec2_isolation::ports::{Archive as _, Fault, Records as _, StackLife as _, Stamp, Survey as _, Takeover, Written};
+use serde_json::{Value, json};
+
+use crate::adapters::{ec2, owner, stacks, table, wire};
+
+/// A record of a stack that keeps it, with an attribute that this version does not know.
+fn item() -> Value {
+    json!({
+        "InstanceId": {"S": "i-0a"},
+        "Owner": {"S": owner().to_string()},
+        "State": {"S": "kept"},
+        "KeptReason": {"S": "it rolls back"},
+        "VpcId": {"S": "vpc-01"},
+        "IsolationGroupId": {"S": "sg-01"},
+        "IsolationGroupIds": {"SS": ["sg-01", "sg-07"]},
+        "Interfaces": {"M": {"eni-01": {"L": [{"S": "sg-0a"}, {"S": "sg-0b"}]}}},
+        "RestoreCommands": {"M": {"eni-01": {"S": "aws …"}}},
+        "Protection": {"M": {"TerminationProtection": {"BOOL": false}}},
+        "Snapshots": {"M": {"vol-01": {"S": "snap-01"}}},
+        "ConnectionsCut": {"BOOL": true},
+        "History": {"L": [{"S": "first"}]},
+        "RecordedAt": {"S": "2026-11-25T03:00:00Z"},
+        "UpdatedAt": {"S": "2026-11-25T03:00:00Z"},
+        "Later": {"S": "unknown to this version"},
+    })
+}
+
+async fn read() -> Record {
+    let (http, _) = wire(&[(200, &json!({"Items": [item()]}).to_string())]);
+    table(http).read().await.unwrap().records.into_values().next().unwrap()
+}
+
+fn heir() -> Owner {
+    Owner { stack_id: "arn:aws:cloudformation:r:1:stack/new/2".into(), logical_id: "Isolation".into() }
+}
+
+/// The request that writes the new record, where there is one.
+async fn take_over(found: &Value, written: (u16, &str)) -> (Result<Written, Fault>, Option<Value>) {
+    let seen = read().await;
+    let (http, requests) = wire(&[(200, &json!({"Item": found}).to_string()), written]);
+    let (new, stamp) = (heir(), Stamp { now: "2026-11-26T03:00:00Z".to_owned(), asked_by: "somebody" });
+    let takeover = Takeover { owner: &new, isolation_group: &"sg-02".parse().unwrap(), stamp: &stamp };
+    let (from, to) = (table(http.clone()), table(http).named("records-2"));
+    let result = to.take_over(&from, &seen, &takeover).await.map_err(|error| error.fault);
+    let requests = requests.lock().unwrap();
+    let get: Value = serde_json::from_str(&requests[0]).unwrap();
+    assert_eq!((&get["TableName"], &get["ConsistentRead"]), (&json!("records"), &json!(true)));
+    (result, requests.get(1).map(|body| serde_json::from_str(body).unwrap()))
+}
+
+#[tokio::test]
+async fn a_record_changes_hands_with_everything_that_it_holds() {
+    let (result, put) = take_over(&item(), (200, "{}")).await;
+    assert_eq!(result, Ok(Written::Done));
+    let put = put.unwrap();
+    assert_eq!(put["TableName"], "records-2");
+    assert_eq!(put["ConditionExpression"], "attribute_not_exists(InstanceId) OR #state = :restored");
+    let mut expected = item();
+    let changes = expected.as_object_mut().unwrap();
+    changes.remove("KeptReason");
+    let line = format!("2026-11-26T03:00:00Z taken over from {} (table records, kept) (asked by somebody)", owner());
+    for (name, value) in [
+        ("Owner", json!({"S": heir().to_string()})),
+        ("State", json!({"S": "isolating"})),
+        ("IsolationGroupId", json!({"S": "sg-02"})),
+        ("IsolationGroupIds", json!({"SS": ["sg-01", "sg-02", "sg-07"]})),
+        ("History", json!({"L": [{"S": "first"}, {"S": line}]})),
+        ("AskedBy", json!({"S": "somebody"})),
+        ("UpdatedAt", json!({"S": "2026-11-26T03:00:00Z"})),
+    ] {
+        changes.insert(name.to_owned(), value);
+    }
+    assert_eq!(put["Item"], expected);
+}
+
+#[tokio::test]
+async fn a_record_that_changed_meanwhile_or_meets_another_one_does_not_change_hands() {
+    let mut restoring = item();
+    restoring["State"]["S"] = json!("restoring");
+    for found in [restoring, Value::Null] {
+        assert_eq!(take_over(&found, (200, "{}")).await, (Ok(Written::Lost), None), "{found}");
+    }
+    let lost = json!({"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"}).to_string();
+    assert_eq!(take_over(&item(), (400, &lost)).await.0, Ok(Written::Lost));
+}
+
+#[tokio::test]
+async fn a_record_is_taken_out_only_as_it_was_seen() {
+    let seen = read().await;
+    assert_eq!(seen.state, State::Kept);
+    let lost = json!({"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"}).to_string();
+    let (http, requests) = wire(&[(200, "{}"), (400, &lost)]);
+    let table = table(http);
+    assert_eq!(table.let_go(&seen).await, Ok(Written::Done));
+    assert_eq!(table.let_go(&seen).await, Ok(Written::Lost));
+    let delete: Value = serde_json::from_str(&requests.lock().unwrap()[0]).unwrap();
+    assert_eq!(delete["Key"], json!({"InstanceId": {"S": "i-0a"}}));
+    assert_eq!(delete["ConditionExpression"], "#owner = :owner AND #state = :state AND RecordedAt = :recorded");
+    assert_eq!(delete["ExpressionAttributeValues"][":state"], json!({"S": "kept"}));
+    assert_eq!(delete["ExpressionAttributeValues"][":owner"], json!({"S": owner().to_string()}));
+}
+
+#[tokio::test]
+async fn tables_are_listed_over_all_pages() {
+    let first = json!({"TableNames": ["ir-SecurityGroupTable-A", "other"], "LastEvaluatedTableName": "other"});
+    let second = json!({"TableNames": ["ir-SecurityGroupTable-B"]});
+    let (http, _) = wire(&[(200, &first.to_string()), (200, &second.to_string())]);
+    let found = table(http).tables("ir-SecurityGroupTable-").await.unwrap();
+    assert_eq!(found, ["ir-SecurityGroupTable-A", "ir-SecurityGroupTable-B"]);
+}
+
+fn error(message: &str) -> String {
+    format!(
+        "<ErrorResponse><Error><Type>Sender</Type><Code>ValidationError</Code><Message>{message}</Message></Error></ErrorResponse>"
+    )
+}
+
+fn stack(status: &str) -> String {
+    format!(
+        "<DescribeStacksResponse><DescribeStacksResult><Stacks><member><StackId>arn</StackId><StackName>ir</StackName>\
+         <StackStatus>{status}</StackStatus><EnableTerminationProtection>true</EnableTerminationProtection></member></Stacks>\
+         </DescribeStacksResult></DescribeStacksResponse>"
+    )
+}
+
+#[tokio::test]
+async fn a_stack_that_is_deleted_or_never_was_is_gone_and_any_other_error_is_one() {
+    let (http, _) = wire(&[(400, &error("Stack with id ir does not exist"))]);
+    assert_eq!(stacks(http).view("ir").await, Ok(None));
+    let (http, _) = wire(&[(200, &stack("DELETE_COMPLETE"))]);
+    assert_eq!(stacks(http).view("arn").await, Ok(None));
+    let (http, _) = wire(&[(400, &error("1 validation error detected"))]);
+    assert_eq!(stacks(http).view("?").await.map_err(|error| error.fault), Err(Fault::Refused));
+}
+
+#[tokio::test]
+async fn a_stack_is_read_with_its_resources() {
+    let resources = "<DescribeStackResourcesResponse><DescribeStackResourcesResult><StackResources><member>\
+        <LogicalResourceId>Isolation</LogicalResourceId><PhysicalResourceId>id</PhysicalResourceId>\
+        <ResourceType>Custom::Ec2Isolation</ResourceType><ResourceStatus>DELETE_FAILED</ResourceStatus>\
+        <ResourceStatusReason>nobody answers</ResourceStatusReason></member></StackResources>\
+        </DescribeStackResourcesResult></DescribeStackResourcesResponse>";
+    let (http, seen) = wire(&[(200, &stack("DELETE_FAILED")), (200, resources)]);
+    let view = stacks(http).view("ir").await.unwrap().unwrap();
+    assert_eq!((view.name.as_str(), view.is_protected), ("ir", true));
+    assert!(view.isolation().is_some_and(|custom| custom.failed_to_delete() && custom.reason == "nobody answers"));
+    assert!(!view.is_in_charge());
+    assert!(seen.lock().unwrap()[1].contains("StackName=arn"), "by its id: another one may have the name");
+}
+
+#[tokio::test]
+async fn a_delete_names_what_is_left_out_only_where_something_is() {
+    let (http, seen) = wire(&[(200, "<DeleteStackResponse/>")]);
+    let stacks = stacks(http);
+    stacks.delete("arn", &[]).await.unwrap();
+    stacks.delete("arn", &["Isolation".to_owned()]).await.unwrap();
+    let seen = seen.lock().unwrap();
+    assert!(!seen[0].contains("RetainResources"), "{}", seen[0]);
+    assert!(seen[1].contains("RetainResources.member.1=Isolation"), "{}", seen[1]);
+}
+
+#[tokio::test]
+async fn interfaces_in_a_group_are_found_with_their_tags_and_their_instance() {
+    let answer = "<DescribeNetworkInterfacesResponse><networkInterfaceSet>\
+        <item><networkInterfaceId>eni-01</networkInterfaceId><attachment><instanceId>i-0a</instanceId></attachment>\
+        <groupSet><item><groupId>sg-01</groupId></item></groupSet>\
+        <tagSet><item><key>ec2-isolation:original-groups-1</key><value>sg-0a sg-0b</value></item></tagSet></item>\
+        <item><networkInterfaceId>eni-02</networkInterfaceId><groupSet><item><groupId>sg-01</groupId></item></groupSet></item>\
+        </networkInterfaceSet></DescribeNetworkInterfacesResponse>";
+    let (http, seen) = wire(&[(200, answer)]);
+    let found = ec2(http).interfaces_in(&["sg-01".parse().unwrap()].into()).await.unwrap();
+    assert!(
+        seen.lock().unwrap()[0].contains("Filter.1.Name=group-id&Filter.1.Value.1=sg-01"),
+        "{:?}",
+        seen.lock().unwrap()
+    );
+    let found: Vec<_> =
+        found.iter().map(|(interface, at)| (interface.id.as_str(), at.as_ref().map(|id| id.as_str()))).collect();
+    assert_eq!(found, [("eni-01", Some("i-0a")), ("eni-02", None)]);
+}
