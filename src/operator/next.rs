@@ -185,7 +185,7 @@ fn untag(strays: &[&Stray], shell: &Shell) -> String {
     let resources: BTreeSet<String> = interfaces.chain(instances).collect();
     let on_interfaces = strays.iter().flat_map(|stray| stray.interface.tags.keys());
     let on_interfaces = on_interfaces.filter(|key| key.starts_with(tag::ORIGINAL_GROUPS)).map(String::as_str);
-    let keys: BTreeSet<&str> = on_interfaces.chain([tag::STACK, tag::PURPOSE, tag::TIME]).collect();
+    let keys: BTreeSet<&str> = on_interfaces.chain([tag::STACK, tag::PURPOSE, tag::TIME, tag::RESTORE]).collect();
     let keys: Vec<String> = keys.into_iter().map(|key| format!("Key={key}")).collect();
     let resources: Vec<String> = resources.into_iter().collect();
     shell.aws(&format!("ec2 delete-tags --resources {} --tags {}", resources.join(" "), keys.join(" ")))

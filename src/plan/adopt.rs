@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::preserve::{contains, original_groups_tags};
+use super::preserve::{contains, original_groups_tags, way_out};
 use super::rules::is_closed;
 use super::{Aim, Observed, Plan, Records, Step, Work, own_groups, tag};
 use crate::model::{GroupId, Groups, InstanceId, InterfaceId, Owner, Record, ShowGroups, State};
@@ -242,11 +242,13 @@ impl Case<'_> {
     fn tags(&self) -> impl Iterator<Item = Step> {
         let mut tags: BTreeMap<BTreeMap<String, String>, BTreeSet<String>> = BTreeMap::new();
         let stack = BTreeMap::from([(tag::STACK.to_owned(), self.heir.owner.stack_id.clone())]);
+        let mut on_instance = stack.clone();
+        on_instance.insert(tag::RESTORE.to_owned(), way_out(self.heir.owner));
         if let Some(instance) = self.observed.instances.get(&self.record.instance)
             && !instance.is_terminated()
-            && !contains(&instance.tags, &stack)
+            && !contains(&instance.tags, &on_instance)
         {
-            tags.entry(stack.clone()).or_default().insert(instance.id.to_string());
+            tags.entry(on_instance).or_default().insert(instance.id.to_string());
         }
         for (id, originals) in &self.record.interfaces {
             let wanted = original_groups_tags(originals);
@@ -337,6 +339,7 @@ mod tests {
         fn tagged(mut self) -> Self {
             let instance = self.old.observed.instances.values_mut().next().unwrap();
             instance.tags.insert(tag::STACK.to_owned(), "stack-2".to_owned());
+            instance.tags.insert(tag::RESTORE.to_owned(), way_out(&self.heir));
             self
         }
 
@@ -362,9 +365,9 @@ mod tests {
     #[test]
     fn the_old_record_goes_when_everything_was_read_back() {
         let scene = scene(State::Kept).taken_over().moved("eni-1", "sg-250").moved("eni-2", "sg-250");
-        scene.check("i-1: mark isolated\ntag i-1 with ec2-isolation:stack");
+        scene.check("i-1: mark isolated\ntag i-1 with ec2-isolation:restore, ec2-isolation:stack");
         let scene = scene.marked(State::Isolated);
-        scene.check("tag i-1 with ec2-isolation:stack\nlet go i-1");
+        scene.check("tag i-1 with ec2-isolation:restore, ec2-isolation:stack\nlet go i-1");
         let mut scene = scene.tagged();
         scene.check("let go i-1");
         scene.old.records.clear();

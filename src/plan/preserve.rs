@@ -60,11 +60,7 @@ fn tags_wanted(wants: &Wants, record: &Record, instance: &Instance, observed: &O
         (tag::STACK.to_owned(), record.owner.stack_id.clone()),
         (tag::PURPOSE.to_owned(), wants.purpose.clone()),
         (tag::TIME.to_owned(), record.recorded_at.clone()),
-        // At most 128 characters of name: below EC2's 256.
-        (
-            tag::RESTORE.to_owned(),
-            format!("delete the stack or run: ec2-isolation restore --stack {}", record.owner.stack_name()),
-        ),
+        (tag::RESTORE.to_owned(), way_out(&record.owner)),
     ]);
     if !contains(&instance.tags, &on_instance) {
         missing.push((instance.id.to_string(), on_instance));
@@ -76,6 +72,11 @@ fn tags_wanted(wants: &Wants, record: &Record, instance: &Instance, observed: &O
         }
     }
     missing
+}
+
+/// The value of [`tag::RESTORE`]. A stack's name has at most 128 characters: it stays below EC2's 256.
+pub(super) fn way_out(owner: &Owner) -> String {
+    format!("delete the stack or run: ec2-isolation restore --stack {}", owner.stack_name())
 }
 
 pub(super) fn contains(tags: &Tags, wanted: &Tags) -> bool {
