@@ -72,7 +72,7 @@ restore: $(CLI) ## Restore everything and delete the stack, with or without its 
 cli: $(VENV)/lint/ready ## Build the operator's program: target/cli/ec2-isolation
 	@echo "== operator's program (about 10 minutes the first time)"
 	@cargo lambda build --quiet --release $(FEATURES) --bin ec2-isolation --target x86_64-unknown-linux-gnu.2.26 --lambda-dir target/cli --flatten ec2-isolation
-	@mv target/cli/bootstrap $(CLI)
+	@mv target/cli/bootstrap $(CLI) && $(CLI) --version
 
 $(CLI):
 	@$(MAKE) --no-print-directory cli
