@@ -9,6 +9,9 @@
 //!            └─ answer ── responder ── CloudFormation
 //! ```
 //!
+//! `operator`, the program for when the stack, the function or its role are gone, restores by the same loop with an operator's
+//! own credentials; it is compiled with the feature of that name only.
+//!
 //! **Containment is never undone by accident, never claimed without being read back, and never lost track of:**
 //!
 //! - **Nothing is changed that is not recorded before.** A record's originals are never overwritten.

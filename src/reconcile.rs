@@ -256,7 +256,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
         let mut tried = Tried::default();
         let mut restore = Restore::new(self, keep.as_ref(), Announcement::Due, &mut tried);
         restore.only = (!only.is_empty()).then_some(only);
-        let settled = self.converge(&mut restore, self.patience()).await?;
+        let settled = self.converge(&mut restore, OPERATORS_PATIENCE).await?;
         Ok(restore.restored(settled))
     }
 

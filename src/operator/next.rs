@@ -92,7 +92,10 @@ fn stuck(incident: &Incident, shell: &Shell) -> Vec<Next> {
 }
 
 fn held(incident: &Incident, shell: &Shell) -> Next {
-    let restore = shell.own(&format!("restore {} --finish", incident.address.argument()));
+    let is_nested = incident.stack.as_ref().is_some_and(|stack| stack.status.parent.is_some());
+    // A nested stack ends with its parent.
+    let finish = if is_nested { "" } else { " --finish" };
+    let restore = shell.own(&format!("restore {}{finish}", incident.address.argument()));
     let count = incident.held().count();
     let instances = if count == 1 { "1 instance is".to_owned() } else { format!("{count} instances are") };
     match &incident.stack {
@@ -117,7 +120,8 @@ fn held(incident: &Incident, shell: &Shell) -> Next {
         ),
         Some(_) => next(
             format!(
-                "{instances} held isolated, and nobody but you restores them any more. When the incident is over, this does, and ends the stack:"
+                "{instances} held isolated, and it takes you to restore them. When the incident is over, this does{}:",
+                if is_nested { "" } else { ", and ends the stack" }
             ),
             vec![restore],
         ),

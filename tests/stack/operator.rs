@@ -81,6 +81,21 @@ fn restore_command(stack: &str) -> String {
     format!("ec2-isolation restore --stack {stack} --finish --region us-east-1")
 }
 
+/// Does what `status` says until nothing is left to do.
+pub fn follow_next_steps(stack: &str) {
+    for _ in 0..4 {
+        let commands = next(&status(stack));
+        if commands.is_empty() {
+            return;
+        }
+        for command in commands {
+            let yes = if command.starts_with("ec2-isolation restore") { " --yes" } else { "" };
+            run(&format!("{command}{yes}")).ends_with(0);
+        }
+    }
+    panic!("there is no end to the next steps of {stack}: {:?}", next(&status(stack)));
+}
+
 async fn roll_back(scene: &mut Scene, instances: &[&str]) {
     cloud().set("launch-failure", &json!({"error_code": "InsufficientInstanceCapacity"})).await;
     scene.incident.options = vec!["--no-disable-rollback"];

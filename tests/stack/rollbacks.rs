@@ -4,6 +4,7 @@ use aws_sdk_cloudformation::types::OnFailure;
 use serde_json::json;
 
 use crate::cloud::{BUILT, changed_template};
+use crate::operator::follow_next_steps;
 use crate::{Scene, cloud};
 
 /// `ModifyNetworkInterfaceAttribute` calls after call `since` that name a group other than `groups`.
@@ -28,6 +29,7 @@ fn with_a_resource_that_fails(text: &str) -> String {
 async fn on_failure_delete_leaves_everything_isolated_and_recorded() {
     let mut scene = Scene::new("on-failure-delete").await;
     let a = scene.site.plain(&scene.ec2, &[0]).await;
+    let before = scene.cards(&[&a]).await;
     cloud().set("launch-failure", &json!({"error_code": "InsufficientInstanceCapacity"})).await;
     scene.incident.list(&[&a]).create_stack(OnFailure::Delete).await;
     let end = scene
@@ -39,6 +41,8 @@ async fn on_failure_delete_leaves_everything_isolated_and_recorded() {
     scene.assert_isolated(&[&a]).await;
     let table = scene.incident.physical_id("SecurityGroupTable").await;
     assert_eq!(scene.incident.states(&table).await[&a], "kept");
+    follow_next_steps("on-failure-delete");
+    assert_eq!(scene.cards(&[&a]).await, before);
 }
 
 #[tokio::test]
@@ -98,6 +102,7 @@ async fn a_cancelled_update_leaves_everything_isolated() {
 async fn a_rollback_by_hand_leaves_everything_isolated_and_recorded() {
     let mut scene = Scene::new("rollback-stack").await;
     let a = scene.site.plain(&scene.ec2, &[0]).await;
+    let before = scene.cards(&[&a]).await;
     cloud().set("launch-failure", &json!({"error_code": "InsufficientInstanceCapacity"})).await;
     let (succeeded, output) = scene.incident.list(&[&a]).try_deploy();
     cloud().set("launch-failure", &json!({"error_code": null})).await;
@@ -112,6 +117,8 @@ async fn a_rollback_by_hand_leaves_everything_isolated_and_recorded() {
     scene.assert_isolated(&[&a]).await;
     let table = scene.incident.physical_id("SecurityGroupTable").await;
     assert_eq!(scene.incident.states(&table).await[&a], "kept");
+    follow_next_steps("rollback-stack");
+    assert_eq!(scene.cards(&[&a]).await, before);
 }
 
 #[tokio::test]
@@ -141,6 +148,7 @@ async fn two_stacks_that_claim_one_instance_end_with_one_owner() {
 async fn a_stack_nested_in_a_parent_that_rolls_back_leaves_everything_isolated() {
     let mut scene = Scene::new("parent").await;
     let a = scene.site.plain(&scene.ec2, &[0]).await;
+    let before = scene.cards(&[&a]).await;
     scene.incident.list(&[&a]);
     let parameters: String =
         scene.incident.parameters().iter().map(|(key, value)| format!("        {key}: \"{value}\"\n")).collect();
@@ -175,4 +183,9 @@ async fn a_stack_nested_in_a_parent_that_rolls_back_leaves_everything_isolated()
     let item = scene.incident.record(&table, &a).await;
     let reason = item["KeptReason"].as_s().unwrap();
     assert!(reason.starts_with("its parent stack is rolling back (ROLLBACK_IN_PROGRESS)"), "{reason}");
+    // It ends with its parent, which the last step deletes.
+    follow_next_steps(&nested);
+    assert_eq!(scene.cards(&[&a]).await, before);
+    let cloudformation = cloud().cloudformation().await;
+    assert!(cloudformation.describe_stacks().stack_name("parent").send().await.is_err());
 }
