@@ -9,7 +9,7 @@ use super::Site;
 use super::incident::Incident;
 use super::next::{Next, is_history, next_steps, tagged_originals};
 use super::shell::Shell;
-use crate::model::{Desired, GroupId, Groups, InterfaceId, Record, Role, Snapshots, comma_list};
+use crate::model::{Desired, GroupId, Groups, InterfaceId, Record, Role, Snapshots, State, comma_list};
 
 /// Everything there is to see of an incident.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -220,7 +220,7 @@ impl fmt::Display for Status {
         for asked in &self.asked {
             let of =
                 if asked.instances.is_empty() { String::new() } else { format!(" {}", comma_list(&asked.instances)) };
-            writeln!(f, "asked    {}{of}, by {}", asked.what, asked.request)?;
+            writeln!(f, "asked    {}{of}, by request {}", asked.what, asked.request)?;
             if let Some(kept) = &asked.kept {
                 writeln!(f, "kept     {kept}")?;
             }
@@ -278,7 +278,8 @@ impl fmt::Display for Instance {
         } else if self.snapshots_requested {
             writeln!(f, "  snapshots were asked for, which ones is not recorded yet")?;
         }
-        for command in self.protections.values() {
+        let is_held = self.record_state != State::Restored.as_str();
+        for command in self.protections.values().filter(|_| is_held) {
             writeln!(f, "  was changed, and is put back by: {command}")?;
         }
         for line in &self.history {

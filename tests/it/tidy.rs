@@ -84,7 +84,7 @@ const IMPORTS: [(&str, &[&str]); 27] = [
     ("log", &[]),
     ("identity", &["aws", "ports"]),
     ("operator", &["clock", "converge", "execute", "model", "pace", "phases", "plan", "ports", "reconcile"]),
-    ("bin", &["args"]),
+    ("bin", &["args", "progress"]),
 ];
 
 #[test]

@@ -1,6 +1,7 @@
 //! The commands: who asks, what is shown, what is confirmed, what is done.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +18,7 @@ use ec2_isolation::stack::CloudFormation;
 use serde::Serialize;
 
 use crate::args::{Arguments, Command, Output, stack_or_table};
+use crate::progress;
 
 type Program = Operator<Ec2, Table, CloudFormation>;
 
@@ -70,11 +72,16 @@ async fn program(region: Option<String>, profile: Option<String>, asked: &str) -
     })
 }
 
-fn show(output: Output, text: &impl std::fmt::Display, json: &impl Serialize) {
+fn show(output: Output, text: &impl Display, json: &impl Serialize) {
     match output {
-        Output::Text => print!("{text}"),
-        Output::Json => println!("{}", serde_json::to_string_pretty(json).unwrap_or_default()),
+        Output::Text => say(text),
+        Output::Json => say(format!("{}\n", serde_json::to_string_pretty(json).unwrap_or_default())),
     }
+}
+
+/// On standard output. Whoever reads it may stop reading (`| head`): what was done is done all the same.
+fn say(text: impl Display) {
+    let _ = write!(std::io::stdout(), "{text}");
 }
 
 async fn plan(
@@ -108,7 +115,7 @@ async fn restore(
     let incident = program.incident(address).await?;
     let preview = program.preview(&incident, only).await?;
     if !preview.held.is_empty() {
-        eprint!("{preview}");
+        progress::say(preview.to_string().trim_end());
         let question = if finish { "Restore them, and delete the stack?" } else { "Restore them?" };
         confirm(yes, question)?;
     } else if finish && incident.stack.is_some() {
@@ -122,10 +129,10 @@ async fn restore(
     if output == Output::Json {
         show(output, &"", &Restored { report: &report, ended: &ended });
     } else {
-        print!("{report}");
+        say(&report);
         match &ended {
-            Some(ended) => ended.log.iter().for_each(|line| println!("{line}")),
-            None => report.status.next.iter().for_each(|step| print!("\n{step}")),
+            Some(ended) => ended.log.iter().for_each(|line| say(format!("{line}\n"))),
+            None => report.status.next.iter().for_each(|step| say(format!("\n{step}"))),
         }
     }
     Ok(!report.failed && ended.is_none_or(|ended| ended.is_gone))
@@ -147,7 +154,7 @@ async fn adopt(
         show(output, &text, &handover.preview());
         return Ok(first.obstacles.is_empty());
     }
-    eprint!("{text}");
+    progress::say(text.trim_end());
     if !first.is_empty() {
         confirm(yes, "Move them? They stay isolated throughout.")?;
     } else if !first.obstacles.is_empty() {
@@ -157,7 +164,10 @@ async fn adopt(
     show(output, &report, &report);
     if output == Output::Text && !report.failed {
         let after = program.incident(from).await?;
-        Status::of(&after, &program.site, &program.shell).next.iter().for_each(|step| print!("\nOLD STACK, {step}"));
+        Status::of(&after, &program.site, &program.shell)
+            .next
+            .iter()
+            .for_each(|step| say(format!("\nOLD STACK, {step}")));
     }
     Ok(!report.failed)
 }
@@ -171,7 +181,7 @@ fn confirm(yes: bool, question: &str) -> Result<(), Trouble> {
     if !std::io::stdin().is_terminal() {
         return refused("there is nobody to ask; give --yes");
     }
-    eprint!("{question} Type yes: ");
+    let _ = write!(std::io::stderr(), "{question} Type yes: ");
     let _ = std::io::stderr().flush();
     let mut answer = String::new();
     match std::io::stdin().read_line(&mut answer) {

@@ -2,7 +2,6 @@
 //!
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 something failed or stays isolated,
 //! 2 usage, 3 refused (wrong account or region, not found, ambiguous, not confirmed): nothing was changed.
-#![allow(clippy::print_stdout, clippy::print_stderr)] // This program talks to a person.
 
 mod args;
 mod commands;
@@ -22,7 +21,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("no thread can be started: {error}");
+            progress::say(format_args!("no thread can be started: {error}"));
             return FAILED.into();
         }
     };
@@ -30,7 +29,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => FAILED.into(),
         Err(trouble) => {
-            eprintln!("ec2-isolation: {trouble}");
+            progress::say(format_args!("ec2-isolation: {trouble}"));
             match trouble {
                 Trouble::Refused(_) => REFUSED.into(),
                 Trouble::Failed { .. } => FAILED.into(),

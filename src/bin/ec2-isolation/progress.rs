@@ -1,6 +1,7 @@
 //! What is being done, on standard error: the log lines of the library, for a person.
 
-use std::fmt::{Debug, Write as _};
+use std::fmt::{Debug, Display, Write as _};
+use std::io::Write as _;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -13,6 +14,11 @@ pub fn init() {
     let _ = tracing_subscriber::registry().with(Lines.with_filter(own)).try_init();
 }
 
+/// A line on standard error. Nobody reading it any more must not stop a restore half-way.
+pub fn say(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 struct Lines;
 
 impl<S: Subscriber> Layer<S> for Lines {
@@ -23,10 +29,10 @@ impl<S: Subscriber> Layer<S> for Lines {
         let sign = if *event.metadata().level() <= Level::WARN { '!' } else { '.' };
         for (n, line) in fields.trim_end().lines().enumerate() {
             let lead = if n == 0 { message.as_str() } else { "" };
-            eprintln!("{sign} {lead}{}{line}", if lead.is_empty() { "" } else { ": " });
+            say(format_args!("{sign} {lead}{}{line}", if lead.is_empty() { "" } else { ": " }));
         }
         if fields.trim().is_empty() {
-            eprintln!("{sign} {message}");
+            say(format_args!("{sign} {message}"));
         }
     }
 }
