@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
-use crate::model::{Owner, Release, Wants, short_digest};
+use crate::model::{Owner, Release, Wants, short_digest, ssh_only};
 
 /// A physical id longer than this is refused by CloudFormation (custom resource reference: 1 KB).
 const PHYSICAL_ID_LIMIT: usize = 1024;
@@ -20,6 +20,8 @@ const PHYSICAL_ID_LIMIT: usize = 1024;
 const DEFAULT_HOLD_SECONDS: u64 = 5;
 /// An interface in the transit group is open to everybody: longer than this is no hold but an exposure.
 const LONGEST_HOLD_SECONDS: u64 = 60;
+/// What `ForensicPorts` should be.
+const PORTS: &str = "a list of tcp ports from 1 to 65535, as in 22,3389";
 /// CloudFormation's own default for `ServiceTimeout`, seconds.
 const DEFAULT_SERVICE_TIMEOUT: u64 = 3600;
 
@@ -150,6 +152,7 @@ fn wants(properties: &Map<String, Value>) -> Result<Wants, InvalidRequest> {
         vpc: required(properties, "VpcId")?,
         isolation_group: required(properties, "IsolatedSecurityGroupId")?,
         forensic_group: optional(properties, "ForensicSecurityGroupId")?,
+        forensic_ports: forensic_ports(properties)?,
         snapshot_volumes: boolean(properties, "SnapshotVolumes", true)?,
         on_removal: release(properties, "OnRemoval")?,
         on_rollback: release(properties, "OnRollback")?,
@@ -186,6 +189,24 @@ fn instances<T: FromStr<Err: fmt::Display> + Ord + Clone>(
         }
     }
     if ids.is_empty() { Err(InvalidRequest::NoInstances) } else { Ok(ids) }
+}
+
+/// Text with commas, a list, or one number. Blank entries do not count, and none at all means ssh: what is verified is then the
+/// narrowest that is of any use.
+fn forensic_ports(properties: &Map<String, Value>) -> Result<BTreeSet<u16>, InvalidRequest> {
+    let property = "ForensicPorts";
+    let Some(value) = properties.get(property) else { return Ok(ssh_only()) };
+    let entries = match value {
+        Value::Array(values) => values.iter().map(scalar).collect(),
+        other => scalar(other).map(|text| text.split(',').map(|entry| entry.trim().to_owned()).collect()),
+    };
+    let entries: Vec<String> = entries.ok_or_else(|| unexpected(property, PORTS, value))?;
+    let ports = entries.iter().filter(|entry| !entry.is_empty()).map(|entry| match entry.parse() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(unexpected(property, PORTS, value)),
+    });
+    let ports: BTreeSet<u16> = ports.collect::<Result<_, _>>()?;
+    Ok(if ports.is_empty() { ssh_only() } else { ports })
 }
 
 fn required<T: FromStr<Err: fmt::Display>>(
@@ -379,6 +400,27 @@ mod tests {
         for value in [json!("61"), json!("2.5"), json!(-1), json!("soon"), json!([5])] {
             let error = with("HoldSeconds", value).unwrap_err();
             assert!(error.ends_with(" is not a whole number of seconds from 0 to 60"), "{error}");
+        }
+    }
+
+    #[test]
+    fn forensic_ports_are_numbers_and_ssh_alone_where_nothing_is_said() {
+        let ports = |value| with("ForensicPorts", value).map(|wants| wants.forensic_ports);
+        assert_eq!(with("Unknown", json!("")).unwrap().forensic_ports, [22].into());
+        for (value, expected) in [
+            (json!("22"), vec![22]),
+            (json!("22, 3389"), vec![22, 3389]),
+            (json!(["3389", 5986, ""]), vec![3389, 5986]),
+            (json!(3389), vec![3389]),
+            (json!(""), vec![22]),
+            (json!([]), vec![22]),
+        ] {
+            assert_eq!(ports(value), Ok(expected.into_iter().collect()));
+        }
+        for value in [json!("ssh"), json!("0"), json!("65536"), json!("22-23"), json!("-1"), json!({}), json!([["22"]])]
+        {
+            let error = ports(value).unwrap_err();
+            assert!(error.ends_with(" is not a list of tcp ports from 1 to 65535, as in 22,3389"), "{error}");
         }
     }
 

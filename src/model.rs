@@ -283,12 +283,6 @@ impl FromStr for GroupReference {
     }
 }
 
-impl From<GroupId> for GroupReference {
-    fn from(id: GroupId) -> Self {
-        Self { account: None, id }
-    }
-}
-
 impl TryFrom<String> for GroupReference {
     type Error = MalformedId;
 
@@ -424,6 +418,9 @@ pub struct Wants {
     pub vpc: VpcId,
     pub isolation_group: GroupId,
     pub forensic_group: Option<GroupReference>,
+    /// The tcp ports on which it may reach the instances. An intent of before there was the option meant ssh.
+    #[serde(default = "ssh_only")]
+    pub forensic_ports: BTreeSet<u16>,
     pub snapshot_volumes: bool,
     pub on_removal: Release,
     pub on_rollback: Release,
@@ -444,6 +441,12 @@ pub struct Wants {
     /// How long each stays there.
     #[serde(default)]
     pub hold_seconds: u64,
+}
+
+/// What `ForensicPorts` is where nothing is said.
+#[must_use]
+pub fn ssh_only() -> BTreeSet<u16> {
+    BTreeSet::from([22])
 }
 
 /// What the latest request of an owner asked for. Every pass of every invocation works towards it.

@@ -99,10 +99,10 @@ pub fn contain(
         }
         Ok(group) => group,
     };
-    plan.problems.extend(too_wide(group, wants.forensic_group.as_ref()));
+    plan.problems.extend(too_wide(group, wants.forensic_group.as_ref(), &wants.forensic_ports));
     // Nobody enters unless both groups are what they should be.
     let transit = transit(wants, observed, &mut plan.problems)
-        .filter(|_| too_wide(group, wants.forensic_group.as_ref()).is_empty());
+        .filter(|_| too_wide(group, wants.forensic_group.as_ref(), &wants.forensic_ports).is_empty());
     let mut cases = Vec::new();
     for id in &wants.instances {
         let case = Case { owner, wants, observed, record: records.get(id), memory, transit };

@@ -1,12 +1,21 @@
-//! What the isolation group may let through: tcp 22 from the forensic group, and nothing out but to the host itself. And
-//! what the transit group must: everything, or connections through it would be tracked and not end with it.
+//! What the isolation group may let through: the forensic ports, tcp 22 by default, from the forensic group, and nothing out
+//! but to the host itself. And what the transit group must: everything, or connections through it would be tracked and not end
+//! with it.
+
+use std::collections::BTreeSet;
 
 use super::Problem;
 use crate::model::{Group, GroupReference, Peer, Rule};
 
 /// Every rule of the isolation group that is wider than it may be.
-pub(super) fn too_wide(group: &Group, forensic: Option<&GroupReference>) -> Vec<Problem> {
-    let ingress = group.ingress.iter().filter(|rule| !is_ssh_from(rule, forensic)).map(|rule| ("in", rule));
+pub(super) fn too_wide(group: &Group, forensic: Option<&GroupReference>, ports: &BTreeSet<u16>) -> Vec<Problem> {
+    let may_enter = |rule: &Rule| match (&rule.peer, forensic) {
+        (Peer::Group(peer), Some(forensic)) => {
+            *peer == forensic.id && port(rule).is_some_and(|port| ports.contains(&port))
+        }
+        _ => false,
+    };
+    let ingress = group.ingress.iter().filter(|rule| !may_enter(rule)).map(|rule| ("in", rule));
     let egress = group.egress.iter().filter(|rule| !is_loopback(rule)).map(|rule| ("out", rule));
     ingress
         .chain(egress)
@@ -14,13 +23,11 @@ pub(super) fn too_wide(group: &Group, forensic: Option<&GroupReference>) -> Vec<
         .collect()
 }
 
-/// Whether a group could be somebody's isolation: it lets nothing through but ssh from one group and what stays on the host.
+/// Whether a group could be somebody's isolation: it lets nothing through but single ports from a group (which ones, its own
+/// stack knows) and what stays on the host.
 pub(super) fn is_closed(group: &Group) -> bool {
-    let is_ssh = |rule: &Rule| match &rule.peer {
-        Peer::Group(peer) => is_ssh_from(rule, Some(&GroupReference::from(peer.clone()))),
-        Peer::Cidr(_) | Peer::Other(_) => false,
-    };
-    group.ingress.iter().all(is_ssh) && group.egress.iter().all(is_loopback)
+    let is_port_from_group = |rule: &Rule| matches!(rule.peer, Peer::Group(_)) && port(rule).is_some();
+    group.ingress.iter().all(is_port_from_group) && group.egress.iter().all(is_loopback)
 }
 
 /// What a transit group lacks to let everything through, both ways, IPv4 and IPv6.
@@ -39,12 +46,12 @@ pub(super) fn not_open(group: &Group) -> Option<String> {
     (!missing.is_empty()).then(|| format!("does not allow all traffic {}", missing.join(", ")))
 }
 
-fn is_ssh_from(rule: &Rule, forensic: Option<&GroupReference>) -> bool {
-    let from_forensic = match (&rule.peer, forensic) {
-        (Peer::Group(peer), Some(forensic)) => *peer == forensic.id,
-        _ => false,
-    };
-    from_forensic && rule.protocol == "tcp" && rule.ports == Some((22, 22))
+/// The one tcp port that a rule is about.
+fn port(rule: &Rule) -> Option<u16> {
+    match rule.ports {
+        Some((from, to)) if from == to && rule.protocol == "tcp" => u16::try_from(from).ok(),
+        _ => None,
+    }
 }
 
 fn is_loopback(rule: &Rule) -> bool {
@@ -60,13 +67,14 @@ mod tests {
         let mut group = group("sg-1");
         group.ingress = ingress.to_vec();
         group.egress = egress.to_vec();
-        too_wide(&group, Some(&"sg-f".parse().unwrap())).iter().map(ToString::to_string).collect()
+        too_wide(&group, Some(&"sg-f".parse().unwrap()), &[22, 3389].into()).iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn ssh_from_the_forensic_group_and_loopback_are_all_it_may_let_through() {
+    fn the_forensic_ports_from_the_forensic_group_and_loopback_are_all_it_may_let_through() {
         let egress = [rule("-1", None, "127.0.0.1/32"), rule("tcp", Some((0, 0)), "::1/128")];
-        assert_eq!(problems(&[rule("tcp", Some((22, 22)), "sg-f")], &egress), Vec::<String>::new());
+        let ingress = [rule("tcp", Some((22, 22)), "sg-f"), rule("tcp", Some((3389, 3389)), "sg-f")];
+        assert_eq!(problems(&ingress, &egress), Vec::<String>::new());
         assert_eq!(problems(&[], &[]), Vec::<String>::new());
     }
 
@@ -82,6 +90,8 @@ mod tests {
         check("in", rule("tcp", Some((22, 22)), "0.0.0.0/0"), "tcp 22 0.0.0.0/0");
         check("in", rule("tcp", Some((22, 22)), "sg-e"), "tcp 22 sg-e");
         check("in", rule("tcp", Some((22, 23)), "sg-f"), "tcp 22-23 sg-f");
+        check("in", rule("tcp", Some((443, 443)), "sg-f"), "tcp 443 sg-f");
+        check("in", rule("udp", Some((3389, 3389)), "sg-f"), "udp 3389 sg-f");
         check("in", rule("-1", None, "sg-f"), "all protocols sg-f");
         check("out", rule("-1", None, "0.0.0.0/0"), "all protocols 0.0.0.0/0");
         check("out", rule("-1", None, "::/0"), "all protocols ::/0");
@@ -92,9 +102,12 @@ mod tests {
     fn a_group_that_lets_anything_else_through_is_nobodys_isolation() {
         let mut isolation = group("sg-1");
         assert!(is_closed(&isolation));
-        isolation.ingress = vec![rule("tcp", Some((22, 22)), "sg-f")];
+        isolation.ingress = vec![rule("tcp", Some((22, 22)), "sg-f"), rule("tcp", Some((3389, 3389)), "sg-f")];
         isolation.egress = vec![rule("-1", None, "127.0.0.1/32")];
         assert!(is_closed(&isolation));
+        isolation.ingress.push(rule("tcp", Some((0, 65535)), "sg-f"));
+        assert!(!is_closed(&isolation));
+        isolation.ingress.clear();
         isolation.egress = vec![rule("-1", None, "0.0.0.0/0")];
         assert!(!is_closed(&isolation));
         isolation.egress.clear();
@@ -120,6 +133,6 @@ mod tests {
     fn without_a_forensic_group_nothing_may_come_in() {
         let mut group = group("sg-1");
         group.ingress = vec![rule("tcp", Some((22, 22)), "sg-f")];
-        assert_eq!(too_wide(&group, None).len(), 1);
+        assert_eq!(too_wide(&group, None, &[22].into()).len(), 1);
     }
 }

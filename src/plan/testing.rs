@@ -53,6 +53,7 @@ pub(super) fn wants(instances: &[&str]) -> Wants {
         cut_connections: false,
         transit_group: None,
         hold_seconds: 5,
+        forensic_ports: crate::model::ssh_only(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use ec2_isolation::answer::Status;
 use ec2_isolation::model::{Branch, Group, InterfaceId, Peer, Role, Rule, State};
 use ec2_isolation::ports::Fault;
 use serde_json::{Value, json};
@@ -76,6 +77,25 @@ async fn a_rule_that_opens_the_isolation_group_fails_the_request_although_everyt
     assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
     world.data().groups.get_mut(&ISOLATION.parse().unwrap()).unwrap().egress.clear();
     succeeds(&world, rerun(&[A, B])).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_forensic_group_may_come_in_on_the_ports_that_were_asked_for_and_no_others() {
+    for (asked, outcome) in
+        [(json!("22,3389"), Status::Success), (json!("22"), Status::Failed), (Value::Null, Status::Failed)]
+    {
+        let world = fleet();
+        let forensic = "sg-0f0f".parse().unwrap();
+        let rdp = Rule { protocol: "tcp".into(), ports: Some((3389, 3389)), peer: Peer::Group(forensic) };
+        world.data().groups.get_mut(&ISOLATION.parse().unwrap()).unwrap().ingress.push(rdp);
+        let mut create = with("create", "ForensicSecurityGroupId", json!("sg-0f0f"));
+        create["ResourceProperties"]["ForensicPorts"] = asked;
+        run(&world, create).await;
+        let answer = world.data().answers.last().unwrap().clone();
+        assert_eq!(answer.status, outcome, "{}", answer.reason);
+        let named = answer.reason.contains("allows in tcp 3389 sg-0f0f");
+        assert_eq!(named, outcome == Status::Failed, "{}", answer.reason);
+    }
 }
 
 #[tokio::test(start_paused = true)]
