@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   := target/venv
 SAM    := $(VENV)/sam/bin/sam
+PY     := $(VENV)/cloud/bin/python
 # cargo-lambda and zig come with the lint tools; sam build looks for them on the PATH.
 export PATH := $(abspath $(VENV)/lint/bin):$(abspath $(VENV)/sam/bin):$(PATH)
 export SAM_CLI_TELEMETRY = 0
@@ -11,7 +12,7 @@ CLI      := target/cli/ec2-isolation
 FEATURES := --features operator
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build deploy status restore cli lint unit stack check-binary clean tools
+.PHONY: help demo test build deploy status restore cli package lint check audit advisories facts docs unit stack check-binary clean tools
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,23 +23,45 @@ demo: tools build ## Isolate and restore a fleet on the local AWS, with the real
 	@cargo test --quiet $(FEATURES) --test demo
 
 test: tools ## Everything: format, lints, unit and integration tests, docs, the binary, the stack on the local AWS
-	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory build
 	@$(MAKE) --no-print-directory check-binary
 	@$(MAKE) --no-print-directory stack
 	@if [ -d .git ] && [ -n "$${CI:-}" ] && [ -n "$$(git status --porcelain)" ]; then echo "the tree is dirty:"; git status --short; exit 1; fi
 
-lint: tools ## Format, clippy, docs, cfn-lint, sam validate
-	@echo "== lint: rustfmt"
+lint: check audit ## All checks that run nothing: `check` and `audit`
+
+check: tools ## The quick ones: format, clippy, docs, shellcheck, cfn-lint, sam validate, facts of the template
+	@echo "== check: rustfmt"
 	@cargo fmt --check
-	@echo "== lint: clippy (compiles the AWS SDK the first time: minutes)"
+	@echo "== check: clippy (compiles the AWS SDK the first time: minutes)"
 	@cargo clippy --quiet $(FEATURES) --all-targets --test stack --test demo -- --deny warnings
-	@echo "== lint: docs"
+	@echo "== check: docs"
 	@RUSTDOCFLAGS="--deny warnings" cargo doc --quiet $(FEATURES) --no-deps --lib
-	@echo "== lint: template"
+	@echo "== check: scripts"
+	@rm -rf target/scripts && $(PY) tests/template.py scripts target/scripts
+	@shellcheck target/scripts/* tests/*.sh tests/it/forensic_host/*.sh .ci/run
+	@echo "== check: template"
 	@cfn-lint template.yaml
 	@$(SAM) validate --lint --region us-east-1
+	@$(PY) tests/template.py facts | diff tests/template-facts.txt - || { echo 'What the template allows has changed. If that is meant: make facts'; exit 1; }
+	@$(PY) tests/docs.py
+
+audit: tools $(VENV)/audit/ready target/tools/bin/cargo-deny ## The slow ones: checkov, cargo-deny (compiled the first time: minutes)
+	@echo "== audit: checkov"
+	@$(VENV)/audit/bin/checkov --framework cloudformation --file template.yaml --compact --quiet --skip-download
+	@echo "== audit: cargo-deny"
+	@target/tools/bin/cargo-deny --log-level error check bans licenses sources
+
+advisories: target/tools/bin/cargo-deny ## Known vulnerabilities of the dependencies; fetches the RustSec database from GitHub
+	@target/tools/bin/cargo-deny check advisories
+
+facts: tools ## Write down anew what the template allows: tests/template-facts.txt
+	@$(PY) tests/template.py facts > tests/template-facts.txt
+
+docs: ## Draw the pictures in docs/ from their sources; needs graphviz
+	@for source in docs/*.dot; do $(PYTHON) tests/docs.py draw "$$source"; done
 
 unit: ## Unit and integration tests, without the local AWS
 	@echo "== unit and integration tests (compiles the AWS SDK the first time: minutes)"
@@ -59,6 +82,10 @@ stack: tools ## The deployed stack on the local AWS; needs `make build`
 deploy: build ## Deploy to the AWS account that your credentials are for: make deploy STACK=incident-42 PARAMETERS="VpcId=… …"
 	@test -n "$(STACK)" || { echo 'STACK is missing: one name per incident, as in STACK=incident-42'; exit 1; }
 	@$(SAM) deploy --stack-name "$(STACK)" --parameter-overrides $(PARAMETERS)
+
+package: build ## Upload for the console and for others: make package BUCKET=my-bucket (in the region it is meant for)
+	@test -n "$(BUCKET)" || { echo 'BUCKET is missing: an S3 bucket in the region of the instances, as in BUCKET=my-bucket'; exit 1; }
+	@sh tests/package.sh "$(BUCKET)"
 
 status: $(CLI) ## What an incident holds isolated, and the next step: make status STACK=incident-42
 	@test -n "$(STACK)" || { echo 'STACK is missing, as in STACK=incident-42'; exit 1; }
@@ -86,9 +113,14 @@ $(VENV)/cloud/ready: tests/cloud/requirements.txt
 $(VENV)/sam/ready: tests/cloud/requirements-sam.txt
 $(VENV)/aws/ready: tests/cloud/requirements-aws.txt
 $(VENV)/lint/ready: tests/cloud/requirements-lint.txt
+$(VENV)/audit/ready: tests/cloud/requirements-audit.txt
 $(VENV)/%/ready:
 	@echo "== installing $* tools"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo 'Python 3.10 or newer is needed (set PYTHON=…)'; exit 1; }
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
+
+target/tools/bin/cargo-deny:
+	@echo "== compiling cargo-deny"
+	@cargo install --quiet --locked --root target/tools cargo-deny@0.20.2

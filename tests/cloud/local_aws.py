@@ -24,6 +24,7 @@ Control endpoints, JSON in and out, no credentials:
                                      but still shows its interfaces
     PUT /_local/launch-failure       {"error_code": "InsufficientInstanceCapacity"|null}: AWS::EC2::Instance of any
                                      stack cannot launch
+    PUT /_local/ubuntu-image         {}: Canonical publishes an image; answers {"id"}, what its public parameter says now
     PUT /_local/failed-resource-order {"delete": "before"|"after"}: when an update replaces a custom resource whose
                                      Create failed, its Delete comes before or after the new Create (default after)
     PUT /_local/fault                {"app": a, "call": n, "kind": k}: the nth call from now of the client that calls
@@ -132,14 +133,23 @@ def seed() -> None:
 
     There is one image without EBS, too, for instances that have nothing but instance store volumes.
     """
+    import control
+    import moto_ec2
+
+    control.route("PUT", "ubuntu-image")(lambda _body, _query: {"id": publish_ubuntu()})
+    publish_ubuntu()
+    register = moto_ec2.backend().register_image
+    register("instance-store-2014.09", "Instance store only").root_device_type = "instance-store"
+
+
+def publish_ubuntu() -> str:
+    """A new image behind Canonical's public parameter; its id."""
     from ministack.services import ssm
 
     import moto_ec2
 
-    register = moto_ec2.backend().register_image
-    image = register("ubuntu-noble-24.04-amd64-server", "Canonical, Ubuntu, 24.04, amd64")
+    image = moto_ec2.backend().register_image("ubuntu-noble-24.04-amd64-server", "Canonical, Ubuntu, 24.04, amd64")
     image.root_device_type = "ebs"
-    register("instance-store-2014.09", "Instance store only").root_device_type = "instance-store"
     ssm._parameters[UBUNTU_PARAMETER] = {
         "Name": UBUNTU_PARAMETER,
         "Value": image.id,
@@ -150,6 +160,7 @@ def seed() -> None:
         "DataType": "aws:ec2:image",
         "Tier": "Standard",
     }
+    return str(image.id)
 
 
 def create_administrator() -> dict[str, str]:

@@ -87,10 +87,17 @@ impl Cloud {
 
     /// `PUT /_local/<what>`
     pub async fn set(&self, what: &str, value: &Value) {
+        self.put(what, value).await;
+    }
+
+    /// The same, and what it answers.
+    pub async fn put(&self, what: &str, value: &Value) -> Value {
         let url = format!("{}/_local/{what}", self.ready.endpoint);
         let response = reqwest::Client::new().put(url).body(value.to_string()).send().await;
-        let status = response.expect("the local AWS answers").status();
+        let response = response.expect("the local AWS answers");
+        let status = response.status();
         assert!(status.is_success(), "{what}: {status}");
+        serde_json::from_str(&response.text().await.expect("a text")).expect("JSON")
     }
 
     /// `GET /_local/<what>`

@@ -47,6 +47,10 @@ impl<'a> Incident<'a> {
         &self.parameters
     }
 
+    pub fn unset(&mut self, parameter: &'static str) {
+        self.parameters.remove(parameter);
+    }
+
     pub fn list(&mut self, instances: &[&str]) -> &mut Self {
         self.set("CompromisedInstanceList", instances.join(","))
     }

@@ -6,6 +6,7 @@ mod cloud;
 mod failures;
 mod fleet;
 mod function;
+mod host;
 mod incident;
 mod operator;
 mod permissions;

@@ -1,0 +1,114 @@
+//! The forensic host of the deployed stack: what replaces it and what does not, and what its ports and its group may be.
+
+use aws_sdk_ec2::types::IpPermission;
+use serde_json::json;
+
+use crate::{Scene, cloud};
+
+impl Scene {
+    async fn image_of_host(&self) -> (String, String) {
+        let id = self.incident.physical_id("ForensicInstance").await;
+        let answer = self.ec2.describe_instances().instance_ids(&id).send().await.expect("the host is there");
+        let image = answer.reservations()[0].instances()[0].image_id().expect("an image").to_owned();
+        (id, image)
+    }
+
+    async fn ingress(&self) -> Vec<IpPermission> {
+        let id = self.incident.physical_id("IsolatedSecurityGroup").await;
+        let answer = self.ec2.describe_security_groups().group_ids(id).send().await.expect("the group is there");
+        answer.security_groups()[0].ip_permissions().to_vec()
+    }
+}
+
+/// `port group`, for each rule.
+fn shown(rules: &[IpPermission]) -> Vec<String> {
+    let pair = |rule: &IpPermission| rule.user_id_group_pairs()[0].group_id().unwrap_or_default().to_owned();
+    let mut shown: Vec<_> = rules
+        .iter()
+        .map(|rule| {
+            assert_eq!((rule.ip_protocol(), rule.from_port()), (Some("tcp"), rule.to_port()), "{rule:?}");
+            assert!(rule.ip_ranges().is_empty() && rule.ipv6_ranges().is_empty(), "{rule:?}");
+            format!("{} {}", rule.from_port().unwrap(), pair(rule))
+        })
+        .collect();
+    shown.sort();
+    shown
+}
+
+#[tokio::test]
+async fn a_newer_ubuntu_image_and_another_instance_leave_the_forensic_host_alone() {
+    let mut scene = Scene::new("host-kept").await;
+    let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
+    scene.incident.list(&[&a]).deploy();
+    let before = scene.image_of_host().await;
+    let newer = cloud().put("ubuntu-image", &json!({})).await["id"].as_str().unwrap().to_owned();
+    scene.incident.list(&[&a, &b]).deploy();
+    scene.assert_isolated(&[&a, &b]).await;
+    assert_eq!(scene.image_of_host().await, before);
+    scene.incident.delete().await;
+
+    // The image is the newer one for whoever starts now: the parameter had changed.
+    let mut next = Scene::new("host-new").await;
+    let c = next.site.plain(&next.ec2, &[0]).await;
+    next.incident.list(&[&c]).deploy();
+    assert_eq!(next.image_of_host().await.1, newer);
+    next.incident.delete().await;
+}
+
+#[tokio::test]
+async fn forensic_ports_are_opened_and_closed_in_place_and_verified() {
+    let mut scene = Scene::new("ports").await;
+    let a = scene.site.plain(&scene.ec2, &[0]).await;
+    scene.incident.set("ForensicPorts", "22,3389").list(&[&a]).deploy();
+    scene.assert_isolated(&[&a]).await;
+    let forensic = scene.incident.physical_id("ForensicSecurityGroup").await;
+    let host = scene.image_of_host().await;
+    assert_eq!(shown(&scene.ingress().await), [format!("22 {forensic}"), format!("3389 {forensic}")]);
+    scene.incident.set("ForensicPorts", "22").deploy();
+    assert_eq!(shown(&scene.ingress().await), [format!("22 {forensic}")]);
+    assert_eq!(scene.image_of_host().await, host);
+    scene.assert_isolated(&[&a]).await;
+    scene.incident.delete().await;
+}
+
+#[tokio::test]
+async fn a_forensic_group_elsewhere_is_let_in_and_no_host_is_created() {
+    let mut scene = Scene::new("elsewhere").await;
+    let a = scene.site.plain(&scene.ec2, &[0]).await;
+    let own = scene.site.groups[3].clone();
+    scene.incident.set("ForensicSecurityGroupId", own.clone()).list(&[&a]).deploy();
+    scene.assert_isolated(&[&a]).await;
+    assert_eq!(shown(&scene.ingress().await), [format!("22 {own}")]);
+    let outputs = scene.incident.outputs().await;
+    assert_eq!((outputs.get("ForensicHostSsh"), outputs.get("ForensicHostState")), (None, None));
+    assert_eq!(outputs["ForensicSecurityGroupId"], own);
+    scene.incident.delete().await;
+}
+
+#[tokio::test]
+async fn cloudformation_refuses_what_is_no_group_no_port_and_no_checksum() {
+    let mut scene = Scene::new("host-forms").await;
+    let a = scene.site.plain(&scene.ec2, &[0]).await;
+    scene.incident.list(&[&a]);
+    for (parameter, values, text) in [
+        (
+            "ForensicSecurityGroupId",
+            vec!["sg-xyz", "sg-0123456789abcdef0/111111111111", "1111/sg-01234567", "web"],
+            "must be empty, a group id such as sg-0123456789abcdef0, or account/group such as",
+        ),
+        (
+            "ForensicPorts",
+            vec!["ssh", "0", "65536", "22-23", "22,", "22,80,443,3389"],
+            "must be one to three port numbers from 1 to 65535 with commas and no blanks, such as 22,3389.",
+        ),
+        ("CastSha256", vec!["abc"], "must be empty, or 64 digits from 0 to 9 and a to f."),
+        ("ForensicAmiId", vec!["ami-1"], "must be empty or an image id such as ami-0123456789abcdef0."),
+    ] {
+        for value in values {
+            let (succeeded, output) = scene.incident.set(parameter, value).try_deploy();
+            assert!(!succeeded, "{parameter}={value}");
+            assert!(output.contains(parameter) && output.contains(text), "{parameter}={value}: {output}");
+        }
+        scene.incident.unset(parameter);
+    }
+}
