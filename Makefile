@@ -46,7 +46,7 @@ check: tools ## The quick ones: format, clippy, docs, shellcheck, cfn-lint, sam 
 	@cfn-lint template.yaml
 	@$(SAM) validate --lint --region us-east-1
 	@$(PY) tests/template.py facts | diff tests/template-facts.txt - || { echo 'What the template allows has changed. If that is meant: make facts'; exit 1; }
-	@$(PY) tests/docs.py
+	@$(PYTHON) scripts/draw.py check
 
 audit: tools $(VENV)/audit/ready target/tools/bin/cargo-deny ## The slow ones: checkov, cargo-deny (compiled the first time: minutes)
 	@echo "== audit: checkov"
@@ -61,7 +61,7 @@ facts: tools ## Write down anew what the template allows: tests/template-facts.t
 	@$(PY) tests/template.py facts > tests/template-facts.txt
 
 docs: ## Draw the pictures in docs/ from their sources; needs graphviz
-	@for source in docs/*.dot; do $(PYTHON) tests/docs.py draw "$$source"; done
+	@$(PYTHON) scripts/draw.py
 
 unit: ## Unit and integration tests, without the local AWS
 	@echo "== unit and integration tests (compiles the AWS SDK the first time: minutes)"
@@ -85,7 +85,7 @@ deploy: build ## Deploy to the AWS account that your credentials are for: make d
 
 package: build ## Upload for the console and for others: make package BUCKET=my-bucket (in the region it is meant for)
 	@test -n "$(BUCKET)" || { echo 'BUCKET is missing: an S3 bucket in the region of the instances, as in BUCKET=my-bucket'; exit 1; }
-	@sh tests/package.sh "$(BUCKET)"
+	@$(VENV)/sam/bin/python scripts/package.py "$(BUCKET)"
 
 status: $(CLI) ## What an incident holds isolated, and the next step: make status STACK=incident-42
 	@test -n "$(STACK)" || { echo 'STACK is missing, as in STACK=incident-42'; exit 1; }

@@ -452,7 +452,7 @@ pub fn ssh_only() -> BTreeSet<u16> {
 /// What the latest request of an owner asked for. Every pass of every invocation works towards it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Desired {
-    Isolated(Wants),
+    Isolated(Box<Wants>),
     Restored,
 }
 

@@ -68,7 +68,7 @@ impl<'a, 'r, E, R, S> Contain<'a, 'r, E, R, S> {
 impl<E: Look + Change, R: Records, S: Stacks> Phase for Contain<'_, '_, E, R, S> {
     async fn look(&mut self) -> Result<Plan, Blind> {
         let Reconciler { owner, .. } = self.run;
-        let desired = Desired::Isolated(self.wants.clone());
+        let desired = Desired::Isolated(Box::new(self.wants.clone()));
         let looking = async { observe(self.run, self.wants).await.map_err(Blind::Failed) };
         let (seen, ()) = tokio::try_join!(looking, self.run.announce(self.intent, &desired))?;
         let Seen { ledger, observed } = seen;
@@ -174,7 +174,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Preserve<'_, '_, E, R, S
         let Reconciler { ports, owner, .. } = self.run;
         // Before the snapshots: a request for them that is not in the ledger yet cannot be looked up.
         self.ledger = ports.records.read().await?;
-        self.run.check_intent(&self.ledger, &Desired::Isolated(self.wants.clone()))?;
+        self.run.check_intent(&self.ledger, &Desired::Isolated(Box::new(self.wants.clone())))?;
         let ids = self.contained.touched();
         let records: Vec<&Record> = ids.iter().filter_map(|id| self.ledger.records.get(id)).collect();
         let contained = |record: &Record| record.interfaces.keys().any(|id| self.contained.interfaces.contains_key(id));
@@ -338,7 +338,7 @@ fn can_never_have_been_changed(error: &CallError) -> bool {
 impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S> {
     async fn look(&mut self) -> Result<Plan, Blind> {
         let Reconciler { ports, owner, .. } = self.run;
-        let desired = self.keep.map_or(Desired::Restored, |wants| Desired::Isolated(wants.clone()));
+        let desired = self.keep.map_or(Desired::Restored, |wants| Desired::Isolated(Box::new(wants.clone())));
         self.run.announce(self.intent, &desired).await?;
         self.intent = Announcement::Made;
         let ledger = ports.records.read().await?;

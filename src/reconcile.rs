@@ -73,7 +73,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
     /// Does what is asked, as far as it can be done, and says what became of it.
     pub async fn run(&self, request: Request) -> Message {
         match request {
-            Request::Reconcile(wants) => self.pursue(Desired::Isolated(wants)).await,
+            Request::Reconcile(wants) => self.pursue(Desired::Isolated(Box::new(wants))).await,
             Request::Rehearse(wants) => self.rehearse(&wants).await,
             Request::Delete { on_rollback } => self.delete(on_rollback).await,
         }

@@ -77,6 +77,7 @@ def install() -> None:
     _wrap(stacks, "_create_then_delete_on_failure", lambda _original: _create_or_delete)
     _wrap(engine, "_extract_deps", _with_metadata)
     _wrap(engine, "_resolve_parameters", _existing_parameters)
+    _wrap(engine, "_evaluate_conditions", _with_text_functions)
     _wrap(engine, "_evaluate_rules", _with_rule_parameters)
     _wrap(engine, "_rule_account_records", lambda _original: _rule_records)
     _wrap(engine, "_rule_attribute", lambda _original: _rule_attribute)
@@ -521,6 +522,23 @@ def _values(parameter_type: str, value: str) -> tuple[str, list[str]]:
     if parameter_type.startswith("List<"):
         return parameter_type[len("List<") : -1], [item.strip() for item in value.split(",")] if value else []
     return parameter_type, [value]
+
+
+def _with_text_functions(original: Any) -> Any:
+    """Conditions may compare what Fn::Select, Fn::Split and Fn::Join make: aws-cloudformation/cfn-lint#876, #881."""
+    from ministack.services.cloudformation import engine
+
+    def evaluate(template: dict[str, Any], params: dict[str, Any]) -> dict[str, bool]:
+        def literal(value: Any) -> Any:
+            if isinstance(value, list):
+                return [literal(item) for item in value]
+            if isinstance(value, dict) and "Fn::Select" in value:
+                return engine._resolve_refs(value, {}, params, {}, template.get("Mappings", {}), "", "")
+            return {key: literal(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+        return original({**template, "Conditions": literal(template.get("Conditions", {}))}, params)
+
+    return evaluate
 
 
 def _existing_parameters(original: Any) -> Any:

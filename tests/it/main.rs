@@ -5,6 +5,7 @@ mod adapters;
 mod archive;
 mod binary;
 mod chaos;
+mod docs;
 mod exact;
 mod faults;
 mod forensic_host;

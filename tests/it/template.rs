@@ -86,6 +86,11 @@ impl Stack {
                         let index: usize = shown(&argument[0]).parse().unwrap();
                         self.resolve(&argument[1])[index].clone()
                     }
+                    "Fn::Join" => {
+                        let parts = self.resolve(&argument[1]);
+                        let parts: Vec<_> = parts.as_array().unwrap().iter().map(shown).collect();
+                        json!(parts.join(argument[0].as_str().unwrap()))
+                    }
                     "Fn::Split" => {
                         let text = shown(&self.resolve(&argument[1]));
                         text.split(argument[0].as_str().unwrap()).collect()

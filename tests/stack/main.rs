@@ -9,6 +9,7 @@ mod function;
 mod host;
 mod incident;
 mod operator;
+mod package;
 mod permissions;
 mod rollbacks;
 mod rules;

@@ -1,0 +1,180 @@
+//! The pages in docs/ against the source: they name every message, and no command that nobody runs.
+
+use std::collections::BTreeSet;
+
+/// Where messages for people are made.
+const SOURCES: [&str; 14] = [
+    "answer",
+    "config",
+    "converge",
+    "event",
+    "execute",
+    "handler",
+    "inspect",
+    "model",
+    "plan/guard",
+    "plan/hindrance",
+    "plan/mod",
+    "reconcile",
+    "rehearse",
+    "report",
+];
+/// Parts of sentences that stand elsewhere in full, headlines without a problem, and lines of the plan in the log.
+const NO_MESSAGES: [&str; 18] = [
+    "a network interface id",
+    "a security group id",
+    "a snapshot id",
+    "a volume id",
+    "a VPC id",
+    "an instance id",
+    "and OnRollback is KeepIsolated",
+    "by way of",
+    "failed to create",
+    "its parent stack",
+    "mark snapshots requested",
+    "OnRemoval is KeepIsolated",
+    "restored that are no longer listed",
+    "taken over from",
+    "the records table",
+    "the stack itself",
+    "would be restored, unless the stack rolls back: OnRemoval is Restore",
+    "would stay isolated though no longer listed: OnRemoval is KeepIsolated",
+];
+
+/// The texts of three words and more in a source, as people read them: the longest piece between two values.
+fn messages(source: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(format!("src/{source}.rs")).unwrap();
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let code: Vec<_> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let mut found = BTreeSet::new();
+    let mut rest = code.join("\n");
+    while let Some(start) = rest.find('"') {
+        let is_log = rest[..start].rsplit(';').next().unwrap().contains("tracing::");
+        let (literal, after) = literal(&rest[start + 1..]);
+        rest = after.to_owned();
+        let pieces = literal.split(['{', '}']).step_by(2).map(|piece| piece.trim_matches(|c| " :;,.()|".contains(c)));
+        let longest = pieces.max_by_key(|piece| piece.len()).unwrap_or_default();
+        let is_command = longest.starts_with("aws ");
+        if longest.split_whitespace().count() >= 3 && !is_log && !is_command && !NO_MESSAGES.contains(&longest) {
+            found.insert(longest.to_owned());
+        }
+    }
+    found
+}
+
+/// A string literal without its quotes and line breaks, and what follows it.
+fn literal(text: &str) -> (String, &str) {
+    let (mut literal, mut characters) = (String::new(), text.char_indices());
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '"' => return (literal, &text[at + 1..]),
+            '\\' => match characters.next() {
+                Some((at, '\n')) => {
+                    let indent = text[at + 1..].len() - text[at + 1..].trim_start().len();
+                    for _ in 0..indent {
+                        characters.next();
+                    }
+                }
+                Some((_, escaped)) => literal.push(escaped),
+                None => break,
+            },
+            other => literal.push(other),
+        }
+    }
+    (literal, "")
+}
+
+#[test]
+fn every_message_is_in_the_troubleshooting_page() {
+    let page = std::fs::read_to_string("docs/troubleshooting.md").unwrap();
+    let mut seen = 0;
+    for source in SOURCES {
+        for message in messages(source) {
+            assert!(page.contains(&message), "src/{source}.rs says \"{message}\": docs/troubleshooting.md does not");
+            seen += 1;
+        }
+    }
+    assert!(seen > 60, "only {seen} messages were found: the search is broken");
+}
+
+/// What the forensic host says of a failure.
+#[test]
+fn every_failure_of_the_forensic_host_is_in_the_troubleshooting_page() {
+    let template = std::fs::read_to_string("template.yaml").unwrap();
+    let page = std::fs::read_to_string("docs/troubleshooting.md").unwrap();
+    let steps = template.lines().filter_map(|line| line.trim().strip_prefix("step='")?.strip_suffix('\''));
+    let steps: Vec<_> =
+        steps.filter(|step| !["begin", "run cast"].contains(step) && !step.starts_with("check ")).collect();
+    assert!(steps.len() > 5, "{steps:?}");
+    for step in steps {
+        assert!(page.contains(&format!("could not {step}")), "could not {step}");
+    }
+    let failures =
+        template.lines().filter_map(|line| line.split_once("failed '").or_else(|| line.split_once("failed \"")));
+    for (_, reason) in failures {
+        let reason = reason.split(['"', '\'']).next().unwrap().split('$').next().unwrap().trim();
+        let is_said = reason.len() < 10 || page.contains(reason.trim_start_matches("SIFT is NOT installed: "));
+        assert!(is_said, "{reason}");
+    }
+}
+
+#[test]
+fn links_between_the_pages_lead_somewhere() {
+    let pages = ["README.md", "CONTRIBUTING.md", "docs/runbook.md", "docs/troubleshooting.md", "docs/threat-model.md"];
+    for page in pages {
+        let text = std::fs::read_to_string(page).unwrap();
+        let folder = std::path::Path::new(page).parent().unwrap();
+        for target in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            if target.starts_with("http") {
+                continue;
+            }
+            let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = if path.is_empty() { page.into() } else { folder.join(path) };
+            assert!(file.exists(), "{page}: {target}");
+            if !anchor.is_empty() {
+                let linked = std::fs::read_to_string(&file).unwrap();
+                let anchors = linked.lines().filter_map(|line| line.strip_prefix('#')).map(anchor_of);
+                assert!(anchors.into_iter().any(|found| found == anchor), "{page}: {target}");
+            }
+        }
+    }
+}
+
+/// Each block of commands says who runs it: a file that is there, or that it needs a real account.
+#[test]
+fn every_command_is_run_by_a_test_or_needs_a_real_account() {
+    let mut blocks = 0;
+    for page in ["docs/runbook.md", "docs/troubleshooting.md"] {
+        let text = std::fs::read_to_string(page).unwrap();
+        for before in text.split("```").step_by(2).take(text.matches("```").count() / 2) {
+            let paragraph = before.trim_end().rsplit("\n\n").next().unwrap();
+            let runner = paragraph.rsplit("(run by ").next().and_then(|rest| rest.split(')').next());
+            let is_run = paragraph.contains("(run by ") && std::path::Path::new(runner.unwrap()).exists();
+            assert!(
+                is_run || paragraph.contains("needs a real account"),
+                "{page}: who runs what follows?\n{paragraph}"
+            );
+            blocks += 1;
+        }
+    }
+    assert!(blocks >= 8, "{blocks}");
+}
+
+#[test]
+fn every_make_target_that_the_pages_name_exists() {
+    let makefile = std::fs::read_to_string("Makefile").unwrap();
+    for page in ["README.md", "CONTRIBUTING.md", "docs/runbook.md", "docs/threat-model.md", "docs/troubleshooting.md"] {
+        let text = std::fs::read_to_string(page).unwrap();
+        for rest in text.split("make ").skip(1) {
+            let target: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
+            let is_command = text.contains(&format!("`make {target}")) || text.contains(&format!("\nmake {target}"));
+            assert!(!is_command || makefile.contains(&format!("\n{target}:")), "{page}: make {target}");
+        }
+    }
+}
+
+fn anchor_of(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
