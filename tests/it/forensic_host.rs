@@ -242,21 +242,30 @@ fn each_step_that_fails_is_named_and_made_up_for() {
 
 #[test]
 fn a_lock_of_apt_and_a_network_that_comes_late_are_waited_for() {
-    let host = Host::booted("late", &[]);
-    host.fail("apt-get *update");
-    host.write("patience", "3");
-    assert_eq!(host.tick(), "installed");
-    let pauses: Vec<_> =
-        host.read("calls").lines().filter(|line| line.starts_with("sleep")).map(str::to_owned).collect();
-    assert_eq!(pauses, ["sleep 10", "sleep 20", "sleep 40"]);
-    assert!(!host.read("dev/console").contains("failed"));
+    for late in [
+        "apt-get -o *update",
+        "apt-get -o *python3-venv",
+        "pip install *",
+        "apt-get update",
+        "apt-get install -y binutils gpgv openssl",
+        "apt-get install -y ./*",
+    ] {
+        let host = Host::booted("late", &[]);
+        host.fail(late);
+        host.write("patience", "3");
+        assert_eq!(host.tick(), "installed", "{late}");
+        let calls = host.read("calls");
+        let pauses: Vec<_> = calls.lines().filter(|line| line.starts_with("sleep")).collect();
+        assert_eq!(pauses, ["sleep 10", "sleep 20", "sleep 40"], "{late}");
+        assert!(!host.read("dev/console").contains("failed"), "{late}");
+    }
 }
 
 /// What is not what its publisher signed is not installed, whatever is wrong with it.
 #[test]
 fn nothing_is_installed_that_its_publisher_did_not_sign() {
     let deb = "downloads/cast-v1.0.30-linux-amd64.deb";
-    let tamper: [(&str, &str, &dyn Fn(&Host)); 8] = [
+    let tamper: [(&str, &str, &dyn Fn(&Host)); 9] = [
         ("other-key", "cast-v1.0.30-linux-amd64.deb", &|host| host.with_real_keys()),
         ("other-key-of-sift", "SIFT v2026.03.24", &|host| {
             host.with_real_keys();
@@ -275,6 +284,10 @@ fn nothing_is_installed_that_its_publisher_did_not_sign() {
             host.write("data.tar.gz", "evil");
             ar(host, &["qa", "control.tar.gz", deb, "data.tar.gz"]);
             ar(host, &["q", deb, "data.tar.gz"]);
+        }),
+        ("more", "cast-v1.0.30-linux-amd64.deb", &|host| {
+            host.write("more.tar.gz", "evil");
+            ar(host, &["rb", "_gpgorigin", deb, "more.tar.gz"]);
         }),
         ("no-archive", "cast-v1.0.30-linux-amd64.deb", &|host| host.write(deb, "<html>")),
         ("sift-changed", "SIFT v2026.03.24", &|host| host.write("downloads/v2026.03.24", "evil")),
