@@ -127,7 +127,8 @@ impl Host {
 
     /// Calls that match one of these lines fail from now on.
     fn fail(&self, patterns: &str) {
-        self.write("fail", &format!("{patterns}\n").replace("\n\n", "\n").trim_start_matches('\n').to_owned());
+        let lines = if patterns.is_empty() { String::new() } else { format!("{patterns}\n") };
+        self.write("fail", &lines);
     }
 
     /// The timer's run, and what systemd calls at its end.
@@ -264,32 +265,33 @@ fn a_lock_of_apt_and_a_network_that_comes_late_are_waited_for() {
 /// What is not what its publisher signed is not installed, whatever is wrong with it.
 #[test]
 fn nothing_is_installed_that_its_publisher_did_not_sign() {
-    let deb = "downloads/cast-v1.0.30-linux-amd64.deb";
-    let tamper: [(&str, &str, &dyn Fn(&Host)); 9] = [
+    const DEB: &str = "downloads/cast-v1.0.30-linux-amd64.deb";
+    type Tamper = (&'static str, &'static str, &'static dyn Fn(&Host));
+    let tamper: [Tamper; 9] = [
         ("other-key", "cast-v1.0.30-linux-amd64.deb", &|host| host.with_real_keys()),
         ("other-key-of-sift", "SIFT v2026.03.24", &|host| {
             host.with_real_keys();
             std::fs::copy(fixture("cast.gpg"), host.path("metadata/etc/forensic-host/cast.gpg")).unwrap();
         }),
         ("changed", "cast-v1.0.30-linux-amd64.deb", &|host| {
-            let mut bytes = std::fs::read(host.path(deb)).unwrap();
+            let mut bytes = std::fs::read(host.path(DEB)).unwrap();
             // In the middle of data.tar.gz.
             let at = bytes.windows(4).position(|window| window == b"data").unwrap() + 80;
             bytes[at] ^= 1;
-            std::fs::write(host.path(deb), bytes).unwrap();
+            std::fs::write(host.path(DEB), bytes).unwrap();
         }),
-        ("unsigned", "cast-v1.0.30-linux-amd64.deb", &|host| ar(host, &["d", deb, "_gpgorigin"])),
+        ("unsigned", "cast-v1.0.30-linux-amd64.deb", &|host| ar(host, &["d", DEB, "_gpgorigin"])),
         // dpkg takes the first of two, a careless check the last.
         ("twice", "cast-v1.0.30-linux-amd64.deb", &|host| {
             host.write("data.tar.gz", "evil");
-            ar(host, &["qa", "control.tar.gz", deb, "data.tar.gz"]);
-            ar(host, &["q", deb, "data.tar.gz"]);
+            ar(host, &["qa", "control.tar.gz", DEB, "data.tar.gz"]);
+            ar(host, &["q", DEB, "data.tar.gz"]);
         }),
         ("more", "cast-v1.0.30-linux-amd64.deb", &|host| {
             host.write("more.tar.gz", "evil");
-            ar(host, &["rb", "_gpgorigin", deb, "more.tar.gz"]);
+            ar(host, &["rb", "_gpgorigin", DEB, "more.tar.gz"]);
         }),
-        ("no-archive", "cast-v1.0.30-linux-amd64.deb", &|host| host.write(deb, "<html>")),
+        ("no-archive", "cast-v1.0.30-linux-amd64.deb", &|host| host.write(DEB, "<html>")),
         ("sift-changed", "SIFT v2026.03.24", &|host| host.write("downloads/v2026.03.24", "evil")),
         ("list-changed", "SIFT v2026.03.24", &|host| {
             let more = host.read("downloads/checksums.txt") + "00 evil\n";
