@@ -41,7 +41,7 @@ check: tools ## The quick ones: format, clippy, docs, shellcheck, cfn-lint, sam 
 	@RUSTDOCFLAGS="--deny warnings" cargo doc --quiet $(FEATURES) --no-deps --lib
 	@echo "== check: scripts"
 	@rm -rf target/scripts && $(PY) tests/template.py scripts target/scripts
-	@shellcheck target/scripts/* tests/*.sh tests/it/forensic_host/*.sh .ci/run
+	@shellcheck --external-sources --source-path=target/scripts target/scripts/* tests/*.sh tests/it/forensic_host/*.sh .ci/run
 	@echo "== check: template"
 	@cfn-lint template.yaml
 	@$(SAM) validate --lint --region us-east-1
