@@ -267,7 +267,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
         Ok(match desired {
             Some(Desired::Isolated(mut wants)) => {
                 wants.instances.retain(|id| !only.contains(id));
-                Some(wants)
+                Some(*wants)
             }
             _ => None,
         })
