@@ -246,7 +246,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s", **target)
     status = 0
     try:
-        asyncio.run(run(port))
+        # Not asyncio.run: that waits for every task, and a stack's may wait for an answer for an hour.
+        asyncio.new_event_loop().run_until_complete(run(port))
     except Exception:
         logger.exception("the local AWS failed")
         status = 1

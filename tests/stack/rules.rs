@@ -134,6 +134,26 @@ async fn a_group_in_a_vpc_that_does_not_exist_is_refused() {
     assert_eq!(code(group.vpc_id("vpc-00000000000000000").send().await), "InvalidVpcID.NotFound");
 }
 
+/// When a test run is ended in the middle of a deployment, nothing of it stays behind.
+#[tokio::test]
+async fn the_local_aws_stops_though_a_stack_still_waits() {
+    let cloud = crate::cloud::Cloud::start(std::path::Path::new("target/stack/local-aws-that-stops.log"));
+    let template = r#"{"Resources": {"Handle": {"Type": "AWS::CloudFormation::WaitConditionHandle"},
+        "Signal": {"Type": "AWS::CloudFormation::WaitCondition", "Properties": {"Handle": {"Ref": "Handle"}, "Timeout": "300"}}}}"#;
+    let cloudformation = cloud.cloudformation().await;
+    cloudformation.create_stack().stack_name("waits").template_body(template).send().await.expect("it begins");
+    let is_waiting = async || {
+        let events = cloudformation.describe_stack_events().stack_name("waits").send().await.expect("events");
+        events.stack_events().iter().any(|event| event.logical_resource_id() == Some("Signal"))
+    };
+    while !is_waiting().await {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let since = std::time::Instant::now();
+    drop(cloud);
+    assert!(since.elapsed() < std::time::Duration::from_secs(30), "{:?}", since.elapsed());
+}
+
 #[tokio::test]
 async fn a_volume_has_its_pause_between_two_snapshots() {
     // Other tests take snapshots in a row.
