@@ -73,7 +73,7 @@ async fn forensic_ports_are_opened_and_closed_in_place_and_verified() {
 
 #[tokio::test]
 async fn a_forensic_group_elsewhere_is_let_in_and_no_host_is_created() {
-    let mut scene = Scene::new("elsewhere").await;
+    let mut scene = Scene::new("host-elsewhere").await;
     let a = scene.site.plain(&scene.ec2, &[0]).await;
     let own = scene.site.groups[3].clone();
     scene.incident.set("ForensicSecurityGroupId", own.clone()).list(&[&a]).deploy();
