@@ -33,6 +33,8 @@ pub struct Responder {
 /// # Errors
 /// TLS could not be set up.
 pub fn client() -> reqwest::Result<Client> {
+    // Refused where one is installed already, which is then as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     // Only these two send the answer on; after any other a GET would fetch a page and look like success.
     let redirects = Policy::custom(|attempt| match attempt.status().as_u16() {
         307 | 308 if attempt.previous().len() <= REDIRECTS => attempt.follow(),

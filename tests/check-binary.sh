@@ -1,6 +1,6 @@
 #!/bin/sh
 # Checks a built bootstrap: it must start on Amazon Linux 2 (glibc 2.26), and a panic in it must unwind,
-# or the panic would answer nobody and CloudFormation would wait for an hour.
+# or the panic would answer nobody and CloudFormation would wait for an hour. Zipped it must be small: that decides a cold start.
 set -eu
 binary=$1
 
@@ -19,3 +19,12 @@ if [ "$code" != 101 ]; then
     exit 1
 fi
 echo "a panic unwinds"
+
+# As `sam deploy` zips it: deflate at its default level.
+zipped=$(gzip -6 -c "$binary" | wc -c)
+limit=4718592
+if [ "$zipped" -gt "$limit" ]; then
+    echo "$binary zips to $zipped bytes, more than $limit (4.5 MiB): find out what came in (docs/measurements.md)" >&2
+    exit 1
+fi
+echo "zips to $zipped bytes (at most $limit)"

@@ -66,6 +66,7 @@ impl Cloud {
     async fn sdk_config(&self) -> SdkConfig {
         let key = Credentials::new(&self.ready.access_key_id, &self.ready.secret_access_key, None, None, "local");
         aws_config::defaults(BehaviorVersion::latest())
+            .http_client(ec2_isolation::config::http_client())
             .region(Region::new(self.ready.region.clone()))
             .endpoint_url(&self.ready.endpoint)
             .credentials_provider(key)
