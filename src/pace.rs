@@ -21,13 +21,17 @@ const BUCKETS: [(&str, f64, f64); 8] = [
     ("ec2:DescribeInstanceAttribute", 100.0, 20.0),
 ];
 
+/// EC2 counts a call when it arrives, and the first one arrives late: it opens the connection. Without this much time in
+/// hand every second call at the limit is refused, and each retry takes the token of another (benches/tried.md).
+const SLACK: f64 = 0.3;
+
 #[derive(Debug)]
 struct Bucket {
     tokens: f64,
     filled_at: Instant,
 }
 
-/// Full at the start of an invocation.
+/// Full at the start of an invocation, but for the slack.
 #[derive(Debug, Default)]
 pub struct Pace(Mutex<HashMap<&'static str, Bucket>>);
 
@@ -49,9 +53,10 @@ impl Pace {
         let Some((_, size, rate)) = BUCKETS.iter().find(|(name, ..)| *name == action) else {
             return Ok(Duration::ZERO);
         };
+        let size = size - rate * SLACK;
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let bucket = buckets.entry(action).or_insert(Bucket { tokens: *size, filled_at: now });
+        let bucket = buckets.entry(action).or_insert(Bucket { tokens: size, filled_at: now });
         bucket.tokens = size.min(bucket.tokens + rate * (now - bucket.filled_at).as_secs_f64());
         bucket.filled_at = now;
         if bucket.tokens < least {
@@ -69,29 +74,31 @@ mod tests {
     const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
 
     #[tokio::test(start_paused = true)]
-    async fn a_hundred_go_at_once_and_five_a_second_after_that() {
+    async fn almost_a_hundred_go_at_once_and_five_a_second_after_that() {
         let (pace, start) = (Pace::default(), Instant::now());
-        for _ in 0..100 {
+        for _ in 0..98 {
             pace.turn(SWAP).await;
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
-        for _ in 0..10 {
+        // Two more make a hundred, all of which EC2 would take at once: the slack.
+        for _ in 0..2 + 10 {
             pace.turn(SWAP).await;
         }
         let elapsed = start.elapsed().as_secs_f64();
-        assert!((1.99..2.02).contains(&elapsed), "{elapsed}");
+        assert!((2.29..2.32).contains(&elapsed), "{elapsed}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_only_tries_goes_behind_those_who_wait() {
         let pace = Pace::default();
-        for _ in 0..100 {
+        for _ in 0..98 {
             assert_eq!(pace.try_turn(SWAP), Ok(()));
         }
         let waiting = pace.turn(SWAP);
         tokio::pin!(waiting);
         assert!(futures_util::poll!(&mut waiting).is_pending());
-        assert_eq!(pace.try_turn(SWAP), Err(Duration::from_millis(400)));
+        // Half a token was left, and the one that waits has taken a whole one.
+        assert_eq!(pace.try_turn(SWAP), Err(Duration::from_millis(300)));
         waiting.await;
         assert!(pace.try_turn(SWAP).is_err());
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -107,7 +114,7 @@ mod tests {
             pace.turn(SWAP).await;
         }
         let elapsed = start.elapsed().as_secs_f64() - 3600.0;
-        assert!((0.19..0.22).contains(&elapsed), "{elapsed}");
+        assert!((0.49..0.52).contains(&elapsed), "{elapsed}");
     }
 
     #[tokio::test(start_paused = true)]
