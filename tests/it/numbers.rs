@@ -55,6 +55,17 @@ async fn an_instance_whose_connections_are_cut_is_contained_after_four_sequentia
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_instance_is_restored_after_seven_sequential_round_trips() {
+    let (world, ids) = many(1, 1);
+    world.data().stale_reads = 0;
+    create(&world, &ids, "false").await;
+    let begun = world.data().start.elapsed();
+    succeeds(&world, event("delete")).await;
+    // Records, the stack's status, the intent, the records under it, what is there; mark, swap.
+    assert_eq!(*world.data().swapped_at.last().unwrap() - begun, Duration::from_secs(7));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_more_instance_adds_at_most_four_calls_and_five_where_connections_are_cut() {
     for (way, most) in [(directly as fn(Value) -> Value, 4), (cutting, 5)] {
         let calls = |count| async move {

@@ -113,7 +113,7 @@ pub struct Data {
     pub buckets: Option<BTreeMap<&'static str, (f64, Instant)>>,
     /// Calls that found none.
     pub throttled: Vec<&'static str>,
-    start: Instant,
+    pub start: Instant,
 }
 
 /// Size and refill a second (EC2 Developer Guide, request throttling); what is not here is [`READS`].
