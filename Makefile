@@ -12,7 +12,7 @@ CLI      := target/cli/ec2-isolation
 FEATURES := --features operator
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build deploy status restore cli package lint check audit advisories facts docs unit stack check-binary clean tools
+.PHONY: help demo test bench build deploy status restore cli package lint check audit advisories facts docs unit stack check-binary clean tools
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +79,11 @@ stack: tools ## The deployed stack on the local AWS; needs `make build`
 	@echo "== stack tests on the local AWS"
 	@cargo test $(FEATURES) --test stack -- --test-threads=1
 
+bench: tools $(VENV)/bench/ready build ## Measure the function against its lower bounds and a Python program; QUICK=1 leaves the slow rows out, PAGE=1 writes docs/measurements.md
+	@echo "== bench: compiling (minutes the first time)"
+	@cargo bench --quiet --profile dev $(FEATURES) --bench speed --no-run
+	@cargo bench --quiet --profile dev $(FEATURES) --bench speed
+
 deploy: build ## Deploy to the AWS account that your credentials are for: make deploy STACK=incident-42 PARAMETERS="VpcId=… …"
 	@test -n "$(STACK)" || { echo 'STACK is missing: one name per incident, as in STACK=incident-42'; exit 1; }
 	@$(SAM) deploy --stack-name "$(STACK)" --parameter-overrides $(PARAMETERS)
@@ -114,6 +119,7 @@ $(VENV)/sam/ready: tests/cloud/requirements-sam.txt
 $(VENV)/aws/ready: tests/cloud/requirements-aws.txt
 $(VENV)/lint/ready: tests/cloud/requirements-lint.txt
 $(VENV)/audit/ready: tests/cloud/requirements-audit.txt
+$(VENV)/bench/ready: benches/requirements.txt
 $(VENV)/%/ready:
 	@echo "== installing $* tools"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo 'Python 3.10 or newer is needed (set PYTHON=…)'; exit 1; }

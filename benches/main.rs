@@ -1,0 +1,470 @@
+//! `make bench`: seconds to contain, cost of a start, calls made; each next to its lower bound, and next to a Python program.
+//!
+//! Exits non-zero where a run did not do its work. What is measured is checked against the bars at the end, and said; a noisy
+//! machine fails nothing. Writes target/bench/report.json; with PAGE=1 also docs/measurements.md and its plot.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A bench that cannot go on stops.
+#![allow(clippy::print_stdout)] // Its output is what it is for.
+
+mod lambda;
+mod page;
+mod tls;
+mod world;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use lambda::Run;
+use serde_json::{Value, json};
+use tokio_rustls::TlsAcceptor;
+use world::{FORENSIC, Groups, ISOLATION, STACK, TRANSIT, VPC, World};
+
+const BOOTSTRAP: &str = ".aws-sam/build/IsolationFunction/bootstrap";
+const ALTERNATIVE: &str = "benches/alternative.py";
+/// Set by the Makefile: the interpreter with boto3 beside it.
+const PYTHON: &str = "target/venv/bench/bin/python";
+const DIRECTORY: &str = "target/bench";
+/// Of every case; of those that take seconds; the throttled ones take minutes, hardly vary and run once.
+const REPETITIONS: usize = 7;
+const FEW: usize = 3;
+/// What the function holds an interface in the transit group for here. The template's default is 5.
+const HOLD: Duration = Duration::from_secs(1);
+/// Pieces of work that the function has under way at once (src/execute.rs).
+const AT_ONCE: usize = 20;
+/// EC2's bucket for `ModifyNetworkInterfaceAttribute`: at the start, and each second.
+const BUCKET: (usize, f64) = (100, 5.0);
+/// The same for `ModifyInstanceAttribute`, which the alternative uses for lone interfaces.
+const INSTANCE_BUCKET: (usize, f64) = (50, 5.0);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Program {
+    Ours,
+    Python,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    Isolate,
+    IsolateAndCut,
+    Restore,
+}
+
+/// A fleet, and what is done to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    pub program: Program,
+    pub instances: usize,
+    /// Each.
+    pub interfaces: usize,
+    pub cut: bool,
+    /// Snapshots and tags belong to every case; protections only here.
+    pub everything: bool,
+    /// EC2's token buckets are on, in real time.
+    pub throttled: bool,
+    /// Connections are those of AWS.
+    pub tls: bool,
+}
+
+/// What a case came to: medians of its runs.
+#[derive(Debug, Clone)]
+pub struct Row {
+    pub case: Case,
+    pub act: Act,
+    pub run: Run,
+    pub repetitions: usize,
+    /// Until the last interface is where it is to be, for good; what it is made of.
+    pub bound: Duration,
+    pub made_of: String,
+}
+
+impl Row {
+    pub fn ratio(&self) -> f64 {
+        self.run.settled.as_secs_f64() / self.bound.as_secs_f64()
+    }
+
+    pub fn name(&self) -> String {
+        let Case { program, instances, interfaces, everything, throttled, tls, .. } = self.case;
+        let program = match program {
+            Program::Ours => "ec2-isolation",
+            Program::Python => "Python",
+        };
+        let act = match self.act {
+            Act::Isolate => "isolate",
+            Act::IsolateAndCut => "isolate, cut",
+            Act::Restore if self.case.cut => "restore, cut",
+            Act::Restore => "restore",
+        };
+        let fleet = if interfaces == 1 { format!("{instances}") } else { format!("{instances} x {interfaces}") };
+        let all = if everything { ", all options" } else { "" };
+        let buckets = if throttled { ", buckets" } else { "" };
+        let tls = if tls { ", TLS" } else { "" };
+        format!("{program:<13} {act}{all}{tls}{buckets}: {fleet}")
+    }
+}
+
+fn latency() -> Duration {
+    Duration::from_millis(
+        std::env::var("LATENCY_MS").ok().map_or(20, |text| text.parse().expect("LATENCY_MS is a number")),
+    )
+}
+
+/// The sequential calls that no order of doing it safely can do without, times what a call takes; or what EC2's bucket gives.
+fn bound(case: &Case, act: Act) -> (Duration, String) {
+    let trips = |count: usize| latency() * u32::try_from(count).expect("few");
+    let waves = case.instances.div_ceil(AT_ONCE);
+    let (cards, interface_waves) =
+        (case.instances * case.interfaces, (case.instances * case.interfaces).div_ceil(AT_ONCE));
+    let ((size, rate), swaps) = match (case.program, act) {
+        (Program::Python, _) if case.interfaces == 1 => (INSTANCE_BUCKET, cards),
+        (Program::Ours, Act::IsolateAndCut) if cards > AT_ONCE => (BUCKET, 3 * cards),
+        (Program::Ours, Act::IsolateAndCut) => (BUCKET, 2 * cards),
+        _ => (BUCKET, cards),
+    };
+    let (trips, made_of) = match (case.program, act) {
+        (Program::Python, Act::Isolate | Act::IsolateAndCut) => {
+            let calls = case.instances * (2 + case.interfaces);
+            (trips(calls), format!("{calls} calls, one after the other"))
+        }
+        (Program::Python, Act::Restore) => {
+            let calls = case.instances * (1 + case.interfaces) + case.instances.saturating_sub(1);
+            (trips(calls), format!("{calls} calls, one after the other"))
+        }
+        // Look, then record and swap; so many instances at once.
+        (Program::Ours, Act::Isolate) => (trips(1 + 2 * waves), format!("{} round trips", 1 + 2 * waves)),
+        // Look, record, enter, leave.
+        (Program::Ours, Act::IsolateAndCut) if cards <= AT_ONCE => {
+            (trips(4) + HOLD, format!("4 round trips, {} s hold", HOLD.as_secs()))
+        }
+        // All directly, a look, then in waves.
+        (Program::Ours, Act::IsolateAndCut) => {
+            let (count, hold) = (2 + 2 * waves + 2 * interface_waves, HOLD * u32::try_from(interface_waves).unwrap());
+            (trips(count) + hold, format!("{count} round trips, {interface_waves} holds"))
+        }
+        // Records, status of the stack, intent, records once more, look, then mark and swap.
+        (Program::Ours, Act::Restore) => (trips(5 + 2 * waves), format!("{} round trips", 5 + 2 * waves)),
+    };
+    let refill = Duration::from_secs_f64(swaps.saturating_sub(size) as f64 / rate);
+    // Its own pace keeps the function below the bucket's, whether the other side has one or not.
+    let is_paced = case.throttled || case.program == Program::Ours;
+    if is_paced && refill > trips { (refill, format!("({swaps} - {size}) / {rate} s")) } else { (trips, made_of) }
+}
+
+fn properties(case: &Case, world: &World) -> Value {
+    let flag = |on: bool| if on { "true" } else { "false" };
+    json!({
+        "ServiceToken": "arn:aws:lambda:us-east-1:123456789012:function:isolation",
+        "ServiceTimeout": "3000",
+        "InstanceIds": world.instances.keys().collect::<Vec<_>>(),
+        "VpcId": VPC,
+        "IsolatedSecurityGroupId": ISOLATION,
+        "ForensicSecurityGroupId": FORENSIC,
+        "TransitSecurityGroupId": TRANSIT,
+        "CutEstablishedConnections": flag(case.cut),
+        "HoldSeconds": HOLD.as_secs().to_string(),
+        "ProtectInstances": flag(case.everything),
+        "DetachInstanceProfile": flag(case.everything),
+        "SnapshotVolumes": "true",
+        "Purpose": "forensics",
+    })
+}
+
+fn program(program: Program) -> Command {
+    match program {
+        Program::Ours => Command::new(std::env::var("BOOTSTRAP").unwrap_or_else(|_| BOOTSTRAP.to_owned())),
+        Program::Python => {
+            let mut python = Command::new(PYTHON);
+            python.arg(ALTERNATIVE);
+            python
+        }
+    }
+}
+
+/// One isolation and its restore, each a cold start.
+async fn measure(case: &Case, tls: Option<&TlsAcceptor>) -> [Run; 2] {
+    let tls = tls.filter(|_| case.tls).cloned();
+    let world = World::new(case.instances, case.interfaces, case.throttled);
+    let start = world.cards.clone();
+    let log = format!("{DIRECTORY}/programs.log");
+    let mut event = json!({
+        "RequestType": "Create",
+        "StackId": STACK,
+        "RequestId": "create",
+        "LogicalResourceId": "Isolation",
+        "ResourceType": "Custom::Ec2Isolation",
+        "ResourceProperties": properties(case, &world),
+    });
+    let isolated = |_: &str| Groups::from([ISOLATION.to_owned()]);
+    let (mut world, isolate) =
+        lambda::run(program(case.program), &log, world, latency(), tls.clone(), event.clone(), isolated).await;
+    assert_eq!(world.snapshots.len(), 2 * case.instances, "snapshots of all volumes");
+    world.rest();
+    event["RequestType"] = "Delete".into();
+    event["RequestId"] = "delete".into();
+    event["PhysicalResourceId"] = STACK.into();
+    let original = |interface: &str| start[interface].clone();
+    let (_, restore) = lambda::run(program(case.program), &log, world, latency(), tls, event, original).await;
+    [isolate, restore]
+}
+
+/// Of each figure by itself.
+fn median(runs: &[Run]) -> Run {
+    fn middle<T: Ord + Copy>(runs: &[Run], figure: impl Fn(&Run) -> T) -> T {
+        let mut all: Vec<T> = runs.iter().map(figure).collect();
+        all.sort_unstable();
+        all[all.len() / 2]
+    }
+    Run {
+        init: middle(runs, |run| run.init),
+        first: middle(runs, |run| run.first),
+        last: middle(runs, |run| run.last),
+        settled: middle(runs, |run| run.settled),
+        answer: middle(runs, |run| run.answer),
+        calls: runs[0].calls.clone(),
+        refused: middle(runs, |run| run.refused),
+        connections: middle(runs, |run| run.connections),
+        peak_kib: middle(runs, |run| run.peak_kib),
+        cpu: middle(runs, |run| run.cpu),
+    }
+}
+
+fn rows(case: &Case, runs: &[[Run; 2]]) -> [Row; 2] {
+    let isolate = if case.cut { Act::IsolateAndCut } else { Act::Isolate };
+    [(0, isolate), (1, Act::Restore)].map(|(n, act)| {
+        let runs: Vec<Run> = runs.iter().map(|pair| pair[n].clone()).collect();
+        let (bound, made_of) = bound(case, act);
+        Row { case: *case, act, run: median(&runs), repetitions: runs.len(), bound, made_of }
+    })
+}
+
+fn ms(time: Duration) -> String {
+    let ms = time.as_secs_f64() * 1000.0;
+    if ms < 10_000.0 { format!("{ms:.0} ms") } else { format!("{:.1} s", ms / 1000.0) }
+}
+
+fn print(row: &Row) {
+    let Row { run, .. } = row;
+    println!(
+        "{:<46} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>5.2} {:>6} {:>4} {:>7.1} {:>8}",
+        row.name(),
+        ms(run.init),
+        ms(run.first),
+        ms(run.last),
+        ms(run.settled),
+        ms(run.answer),
+        ms(row.bound),
+        row.ratio(),
+        run.calls.values().sum::<u32>(),
+        run.refused,
+        run.peak_kib as f64 / 1024.0,
+        ms(run.cpu),
+    );
+}
+
+/// A figure that is to stay below another.
+#[derive(Debug)]
+pub struct Bar {
+    pub what: String,
+    pub value: f64,
+    pub at_most: f64,
+}
+
+impl Bar {
+    fn new(what: impl Into<String>, value: f64, at_most: f64) -> Self {
+        Self { what: what.into(), value, at_most }
+    }
+
+    pub fn is_met(&self) -> bool {
+        self.value <= self.at_most
+    }
+}
+
+fn bars(rows: &[Row], zipped: f64) -> Vec<Bar> {
+    let find = |program, instances, act, throttled| {
+        rows.iter().find(|row| {
+            row.case.program == program
+                && (row.case.instances, row.case.interfaces) == (instances, 1)
+                && row.act == act
+                && row.case.throttled == throttled
+                && !row.case.everything
+                && !row.case.tls
+        })
+    };
+    let ours = |instances, throttled| find(Program::Ours, instances, Act::Isolate, throttled);
+    let python = |instances| find(Program::Python, instances, Act::Isolate, false);
+    let mut bars = vec![Bar::new("zipped function, MiB", zipped, 4.5)];
+    for (instances, throttled, most) in [(1, false, 1.25), (100, false, 1.5), (204, true, 1.1)] {
+        if let Some(row) = ours(instances, throttled) {
+            let buckets = if throttled { " with buckets" } else { "" };
+            bars.push(Bar::new(format!("{instances} isolated{buckets}, times the lower bound"), row.ratio(), most));
+        }
+    }
+    if let Some(row) = ours(204, true) {
+        bars.push(Bar::new("204 instances: peak memory, MiB", row.run.peak_kib as f64 / 1024.0, 32.0));
+        bars.push(Bar::new("204 instances: refused calls", f64::from(row.run.refused), 0.0));
+    }
+    let share = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
+    let from_start = |run: &Run| run.init + run.last;
+    if let (Some(ours), Some(python)) = (ours(1, false), python(1)) {
+        bars.push(Bar::new("init, share of Python's", share(ours.run.init, python.run.init), 0.1));
+        let shares = share(from_start(&ours.run), from_start(&python.run));
+        bars.push(Bar::new("process start to 1 isolated, share of Python's", shares, 1.0 / 3.0));
+        let memory = ours.run.peak_kib as f64 / python.run.peak_kib as f64;
+        bars.push(Bar::new("peak memory, share of Python's", memory, 1.0 / 3.0));
+    }
+    if let (Some(ours), Some(python)) = (ours(50, false), python(50)) {
+        let shares = share(from_start(&ours.run), from_start(&python.run));
+        bars.push(Bar::new("process start to 50 isolated, share of Python's", shares, 0.1));
+    }
+    bars
+}
+
+fn cases() -> Vec<(Case, usize)> {
+    let case = |program, instances, interfaces, cut| Case {
+        program,
+        instances,
+        interfaces,
+        cut,
+        everything: false,
+        throttled: false,
+        tls: false,
+    };
+    let mut cases = Vec::new();
+    for instances in [1, 10, 50, 100] {
+        cases.push((case(Program::Ours, instances, 1, false), if instances < 100 { REPETITIONS } else { FEW }));
+    }
+    for instances in [1, 10, 50] {
+        cases.push((case(Program::Ours, instances, 1, true), FEW));
+    }
+    cases.push((Case { everything: true, ..case(Program::Ours, 1, 1, false) }, REPETITIONS));
+    for (program, instances) in [(Program::Ours, 1), (Program::Ours, 50), (Program::Python, 1)] {
+        cases.push((Case { tls: true, ..case(program, instances, 1, false) }, REPETITIONS));
+    }
+    for instances in [1, 10, 50] {
+        cases.push((case(Program::Python, instances, 1, false), if instances < 50 { REPETITIONS } else { FEW }));
+    }
+    cases
+}
+
+fn throttled_cases() -> Vec<Case> {
+    let fleets = [(204, 1, false), (204, 1, true), (51, 4, false), (51, 4, true)];
+    let ours = fleets.map(|(instances, interfaces, cut)| (Program::Ours, instances, interfaces, cut));
+    let python = [(Program::Python, 204, 1, false), (Program::Python, 51, 4, false)];
+    let all = ours.into_iter().chain(python);
+    all.map(|(program, instances, interfaces, cut)| Case {
+        program,
+        instances,
+        interfaces,
+        cut,
+        everything: false,
+        throttled: true,
+        tls: false,
+    })
+    .collect()
+}
+
+fn json_of(row: &Row) -> Value {
+    let Row { case, run, .. } = row;
+    let ms = |time: Duration| (time.as_secs_f64() * 10_000.0).round() / 10.0;
+    json!({
+        "row": row.name(),
+        "instances": case.instances,
+        "interfaces": case.instances * case.interfaces,
+        "throttled": case.throttled,
+        "repetitions": row.repetitions,
+        "init_ms": ms(run.init),
+        "first_ms": ms(run.first),
+        "last_ms": ms(run.last),
+        "settled_ms": ms(run.settled),
+        "answer_ms": ms(run.answer),
+        "bound_ms": ms(row.bound),
+        "bound_is": row.made_of,
+        "ratio": (row.ratio() * 100.0).round() / 100.0,
+        "calls": run.calls,
+        "refused": run.refused,
+        "connections": run.connections,
+        "peak_kib": run.peak_kib,
+        "cpu_ms": ms(run.cpu),
+    })
+}
+
+/// As `sam deploy` zips it: deflate at its default level, which Python's zipfile has.
+fn zipped() -> f64 {
+    let script = "import sys,zlib; print(len(zlib.compress(open(sys.argv[1],'rb').read(),6))/2**20)";
+    let path = std::env::var("BOOTSTRAP").unwrap_or_else(|_| BOOTSTRAP.to_owned());
+    let output = Command::new(PYTHON).args(["-c", script, &path]).output().expect("Python runs");
+    String::from_utf8_lossy(&output.stdout).trim().parse().expect("a size")
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    std::fs::create_dir_all(DIRECTORY).expect("target can be written");
+    let _ = std::fs::remove_file(format!("{DIRECTORY}/programs.log"));
+    let quick = std::env::var("QUICK").is_ok();
+    println!("latency {} ms a call; medians; times from the event on, but init", latency().as_millis());
+    println!(
+        "{:<46} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>5} {:>6} {:>4} {:>7} {:>8}",
+        "", "init", "first", "last", "settled", "answer", "bound", "ratio", "calls", "ref.", "MiB", "CPU"
+    );
+    let mut all = Vec::new();
+    // What is first to run pays for the disk.
+    for program in [Program::Ours, Program::Python] {
+        let case = cases().into_iter().find(|(case, _)| case.program == program).expect("each has cases").0;
+        measure(&case, None).await;
+    }
+    let tls = tls::acceptor(&Path::new(DIRECTORY).join("tls"));
+    if tls.is_none() {
+        println!("no openssl: without the rows over TLS");
+    }
+    let cases: Vec<_> = cases().into_iter().filter(|(case, _)| tls.is_some() || !case.tls).collect();
+    let most = cases.iter().map(|(_, repetitions)| *repetitions).max().unwrap_or_default();
+    // Round by round: what disturbs the machine for a while disturbs every case.
+    let mut runs: BTreeMap<usize, Vec<[Run; 2]>> = BTreeMap::new();
+    for round in 0..most {
+        for (n, (case, repetitions)) in cases.iter().enumerate() {
+            if round < *repetitions && !(quick && round >= FEW) {
+                runs.entry(n).or_default().push(measure(case, tls.as_ref()).await);
+            }
+        }
+        println!("  round {} of {most}", round + 1);
+    }
+    for (n, (case, _)) in cases.iter().enumerate() {
+        for row in rows(case, &runs[&n]) {
+            print(&row);
+            all.push(row);
+        }
+    }
+    if quick {
+        println!("QUICK: without EC2's token buckets, which take two minutes");
+    } else {
+        println!("EC2's token buckets, in real time and side by side (they wait most of the time): two minutes");
+        let cases = throttled_cases();
+        let runs = futures_util::future::join_all(cases.iter().map(|case| measure(case, None))).await;
+        for (case, run) in cases.iter().zip(runs) {
+            for row in rows(case, &[run]) {
+                print(&row);
+                all.push(row);
+            }
+        }
+    }
+
+    let zipped = zipped();
+    let bars = bars(&all, zipped);
+    println!("\nbars");
+    for bar in &bars {
+        let verdict = if bar.is_met() { "met" } else { "MISSED" };
+        println!("  {:<52} {:>7.2}, at most {:>5.2}: {verdict}", bar.what, bar.value, bar.at_most);
+    }
+    let rows: Vec<Value> = all.iter().map(json_of).collect();
+    let bars_json: Vec<Value> =
+        bars.iter().map(|bar| json!({"what": bar.what, "value": bar.value, "at_most": bar.at_most})).collect();
+    let report =
+        json!({"latency_ms": latency().as_millis() as u64, "zipped_mib": zipped, "rows": rows, "bars": bars_json});
+    std::fs::write(format!("{DIRECTORY}/report.json"), format!("{report:#}\n")).expect("target can be written");
+    println!("\nwritten: {DIRECTORY}/report.json");
+    if std::env::var("PAGE").is_ok() {
+        page::write(Path::new("docs"), &all, &bars, zipped, latency()).expect("docs can be written");
+        println!("written: docs/measurements.md, docs/measurements.svg");
+    }
+    ExitCode::SUCCESS
+}

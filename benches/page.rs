@@ -1,0 +1,133 @@
+//! The page that is checked in, and its plot. What was tried is told in tried.md, which goes in as it stands.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::{Act, Bar, Program, Row, ms};
+
+const TRIED: &str = include_str!("tried.md");
+const WIDTH: f64 = 860.0;
+/// Where the bars begin.
+const LEFT: f64 = 270.0;
+const LINE: f64 = 26.0;
+/// The axis, in ms: powers of ten.
+const DECADES: [f64; 2] = [1.0, 5.0];
+
+pub fn write(directory: &Path, rows: &[Row], bars: &[Bar], zipped: f64, latency: Duration) -> std::io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    std::fs::write(directory.join("measurements.svg"), plot(rows))?;
+    std::fs::write(directory.join("measurements.md"), page(rows, bars, zipped, latency))
+}
+
+fn page(rows: &[Row], bars: &[Bar], zipped: f64, latency: Duration) -> String {
+    let mut page = format!(
+        "<!-- Written by `make bench PAGE=1`: edit benches/page.rs and benches/tried.md. -->\n\
+         # Measured\n\n\
+         How long it takes from a cold start until instances are contained, next to the time that cannot be undercut, and next \
+         to what is usually done instead. One command measures it again: `make bench`.\n\n\
+         ![Time from process start until all instances are contained](measurements.svg)\n\n\
+         ## How\n\n\
+         The built function is started cold, as Lambda starts it, against a double of AWS on this machine that answers every \
+         call after {} ms over plain HTTP. Lambda's own share of a cold start, TLS and AWS's real latencies are not in these \
+         figures; they are the same for both programs. Figures are medians of up to {} runs, rounds interleaved.\n\n\
+         - *init*: from the start of the process until it asks for its first event. All other times count from then on.\n\
+         - *first*, *last*: the first and the last interface is in the isolation group (on a restore: has its own groups back).\n\
+         - *settled*: the last one is there for good. Where connections are cut in a fleet of more than 20 interfaces, all are \
+         isolated first and pass through the transit group later, so this is later than *last*. Interfaces are held there for \
+         1 s here; the template's default is 5 s.\n\
+         - *bound*: what *settled* cannot undercut: the calls that have to follow each other (look, record, swap), for so many \
+         instances at once as the function allows itself (20), times the latency; or what EC2's token bucket lets through. The \
+         function holds itself to the bucket (100 calls, then 5 a second), so above 100 interfaces that is its bound whether \
+         the other side has one or not.\n\
+         - *buckets*: EC2's token buckets are on, in real time, nothing scaled; one run each.\n\
+         - *CPU*: what the program used of a processor until its answer. Lambda gives it some 29 % of one at 512 MB.\n\
+         - *Python*: the usual walk-through on boto3, [benches/alternative.py](../benches/alternative.py), one instance after the \
+         other; nothing is verified, read again or cut. Where it had a choice it got the faster one.\n\n\
+         Public tools (`c7n`, `dredge-ir`) are not measured.\n\n\
+         ## Bars\n\n\
+         The function never asks more of EC2 than its bucket holds, so the largest fleet that shows its speed alone is 100.\n\n\
+         | what | measured | at most | |\n|---|--:|--:|---|\n",
+        latency.as_millis(),
+        rows.iter().map(|row| row.repetitions).max().unwrap_or_default(),
+    );
+    for bar in bars {
+        let verdict = if bar.is_met() { "met" } else { "**missed**" };
+        let _ = writeln!(page, "| {} | {:.2} | {:.2} | {verdict} |", bar.what, bar.value, bar.at_most);
+    }
+    let _ = write!(
+        page,
+        "\nThe function zips to {zipped:.2} MiB.\n\n## Rows\n\n\
+         | | init | first | last | settled | bound | ratio | answer | calls | refused | peak MiB | CPU |\n\
+         |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
+    );
+    for row in rows {
+        let run = &row.run;
+        let _ = writeln!(
+            page,
+            "| {} | {} | {} | {} | {} | {} | {:.2} | {} | {} | {} | {:.1} | {} |",
+            row.name().replace("   ", " ").replace("  ", " "),
+            ms(run.init),
+            ms(run.first),
+            ms(run.last),
+            ms(run.settled),
+            ms(row.bound),
+            row.ratio(),
+            ms(run.answer),
+            run.calls.values().sum::<u32>(),
+            run.refused,
+            run.peak_kib as f64 / 1024.0,
+            ms(run.cpu),
+        );
+    }
+    page.push_str("\n## Calls\n\n| | calls, by action | the bound is |\n|---|---|---|\n");
+    for row in rows {
+        let calls: Vec<String> = row.run.calls.iter().map(|(action, count)| format!("{action} {count}")).collect();
+        let name = row.name().replace("   ", " ").replace("  ", " ");
+        let _ = writeln!(page, "| {name} | {} | {} |", calls.join(", "), row.made_of);
+    }
+    page.push('\n');
+    page.push_str(TRIED);
+    page
+}
+
+/// From process start until the last instance is contained, on a logarithmic axis.
+fn plot(rows: &[Row]) -> String {
+    let rows: Vec<&Row> = rows.iter().filter(|row| row.act == Act::Isolate && !row.case.everything).collect();
+    let height = LINE * rows.len() as f64 + 70.0;
+    let x = |ms: f64| {
+        let share = (ms.log10() - DECADES[0]) / (DECADES[1] - DECADES[0]);
+        LEFT + share.clamp(0.0, 1.0) * (WIDTH - LEFT - 90.0)
+    };
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
+         <text x=\"10\" y=\"18\" font-size=\"14\">From process start until all instances are contained (logarithmic; line: lower bound without init)</text>\n"
+    );
+    for (ms, label) in [(10.0, "10 ms"), (100.0, "100 ms"), (1e3, "1 s"), (1e4, "10 s"), (1e5, "100 s")] {
+        let (x, bottom) = (x(ms), height - 28.0);
+        let _ = writeln!(svg, "<line x1=\"{x:.1}\" y1=\"30\" x2=\"{x:.1}\" y2=\"{bottom}\" stroke=\"#ddd\"/>");
+        let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>", bottom + 16.0);
+    }
+    for (n, row) in rows.iter().enumerate() {
+        let y = 36.0 + LINE * n as f64;
+        let time = row.run.init + row.run.settled;
+        let color = if row.case.program == Program::Ours { "#1f6f8b" } else { "#c58b2b" };
+        let (from, to, bound) = (x(10.0), x(time.as_secs_f64() * 1e3), x(row.bound.as_secs_f64() * 1e3));
+        let middle = y + 14.0;
+        let _ =
+            writeln!(svg, "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{}</text>", LEFT - 6.0, row.name().trim());
+        let _ = writeln!(
+            svg,
+            "<rect x=\"{from:.1}\" y=\"{y}\" width=\"{:.1}\" height=\"18\" fill=\"{color}\"/>",
+            to - from
+        );
+        let (top, bottom) = (y - 1.0, y + 19.0);
+        let _ = writeln!(
+            svg,
+            "<line x1=\"{bound:.1}\" y1=\"{top}\" x2=\"{bound:.1}\" y2=\"{bottom}\" stroke=\"#111\" stroke-width=\"2\"/>"
+        );
+        let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{middle}\">{}</text>", to + 5.0, ms(time));
+    }
+    svg + "</svg>\n"
+}
