@@ -43,6 +43,11 @@ fn texts<'de, D: serde::Deserializer<'de>>(parameters: D) -> Result<BTreeMap<Str
     Ok(all.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect())
 }
 
+/// The responder's client brings its TLS provider.
+fn http() -> reqwest::Client {
+    ec2_isolation::responder::client().expect("TLS can be set up")
+}
+
 impl Cloud {
     /// Starts it and waits until it answers. Its log goes to `log`.
     pub fn start(log: &Path) -> Self {
@@ -94,7 +99,7 @@ impl Cloud {
     /// The same, and what it answers.
     pub async fn put(&self, what: &str, value: &Value) -> Value {
         let url = format!("{}/_local/{what}", self.ready.endpoint);
-        let response = reqwest::Client::new().put(url).body(value.to_string()).send().await;
+        let response = http().put(url).body(value.to_string()).send().await;
         let response = response.expect("the local AWS answers");
         let status = response.status();
         assert!(status.is_success(), "{what}: {status}");
@@ -104,7 +109,7 @@ impl Cloud {
     /// `GET /_local/<what>`
     pub async fn get(&self, what: &str) -> Value {
         let response =
-            reqwest::get(format!("{}/_local/{what}", self.ready.endpoint)).await.expect("the local AWS answers");
+            http().get(format!("{}/_local/{what}", self.ready.endpoint)).send().await.expect("the local AWS answers");
         serde_json::from_str(&response.text().await.expect("a text")).expect("JSON")
     }
 
