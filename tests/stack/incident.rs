@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use aws_sdk_cloudformation::types::{Capability, OnFailure, Parameter, ResourceStatus};
+use aws_sdk_cloudformation::types::ResourceStatus;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::cloud::{BUILT, Cloud};
@@ -67,31 +67,6 @@ impl<'a> Incident<'a> {
         arguments.push("--parameter-overrides");
         arguments.extend(parameters.iter().map(String::as_str));
         self.cloud.sam(&arguments)
-    }
-
-    /// `create-stack`, with the template that `sam package` makes.
-    pub async fn create_stack(&self, on_failure: OnFailure) {
-        let packaged = self.template.with_file_name(format!("packaged-{}.yaml", self.name));
-        let (template, output) = (self.template.to_str().expect("UTF-8"), packaged.to_str().expect("UTF-8"));
-        let (succeeded, said) =
-            self.cloud.sam(&["package", "--resolve-s3", "--template-file", template, "--output-template-file", output]);
-        assert!(succeeded, "{said}");
-        let parameters = self.parameters.iter();
-        let parameters =
-            parameters.map(|(key, value)| Parameter::builder().parameter_key(*key).parameter_value(value).build());
-        self.cloud
-            .cloudformation()
-            .await
-            .create_stack()
-            .stack_name(&self.name)
-            .template_body(std::fs::read_to_string(&packaged).expect("it was packaged"))
-            .set_parameters(Some(parameters.collect()))
-            .capabilities(Capability::CapabilityIam)
-            .capabilities(Capability::CapabilityAutoExpand)
-            .on_failure(on_failure)
-            .send()
-            .await
-            .expect("it begins");
     }
 
     pub fn deploy(&self) {

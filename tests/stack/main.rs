@@ -44,6 +44,8 @@ impl Scene {
     async fn new(name: &str) -> Self {
         static NETWORK: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(1);
         let ec2 = cloud().ec2().await;
+        // Whatever a test before it left behind.
+        cloud().set("launch-failure", &serde_json::json!({"error_code": null})).await;
         let site = Site::build(&ec2, name, NETWORK.fetch_add(1, std::sync::atomic::Ordering::Relaxed)).await;
         ec2.create_key_pair().key_name(name).send().await.expect("a key pair");
         let incident = Incident::new(cloud(), name, &site, name);

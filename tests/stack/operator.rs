@@ -10,7 +10,7 @@ use crate::{Scene, cloud};
 
 /// What a program did.
 #[derive(Debug)]
-struct Ran {
+pub struct Ran {
     code: i32,
     out: String,
     err: String,
@@ -18,7 +18,7 @@ struct Ran {
 
 impl Ran {
     #[track_caller]
-    fn ends_with(self, code: i32) -> Self {
+    pub fn ends_with(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
         self
     }
@@ -56,7 +56,7 @@ fn operator(arguments: &[&str]) -> Ran {
 }
 
 /// Runs a printed command as it stands, in a shell that knows the AWS CLI and the operator's program.
-fn run(line: &str) -> Ran {
+pub fn run(line: &str) -> Ran {
     let own = std::path::Path::new(env!("CARGO_BIN_EXE_ec2-isolation")).parent().expect("a folder");
     let aws = std::fs::canonicalize("target/venv/aws/bin").expect("`make tools` installs it");
     let path = format!("{}:{}:/usr/bin:/bin", aws.display(), own.display());
