@@ -88,9 +88,9 @@ deploy: build ## Deploy to the AWS account that your credentials are for: make d
 	@test -n "$(STACK)" || { echo 'STACK is missing: one name per incident, as in STACK=incident-42'; exit 1; }
 	@$(SAM) deploy --stack-name "$(STACK)" --parameter-overrides $(PARAMETERS)
 
-package: build ## Upload for the console and for others: make package BUCKET=my-bucket (in the region it is meant for)
+package: build $(CLI) ## Upload for the console and for others: make package BUCKET=my-bucket (in the region it is meant for)
 	@test -n "$(BUCKET)" || { echo 'BUCKET is missing: an S3 bucket in the region of the instances, as in BUCKET=my-bucket'; exit 1; }
-	@$(VENV)/sam/bin/python scripts/package.py "$(BUCKET)"
+	@$(VENV)/sam/bin/python scripts/package.py "$(BUCKET)" $(CLI)
 
 status: $(CLI) ## What an incident holds isolated, and the next step: make status STACK=incident-42
 	@test -n "$(STACK)" || { echo 'STACK is missing, as in STACK=incident-42'; exit 1; }

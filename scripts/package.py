@@ -16,13 +16,12 @@ import boto3
 
 BUILT = ".aws-sam/build/template.yaml"
 PACKAGED = pathlib.Path("target/package/template.yaml")
-OPERATORS_PROGRAM = pathlib.Path("target/cli/ec2-isolation")
 PREFIX = "ec2-isolation"
 CONSOLES = {"aws": "console.aws.amazon.com", "aws-cn": "console.amazonaws.cn", "aws-us-gov": "console.amazonaws-us-gov.com"}
 SUFFIXES = {"aws-cn": "amazonaws.com.cn"}
 
 
-def main(bucket: str) -> None:
+def main(bucket: str, operators_program: str) -> None:
     s3 = boto3.client("s3")
     # The bucket of us-east-1 says nothing.
     region = s3.get_bucket_location(Bucket=bucket).get("LocationConstraint") or "us-east-1"
@@ -38,9 +37,9 @@ def main(bucket: str) -> None:
     digest = hashlib.sha256(PACKAGED.read_bytes()).hexdigest()[:16]
     key = f"{PREFIX}/template-{digest}.yaml"
     s3.upload_file(str(PACKAGED), bucket, key)
-    if OPERATORS_PROGRAM.exists():
-        s3.upload_file(str(OPERATORS_PROGRAM), bucket, f"{PREFIX}/{OPERATORS_PROGRAM.name}")
-        print(f"The operator's program: s3://{bucket}/{PREFIX}/{OPERATORS_PROGRAM.name}\n")
+    s3.upload_file(operators_program, bucket, f"{PREFIX}/ec2-isolation")
+    print("The operator's program, also in CloudShell:\n")
+    print(f"  aws s3 cp s3://{bucket}/{PREFIX}/ec2-isolation . && chmod +x ec2-isolation && ./ec2-isolation status --stack incident-42\n")
 
     partition = boto3.session.Session().get_partition_for_region(region)
     url = f"https://{bucket}.s3.{region}.{SUFFIXES.get(partition, 'amazonaws.com')}/{key}"
@@ -56,4 +55,4 @@ def main(bucket: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2])

@@ -24,7 +24,7 @@ impl Ran {
     }
 
     #[track_caller]
-    fn says(self, text: &str) -> Self {
+    pub fn says(self, text: &str) -> Self {
         assert!(self.out.contains(text) || self.err.contains(text), "{text:?} in\n{}\n{}", self.out, self.err);
         self
     }

@@ -23,7 +23,8 @@ fn python(arguments: &[&str]) -> String {
 fn the_package_is_uploaded_and_opens_in_the_console_and_with_the_cli() {
     let bucket = "ir-templates-of-the-test";
     python(&["-c", &format!("import boto3; boto3.client('s3').create_bucket(Bucket='{bucket}')")]);
-    let printed = python(&["scripts/package.py", bucket]);
+    let program = env!("CARGO_BIN_EXE_ec2-isolation");
+    let printed = python(&["scripts/package.py", bucket, program]);
     let key = printed.split("--template-url ").nth(1).unwrap().split_whitespace().next().unwrap();
     let key = key.strip_prefix(&format!("https://{bucket}.s3.us-east-1.amazonaws.com/")).unwrap();
     let console = "https://us-east-1.console.aws.amazon.com/cloudformation/home?region=us-east-1#/stacks/create/review?templateURL=";
@@ -41,5 +42,14 @@ fn the_package_is_uploaded_and_opens_in_the_console_and_with_the_cli() {
     for uploaded in ["CodeUri: s3://ir-templates-of-the-test/ec2-isolation/", "LicenseUrl: s3://", "ReadmeUrl: s3://"] {
         assert!(template.contains(uploaded), "{uploaded}");
     }
-    assert_eq!(python(&["scripts/package.py", bucket]), printed, "the same build is the same template");
+    assert_eq!(python(&["scripts/package.py", bucket, program]), printed, "the same build is the same template");
+
+    // What it prints brings the operator's program to wherever the operator is.
+    let fetch = printed.lines().find(|line| line.contains("aws s3 cp")).expect("a command").trim();
+    let fetch = fetch.split(" && ./").next().unwrap();
+    let there = "target/stack/fetched";
+    std::fs::create_dir_all(there).unwrap();
+    crate::operator::run(&format!("cd {there} && {fetch} && ./ec2-isolation --version"))
+        .ends_with(0)
+        .says("ec2-isolation ");
 }
