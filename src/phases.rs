@@ -213,15 +213,15 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Preserve<'_, '_, E, R, S
             snapshots,
             ..Observed::default()
         };
-        let requested = self.ledger.records.values().filter(|record| record.snapshots == Snapshots::Requested);
+        let requested = records.iter().filter(|record| record.snapshots == Snapshots::Requested);
         let awaited: BTreeSet<InstanceId> = requested
             .map(|record| record.instance.clone())
             .filter(|id| !self.believes && !self.tried.snapshots.contains(id))
             .collect();
-        self.awaits = !awaited.is_empty();
         let intent = self.ledger.intents.get(&owner.digest());
         let kept = intent.and_then(|intent| intent.kept.as_deref());
         let mut plan = preserve(owner, self.wants, self.contained, kept, &awaited, &self.ledger.records, &observed);
+        self.awaits = plan.problems.iter().any(|problem| matches!(problem, Problem::SnapshotsAwaited { .. }));
         // Snapshots first: reading what has to be protected takes minutes for hundreds of instances.
         if self.has_looked || plan.is_empty() {
             let own = observed.instances.values().filter(|instance| !instance.is_terminated());

@@ -99,10 +99,11 @@ pub fn contain(
         }
         Ok(group) => group,
     };
-    plan.problems.extend(too_wide(group, wants.forensic_group.as_ref(), &wants.forensic_ports));
+    let wide = too_wide(group, wants.forensic_group.as_ref(), &wants.forensic_ports);
+    let is_narrow = wide.is_empty();
+    plan.problems.extend(wide);
     // Nobody enters unless both groups are what they should be.
-    let transit = transit(wants, observed, &mut plan.problems)
-        .filter(|_| too_wide(group, wants.forensic_group.as_ref(), &wants.forensic_ports).is_empty());
+    let transit = transit(wants, observed, &mut plan.problems).filter(|_| is_narrow);
     let mut cases = Vec::new();
     for id in &wants.instances {
         let case = Case { owner, wants, observed, record: records.get(id), memory, transit };
@@ -267,10 +268,11 @@ impl<'a> Case<'a> {
     }
 
     /// Whether a part of the instance is in our isolation, and every part that is not is recorded: it was free a moment ago.
+    /// Where it was once seen isolated as a whole, somebody moved that part: whose it is then is not ours to settle.
     fn shares(&self, instance: &Instance) -> bool {
-        let Some(record) = self.held().filter(|record| record.owner.stack_id == self.owner.stack_id) else {
-            return false;
-        };
+        let is_racing =
+            |record: &&Record| record.state == State::Isolating && record.owner.stack_id == self.owner.stack_id;
+        let Some(record) = self.held().filter(is_racing) else { return false };
         let ours = self.ours();
         let (inside, outside): (Vec<_>, Vec<_>) =
             instance.interfaces.iter().partition(|interface| !interface.groups.is_disjoint(&ours));
@@ -281,10 +283,10 @@ impl<'a> Case<'a> {
     fn yielding(&self, id: &InstanceId) -> Option<Work> {
         let instance = self.observed.instances.get(id).filter(|instance| self.shares(instance))?;
         let holder = self.foreign_holder(instance)?.stack_id.as_ref()?;
-        let closed =
-            |group: &&Group| group.role == Some(Role::Isolation) && group.vpc.as_ref() == Some(&self.wants.vpc);
         let theirs = self.observed.groups.values().filter(|group| group.stack_id.as_ref() == Some(holder));
-        let group = theirs.filter(closed).find(|group| is_closed(group))?;
+        let group = theirs
+            .filter(|group| group.role == Some(Role::Isolation) && group.vpc.as_ref() == Some(&self.wants.vpc))
+            .find(|group| is_closed(group))?;
         let ours = self.ours();
         let inside = instance.interfaces.iter().filter(|interface| !interface.groups.is_disjoint(&ours));
         let moves = inside.map(|interface| Step::SetGroups {

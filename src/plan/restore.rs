@@ -75,6 +75,7 @@ enum Due {
 
 impl Case<'_> {
     fn plan(&self, plan: &mut Plan, exits: &mut Batches) {
+        let already = plan.problems.len();
         let (changes, is_stuck) = self.interfaces(&mut plan.problems);
         if !changes.is_empty() {
             let begun = matches!(self.record.state, State::Restoring | State::Restored);
@@ -102,7 +103,8 @@ impl Case<'_> {
             // Not marked as restoring, where it is not: what its state says of the interfaces goes on counting.
             plan.work.push(Work { first: None, then: undo.measures.into_iter().map(Step::Measure).collect() });
         } else if is_done && self.record.state != State::Restored {
-            plan.work.push(Work::only(self.untag().unwrap_or_else(|| self.restored())));
+            plan.work
+                .push(Work::only(self.untag().unwrap_or_else(|| self.restored(plan.problems.iter().skip(already)))));
         }
     }
 
@@ -208,18 +210,11 @@ impl Case<'_> {
     }
 
     /// What could not be put back as it was goes into the record's history.
-    fn restored(&self) -> Step {
-        let mut problems = Vec::new();
-        self.interfaces(&mut problems);
-        let reason =
-            (!problems.is_empty()).then(|| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
-        Step::Mark {
-            instance: self.record.instance.clone(),
-            from: self.record.state,
-            state: State::Restored,
-            reason,
-            cut: None,
-        }
+    fn restored<'p>(&self, problems: impl Iterator<Item = &'p Problem>) -> Step {
+        let problems: Vec<String> = problems.map(ToString::to_string).collect();
+        let reason = (!problems.is_empty()).then(|| problems.join("; "));
+        let (instance, from, state) = (self.record.instance.clone(), self.record.state, State::Restored);
+        Step::Mark { instance, from, state, reason, cut: None }
     }
 
     /// Takes our tags off the instance and its interfaces, if any are left.
@@ -365,6 +360,13 @@ mod tests {
             "i-1: mark restored\n\
              ! i-1: eni-1 was left alone: somebody moved it to [sg-f0] meanwhile\n\
              ! i-1: what protects it was left on, stack-2 isolates it by now; its record has what it had before",
+        );
+        // The record says both.
+        let plan = restore(&world.owner, &world.records, &world.observed, &Tried::default());
+        let Some(Step::Mark { reason: Some(reason), .. }) = plan.steps().next() else { panic!("{plan}") };
+        assert!(
+            reason.contains("was left alone") && reason.contains("; i-1: what protects it was left on"),
+            "{reason}"
         );
     }
 

@@ -195,6 +195,16 @@ fn of_two_stacks_that_share_an_instance_the_one_with_the_greater_id_moves_its_pa
 }
 
 #[test]
+fn a_part_that_somebody_moved_later_is_left_to_the_other_stack_and_the_rest_stays_ours() {
+    for (stack, state) in [("stack-0", State::Isolated), ("stack-2", State::Isolated), ("stack-0", State::Kept)] {
+        let mut world = shared_with(stack);
+        record(&mut world).state = state;
+        let held = format!("! i-1 is already held isolated by {stack}: delete that stack first, or leave it to it");
+        check(&world, &["i-1"], &held);
+    }
+}
+
+#[test]
 fn what_another_stack_had_before_we_recorded_it_is_left_to_it_and_not_shared() {
     for stack in ["stack-0", "stack-2"] {
         let mut world = shared_with(stack);
