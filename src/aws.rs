@@ -34,6 +34,10 @@ const DENIED: [&str; 9] = [
     "OptInRequired",
 ];
 
+pub(crate) fn is_throttled(code: &str) -> bool {
+    THROTTLED.contains(&code)
+}
+
 /// Reads `error`, the failure of the call whose IAM name is `action`.
 pub(crate) fn call_error<E: ProvideErrorMetadata + std::error::Error + 'static>(
     action: &'static str,
@@ -54,7 +58,7 @@ pub(crate) fn call_error<E: ProvideErrorMetadata + std::error::Error + 'static>(
             let status = context.raw().status().as_u16();
             let message = context.err().message().unwrap_or("no message").to_owned();
             match context.err().code() {
-                Some(code) if THROTTLED.contains(&code) => (Fault::Throttled, code, message),
+                Some(code) if is_throttled(code) => (Fault::Throttled, code, message),
                 Some(code) if BUSY.contains(&code) => (Fault::Busy, code, message),
                 // No right that may still arrive: EC2 lets only the maker of a requester-managed interface change it.
                 Some(code @ "AuthFailure") if message.contains("permission to access the specified resource") => {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::execute::{Executor, Gate, Outcome, out_of_time};
 use crate::model::Intent;
-use crate::plan::{Plan, Problem, Step, Work};
+use crate::plan::{Passes, Plan, Problem, Step, Work};
 use crate::ports::{Call, CallError, Change, Fault, Records, Written};
 
 /// How long EC2 may go on showing what was there before a change that it accepted, from the first look on.
@@ -251,11 +251,12 @@ impl Convergence {
     /// Whether a problem may be gone a little later.
     fn doubts(&self) -> bool {
         self.problems.iter().any(|(problem, since)| {
-            let age = since.elapsed();
-            let awaited = matches!(problem, Problem::SnapshotsAwaited { .. });
-            awaited && age < SNAPSHOTS_AWAITED
-                || problem.may_be_a_stale_read() && age < DOUBT
-                || problem.is_under_way() && age < self.patience.for_faults
+            let limit = problem.passes().map(|passes| match passes {
+                Passes::AsStaleRead => DOUBT,
+                Passes::WithOtherRequest => SNAPSHOTS_AWAITED,
+                Passes::ByItself => self.patience.for_faults,
+            });
+            limit.is_some_and(|limit| since.elapsed() < limit)
         })
     }
 

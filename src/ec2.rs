@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::config::retry::RetryConfig;
+use aws_sdk_ec2::config::interceptors::InterceptorContext;
+use aws_sdk_ec2::config::retry::{ClassifyRetry, RetryAction, RetryConfig};
+use aws_sdk_ec2::error::ProvideErrorMetadata as _;
+use aws_sdk_ec2::operation::modify_network_interface_attribute::ModifyNetworkInterfaceAttributeError;
 use aws_sdk_ec2::types::{
     AttributeBooleanValue, AttributeValue, EbsInstanceBlockDeviceSpecification, Filter, GroupIdentifier,
     IamInstanceProfileSpecification, InstanceAttributeName, InstanceBlockDeviceMappingSpecification,
@@ -13,7 +16,7 @@ use aws_sdk_ec2::types::{
 use futures_util::future::try_join_all;
 
 use crate::autoscaling::AutoScaling;
-use crate::aws::{call_error, garbled};
+use crate::aws::{call_error, garbled, is_throttled};
 use crate::model::{
     Attribute, Attributes, Branch, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Member, Peer,
     Profile, ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, ShutdownBehaviour, Snapshot, SnapshotId, Volume,
@@ -37,6 +40,22 @@ const MODIFY_INSTANCE: &str = "ec2:ModifyInstanceAttribute";
 pub struct Ec2 {
     pub client: Client,
     pub scaling: AutoScaling,
+}
+
+/// Keeps the SDK from repeating a change of groups that EC2 throttled; whatever else it repeats, it goes on repeating.
+#[derive(Debug)]
+struct NotWhenThrottled;
+
+impl ClassifyRetry for NotWhenThrottled {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let error = context.output_or_error().and_then(|result| result.err()?.as_operation_error());
+        let code = error.and_then(|error| error.downcast_ref::<ModifyNetworkInterfaceAttributeError>()?.code());
+        if code.is_some_and(is_throttled) { RetryAction::RetryForbidden } else { RetryAction::NoActionIndicated }
+    }
+
+    fn name(&self) -> &'static str {
+        "not when throttled"
+    }
 }
 
 fn chunks<T: ToString>(values: &BTreeSet<T>, size: usize) -> Vec<Vec<String>> {
@@ -335,7 +354,10 @@ impl Change for Ec2 {
         // The instance-wide call is refused with several interfaces.
         let request = self.client.modify_network_interface_attribute().network_interface_id(interface.as_str());
         let request = request.set_groups(Some(groups.iter().map(GroupId::to_string).collect()));
-        request.send().await.map_err(|error| call_error("ec2:ModifyNetworkInterfaceAttribute", &error))?;
+        // What EC2 refuses as one too many is asked again by the caller, in its turn.
+        let settings = aws_sdk_ec2::config::Builder::default().retry_classifier(NotWhenThrottled);
+        let sent = request.customize().config_override(settings).send().await;
+        sent.map_err(|error| call_error("ec2:ModifyNetworkInterfaceAttribute", &error))?;
         Ok(())
     }
 

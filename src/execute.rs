@@ -21,8 +21,12 @@ const REFUSALS: u32 = 3;
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 /// What the way out of the transit group may take at the end of the time; nobody enters when less is left.
 const WAY_OUT: Duration = Duration::from_secs(10);
+/// A change that EC2 finds to be one too many is asked for so often before it counts as failed: as often as the SDK would.
+const TRIES: u32 = 6;
 /// The last try of it, once the time is up.
 const LAST_TRY: Duration = Duration::from_secs(1);
+
+const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
 
 /// What became of one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,17 +170,10 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
         originals: &Groups,
         not_cut: &mut Option<CallError>,
     ) -> Call<()> {
-        let action = "ec2:ModifyNetworkInterfaceAttribute";
-        let Some(()) = self.gate.while_open(self.turn_to_enter()).await else { return Err(out_of_time(action)) };
-        let time = self.gate.time_left().saturating_sub(WAY_OUT);
-        let entered = if time.is_zero() {
-            Err(CallError { fault: Fault::Refused, ..out_of_time(action) })
-        } else {
-            self.gate.pass(action, self.ec2.set_groups(interface, &Groups::from([through.clone()]))).await
-        };
+        let entered = self.until_taken(interface, &Groups::from([through.clone()]), || self.turn_to_enter()).await;
         let is_outside = entered.as_ref().is_err_and(|error| error.fault.is_without_effect());
         match entered {
-            Ok(()) => drop(self.gate.while_open(tokio::time::sleep(hold.min(time))).await),
+            Ok(()) => drop(self.gate.while_open(tokio::time::sleep(hold.min(self.time_to_hold()))).await),
             Err(error) => {
                 tracing::warn!(%interface, %error, "not through the transit group");
                 *not_cut = Some(error);
@@ -188,18 +185,53 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
         self.exit.leave(self.leave(interface, through, isolation, originals)).await
     }
 
-    /// Whoever leaves goes first, for a token of EC2's as well.
-    async fn turn_to_enter(&self) {
-        loop {
-            self.exit.is_clear().await;
-            let Err(wait) = self.pace.try_turn("ec2:ModifyNetworkInterfaceAttribute") else { return };
-            tokio::time::sleep(wait).await;
-        }
+    fn time_to_hold(&self) -> Duration {
+        self.gate.time_left().saturating_sub(WAY_OUT)
+    }
+
+    /// Whoever leaves goes first, for a token of EC2's as well; and nobody comes in who could not leave in time.
+    async fn turn_to_enter(&self) -> Call<()> {
+        let turn = async {
+            loop {
+                self.exit.is_clear().await;
+                let Err(wait) = self.pace.try_turn(SWAP) else { return };
+                tokio::time::sleep(wait).await;
+            }
+        };
+        let is_open = self.gate.while_open(turn).await.is_some() && !self.time_to_hold().is_zero();
+        is_open.then_some(()).ok_or_else(|| CallError { fault: Fault::Refused, ..out_of_time(SWAP) })
     }
 
     async fn set_groups(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
-        let action = "ec2:ModifyNetworkInterfaceAttribute";
-        self.in_turn(action, self.ec2.set_groups(interface, groups)).await
+        let turn =
+            || async { self.gate.while_open(self.pace.urgent_turn(SWAP)).await.ok_or_else(|| out_of_time(SWAP)) };
+        self.until_taken(interface, groups, turn).await
+    }
+
+    /// In turn, and in turn again where EC2 finds it to be one too many.
+    async fn until_taken<F: Future<Output = Call<()>>>(
+        &self,
+        interface: &InterfaceId,
+        groups: &Groups,
+        turn: impl Fn() -> F,
+    ) -> Call<()> {
+        let mut tries = 1;
+        loop {
+            turn().await?;
+            match self.gate.pass(SWAP, self.swap(interface, groups)).await {
+                Err(error) if error.fault == Fault::Throttled && tries < TRIES => tries += 1,
+                result => return result,
+            }
+        }
+    }
+
+    /// One call. That it is refused slows down all that come after it.
+    async fn swap(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
+        let result = self.ec2.set_groups(interface, groups).await;
+        if result.as_ref().is_err_and(|error| error.fault == Fault::Throttled) {
+            self.pace.refused(SWAP);
+        }
+        result
     }
 
     /// A call, when it is its turn and while the gate is open.
@@ -223,11 +255,8 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
         let mut refusals = 0;
         let trying = async {
             loop {
-                let is_last = self.gate.is_closed();
-                if !is_last {
-                    self.pace.turn("ec2:ModifyNetworkInterfaceAttribute").await;
-                }
-                let Err(error) = self.ec2.set_groups(interface, isolation).await else { return Ok(()) };
+                let is_last = self.gate.while_open(self.pace.urgent_turn(SWAP)).await.is_none();
+                let Err(error) = self.swap(interface, isolation).await else { return Ok(()) };
                 refusals += u32::from(!error.fault.may_pass());
                 if is_last || refusals >= REFUSALS {
                     return Err(error);
@@ -258,7 +287,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
         tokio::select! {
             biased;
             done = call => done,
-            () = end => Err(out_of_time("ec2:ModifyNetworkInterfaceAttribute")),
+            () = end => Err(out_of_time(SWAP)),
         }
     }
 

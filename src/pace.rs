@@ -1,7 +1,8 @@
 //! EC2's token buckets, as far as we know what is left in them: a call that would be throttled waits instead.
 //!
-//! EC2 counts calls by action, for the whole account and region (EC2 Developer Guide, "Request throttling"). Somebody
-//! else may empty a bucket; then the SDK's retries and [`crate::converge`] do the rest.
+//! EC2 counts calls by action, for the whole account and region (EC2 Developer Guide, "Request throttling"). The sizes here are
+//! those of an account that never asked AWS for more, and somebody else may have emptied a bucket: what cannot wait goes by what
+//! EC2 says instead ([`Pace::urgent_turn`]), and [`crate::converge`] does the rest.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -29,6 +30,8 @@ const SLACK: f64 = 0.3;
 struct Bucket {
     tokens: f64,
     filled_at: Instant,
+    /// EC2 has said that it is empty: from then on it is as we think it is.
+    is_known: bool,
 }
 
 /// Full at the start of an invocation, but for the slack.
@@ -38,32 +41,54 @@ pub struct Pace(Mutex<HashMap<&'static str, Bucket>>);
 impl Pace {
     /// Returns when it is this call's turn. Whoever asks first goes first.
     pub async fn turn(&self, action: &'static str) {
-        let wait = self.take(action, f64::NEG_INFINITY).unwrap_or_default();
+        let wait = self.take(action, |_| f64::NEG_INFINITY).unwrap_or_default();
         tokio::time::sleep(wait).await;
+    }
+
+    /// The same for a call that is worth a refusal: it waits only once EC2 has refused one.
+    pub async fn urgent_turn(&self, action: &'static str) {
+        let least = |bucket: &Bucket| if bucket.is_known { f64::NEG_INFINITY } else { 1.0 };
+        let wait = self.take(action, least).unwrap_or_default();
+        tokio::time::sleep(wait).await;
+    }
+
+    /// EC2 had no token for such a call.
+    pub fn refused(&self, action: &'static str) {
+        self.with(action, |bucket, rate| {
+            bucket.tokens = bucket.tokens.min(-rate * SLACK);
+            bucket.is_known = true;
+        });
     }
 
     /// Takes a token if there is one; else says when there may be.
     pub fn try_turn(&self, action: &'static str) -> Result<(), Duration> {
-        self.take(action, 1.0).map(|_| ())
+        self.take(action, |_| 1.0).map(|_| ())
     }
 
     /// Takes a token if at least `least` are there, which may be less than none: how long it is until the token taken is
     /// a real one, or until there are as many as that.
-    fn take(&self, action: &'static str, least: f64) -> Result<Duration, Duration> {
-        let Some((_, size, rate)) = BUCKETS.iter().find(|(name, ..)| *name == action) else {
-            return Ok(Duration::ZERO);
-        };
+    fn take(&self, action: &'static str, least: impl FnOnce(&Bucket) -> f64) -> Result<Duration, Duration> {
+        let taken = self.with(action, |bucket, rate| {
+            let least = least(bucket);
+            if bucket.tokens < least {
+                return Err(Duration::from_secs_f64((least - bucket.tokens) / rate));
+            }
+            bucket.tokens -= 1.0;
+            Ok(Duration::from_secs_f64((-bucket.tokens).max(0.0) / rate))
+        });
+        taken.unwrap_or(Ok(Duration::ZERO))
+    }
+
+    /// Works on the bucket as it is now, where the action has one of its own.
+    fn with<T>(&self, action: &'static str, work: impl FnOnce(&mut Bucket, f64) -> T) -> Option<T> {
+        let (_, size, rate) = BUCKETS.iter().find(|(name, ..)| *name == action)?;
         let size = size - rate * SLACK;
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let bucket = buckets.entry(action).or_insert(Bucket { tokens: size, filled_at: now });
+        let bucket = buckets.entry(action).or_insert(Bucket { tokens: size, filled_at: now, is_known: false });
         bucket.tokens = size.min(bucket.tokens + rate * (now - bucket.filled_at).as_secs_f64());
         bucket.filled_at = now;
-        if bucket.tokens < least {
-            return Err(Duration::from_secs_f64((least - bucket.tokens) / rate));
-        }
-        bucket.tokens -= 1.0;
-        Ok(Duration::from_secs_f64((-bucket.tokens).max(0.0) / rate))
+        Some(work(bucket, *rate))
     }
 }
 
@@ -103,6 +128,38 @@ mod tests {
         assert!(pace.try_turn(SWAP).is_err());
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(pace.try_turn(SWAP), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_urgent_waits_only_once_ec2_has_refused_it() {
+        let (pace, start) = (Pace::default(), Instant::now());
+        for _ in 0..150 {
+            pace.urgent_turn(SWAP).await;
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        // What was taken beyond the bucket is no debt: EC2 took it, so it had it.
+        assert_eq!(pace.try_turn(SWAP), Err(Duration::from_millis(100)));
+        // Twenty were under way when the first was refused; each of them waits for a turn of its own.
+        for n in 1..=20 {
+            pace.refused(SWAP);
+            pace.urgent_turn(SWAP).await;
+            let (elapsed, expected) = (start.elapsed().as_secs_f64(), 0.5 * f64::from(n));
+            assert!((expected - 0.01..expected + 0.04).contains(&elapsed), "{n}: {elapsed}");
+        }
+        pace.urgent_turn(SWAP).await;
+        assert!(start.elapsed() >= Duration::from_millis(10_190), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_refused_together_take_turns() {
+        let (pace, start) = (Pace::default(), Instant::now());
+        for _ in 0..20 {
+            pace.refused(SWAP);
+        }
+        futures_util::future::join_all((0..20).map(|_| pace.urgent_turn(SWAP))).await;
+        let elapsed = start.elapsed().as_secs_f64();
+        assert!((4.29..4.32).contains(&elapsed), "{elapsed}");
+        assert_eq!(pace.try_turn("dynamodb:PutItem"), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

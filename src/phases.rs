@@ -9,8 +9,8 @@ use crate::execute::Outcome;
 use crate::inspect::{Inspection, Needs, is_refused};
 use crate::model::{Desired, InstanceId, InterfaceId, Record, Snapshots, State, VpcId, Wants};
 use crate::plan::{
-    Aim, Attempts, Contained, Measure, Memory, Observed, Plan, Problem, Severity, Step, Tried, contain, in_place, keep,
-    preserve, protect, restore,
+    Aim, Attempts, Contained, Measure, Memory, Observed, Passes, Plan, Problem, Severity, Step, Tried, contain,
+    in_place, keep, preserve, protect, restore,
 };
 use crate::ports::{Call, CallError, Change, Fault, GroupQuery, Ledger, Look, Records, Stacks, Written};
 use crate::reconcile::{Reconciler, held};
@@ -221,7 +221,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Preserve<'_, '_, E, R, S
         let intent = self.ledger.intents.get(&owner.digest());
         let kept = intent.and_then(|intent| intent.kept.as_deref());
         let mut plan = preserve(owner, self.wants, self.contained, kept, &awaited, &self.ledger.records, &observed);
-        self.awaits = plan.problems.iter().any(|problem| matches!(problem, Problem::SnapshotsAwaited { .. }));
+        self.awaits = plan.problems.iter().any(|problem| problem.passes() == Some(Passes::WithOtherRequest));
         // Snapshots first: reading what has to be protected takes minutes for hundreds of instances.
         if self.has_looked || plan.is_empty() {
             let own = observed.instances.values().filter(|instance| !instance.is_terminated());
@@ -364,7 +364,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Phase for Restore<'_, '_, E, R, S>
         self.all.extend(self.open.iter().cloned());
         plan.problems.extend(unreadable(&ledger, |_| true));
         let notes =
-            plan.problems.iter().filter(|problem| problem.severity() == Severity::Note && !problem.is_under_way());
+            plan.problems.iter().filter(|p| p.severity() == Severity::Note && p.passes() != Some(Passes::ByItself));
         self.notes.extend(notes.cloned());
         Ok(plan)
     }

@@ -16,7 +16,7 @@ use crate::plan::{Prior, StackStatus, StackView};
 /// How a call failed, as far as it decides what comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// `RequestLimitExceeded` and its kin, after the SDK's own retries.
+    /// `RequestLimitExceeded` and its kin: for a change of groups at once, else after the SDK's own retries.
     Throttled,
     /// HTTP 5xx.
     Server,

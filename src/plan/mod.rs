@@ -411,23 +411,30 @@ impl Problem {
         }
     }
 
-    /// EC2's reads trail its writes by seconds: worth another look before it is believed.
+    /// Why it may be gone a little later, where it may.
     #[must_use]
-    pub fn may_be_a_stale_read(&self) -> bool {
-        matches!(
-            self,
+    pub fn passes(&self) -> Option<Passes> {
+        match self {
             Self::OriginalDoubtful { .. }
-                | Self::OriginalUnknown { .. }
-                | Self::HeldByOther { .. }
-                | Self::Unknown { .. }
-        )
+            | Self::OriginalUnknown { .. }
+            | Self::HeldByOther { .. }
+            | Self::Unknown { .. } => Some(Passes::AsStaleRead),
+            Self::SnapshotsAwaited { .. } => Some(Passes::WithOtherRequest),
+            Self::Hindrance(hindrance) if hindrance.is_under_way() => Some(Passes::ByItself),
+            _ => None,
+        }
     }
+}
 
-    /// Ends by itself: worth waiting for as long as for a fault.
-    #[must_use]
-    pub fn is_under_way(&self) -> bool {
-        matches!(self, Self::Hindrance(hindrance) if hindrance.is_under_way())
-    }
+/// Why a problem may be gone a little later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passes {
+    /// EC2's reads trail its writes by seconds.
+    AsStaleRead,
+    /// Another request, which may have died meanwhile, is at it.
+    WithOtherRequest,
+    /// EC2 or Auto Scaling are at it.
+    ByItself,
 }
 
 impl fmt::Display for Problem {

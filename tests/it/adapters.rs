@@ -171,14 +171,35 @@ async fn groups_are_set_on_the_interface_never_on_the_instance() {
     assert!(body.contains("SecurityGroupId.1=sg-0a") && body.contains("SecurityGroupId.2=sg-0b"), "{body}");
 }
 
-#[tokio::test]
-async fn snapshots_are_never_asked_for_twice_by_the_sdk() {
-    let throttled =
-        "<Response><Errors><Error><Code>RequestLimitExceeded</Code><Message>slow</Message></Error></Errors></Response>";
-    let (http, seen) = wire(&[(503, throttled)]);
+const THROTTLED: &str =
+    "<Response><Errors><Error><Code>RequestLimitExceeded</Code><Message>slow</Message></Error></Errors></Response>";
+
+/// With the function's own retries.
+fn persistent(http: SharedHttpClient) -> Ec2 {
     let mut config = config!(aws_sdk_ec2, http.clone()).to_builder();
     config.set_retry_config(Some(RetryConfig::standard().with_max_attempts(6)));
-    let ec2 = with_client(aws_sdk_ec2::Client::from_conf(config.build()), http);
+    with_client(aws_sdk_ec2::Client::from_conf(config.build()), http)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_groups_that_is_throttled_is_left_to_its_turn_and_one_that_is_lost_is_repeated_by_the_sdk() {
+    let lost = "<Response><Errors><Error><Code>InternalError</Code><Message>lost</Message></Error></Errors></Response>";
+    for (answers, fault, calls) in [
+        ([(503, THROTTLED), (503, THROTTLED)], Fault::Throttled, 1),
+        ([(500, lost), (503, THROTTLED)], Fault::Throttled, 2),
+        ([(500, lost), (500, lost)], Fault::Server, 6),
+    ] {
+        let (http, seen) = wire(&answers);
+        let ec2 = persistent(http);
+        let error = ec2.set_groups(&"eni-01".parse().unwrap(), &["sg-0a".parse().unwrap()].into()).await.unwrap_err();
+        assert_eq!((error.fault, seen.lock().unwrap().len()), (fault, calls));
+    }
+}
+
+#[tokio::test]
+async fn snapshots_are_never_asked_for_twice_by_the_sdk() {
+    let (http, seen) = wire(&[(503, THROTTLED)]);
+    let ec2 = persistent(http);
     let error = ec2.take_snapshots(&"i-0a".parse().unwrap(), &[].into()).await.unwrap_err();
     assert_eq!((error.fault, seen.lock().unwrap().len()), (Fault::Throttled, 1));
 }

@@ -1,13 +1,16 @@
 //! Round trips, calls, sizes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ec2_isolation::answer::Answer;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::world::{self, VPC, World, groups};
 use crate::{cutting, event, isolated, succeeds, with_everything};
+
+const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
 
 fn many(count: usize, interfaces: usize) -> (World, Vec<String>) {
     let world = World::new();
@@ -147,10 +150,20 @@ async fn two_hundred_and_four_instances_are_isolated_and_restored() {
     }
 }
 
+/// What EC2 refused since the last time: nothing but direct changes of groups, each once, and no more than were under way.
+fn assert_refused_once_each(world: &World) {
+    let refused = std::mem::take(&mut world.data().throttled);
+    let expected: Vec<_> =
+        refused.iter().filter(|(action, what)| *action == SWAP && !what.contains(world::TRANSIT)).collect();
+    let each: BTreeSet<_> = refused.iter().collect();
+    assert_eq!((expected.len(), each.len()), (refused.len(), refused.len()), "{refused:?}");
+    assert!(refused.len() <= 20, "{refused:?}");
+}
+
 /// The lower bound is the bucket's: (calls - 100) / 5 seconds.
 #[tokio::test(start_paused = true)]
 #[allow(clippy::print_stdout)] // The measurement is the result.
-async fn two_hundred_and_four_instances_stay_within_ec2s_throttle_without_a_failed_call() {
+async fn two_hundred_and_four_instances_take_what_ec2s_throttle_gives_and_no_call_is_refused_twice() {
     for (way, bound) in [(directly as fn(Value) -> Value, (204 - 100) / 5), (cutting, (204 - 100) / 5)] {
         let (world, ids) = many(204, 1);
         let members: Vec<&str> = ids.iter().map(String::as_str).collect();
@@ -162,7 +175,7 @@ async fn two_hundred_and_four_instances_stay_within_ec2s_throttle_without_a_fail
             let mut data = world.data();
             (data.latency, data.buckets) = (Duration::from_millis(20), Some(BTreeMap::new()));
         }
-        let start = tokio::time::Instant::now();
+        let start = Instant::now();
         let mut everything = with_everything(way(event("create")));
         everything["ResourceProperties"]["InstanceIds"] = json!(ids);
         succeeds(&world, everything).await;
@@ -172,10 +185,53 @@ async fn two_hundred_and_four_instances_stay_within_ec2s_throttle_without_a_fail
             contained.as_secs_f64(),
             all.as_secs_f64()
         );
-        assert_eq!(world.data().throttled.first(), None);
+        assert_refused_once_each(&world);
         assert!(contained <= Duration::from_secs(bound).mul_f64(1.1), "{contained:?}");
         succeeds(&world, event("delete")).await;
-        assert_eq!(world.data().throttled.first(), None);
+        assert_refused_once_each(&world);
+    }
+}
+
+/// An account whose limits AWS has raised: nothing is refused, so nothing waits. Look, then record and swap, twenty at once.
+#[tokio::test(start_paused = true)]
+async fn where_ec2_refuses_nothing_two_hundred_and_four_instances_wait_for_nothing_but_their_calls() {
+    let (world, ids) = many(204, 1);
+    world.data().stale_reads = 0;
+    create(&world, &ids, "false").await;
+    let waves = 204_u64.div_ceil(20);
+    assert_eq!(world.data().swapped_at[203], Duration::from_secs(1 + 2 * waves));
+    let begun = world.data().start.elapsed();
+    succeeds(&world, event("delete")).await;
+    assert_eq!(*world.data().swapped_at.last().unwrap() - begun, Duration::from_secs(5 + 2 * waves));
+}
+
+/// Somebody else's calls have left nothing, and go on taking four of the five that come back each second.
+#[tokio::test(start_paused = true)]
+async fn a_bucket_that_somebody_else_empties_delays_the_isolation_and_leaves_nothing_out() {
+    for way in [directly as fn(Value) -> Value, cutting] {
+        let (world, ids) = many(10, 1);
+        let start = world.cards();
+        {
+            let mut data = world.data();
+            (data.latency, data.buckets) = (Duration::from_millis(20), Some(BTreeMap::new()));
+        }
+        let somebody_else = async {
+            loop {
+                world.data().drain(SWAP, 0.8);
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        let ours = async {
+            let answer = create_with(&world, &ids, "false", way).await;
+            assert_eq!(answer.reason, "10 instances isolated (10 interfaces)");
+            succeeds(&world, event("delete")).await;
+        };
+        tokio::select! {
+            () = somebody_else => unreachable!("it never ends"),
+            () = ours => {}
+        }
+        assert_ne!(world.data().throttled, []);
+        assert_eq!(world.cards(), start);
     }
 }
 
@@ -188,7 +244,7 @@ async fn two_hundred_and_four_instances_are_isolated_before_the_first_passes_the
     create_with(&world, &ids, "false", cutting).await;
     assert_eq!(isolated(&world).len(), 204);
     let calls = world.data().calls.clone();
-    let swaps = calls.iter().filter(|(action, _)| *action == "ec2:ModifyNetworkInterfaceAttribute");
+    let swaps = calls.iter().filter(|(action, _)| *action == SWAP);
     let entered: Vec<bool> = swaps.map(|(_, what)| what.contains(world::TRANSIT)).collect();
     assert_eq!(entered.iter().position(|entered| *entered), Some(204));
     assert_eq!((entered.len(), entered.iter().filter(|entered| **entered).count()), (3 * 204, 204));

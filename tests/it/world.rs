@@ -111,8 +111,8 @@ pub struct Data {
     pub latency: Duration,
     /// EC2's buckets, where it has them: tokens left, and when that was.
     pub buckets: Option<BTreeMap<&'static str, (f64, Instant)>>,
-    /// Calls that found none.
-    pub throttled: Vec<&'static str>,
+    /// Calls that found none, and what they were about.
+    pub throttled: Vec<(&'static str, String)>,
     pub start: Instant,
 }
 
@@ -311,7 +311,7 @@ impl World {
             let mut data = self.data();
             let on = data.always_on.as_ref().filter(|(always, id, _)| *always == action && what.contains(id));
             let on = on.map(|(_, _, fault)| Trouble::Fails(*fault));
-            data.calls.push((action, what));
+            data.calls.push((action, what.clone()));
             let n = data.calls.len();
             let time = data.time(n);
             let always = data.always.filter(|(always, _)| *always == action).map(|(_, fault)| Trouble::Fails(fault));
@@ -333,7 +333,7 @@ impl World {
             }
             return std::future::pending().await;
         }
-        if !self.data().has_token(action) {
+        if !self.data().has_token(action, what) {
             let message = "Request limit exceeded.".to_owned();
             return Err(CallError {
                 action,
@@ -361,7 +361,7 @@ impl World {
 }
 
 impl Data {
-    fn has_token(&mut self, action: &'static str) -> bool {
+    fn has_token(&mut self, action: &'static str, what: String) -> bool {
         let Some(buckets) = self.buckets.as_mut().filter(|_| action.starts_with("ec2:")) else { return true };
         let bucket = BUCKETS.iter().find(|(name, ..)| *name == action);
         let (size, rate) = bucket.map_or(READS, |(_, size, rate)| (*size, *rate));
@@ -371,9 +371,16 @@ impl Data {
         let left = size.min(*tokens + rate * (now - *at).as_secs_f64());
         (*tokens, *at) = (if left > 0.99 { left - 1.0 } else { left }, now);
         if left <= 0.99 {
-            self.throttled.push(action);
+            self.throttled.push((action, what));
         }
         left > 0.99
+    }
+
+    /// Somebody else's calls take so many tokens, of a bucket that they emptied before.
+    pub fn drain(&mut self, action: &'static str, taken: f64) {
+        let buckets = self.buckets.get_or_insert_default();
+        let (tokens, _) = buckets.entry(action).or_insert((0.0, Instant::now()));
+        *tokens = (*tokens - taken).max(0.0);
     }
 
     /// How long call `n` takes.
