@@ -12,7 +12,7 @@ use aws_smithy_http_client::{Builder, ConnectorBuilder};
 
 use crate::autoscaling::AutoScaling;
 use crate::dynamodb::Table;
-use crate::ec2::Ec2;
+use crate::ec2::{self, Ec2};
 use crate::reconcile::Ports;
 use crate::stack::CloudFormation;
 
@@ -96,10 +96,7 @@ pub fn http_client() -> SharedHttpClient {
 
 fn ports(config: &SdkConfig, table: String) -> Aws {
     Ports {
-        ec2: Ec2 {
-            client: aws_sdk_ec2::Client::new(config),
-            scaling: AutoScaling(aws_sdk_autoscaling::Client::new(config)),
-        },
+        ec2: Ec2 { client: ec2::client(config.into()), scaling: AutoScaling(aws_sdk_autoscaling::Client::new(config)) },
         records: Table { client: aws_sdk_dynamodb::Client::new(config), name: table },
         stacks: CloudFormation(aws_sdk_cloudformation::Client::new(config)),
     }

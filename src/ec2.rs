@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use aws_sdk_ec2::Client;
+use aws_sdk_ec2::config::Builder;
 use aws_sdk_ec2::config::interceptors::InterceptorContext;
 use aws_sdk_ec2::config::retry::{ClassifyRetry, RetryAction, RetryConfig};
 use aws_sdk_ec2::error::ProvideErrorMetadata as _;
@@ -42,7 +43,13 @@ pub struct Ec2 {
     pub scaling: AutoScaling,
 }
 
-/// Keeps the SDK from repeating a change of groups that EC2 throttled; whatever else it repeats, it goes on repeating.
+/// The client for [`Ec2`].
+#[must_use]
+pub fn client(settings: Builder) -> Client {
+    Client::from_conf(settings.retry_classifier(NotWhenThrottled).build())
+}
+
+/// Keeps the SDK from repeating a change of groups that EC2 throttled: the caller does, in its turn.
 #[derive(Debug)]
 struct NotWhenThrottled;
 
@@ -354,10 +361,7 @@ impl Change for Ec2 {
         // The instance-wide call is refused with several interfaces.
         let request = self.client.modify_network_interface_attribute().network_interface_id(interface.as_str());
         let request = request.set_groups(Some(groups.iter().map(GroupId::to_string).collect()));
-        // What EC2 refuses as one too many is asked again by the caller, in its turn.
-        let settings = aws_sdk_ec2::config::Builder::default().retry_classifier(NotWhenThrottled);
-        let sent = request.customize().config_override(settings).send().await;
-        sent.map_err(|error| call_error("ec2:ModifyNetworkInterfaceAttribute", &error))?;
+        request.send().await.map_err(|error| call_error("ec2:ModifyNetworkInterfaceAttribute", &error))?;
         Ok(())
     }
 
@@ -406,7 +410,7 @@ impl Change for Ec2 {
             .tag_specifications(tags)
             .customize()
             // There is no client token: a repeated call makes a second set. The caller looks for the first one before it asks again.
-            .config_override(aws_sdk_ec2::config::Builder::default().retry_config(RetryConfig::disabled()));
+            .config_override(Builder::default().retry_config(RetryConfig::disabled()));
         let output = request.send().await.map_err(|error| call_error(action, &error))?;
         let pairs = output
             .snapshots()

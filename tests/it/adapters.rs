@@ -10,7 +10,7 @@ use aws_sdk_ec2::config::{
 use aws_smithy_http_client::test_util::{NeverClient, infallible_client_fn};
 use ec2_isolation::autoscaling::AutoScaling;
 use ec2_isolation::dynamodb::Table;
-use ec2_isolation::ec2::Ec2;
+use ec2_isolation::ec2::{self, Ec2};
 use ec2_isolation::model::{
     Attribute, Branch, Desired, Groups, InstanceId, Member, Owner, Peer, Profile, Protection, Role, ShutdownBehaviour,
     Snapshots, State, Volume,
@@ -36,7 +36,7 @@ macro_rules! config {
 }
 
 pub fn ec2(http: SharedHttpClient) -> Ec2 {
-    with_client(aws_sdk_ec2::Client::from_conf(config!(aws_sdk_ec2, http.clone())), http)
+    with_client(ec2::client(config!(aws_sdk_ec2, http.clone()).to_builder()), http)
 }
 
 fn with_client(client: aws_sdk_ec2::Client, http: SharedHttpClient) -> Ec2 {
@@ -178,7 +178,7 @@ const THROTTLED: &str =
 fn persistent(http: SharedHttpClient) -> Ec2 {
     let mut config = config!(aws_sdk_ec2, http.clone()).to_builder();
     config.set_retry_config(Some(RetryConfig::standard().with_max_attempts(6)));
-    with_client(aws_sdk_ec2::Client::from_conf(config.build()), http)
+    with_client(ec2::client(config), http)
 }
 
 #[tokio::test(start_paused = true)]
@@ -700,7 +700,7 @@ async fn a_connection_that_cannot_be_made_or_breaks_is_lost() {
         let mut config = config!(aws_sdk_ec2, http.clone()).to_builder();
         config.set_endpoint_url(Some(endpoint));
         config.set_timeout_config(Some(TimeoutConfig::disabled()));
-        let ec2 = with_client(aws_sdk_ec2::Client::from_conf(config.build()), http);
+        let ec2 = with_client(ec2::client(config), http);
         let error = ec2.instances(&ids(1)).await.unwrap_err();
         assert_eq!(error.fault, Fault::Connection, "{error}");
         assert_eq!(error.action, "ec2:DescribeInstances");
