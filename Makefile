@@ -12,7 +12,7 @@ CLI      := target/cli/ec2-isolation
 FEATURES := --features operator
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench build deploy status restore cli package lint check audit advisories facts docs unit stack check-binary clean tools
+.PHONY: help demo try test bench build deploy status restore cli package lint check audit advisories facts docs unit stack check-binary clean tools
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ demo: tools build ## Isolate and restore a fleet on the local AWS, with the real
 	@echo "== demo: compiling (minutes the first time)"
 	@cargo test --quiet $(FEATURES) --test demo --no-run
 	@cargo test --quiet $(FEATURES) --test demo
+
+try: tools build ## A shell on the local AWS with two instances to isolate: follow README's "Try it"
+	@$(PY) scripts/try.py
 
 test: tools ## Everything: format, lints, unit and integration tests, docs, the binary, the stack on the local AWS
 	@$(MAKE) --no-print-directory check
