@@ -81,6 +81,8 @@ check-binary: ## The built function runs on provided.al2 and unwinds on panic
 stack: tools ## The deployed stack on the local AWS; needs `make build`
 	@echo "== stack tests on the local AWS"
 	@cargo test $(FEATURES) --test stack -- --test-threads=1
+	@echo "== the demo: what a newcomer runs first must run"
+	@cargo test --quiet $(FEATURES) --test demo
 
 bench: tools $(VENV)/bench/ready build ## Measure the function against its lower bounds and a Python program; QUICK=1 leaves the slow rows out, PAGE=1 writes docs/measurements.md
 	@echo "== bench: compiling (minutes the first time)"
