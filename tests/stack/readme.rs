@@ -98,6 +98,7 @@ fn who_follows_readme_restores_by_hand_and_ends_the_stack_without_its_function()
         "{deploy}
         output() {{ aws cloudformation describe-stacks --stack-name incident-42 --output text \
           --query \"Stacks[0].Outputs[?OutputKey=='$1'].OutputValue\"; }}
+        sh -c \"$(output HowToReadTheLog)\"
         {left}
         recorded() {{
         {records}
@@ -121,6 +122,10 @@ fn who_follows_readme_restores_by_hand_and_ends_the_stack_without_its_function()
     assert_as_launched(before);
     assert_isolated(isolated, before);
     assert_eq!((by_hand, after), (before, before));
+    assert!(
+        out.contains("headline=2 instances isolated"),
+        "the log is shown by the command that the outputs name: {out}"
+    );
     let in_the_group = |out: &str| out.lines().filter(|line| row(line, "eni-", "i-").is_some()).count();
     let (first, later) = out.split_once("LEFT").unwrap();
     assert_eq!((in_the_group(first), in_the_group(later)), (3, 0), "{out}");
