@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,7 +100,10 @@ def main(command: list[str]) -> int:
         if command:
             return subprocess.run(command, env={**environment(started), **fleet}).returncode
         print("A local AWS with two instances, on this machine only; `exit` ends it. In this shell:")
-        print("".join(f"  {name}={value}\n" for name, value in fleet.items()), end="", flush=True)
+        print("".join(f"  {name}={value}\n" for name, value in fleet.items()), end="")
+        if not shutil.which("ec2-isolation", path=os.pathsep.join(PROGRAMS)):
+            print("ec2-isolation has not been built yet: make demo or make cli does that.")
+        sys.stdout.flush()
         subprocess.run(["bash", "--norc", "--noprofile"], env={**environment(started), **fleet})
         return 0
 

@@ -13,6 +13,14 @@ fn block(text: &str) -> String {
     found.unwrap_or_else(|| panic!("README has no block with {text:?}")).to_owned()
 }
 
+/// What README types into the shell that its first line opens and its last one leaves.
+fn walk() -> String {
+    let lines = block("groups_of() {");
+    let (first, rest) = lines.split_once('\n').unwrap();
+    assert!(first.starts_with("make try "), "{first}");
+    rest.split("\nexit ").next().unwrap().to_owned()
+}
+
 /// Types these lines into the shell of `make try`, which must succeed with each; what they print.
 fn follow(lines: &str) -> String {
     let own = std::path::Path::new(env!("CARGO_BIN_EXE_ec2-isolation")).parent().unwrap();
@@ -66,8 +74,7 @@ fn assert_as_launched(look: &Look) {
 
 #[test]
 fn who_follows_readme_isolates_and_restores() {
-    let walk = block("groups_of() {");
-    let walk = walk.split("\nexit ").next().unwrap();
+    let walk = walk();
     let stuck = block("StackEvents[?contains(ResourceStatus,'FAILED')]");
     let walk = walk.replacen("aws cloudformation delete-stack", &format!("{stuck}aws cloudformation delete-stack"), 1);
     // It deletes what is deleted already, which is no error.
@@ -89,7 +96,7 @@ fn who_follows_readme_isolates_and_restores() {
 
 #[test]
 fn who_follows_readme_restores_by_hand_and_ends_the_stack_without_its_function() {
-    let walk = block("groups_of() {");
+    let walk = walk();
     let deploy = walk.split("aws cloudformation describe-stack-events").next().unwrap();
     let records = block("RestoreCommands.M.*").replace("<RecordsTable>", "$(output RecordsTable)");
     let left = block("TagSet[?starts_with").replace("<IsolatedSecurityGroupId>", "$(output IsolatedSecurityGroupId)");
