@@ -12,7 +12,7 @@ CLI      := target/cli/ec2-isolation
 FEATURES := --features operator
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench build deploy status restore cli package lint check audit advisories facts docs unit stack check-binary clean tools
+.PHONY: help demo try test bench build deploy status restore cli package lint check audit advisories facts docs unit stack check-binary clean tools
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ demo: tools build ## Isolate and restore a fleet on the local AWS, with the real
 	@echo "== demo: compiling (minutes the first time)"
 	@cargo test --quiet $(FEATURES) --test demo --no-run
 	@cargo test --quiet $(FEATURES) --test demo
+
+try: tools build ## A shell on the local AWS with two instances to isolate: follow README's "Try it"
+	@$(PY) scripts/try.py
 
 test: tools ## Everything: format, lints, unit and integration tests, docs, the binary, the stack on the local AWS
 	@$(MAKE) --no-print-directory check
@@ -78,6 +81,8 @@ check-binary: ## The built function runs on provided.al2 and unwinds on panic
 stack: tools ## The deployed stack on the local AWS; needs `make build`
 	@echo "== stack tests on the local AWS"
 	@cargo test $(FEATURES) --test stack -- --test-threads=1
+	@echo "== the demo: what a newcomer runs first must run"
+	@cargo test --quiet $(FEATURES) --test demo
 
 bench: tools $(VENV)/bench/ready build ## Measure the function against its lower bounds and a Python program; QUICK=1 leaves the slow rows out, PAGE=1 writes docs/measurements.md
 	@echo "== bench: compiling (minutes the first time)"

@@ -44,7 +44,7 @@ def main(bucket: str, operators_program: str) -> None:
     partition = boto3.session.Session().get_partition_for_region(region)
     url = f"https://{bucket}.s3.{region}.{SUFFIXES.get(partition, 'amazonaws.com')}/{key}"
     console = f"https://{region}.{CONSOLES.get(partition, CONSOLES['aws'])}/cloudformation/home?region={region}"
-    print("In the console (on its last page choose 'Preserve successfully provisioned resources'):\n")
+    print("In the console (under 'Stack failure options' choose 'Preserve successfully provisioned resources'):\n")
     print(f"  {console}#/stacks/create/review?templateURL={quote(url, safe='')}&stackName=incident-42\n")
     print("With the AWS CLI:\n")
     print(f"  aws cloudformation create-stack --region {region} --stack-name incident-42 --template-url {url} \\")

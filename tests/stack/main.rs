@@ -11,6 +11,7 @@ mod incident;
 mod operator;
 mod package;
 mod permissions;
+mod readme;
 mod rollbacks;
 mod rules;
 mod runtime;
