@@ -180,7 +180,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
             Err(error) => {
                 report
                     .troubles
-                    .push(format!("{} stay isolated: the stack's status cannot be read: {error}", comma_list(&ids)));
+                    .push(format!("{} still isolated: the stack's status cannot be read: {error}", comma_list(&ids)));
             }
             Ok(Verdict::Keep(reason)) => {
                 report.preservation.push(self.keep(&ids, Some(&reason), tried).await?);

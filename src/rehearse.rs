@@ -78,6 +78,8 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
         let half = in_place(self.owner, &records, &after, &tried);
         let mut inspection = Inspection::default();
         inspection.read(&self.ports.ec2, self.pace, &needs_of(&half, &records), &mut after).await;
+        // What is planned for protections already is planned again, with all that was read since.
+        plan.work.retain(|work| !work.steps().all(|step| matches!(step, Step::Measure(_))));
         let mut then = restore(self.owner, &records, &after, &tried);
         then.work.retain(|work| work.steps().any(|step| matches!(step, Step::Measure(_))));
         plan.work.extend(then.work);

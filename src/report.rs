@@ -63,7 +63,7 @@ impl<'a> Reconciled<'a> {
             headline.push_str(&format!(", {} restored that are no longer listed", comma_list(&self.restored.restored)));
         }
         if let Some((kept, why)) = &self.kept {
-            findings.notes.push(format!("{} stay isolated though no longer listed: {why}", comma_list(kept)));
+            findings.notes.push(format!("{} still isolated though no longer listed: {why}", comma_list(kept)));
         }
         Message {
             failed,

@@ -114,7 +114,7 @@ fn held(incident: &Incident, shell: &Shell) -> Next {
         ),
         Some(stack) if stack.takes_care() && stack.status.parent.is_none() => next(
             format!(
-                "{instances} held isolated and the stack works. When the incident is over, delete the stack, which restores them, or restore them with your own credentials:"
+                "{instances} held isolated. When the incident is over, delete the stack, whose function restores them, or restore them with your own credentials, which needs no function:"
             ),
             vec![restore],
         ),

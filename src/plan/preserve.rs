@@ -74,9 +74,13 @@ fn tags_wanted(wants: &Wants, record: &Record, instance: &Instance, observed: &O
     missing
 }
 
-/// The value of [`tag::RESTORE`]. A stack's name has at most 128 characters: it stays below EC2's 256.
+/// The value of [`tag::RESTORE`]. A stack's name has at most 128 characters: it stays below EC2's 256. The stack that a rollback
+/// ends comes second: deleting that restores nothing.
 pub(super) fn way_out(owner: &Owner) -> String {
-    format!("delete the stack or run: ec2-isolation restore --stack {}", owner.stack_name())
+    format!(
+        "run: ec2-isolation restore --stack {} - deleting the stack restores it too unless that was rolled back",
+        owner.stack_name()
+    )
 }
 
 pub(super) fn contains(tags: &Tags, wanted: &Tags) -> bool {
@@ -211,7 +215,10 @@ mod tests {
             (tag::STACK, "stack-1"),
             (tag::PURPOSE, "forensics"),
             (tag::TIME, "2026-11-25T03:00:00Z"),
-            (tag::RESTORE, "delete the stack or run: ec2-isolation restore --stack stack-1"),
+            (
+                tag::RESTORE,
+                "run: ec2-isolation restore --stack stack-1 - deleting the stack restores it too unless that was rolled back",
+            ),
         ];
         let instance = world.observed.instances.values_mut().next().unwrap();
         instance.tags = tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into();

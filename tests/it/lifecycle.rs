@@ -75,7 +75,7 @@ async fn an_update_isolates_what_is_new_and_keeps_what_is_no_longer_listed() {
     assert_eq!(
         answer.reason,
         format!(
-            "2 instances isolated (2 interfaces), 2 snapshots | {A} stay isolated though no longer listed: OnRemoval is KeepIsolated"
+            "2 instances isolated (2 interfaces), 2 snapshots | {A} still isolated though no longer listed: OnRemoval is KeepIsolated"
         )
     );
     succeeds(&world, event("delete")).await;
@@ -196,7 +196,7 @@ async fn the_summary_says_what_is_worth_knowing_on_a_success() {
     succeeds(&world, event("create")).await;
     let answer = succeeds(&world, with("update", "InstanceIds", json!([A]))).await;
     let expected = format!(
-        "1 instance isolated (1 interface), 1 snapshot | {B} stay isolated though no longer listed: OnRemoval is KeepIsolated"
+        "1 instance isolated (1 interface), 1 snapshot | {B} still isolated though no longer listed: OnRemoval is KeepIsolated"
     );
     assert_eq!((answer.data.summary, answer.reason), (expected.clone(), expected));
 }

@@ -124,6 +124,31 @@ async fn a_plan_changes_nothing_and_names_every_interface_and_protection() {
     assert_eq!(world.cards(), cards);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_plan_names_each_protection_of_an_instance_whose_interface_is_gone_once() {
+    let world = kept().await;
+    {
+        let mut data = world.data();
+        data.instances.get_mut(&A.parse().unwrap()).unwrap().interfaces.clear();
+        data.calm();
+    }
+    let program = operator(&world);
+    let incident = program.incident(&by_table()).await.unwrap();
+    let preview = program.preview(&incident, &named(&[A])).await.unwrap();
+    let mut expected = [
+        format!("{A}: restore: delete {} on termination", A.replace("i-", "vol-")),
+        format!("{A}: restore: profile arn:aws:iam::123456789012:instance-profile/web"),
+        format!("{A}: restore: shutdown behaviour terminate"),
+        format!("{A}: restore: stop protection off"),
+        format!("{A}: restore: termination protection off"),
+    ];
+    expected.sort();
+    let text = preview.to_string();
+    let mut steps: Vec<&str> = text.lines().map(str::trim).filter(|line| line.starts_with(A)).collect();
+    steps.sort_unstable();
+    assert_eq!(steps, expected);
+}
+
 fn reads(action: &str) -> bool {
     ["Describe", "Scan", "List", "Get"].iter().any(|read| action.split(':').nth(1).unwrap().starts_with(read))
 }

@@ -109,13 +109,13 @@ async fn an_update_that_rolls_back_releases_nothing() {
     assert_eq!(isolated(&world), ["eni-0a", "eni-0b", "eni-0c"]);
     assert_eq!(world.state(A), Some(State::Kept));
     assert!(
-        answer.reason.contains(&format!("{A} stay isolated though no longer listed: the stack is rolling back")),
+        answer.reason.contains(&format!("{A} still isolated though no longer listed: the stack is rolling back")),
         "{}",
         answer.reason
     );
     world.data().always = Some(("cloudformation:DescribeStacks", Fault::Denied));
     let reason = fails(&world, update("status unknown")).await;
-    assert!(reason.contains(&format!("{A} stay isolated: the stack's status cannot be read")), "{reason}");
+    assert!(reason.contains(&format!("{A} still isolated: the stack's status cannot be read")), "{reason}");
     assert_eq!(isolated(&world), ["eni-0a", "eni-0b", "eni-0c"]);
 }
 
