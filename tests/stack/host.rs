@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::{Scene, cloud};
 
 impl Scene {
-    async fn image_of_host(&self) -> (String, String) {
+    pub async fn image_of_host(&self) -> (String, String) {
         let id = self.incident.physical_id("ForensicInstance").await;
         let answer = self.ec2.describe_instances().instance_ids(&id).send().await.expect("the host is there");
         let image = answer.reservations()[0].instances()[0].image_id().expect("an image").to_owned();

@@ -4,6 +4,7 @@ use aws_sdk_cloudformation::types::{Capability, OnFailure, Parameter};
 use serde_json::json;
 
 use crate::cloud::{BUILT, changed_template};
+use crate::fleet::Cards;
 use crate::incident::Incident;
 use crate::operator::follow_next_steps;
 use crate::{Scene, cloud, operator};
@@ -146,6 +147,48 @@ async fn a_rollback_by_hand_leaves_everything_isolated_and_recorded() {
     let table = scene.incident.physical_id("SecurityGroupTable").await;
     assert_eq!(scene.incident.states(&table).await[&a], "kept");
     follow_next_steps("rollback-stack");
+    assert_eq!(scene.cards(&[&a]).await, before);
+}
+
+/// What samconfig.toml's `disable_rollback` leaves after the likeliest failure of all.
+async fn deployed_without_its_host(name: &str) -> (Scene, String, Cards) {
+    let mut scene = Scene::new(name).await;
+    let a = scene.site.plain(&scene.ec2, &[0]).await;
+    let before = scene.cards(&[&a]).await;
+    cloud().set("launch-failure", &json!({"error_code": "InsufficientInstanceCapacity"})).await;
+    let (succeeded, output) = scene.incident.list(&[&a]).try_deploy();
+    cloud().set("launch-failure", &json!({"error_code": null})).await;
+    assert!(!succeeded, "{output}");
+    assert_eq!(scene.incident.status().await, "CREATE_FAILED");
+    scene.assert_isolated(&[&a]).await;
+    (scene, a, before)
+}
+
+#[tokio::test]
+async fn a_stack_whose_host_failed_is_completed_by_deploying_again() {
+    let (mut scene, a, mut before) = deployed_without_its_host("host-failed").await;
+    let b = scene.site.plain(&scene.ec2, &[1]).await;
+    before.extend(scene.cards(&[&b]).await);
+    let groups = [
+        scene.incident.physical_id("IsolatedSecurityGroup").await,
+        scene.incident.physical_id("TransitSecurityGroup").await,
+    ];
+    let baked = scene.ec2.create_image().instance_id(&b).name("baked").send().await.expect("an image");
+    let baked = baked.image_id().expect("it has an id").to_owned();
+    let since = cloud().now().await;
+    scene.incident.set("ForensicAmiId", baked.clone()).list(&[&a, &b]).deploy();
+    assert_eq!(scene.incident.status().await, "UPDATE_COMPLETE");
+    scene.assert_isolated(&[&a, &b]).await;
+    assert_eq!(changes_to_others(since, &[&groups[0], &groups[1]]).await, [""; 0]);
+    assert_eq!(scene.image_of_host().await.1, baked);
+    scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a, &b]).await, before);
+}
+
+#[tokio::test]
+async fn a_stack_whose_host_failed_restores_when_it_is_deleted() {
+    let (scene, a, before) = deployed_without_its_host("host-failed-deleted").await;
+    scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a]).await, before);
 }
 
