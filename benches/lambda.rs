@@ -29,7 +29,9 @@ pub struct Run {
     pub settled: Duration,
     pub answer: Duration,
     pub calls: BTreeMap<String, u32>,
+    /// Calls that EC2's buckets refused; how often the same one at most.
     pub refused: u32,
+    pub refused_most: u32,
     pub connections: u32,
     pub peak_kib: u64,
     /// Processor time of all threads.
@@ -169,7 +171,8 @@ pub async fn run(
         settled: since(settled.values().max()),
         answer: notes.answered.expect("an answer") - ready,
         calls: world.calls.clone(),
-        refused: world.refused,
+        refused: world.refused.values().sum(),
+        refused_most: world.refused.values().max().copied().unwrap_or_default(),
         connections: notes.connections,
         peak_kib,
         cpu,
@@ -282,7 +285,7 @@ async fn aws(request: Request, shared: &Shared) -> (&'static str, String, String
     let world = || shared.world.lock().expect("nobody panics in it");
     if let Some(operation) = operation {
         let input = serde_json::from_str(&body).expect("DynamoDB is spoken to in JSON");
-        world().admit(&operation);
+        world().admit(&operation, &body);
         tokio::time::sleep_until((begun + shared.latency).into()).await;
         let output = world().table(&operation, &input).to_string();
         return ("200 OK", "Content-Type: application/x-amz-json-1.0\r\n".to_owned(), output);
@@ -290,7 +293,7 @@ async fn aws(request: Request, shared: &Shared) -> (&'static str, String, String
     let query = reqwest::Url::parse(&format!("http://aws/?{body}")).expect("a form");
     let query: Vec<(String, String)> = query.query_pairs().map(|(k, v)| (k.into_owned(), v.into_owned())).collect();
     let action = query.iter().find(|(name, _)| name == "Action").map(|(_, action)| action.clone()).expect("an action");
-    let is_admitted = world().admit(&action);
+    let is_admitted = world().admit(&action, &body);
     tokio::time::sleep_until((begun + shared.latency).into()).await;
     let headers = "Content-Type: text/xml;charset=UTF-8\r\n".to_owned();
     if is_admitted {

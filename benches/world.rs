@@ -50,7 +50,8 @@ pub struct World {
     pub cards: BTreeMap<String, Groups>,
     pub swaps: Vec<Swap>,
     pub calls: BTreeMap<String, u32>,
-    pub refused: u32,
+    /// How often EC2 refused a call, by what it asked: a retry asks the same.
+    pub refused: HashMap<String, u32>,
     /// None: EC2 takes whatever comes.
     buckets: Option<HashMap<&'static str, Bucket>>,
     items: BTreeMap<String, Map<String, Value>>,
@@ -80,14 +81,14 @@ impl World {
     pub fn rest(&mut self) {
         self.swaps.clear();
         self.calls.clear();
-        self.refused = 0;
+        self.refused.clear();
         if let Some(buckets) = &mut self.buckets {
             buckets.clear();
         }
     }
 
     /// Counts a call, and says whether EC2 takes it.
-    pub fn admit(&mut self, action: &str) -> bool {
+    pub fn admit(&mut self, action: &str, body: &str) -> bool {
         *self.calls.entry(action.to_owned()).or_insert(0) += 1;
         let Some(buckets) = &mut self.buckets else { return true };
         let Some((name, size, rate)) = BUCKETS.iter().find(|(name, ..)| *name == action) else { return true };
@@ -99,7 +100,7 @@ impl World {
         if has_token {
             bucket.tokens -= 1.0;
         } else {
-            self.refused += 1;
+            *self.refused.entry(body.to_owned()).or_insert(0) += 1;
         }
         has_token
     }
@@ -161,6 +162,7 @@ impl World {
         let wanted: BTreeSet<String> = filtered(query, "instance-id").chain(listed(query, "InstanceId")).collect();
         let mut body = "<reservationSet>".to_owned();
         for (n, (id, cards)) in self.instances.iter().enumerate().filter(|(_, (id, _))| wanted.contains(*id)) {
+            let groups = self.group_set(&cards[0]);
             let cards: String = cards.iter().enumerate().map(|(index, card)| self.card_of(card, index)).collect();
             let tags = self.tag_set(id);
             let volumes: String = volumes(id).iter().map(|(device, volume)| format!(
@@ -177,7 +179,7 @@ impl World {
                  <launchTime>2026-11-01T08:00:00.000Z</launchTime><placement><availabilityZone>us-east-1a</availabilityZone>\
                  <groupName/><tenancy>default</tenancy></placement><monitoring><state>disabled</state></monitoring>\
                  <subnetId>subnet-0123456789abcdef0</subnetId><vpcId>{VPC}</vpcId><privateIpAddress>10.0.0.{n}</privateIpAddress>\
-                 <ipAddress>203.0.113.{n}</ipAddress><sourceDestCheck>true</sourceDestCheck><architecture>x86_64</architecture>\
+                 <ipAddress>203.0.113.{n}</ipAddress><sourceDestCheck>true</sourceDestCheck><groupSet>{groups}</groupSet><architecture>x86_64</architecture>\
                  <rootDeviceType>ebs</rootDeviceType><rootDeviceName>/dev/xvda</rootDeviceName><blockDeviceMapping>{volumes}\
                  </blockDeviceMapping><virtualizationType>hvm</virtualizationType><clientToken>11111111-2222-3333-4444-{n:012}\
                  </clientToken><tagSet><item><key>Name</key><value>web-{n}</value></item><item><key>team</key>\
