@@ -8,9 +8,10 @@
 mod lambda;
 mod page;
 mod tls;
+mod tool;
+mod wire;
 mod world;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use lambda::Run;
 use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
+use tool::Tool;
 use world::{FORENSIC, Groups, ISOLATION, STACK, TRANSIT, VPC, World};
 
 const BOOTSTRAP: &str = ".aws-sam/build/IsolationFunction/bootstrap";
@@ -25,6 +27,7 @@ const ALTERNATIVE: &str = "benches/alternative.py";
 /// Set by the Makefile: the interpreter with boto3 beside it.
 const PYTHON: &str = "target/venv/bench/bin/python";
 const DIRECTORY: &str = "target/bench";
+const LOG: &str = "target/bench/programs.log";
 /// Of every case; of those that take seconds; the throttled ones take minutes, hardly vary and run once.
 const REPETITIONS: usize = 7;
 const FEW: usize = 3;
@@ -41,6 +44,20 @@ const INSTANCE_BUCKET: (usize, f64) = (50, 5.0);
 pub enum Program {
     Ours,
     Python,
+    /// Public tools, where they are installed.
+    Custodian,
+    Dredge,
+}
+
+impl Program {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ec2-isolation",
+            Self::Python => "Python",
+            Self::Custodian => "c7n",
+            Self::Dredge => "dredge-ir",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +86,7 @@ pub struct Case {
 impl Case {
     /// Without EC2's buckets a large fleet is all contained in a second. The function would then take its snapshots at the pace
     /// of EC2's bucket, a minute that shows nothing about that second.
-    fn snapshots(&self) -> bool {
+    pub fn snapshots(&self) -> bool {
         self.throttled || self.instances <= BUCKET.0
     }
 }
@@ -93,10 +110,7 @@ impl Row {
 
     pub fn name(&self) -> String {
         let Case { program, instances, interfaces, everything, throttled, tls, .. } = self.case;
-        let program = match program {
-            Program::Ours => "ec2-isolation",
-            Program::Python => "Python",
-        };
+        let program = program.name();
         let act = match self.act {
             Act::Isolate => "isolate",
             Act::IsolateAndCut => "isolate, cut",
@@ -141,6 +155,10 @@ fn bound(case: &Case, act: Act) -> (Duration, String) {
             let calls = case.instances * (1 + case.interfaces) + case.instances.saturating_sub(1);
             (trips(calls), format!("{calls} calls, one after the other"))
         }
+        // Look, then swap.
+        (Program::Custodian, _) => (trips(1 + cards), format!("{} calls, one after the other", 1 + cards)),
+        // Look, find no group, make one, empty it, then swap.
+        (Program::Dredge, _) => (trips(4 + cards), format!("{} calls, one after the other", 4 + cards)),
         // Look, then record and swap; so many instances at once.
         (Program::Ours, Act::Isolate) => (trips(1 + 2 * waves), format!("{} round trips", 1 + 2 * waves)),
         // Look, record, enter, leave.
@@ -180,23 +198,26 @@ fn properties(case: &Case, world: &World) -> Value {
     })
 }
 
-fn program(program: Program) -> Command {
-    match program {
-        Program::Ours => Command::new(std::env::var("BOOTSTRAP").unwrap_or_else(|_| BOOTSTRAP.to_owned())),
-        Program::Python => {
-            let mut python = Command::new(PYTHON);
-            python.arg(ALTERNATIVE);
-            python
-        }
+/// What Lambda starts.
+fn function(program: Program) -> Command {
+    if program == Program::Ours {
+        return Command::new(std::env::var("BOOTSTRAP").unwrap_or_else(|_| BOOTSTRAP.to_owned()));
     }
+    let mut python = Command::new(PYTHON);
+    python.arg(ALTERNATIVE);
+    python
 }
 
-/// One isolation and its restore, each a cold start.
-async fn measure(case: &Case, tls: Option<&TlsAcceptor>) -> [Run; 2] {
+/// One isolation and its restore, each a cold start; a public tool only isolates.
+async fn measure(case: &Case, tools: &[Tool], tls: Option<&TlsAcceptor>) -> Vec<Run> {
+    if let Some(tool) = tools.iter().find(|tool| tool.program == case.program) {
+        return vec![
+            tool.isolate(case.instances).await.unwrap_or_else(|problem| panic!("{}: {problem}", case.program.name())),
+        ];
+    }
     let tls = tls.filter(|_| case.tls).cloned();
     let world = World::new(case.instances, case.interfaces, case.throttled);
     let start = world.cards.clone();
-    let log = format!("{DIRECTORY}/programs.log");
     let mut event = json!({
         "RequestType": "Create",
         "StackId": STACK,
@@ -207,7 +228,7 @@ async fn measure(case: &Case, tls: Option<&TlsAcceptor>) -> [Run; 2] {
     });
     let isolated = |_: &str| Groups::from([ISOLATION.to_owned()]);
     let (mut world, isolate) =
-        lambda::run(program(case.program), &log, world, latency(), tls.clone(), event.clone(), isolated).await;
+        lambda::run(function(case.program), LOG, world, latency(), tls.clone(), event.clone(), isolated).await;
     let volumes = if case.snapshots() { 2 * case.instances } else { 0 };
     assert_eq!(world.snapshots.len(), volumes, "snapshots of all volumes");
     world.rest();
@@ -215,8 +236,8 @@ async fn measure(case: &Case, tls: Option<&TlsAcceptor>) -> [Run; 2] {
     event["RequestId"] = "delete".into();
     event["PhysicalResourceId"] = STACK.into();
     let original = |interface: &str| start[interface].clone();
-    let (_, restore) = lambda::run(program(case.program), &log, world, latency(), tls, event, original).await;
-    [isolate, restore]
+    let (_, restore) = lambda::run(function(case.program), LOG, world, latency(), tls, event, original).await;
+    vec![isolate, restore]
 }
 
 /// Of each figure by itself.
@@ -241,13 +262,21 @@ fn median(runs: &[Run]) -> Run {
     }
 }
 
-fn rows(case: &Case, runs: &[[Run; 2]]) -> [Row; 2] {
+fn rows(case: &Case, runs: &[Vec<Run>]) -> Vec<Row> {
     let isolate = if case.cut { Act::IsolateAndCut } else { Act::Isolate };
-    [(0, isolate), (1, Act::Restore)].map(|(n, act)| {
-        let runs: Vec<Run> = runs.iter().map(|pair| pair[n].clone()).collect();
+    let row = |(n, act)| {
+        let runs: Vec<Run> = runs.iter().filter_map(|acts| acts.get(n)).cloned().collect();
         let (bound, made_of) = bound(case, act);
-        Row { case: *case, act, run: median(&runs), repetitions: runs.len(), bound, made_of }
-    })
+        (!runs.is_empty()).then(|| Row {
+            case: *case,
+            act,
+            run: median(&runs),
+            repetitions: runs.len(),
+            bound,
+            made_of,
+        })
+    };
+    [(0, isolate), (1, Act::Restore)].into_iter().filter_map(row).collect()
 }
 
 fn ms(time: Duration) -> String {
@@ -260,7 +289,7 @@ fn print(row: &Row) {
     println!(
         "{:<46} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>5.2} {:>6} {:>4} {:>7.1} {:>8}",
         row.name(),
-        ms(run.init),
+        if run.init.is_zero() { "-".to_owned() } else { ms(run.init) },
         ms(run.first),
         ms(run.last),
         ms(run.settled),
@@ -333,7 +362,7 @@ fn bars(rows: &[Row], zipped: f64) -> Vec<Bar> {
     bars
 }
 
-fn cases() -> Vec<(Case, usize)> {
+fn cases(tools: &[Tool]) -> Vec<(Case, usize)> {
     let case = |program, instances, interfaces, cut| Case {
         program,
         instances,
@@ -359,6 +388,7 @@ fn cases() -> Vec<(Case, usize)> {
     }
     for instances in [1, 10, 50] {
         cases.push((case(Program::Python, instances, 1, false), if instances < 50 { REPETITIONS } else { FEW }));
+        cases.extend(tools.iter().map(|tool| (case(tool.program, instances, 1, false), FEW)));
     }
     cases
 }
@@ -417,9 +447,12 @@ fn zipped() -> f64 {
 #[tokio::main]
 async fn main() -> ExitCode {
     std::fs::create_dir_all(DIRECTORY).expect("target can be written");
-    let _ = std::fs::remove_file(format!("{DIRECTORY}/programs.log"));
+    let _ = std::fs::remove_file(LOG);
     let quick = std::env::var("QUICK").is_ok();
-    println!("latency {} ms a call; medians; times from the event on, but init", latency().as_millis());
+    println!(
+        "latency {} ms a call; medians; times from the event on, but init; of public tools from their start",
+        latency().as_millis()
+    );
     println!(
         "{:<46} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>5} {:>6} {:>4} {:>7} {:>8}",
         "", "init", "first", "last", "settled", "answer", "bound", "ratio", "calls", "ref.", "MiB", "CPU"
@@ -427,27 +460,35 @@ async fn main() -> ExitCode {
     let mut all = Vec::new();
     // What is first to run pays for the disk.
     for program in [Program::Ours, Program::Python] {
-        let case = cases().into_iter().find(|(case, _)| case.program == program).expect("each has cases").0;
-        measure(&case, None).await;
+        let case = cases(&[]).into_iter().find(|(case, _)| case.program == program).expect("each has cases").0;
+        measure(&case, &[], None).await;
+    }
+    let (mut tools, mut skipped) = (Vec::new(), Vec::new());
+    for program in [Program::Custodian, Program::Dredge] {
+        match Tool::ready(program).await {
+            Ok(tool) => tools.push(tool),
+            Err(reason) => {
+                println!("skipped: {reason}");
+                skipped.push(reason);
+            }
+        }
     }
     let tls = tls::acceptor(&Path::new(DIRECTORY).join("tls"));
     if tls.is_none() {
         println!("no openssl: without the rows over TLS");
     }
-    let cases: Vec<_> = cases().into_iter().filter(|(case, _)| tls.is_some() || !case.tls).collect();
-    let most = cases.iter().map(|(_, repetitions)| *repetitions).max().unwrap_or_default();
+    let cases: Vec<_> = cases(&tools).into_iter().filter(|(case, _)| tls.is_some() || !case.tls).collect();
+    let most = if quick { FEW } else { REPETITIONS };
     // Round by round: what disturbs the machine for a while disturbs every case.
-    let mut runs: BTreeMap<usize, Vec<[Run; 2]>> = BTreeMap::new();
+    let mut runs = vec![Vec::new(); cases.len()];
     for round in 0..most {
-        for (n, (case, repetitions)) in cases.iter().enumerate() {
-            if round < *repetitions && !(quick && round >= FEW) {
-                runs.entry(n).or_default().push(measure(case, tls.as_ref()).await);
-            }
+        for ((case, _), runs) in cases.iter().zip(&mut runs).filter(|((_, repetitions), _)| round < *repetitions) {
+            runs.push(measure(case, &tools, tls.as_ref()).await);
         }
         println!("  round {} of {most}", round + 1);
     }
-    for (n, (case, _)) in cases.iter().enumerate() {
-        for row in rows(case, &runs[&n]) {
+    for ((case, _), runs) in cases.iter().zip(&runs) {
+        for row in rows(case, runs) {
             print(&row);
             all.push(row);
         }
@@ -457,7 +498,7 @@ async fn main() -> ExitCode {
     } else {
         println!("EC2's token buckets, in real time and side by side (they wait most of the time): two minutes");
         let cases = throttled_cases();
-        let runs = futures_util::future::join_all(cases.iter().map(|case| measure(case, None))).await;
+        let runs = futures_util::future::join_all(cases.iter().map(|case| measure(case, &[], None))).await;
         for (case, run) in cases.iter().zip(runs) {
             for row in rows(case, &[run]) {
                 print(&row);
@@ -481,7 +522,7 @@ async fn main() -> ExitCode {
     std::fs::write(format!("{DIRECTORY}/report.json"), format!("{report:#}\n")).expect("target can be written");
     println!("\nwritten: {DIRECTORY}/report.json");
     if std::env::var("PAGE").is_ok() {
-        page::write(Path::new("docs"), &all, &bars, zipped, latency()).expect("docs can be written");
+        page::write(Path::new("docs"), &all, &bars, &tools, &skipped, zipped).expect("docs can be written");
         println!("written: docs/measurements.md, docs/measurements.svg");
     }
     ExitCode::SUCCESS

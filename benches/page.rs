@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
-use crate::{Act, Bar, Program, Row, ms};
+use crate::tool::Tool;
+use crate::{Act, Bar, Program, Row, latency, ms};
 
 const TRIED: &str = include_str!("tried.md");
 const WIDTH: f64 = 860.0;
@@ -14,13 +14,20 @@ const LINE: f64 = 26.0;
 /// The axis, in ms: powers of ten.
 const DECADES: [f64; 2] = [1.0, 5.0];
 
-pub fn write(directory: &Path, rows: &[Row], bars: &[Bar], zipped: f64, latency: Duration) -> std::io::Result<()> {
+pub fn write(
+    directory: &Path,
+    rows: &[Row],
+    bars: &[Bar],
+    tools: &[Tool],
+    skipped: &[String],
+    zipped: f64,
+) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)?;
     std::fs::write(directory.join("measurements.svg"), plot(rows))?;
-    std::fs::write(directory.join("measurements.md"), page(rows, bars, zipped, latency))
+    std::fs::write(directory.join("measurements.md"), page(rows, bars, tools, skipped, zipped))
 }
 
-fn page(rows: &[Row], bars: &[Bar], zipped: f64, latency: Duration) -> String {
+fn page(rows: &[Row], bars: &[Bar], tools: &[Tool], skipped: &[String], zipped: f64) -> String {
     let mut page = format!(
         "<!-- Written by `make bench PAGE=1`: edit benches/page.rs and benches/tried.md. -->\n\
          # Measured\n\n\
@@ -45,11 +52,11 @@ fn page(rows: &[Row], bars: &[Bar], zipped: f64, latency: Duration) -> String {
          - *buckets*: EC2's token buckets are on, in real time, nothing scaled; one run each.\n\
          - *CPU*: what the program used of a processor until its answer. Lambda gives it some 29 % of one at 512 MB.\n\
          - *Python*: the usual walk-through on boto3, [benches/alternative.py](../benches/alternative.py), one instance after the \
-         other; nothing is verified, read again or cut. Where it had a choice it got the faster one.\n\n\
-         Public tools (`c7n`, `dredge-ir`) are not measured.\n\n\
+         other; nothing is verified, read again or cut. Where it had a choice it got the faster one.\n\
+         - *refused*: calls for which EC2's bucket had nothing left, repeated ones included.\n\n\
          ## Bars\n\n\
          | what | measured | at most | |\n|---|--:|--:|---|\n",
-        latency.as_millis(),
+        latency().as_millis(),
         rows.iter().map(|row| row.repetitions).max().unwrap_or_default(),
     );
     for bar in bars {
@@ -62,7 +69,8 @@ fn page(rows: &[Row], bars: &[Bar], zipped: f64, latency: Duration) -> String {
          | | init | first | last | settled | bound | ratio | answer | calls | refused | peak MiB | CPU |\n\
          |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
     );
-    for row in rows {
+    let is_tool = |row: &&Row| tools.iter().any(|tool| tool.program == row.case.program);
+    for row in rows.iter().filter(|row| !is_tool(row)) {
         let run = &row.run;
         let _ = writeln!(
             page,
@@ -81,6 +89,7 @@ fn page(rows: &[Row], bars: &[Bar], zipped: f64, latency: Duration) -> String {
             ms(run.cpu),
         );
     }
+    page.push_str(&public_tools(rows, tools, skipped));
     page.push_str("\n## Calls\n\n| | calls, by action | the bound is |\n|---|---|---|\n");
     for row in rows {
         let calls: Vec<String> = row.run.calls.iter().map(|(action, count)| format!("{action} {count}")).collect();
@@ -90,6 +99,62 @@ fn page(rows: &[Row], bars: &[Bar], zipped: f64, latency: Duration) -> String {
     page.push('\n');
     page.push_str(TRIED);
     page
+}
+
+/// The programs that did the same fleets, all of them from the start of the process.
+fn public_tools(rows: &[Row], tools: &[Tool], skipped: &[String]) -> String {
+    let mut section = "\n## Public tools\n\n\
+        Command-line programs that isolate instances, measured where they are installed: on the `PATH`, or where `CUSTODIAN` and \
+        `DREDGE` say. They have no init of their own, so every time here counts from the start of the process, for the function \
+        and the Python program as well; *end* is the answer, or the end of the process. A bare list of instances with one interface \
+        and two groups each, no buckets; isolate only.\n\n\
+        - `c7n` (Cloud Custodian): one policy for all instances, by their ids, `modify-security-groups` with an isolation group \
+        that is there. The groups to remove are listed one by one: with `remove: all` an interface of two groups keeps the second \
+        and is not isolated. It changes each interface, lists the instances with their groups in a file, and takes no snapshot; \
+        its cache is off.\n\
+        - `dredge-ir`: `aws response isolate-ec2` with all ids and the VPC, which saves it a look at each. It makes an isolation \
+        group of its own, from which it takes the IPv4 rule that lets everything out but not the IPv6 one, and sets it on the \
+        instance, which EC2 refuses where there are several interfaces. It prints the groups that there were, and takes no snapshot.\n\n\
+        Neither cuts connections, and neither looks again. The function and the Python program also write records, take snapshots and tag.\n\n"
+        .to_owned();
+    for tool in tools {
+        let _ = writeln!(section, "Measured: `{}` {}.\n", tool.program.name(), tool.version);
+    }
+    for reason in skipped {
+        let _ = writeln!(section, "Not measured: {reason}.\n");
+    }
+    section.push_str(
+        "| isolate | first | last | times ours | end | calls | peak MiB | CPU |\n|---|--:|--:|--:|--:|--:|--:|--:|\n",
+    );
+    let is_like_them = |row: &&Row| {
+        let case = &row.case;
+        row.act == Act::Isolate
+            && case.interfaces == 1
+            && case.snapshots()
+            && !(case.everything || case.tls || case.throttled)
+    };
+    let mut rows: Vec<&Row> = rows.iter().filter(is_like_them).collect();
+    rows.sort_by_key(|row| (row.case.instances, row.case.program));
+    let last = |row: &Row| row.run.init + row.run.last;
+    for row in &rows {
+        let run = &row.run;
+        let ours =
+            rows.iter().find(|other| other.case.instances == row.case.instances && other.case.program == Program::Ours);
+        let times = ours.map_or(1.0, |ours| last(row).as_secs_f64() / last(ours).as_secs_f64());
+        let _ = writeln!(
+            section,
+            "| {}: {} | {} | {} | {times:.1} | {} | {} | {:.1} | {} |",
+            row.case.program.name(),
+            row.case.instances,
+            ms(run.init + run.first),
+            ms(last(row)),
+            ms(run.init + run.answer),
+            run.calls.values().sum::<u32>(),
+            run.peak_kib as f64 / 1024.0,
+            ms(run.cpu),
+        );
+    }
+    section
 }
 
 /// From process start until the last instance is contained, on a logarithmic axis.

@@ -12,6 +12,10 @@ pub const VPC: &str = "vpc-0123456789abcdef0";
 pub const ISOLATION: &str = "sg-0a11ce0150a7ed000";
 pub const TRANSIT: &str = "sg-07a45170a7ed00000";
 pub const FORENSIC: &str = "sg-0f0e1d2c3b4a59687";
+/// What dredge makes.
+pub const DREDGE: &str = "sg-0d4ed6e0000000000";
+/// The groups that every interface has at the start.
+pub const ORIGINALS: [&str; 2] = ["sg-0a", "sg-0b"];
 pub const STACK: &str =
     "arn:aws:cloudformation:us-east-1:123456789012:stack/incident-2026-11-25/6f9a1d20-c9c4-11f1-8e0b-0affc2d7a3f1";
 
@@ -70,7 +74,7 @@ impl World {
         for n in 0..instances {
             let cards: Vec<String> = (0..interfaces).map(|k| format!("eni-{:017x}", 0x10_0000 + n * 16 + k)).collect();
             for card in &cards {
-                world.cards.insert(card.clone(), Groups::from(["sg-0a".to_owned(), "sg-0b".to_owned()]));
+                world.cards.insert(card.clone(), Groups::from(ORIGINALS.map(str::to_owned)));
             }
             world.instances.insert(format!("i-{:017x}", 0x1000 + n), cards);
         }
@@ -111,12 +115,15 @@ impl World {
         self.swaps.push(Swap { at: Instant::now(), interface: interface.to_owned(), groups });
     }
 
-    /// The answer to a call of EC2, Auto Scaling or CloudFormation.
-    pub fn query(&mut self, action: &str, query: &Query) -> String {
+    /// The answer to a call of EC2, Auto Scaling, CloudFormation or STS. None: it is nothing that anybody is expected to call.
+    pub fn query(&mut self, action: &str, query: &Query) -> Option<String> {
         let body = match action {
             "DescribeInstances" => self.describe_instances(query),
             "DescribeNetworkInterfaces" => self.describe_interfaces(query),
             "DescribeSecurityGroups" => describe_groups(query),
+            // A new one has the rule that lets everything out; nobody looks.
+            "CreateSecurityGroup" => format!("<return>true</return><groupId>{DREDGE}</groupId>"),
+            "RevokeSecurityGroupEgress" => "<return>true</return>".to_owned(),
             "DescribeSnapshots" => self.describe_snapshots(query),
             "DescribeIamInstanceProfileAssociations" => "<iamInstanceProfileAssociationSet/>".to_owned(),
             "DescribeInstanceAttribute" => self.describe_attribute(query),
@@ -144,17 +151,20 @@ impl World {
             }
             "CreateSnapshots" => self.create_snapshots(query),
             "DescribeStacks" => {
-                return "<DescribeStacksResponse><DescribeStacksResult><Stacks><member><StackName>ir</StackName>\
-                        <CreationTime>2026-11-25T00:00:00Z</CreationTime><StackStatus>DELETE_IN_PROGRESS</StackStatus>\
-                        </member></Stacks></DescribeStacksResult></DescribeStacksResponse>"
-                    .to_owned();
+                "<DescribeStacksResult><Stacks><member><StackName>ir</StackName>\
+                 <CreationTime>2026-11-25T00:00:00Z</CreationTime><StackStatus>DELETE_IN_PROGRESS</StackStatus>\
+                 </member></Stacks></DescribeStacksResult>"
+                    .to_owned()
             }
             "DescribeAutoScalingInstances" => "<DescribeAutoScalingInstancesResult><AutoScalingInstances/>\
                                                </DescribeAutoScalingInstancesResult>"
                 .to_owned(),
-            other => panic!("nobody is expected to call {other}"),
+            "GetCallerIdentity" => "<GetCallerIdentityResult><Arn>arn:aws:iam::123456789012:user/responder</Arn>\
+                                    <UserId>AIDAEXAMPLE</UserId><Account>123456789012</Account></GetCallerIdentityResult>"
+                .to_owned(),
+            _ => return None,
         };
-        format!("<{action}Response xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\">{body}</{action}Response>")
+        Some(format!("<{action}Response xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\">{body}</{action}Response>"))
     }
 
     /// As long as EC2's own: what is left out here would be read and dropped as well.
@@ -372,7 +382,9 @@ fn describe_groups(query: &Query) -> String {
         ("sg-0b", String::new(), everything, everything),
     ];
     let wanted: BTreeSet<String> = filtered(query, "group-id").collect();
-    let own = all.into_iter().filter(|(id, ..)| wanted.is_empty() || wanted.contains(*id));
+    // None has a name: who looks for one finds nothing.
+    let is_named = filtered(query, "group-name").next().is_some();
+    let own = all.into_iter().filter(|(id, ..)| !is_named && (wanted.is_empty() || wanted.contains(*id)));
     let items = own.map(|(id, tags, ingress, egress)| {
         format!(
             "<item><groupId>{id}</groupId><groupName>{id}</groupName><vpcId>{VPC}</vpcId><ipPermissions>{ingress}</ipPermissions>\
