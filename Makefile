@@ -84,7 +84,7 @@ stack: tools ## The deployed stack on the local AWS; needs `make build`
 	@echo "== the demo: what a newcomer runs first must run"
 	@cargo test --quiet $(FEATURES) --test demo
 
-bench: tools $(VENV)/bench/ready build ## Measure the function against its lower bounds and a Python program; QUICK=1 leaves the slow rows out, PAGE=1 writes docs/measurements.md
+bench: tools $(VENV)/bench/ready build ## Measure the function against its lower bounds, a Python program, and c7n and dredge-ir where installed; QUICK=1 leaves the slow rows out, PAGE=1 writes docs/measurements.md
 	@echo "== bench: compiling (minutes the first time)"
 	@cargo bench --quiet --profile dev $(FEATURES) --bench speed --no-run
 	@cargo bench --quiet --profile dev $(FEATURES) --bench speed

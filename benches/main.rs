@@ -1,4 +1,5 @@
-//! `make bench`: seconds to contain, cost of a start, calls made; each next to its lower bound, and next to a Python program.
+//! `make bench`: seconds to contain, cost of a start, calls made; each next to its lower bound, to a Python program, and to
+//! public tools where they are installed.
 //!
 //! Exits non-zero where a run did not do its work. What is measured is checked against the bars at the end, and said; a noisy
 //! machine fails nothing. Writes target/bench/report.json; with PAGE=1 also docs/measurements.md and its plot.

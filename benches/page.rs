@@ -37,7 +37,7 @@ fn page(rows: &[Row], bars: &[Bar], tools: &[Tool], skipped: &[String], zipped: 
          ## How\n\n\
          The built function is started cold, as Lambda starts it, against a double of AWS on this machine that answers every \
          call after {} ms over plain HTTP. Lambda's own share of a cold start, TLS and AWS's real latencies are not in these \
-         figures; they are the same for both programs. Figures are medians of up to {} runs, rounds interleaved.\n\n\
+         figures; they are the same for all programs. Figures are medians of up to {} runs, rounds interleaved.\n\n\
          - *init*: from the start of the process until it asks for its first event. All other times count from then on.\n\
          - *first*, *last*: the first and the last interface is in the isolation group (on a restore: has its own groups back).\n\
          - *settled*: the last one is there for good. Where connections are cut in a fleet of more than 20 interfaces, all are \
@@ -46,9 +46,9 @@ fn page(rows: &[Row], bars: &[Bar], tools: &[Tool], skipped: &[String], zipped: 
          - *bound*: what *settled* cannot undercut: the calls that have to follow each other (look, record, swap), for so many \
          instances at once as the function allows itself (20), times the latency; or what EC2's token bucket lets through. The \
          function changes groups as fast as EC2 takes it, but enters the transit group at the bucket's pace (100 calls, then 5 a \
-         second), so in a large fleet that is its bound whether the other side has a bucket or not.\n\
-         - *no snapshots*: the function takes them, at the bucket's pace, after all are isolated. Here that would only add a \
-         minute after what the row is for.\n\
+         second), so where it cuts, that is its bound in a large fleet whether the other side has a bucket or not.\n\
+         - *no snapshots*: the function takes snapshots once all are isolated, at the pace of EC2's bucket. In these rows it is \
+         asked for none: that would be a minute more, after what they are for.\n\
          - *buckets*: EC2's token buckets are on, in real time, nothing scaled; one run each.\n\
          - *CPU*: what the program used of a processor until its answer. Lambda gives it some 29 % of one at 512 MB.\n\
          - *Python*: the usual walk-through on boto3, [benches/alternative.py](../benches/alternative.py), one instance after the \
@@ -106,15 +106,15 @@ fn public_tools(rows: &[Row], tools: &[Tool], skipped: &[String]) -> String {
     let mut section = "\n## Public tools\n\n\
         Command-line programs that isolate instances, measured where they are installed: on the `PATH`, or where `CUSTODIAN` and \
         `DREDGE` say. They have no init of their own, so every time here counts from the start of the process, for the function \
-        and the Python program as well; *end* is the answer, or the end of the process. A bare list of instances with one interface \
-        and two groups each, no buckets; isolate only.\n\n\
+        and the Python program as well; *end* is the answer, or the end of the process. Every instance has one interface \
+        with two groups; no buckets; isolate only.\n\n\
         - `c7n` (Cloud Custodian): one policy for all instances, by their ids, `modify-security-groups` with an isolation group \
         that is there. The groups to remove are listed one by one: with `remove: all` an interface of two groups keeps the second \
         and is not isolated. It changes each interface, lists the instances with their groups in a file, and takes no snapshot; \
         its cache is off.\n\
         - `dredge-ir`: `aws response isolate-ec2` with all ids and the VPC, which saves it a look at each. It makes an isolation \
-        group of its own, from which it takes the IPv4 rule that lets everything out but not the IPv6 one, and sets it on the \
-        instance, which EC2 refuses where there are several interfaces. It prints the groups that there were, and takes no snapshot.\n\n\
+        group of its own, takes the rule that lets everything out by IPv4 from it (in a VPC with IPv6 there is another one, \
+        which stays), and sets it on the instance, which EC2 refuses where there are several interfaces. It prints the groups that there were, and takes no snapshot.\n\n\
         Neither cuts connections, and neither looks again. The function and the Python program also write records, take snapshots and tag.\n\n"
         .to_owned();
     for tool in tools {

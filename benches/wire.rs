@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::world::World;
 
+/// What the ports of one run have in common.
 pub struct Shared {
     pub world: Mutex<World>,
     latency: Duration,

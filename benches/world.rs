@@ -1,4 +1,4 @@
-//! The AWS that the measured programs see: EC2, DynamoDB, Auto Scaling and CloudFormation, as far as they ask.
+//! The AWS that the measured programs see: EC2, DynamoDB, Auto Scaling, CloudFormation and STS, as far as they ask.
 //!
 //! It knows what is asked of it here and nothing more, and no condition of a write is checked: nobody writes beside the
 //! measured program. Whether the product is right is for the tests; that it did its work is asserted row by row.
