@@ -29,6 +29,7 @@ test: tools ## Everything: format, lints, unit and integration tests, docs, the 
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory cli
 	@$(MAKE) --no-print-directory check-binary
 	@$(MAKE) --no-print-directory stack
 	@if [ -d .git ] && [ -n "$${CI:-}" ] && [ -n "$$(git status --porcelain)" ]; then echo "the tree is dirty:"; git status --short; exit 1; fi
@@ -74,9 +75,9 @@ build: tools ## Build the function for Lambda: .aws-sam/build
 	@echo "== sam build (about 10 minutes the first time)"
 	@$(SAM) build --config-file samconfig.toml
 
-check-binary: ## The built function runs on provided.al2 and unwinds on panic
-	@echo "== check of the built function"
-	@sh tests/check-binary.sh .aws-sam/build/IsolationFunction/bootstrap
+check-binary: ## The built function runs on provided.al2 and unwinds on panic; the operator's program runs where operators are
+	@echo "== check of the built programs"
+	@sh tests/check-binary.sh .aws-sam/build/IsolationFunction/bootstrap $(CLI)
 
 stack: tools ## The deployed stack on the local AWS; needs `make build`
 	@echo "== stack tests on the local AWS"
@@ -107,7 +108,7 @@ restore: $(CLI) ## Restore everything and delete the stack, with or without its 
 
 # Linked for an old glibc, so that it runs wherever operators are, CloudShell (Amazon Linux 2023) included.
 cli: $(VENV)/lint/ready ## Build the operator's program: target/cli/ec2-isolation
-	@echo "== operator's program (about 10 minutes the first time)"
+	@echo "== operator's program (2 minutes after make build, else about 10 the first time)"
 	@cargo lambda build --quiet --release $(FEATURES) --bin ec2-isolation --target x86_64-unknown-linux-gnu.2.26 --lambda-dir target/cli --flatten ec2-isolation
 	@mv target/cli/bootstrap $(CLI) && $(CLI) --version
 

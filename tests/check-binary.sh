@@ -1,15 +1,19 @@
 #!/bin/sh
-# Checks a built bootstrap: it must start on Amazon Linux 2 (glibc 2.26), and a panic in it must unwind,
-# or the panic would answer nobody and CloudFormation would wait for an hour. Zipped it must be small: that decides a cold start.
+# Checks a built bootstrap and the operator's program: they must start on Amazon Linux 2 (glibc 2.26), and a panic in the first must
+# unwind, or it would answer nobody and CloudFormation would wait for an hour. Zipped it must be small: that decides a cold start.
 set -eu
 binary=$1
+program=$2
 
-newest=$(objdump -T "$binary" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -n 1)
-if [ "$(printf '%s\n2.26\n' "$newest" | sort -V | tail -n 1)" != 2.26 ]; then
-    echo "$binary needs glibc $newest; provided.al2 has 2.26" >&2
-    exit 1
-fi
-echo "newest glibc symbol: $newest (at most 2.26)"
+for built in "$binary" "$program"; do
+    newest=$(objdump -T "$built" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -n 1)
+    if [ "$(printf '%s\n2.26\n' "$newest" | sort -V | tail -n 1)" != 2.26 ]; then
+        echo "$built needs glibc $newest; Amazon Linux 2 has 2.26" >&2
+        exit 1
+    fi
+    echo "newest glibc symbol of ${built##*/}: $newest (at most 2.26)"
+done
+"$program" --help | grep -q 'restore' || { echo "$program does not say what it can do" >&2; exit 1; }
 
 # Lambda's own variables are missing here, which panics. Unwinding ends the process with 101, aborting with a signal.
 code=0

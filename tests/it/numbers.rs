@@ -236,19 +236,21 @@ async fn a_bucket_that_somebody_else_empties_delays_the_isolation_and_leaves_not
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_hundred_and_four_instances_are_isolated_before_the_first_passes_the_transit_group_and_never_more_than_twenty_at_once()
+async fn two_hundred_and_four_interfaces_are_isolated_before_the_first_passes_the_transit_group_and_never_more_than_twenty_at_once()
  {
-    let (world, ids) = many(204, 1);
-    let start = world.cards();
-    world.data().stale_reads = 0;
-    create_with(&world, &ids, "false", cutting).await;
-    assert_eq!(isolated(&world).len(), 204);
-    let calls = world.data().calls.clone();
-    let swaps = calls.iter().filter(|(action, _)| *action == SWAP);
-    let entered: Vec<bool> = swaps.map(|(_, what)| what.contains(world::TRANSIT)).collect();
-    assert_eq!(entered.iter().position(|entered| *entered), Some(204));
-    assert_eq!((entered.len(), entered.iter().filter(|entered| **entered).count()), (3 * 204, 204));
-    assert_eq!(world.data().most_in_transit, 20);
-    succeeds(&world, event("delete")).await;
-    assert_eq!(world.cards(), start);
+    for (instances, interfaces) in [(204, 1), (51, 4)] {
+        let (world, ids) = many(instances, interfaces);
+        let start = world.cards();
+        world.data().stale_reads = 0;
+        create_with(&world, &ids, "false", cutting).await;
+        assert_eq!(isolated(&world).len(), 204);
+        let calls = world.data().calls.clone();
+        let swaps = calls.iter().filter(|(action, _)| *action == SWAP);
+        let entered: Vec<bool> = swaps.map(|(_, what)| what.contains(world::TRANSIT)).collect();
+        assert_eq!(entered.iter().position(|entered| *entered), Some(204));
+        assert_eq!((entered.len(), entered.iter().filter(|entered| **entered).count()), (3 * 204, 204));
+        assert_eq!(world.data().most_in_transit, 20);
+        succeeds(&world, event("delete")).await;
+        assert_eq!(world.cards(), start);
+    }
 }

@@ -126,30 +126,6 @@ async fn a_cancelled_update_leaves_everything_isolated() {
     assert_eq!(scene.cards(&[&a, &b]).await, before);
 }
 
-/// After a failed creation `sam deploy` suggests it.
-#[tokio::test]
-async fn a_rollback_by_hand_leaves_everything_isolated_and_recorded() {
-    let mut scene = Scene::new("rollback-stack").await;
-    let a = scene.site.plain(&scene.ec2, &[0]).await;
-    let before = scene.cards(&[&a]).await;
-    cloud().set("launch-failure", &json!({"error_code": "InsufficientInstanceCapacity"})).await;
-    let (succeeded, output) = scene.incident.list(&[&a]).try_deploy();
-    cloud().set("launch-failure", &json!({"error_code": null})).await;
-    assert!(!succeeded, "{output}");
-    assert_eq!(scene.incident.status().await, "CREATE_FAILED");
-    let cloudformation = cloud().cloudformation().await;
-    cloudformation.rollback_stack().stack_name("rollback-stack").send().await.expect("it can be rolled back");
-    assert_eq!(
-        scene.incident.ends_in("rollback-stack", &["ROLLBACK_IN_PROGRESS", "CREATE_FAILED"]).await,
-        "ROLLBACK_FAILED"
-    );
-    scene.assert_isolated(&[&a]).await;
-    let table = scene.incident.physical_id("SecurityGroupTable").await;
-    assert_eq!(scene.incident.states(&table).await[&a], "kept");
-    follow_next_steps("rollback-stack");
-    assert_eq!(scene.cards(&[&a]).await, before);
-}
-
 /// What samconfig.toml's `disable_rollback` leaves after the likeliest failure of all.
 async fn deployed_without_its_host(name: &str) -> (Scene, String, Cards) {
     let mut scene = Scene::new(name).await;
@@ -162,6 +138,23 @@ async fn deployed_without_its_host(name: &str) -> (Scene, String, Cards) {
     assert_eq!(scene.incident.status().await, "CREATE_FAILED");
     scene.assert_isolated(&[&a]).await;
     (scene, a, before)
+}
+
+/// After a failed creation `sam deploy` suggests it.
+#[tokio::test]
+async fn a_rollback_by_hand_leaves_everything_isolated_and_recorded() {
+    let (scene, a, before) = deployed_without_its_host("rollback-stack").await;
+    let cloudformation = cloud().cloudformation().await;
+    cloudformation.rollback_stack().stack_name("rollback-stack").send().await.expect("it can be rolled back");
+    assert_eq!(
+        scene.incident.ends_in("rollback-stack", &["ROLLBACK_IN_PROGRESS", "CREATE_FAILED"]).await,
+        "ROLLBACK_FAILED"
+    );
+    scene.assert_isolated(&[&a]).await;
+    let table = scene.incident.physical_id("SecurityGroupTable").await;
+    assert_eq!(scene.incident.states(&table).await[&a], "kept");
+    follow_next_steps("rollback-stack");
+    assert_eq!(scene.cards(&[&a]).await, before);
 }
 
 #[tokio::test]
