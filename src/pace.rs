@@ -26,6 +26,9 @@ const BUCKETS: [(&str, f64, f64); 8] = [
 /// hand every second call at the limit is refused, and each retry takes the token of another (benches/tried.md).
 const SLACK: f64 = 0.3;
 
+/// What a timer can tell apart.
+const TICK: Duration = Duration::from_millis(1);
+
 #[derive(Debug)]
 struct Bucket {
     tokens: f64,
@@ -71,7 +74,8 @@ impl Pace {
         let taken = self.with(action, |bucket, rate| {
             let least = least(bucket);
             if bucket.tokens < least {
-                return Err(Duration::from_secs_f64((least - bucket.tokens) / rate));
+                // Rounded down to nothing it would be asked for again at once.
+                return Err(Duration::from_secs_f64((least - bucket.tokens) / rate).max(TICK));
             }
             bucket.tokens -= 1.0;
             Ok(Duration::from_secs_f64((-bucket.tokens).max(0.0) / rate))
@@ -128,6 +132,16 @@ mod tests {
         assert!(pace.try_turn(SWAP).is_err());
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(pace.try_turn(SWAP), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_tries_when_a_token_is_all_but_there_is_told_to_wait_for_as_long_as_can_be_waited() {
+        let pace = Pace::default();
+        for _ in 0..98 {
+            assert_eq!(pace.try_turn(SWAP), Ok(()));
+        }
+        pace.with(SWAP, |bucket, _| bucket.tokens = 1.0 - 1e-12);
+        assert_eq!(pace.try_turn(SWAP), Err(Duration::from_millis(1)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -209,7 +209,7 @@ async fn where_ec2_refuses_nothing_two_hundred_and_four_instances_wait_for_nothi
 #[tokio::test(start_paused = true)]
 async fn a_bucket_that_somebody_else_empties_delays_the_isolation_and_leaves_nothing_out() {
     for way in [directly as fn(Value) -> Value, cutting] {
-        let (world, ids) = many(10, 1);
+        let (world, ids) = many(204, 1);
         let start = world.cards();
         {
             let mut data = world.data();
@@ -223,7 +223,7 @@ async fn a_bucket_that_somebody_else_empties_delays_the_isolation_and_leaves_not
         };
         let ours = async {
             let answer = create_with(&world, &ids, "false", way).await;
-            assert_eq!(answer.reason, "10 instances isolated (10 interfaces)");
+            assert_eq!(answer.reason, "204 instances isolated (204 interfaces)");
             succeeds(&world, event("delete")).await;
         };
         tokio::select! {
