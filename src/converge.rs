@@ -16,6 +16,9 @@ use crate::ports::{Call, CallError, Change, Fault, Records, Written};
 
 /// How long EC2 may go on showing what was there before a change that it accepted, from the first look on.
 const STALE_READ_LIMIT: Duration = Duration::from_secs(30);
+/// How long calls that are throttled are tried again at least, from the first time on: others who use the account's buckets have them
+/// for a while, not for good, and whoever gives up leaves a host in the open.
+const THROTTLED: Duration = Duration::from_secs(300);
 /// How long a surprising reading is doubted, from the first time on.
 const DOUBT: Duration = Duration::from_secs(5);
 /// Whoever asked for snapshots may have died before, in which case Lambda delivers again after a minute.
@@ -26,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// How long failures that may pass are tried again, counted from the first one.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Throttled, lost, timed out, HTTP 5xx.
+    /// Lost, timed out, HTTP 5xx; throttled at least [`THROTTLED`].
     pub for_faults: Duration,
     /// Denied: a new role's permissions take a moment to arrive.
     pub for_permission: Duration,
@@ -36,6 +39,7 @@ impl Patience {
     fn covers(self, error: &CallError, since: Instant) -> bool {
         let limit = match error.fault {
             Fault::Denied => self.for_permission,
+            Fault::Throttled => self.for_faults.max(THROTTLED),
             fault if fault.may_pass() => self.for_faults,
             _ => return false,
         };

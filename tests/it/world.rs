@@ -376,11 +376,11 @@ impl Data {
         left > 0.99
     }
 
-    /// Somebody else's calls take so many tokens, of a bucket that they emptied before.
+    /// Somebody else's calls take so many tokens, and always before ours, of a bucket that they emptied before.
     pub fn drain(&mut self, action: &'static str, taken: f64) {
         let buckets = self.buckets.get_or_insert_default();
         let (tokens, _) = buckets.entry(action).or_insert((0.0, Instant::now()));
-        *tokens = (*tokens - taken).max(0.0);
+        *tokens -= taken;
     }
 
     /// How long call `n` takes.
