@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// How long failures that may pass are tried again, counted from the first one.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Lost, timed out, HTTP 5xx; throttled at least [`THROTTLED`].
+    /// Lost, timed out, HTTP 5xx; throttled for five minutes at least.
     pub for_faults: Duration,
     /// Denied: a new role's permissions take a moment to arrive.
     pub for_permission: Duration,
