@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 use tokio_rustls::TlsAcceptor;
 
+use crate::LOG;
 use crate::tls::ROOTS;
 use crate::wire::{Shared, listen};
 use crate::world::{Groups, World};
@@ -37,21 +38,19 @@ pub struct Run {
 /// in the groups that `aim` says, and the answer has to say SUCCESS.
 pub async fn run(
     mut program: Command,
-    log_path: &str,
     world: World,
-    latency: Duration,
     tls: Option<TlsAcceptor>,
     mut event: Value,
     aim: impl Fn(&str) -> Groups,
 ) -> (World, Run) {
-    let shared = Shared::new(world, latency);
+    let shared = Shared::new(world);
     let (runtime, runtime_server) = listen(&shared, None).await;
     let (aws, aws_server) = listen(&shared, tls).await;
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(['-', ':'], "");
     event["ResponseURL"] = format!("{aws}/answer?X-Amz-Date={now}").into();
     *shared.event.lock().expect("nobody panics in it") = event.to_string();
 
-    speaks_to(&mut program, &aws, log_path);
+    speaks_to(&mut program, &aws);
     let started = Instant::now();
     let mut process = program
         .env("AWS_LAMBDA_RUNTIME_API", runtime.trim_start_matches("http://"))
@@ -72,11 +71,7 @@ pub async fn run(
     let limit = Instant::now() + LONGEST;
     while tokio::time::timeout(Duration::from_millis(500), shared.done.notified()).await.is_err() {
         let is_running = matches!(process.try_wait(), Ok(None));
-        assert!(
-            is_running && Instant::now() < limit,
-            "it ended, or did not end in {} s: see {log_path}",
-            LONGEST.as_secs()
-        );
+        assert!(is_running && Instant::now() < limit, "it ended, or did not end in {} s: see {LOG}", LONGEST.as_secs());
     }
     let (peak_kib, cpu) = usage(process.id()).expect("it runs");
     // SIGKILL: what is measured is over.
@@ -107,9 +102,9 @@ pub async fn run(
     (world, run)
 }
 
-/// Gives `program` nothing but an AWS at `endpoint` and a log.
-pub fn speaks_to(program: &mut Command, endpoint: &str, log_path: &str) {
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(log_path).expect("a log");
+/// Gives `program` nothing but an AWS at `endpoint` and the log.
+pub fn speaks_to(program: &mut Command, endpoint: &str) {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(LOG).expect("a log");
     program
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin")

@@ -85,6 +85,10 @@ pub struct Case {
 }
 
 impl Case {
+    fn new(program: Program, instances: usize, interfaces: usize, cut: bool) -> Self {
+        Self { program, instances, interfaces, cut, everything: false, throttled: false, tls: false }
+    }
+
     /// Without EC2's buckets a large fleet is all contained in a second. The function would then take its snapshots at the pace
     /// of EC2's bucket, a minute that shows nothing about that second.
     pub fn snapshots(&self) -> bool {
@@ -228,8 +232,7 @@ async fn measure(case: &Case, tools: &[Tool], tls: Option<&TlsAcceptor>) -> Vec<
         "ResourceProperties": properties(case, &world),
     });
     let isolated = |_: &str| Groups::from([ISOLATION.to_owned()]);
-    let (mut world, isolate) =
-        lambda::run(function(case.program), LOG, world, latency(), tls.clone(), event.clone(), isolated).await;
+    let (mut world, isolate) = lambda::run(function(case.program), world, tls.clone(), event.clone(), isolated).await;
     let volumes = if case.snapshots() { 2 * case.instances } else { 0 };
     assert_eq!(world.snapshots.len(), volumes, "snapshots of all volumes");
     world.rest();
@@ -237,7 +240,7 @@ async fn measure(case: &Case, tools: &[Tool], tls: Option<&TlsAcceptor>) -> Vec<
     event["RequestId"] = "delete".into();
     event["PhysicalResourceId"] = STACK.into();
     let original = |interface: &str| start[interface].clone();
-    let (_, restore) = lambda::run(function(case.program), LOG, world, latency(), tls, event, original).await;
+    let (_, restore) = lambda::run(function(case.program), world, tls, event, original).await;
     vec![isolate, restore]
 }
 
@@ -323,18 +326,18 @@ impl Bar {
 }
 
 fn bars(rows: &[Row], zipped: f64) -> Vec<Bar> {
-    let find = |program, instances, act, throttled| {
+    let isolates = |program, instances, throttled| {
         rows.iter().find(|row| {
             row.case.program == program
                 && (row.case.instances, row.case.interfaces) == (instances, 1)
-                && row.act == act
+                && row.act == Act::Isolate
                 && row.case.throttled == throttled
                 && !row.case.everything
                 && !row.case.tls
         })
     };
-    let ours = |instances, throttled| find(Program::Ours, instances, Act::Isolate, throttled);
-    let python = |instances| find(Program::Python, instances, Act::Isolate, false);
+    let ours = |instances, throttled| isolates(Program::Ours, instances, throttled);
+    let python = |instances| isolates(Program::Python, instances, false);
     let mut bars = vec![Bar::new("zipped function, MiB", zipped, 4.5)];
     for (instances, throttled, most) in [(1, false, 1.25), (204, false, 1.5), (204, true, 1.1)] {
         if let Some(row) = ours(instances, throttled) {
@@ -364,15 +367,7 @@ fn bars(rows: &[Row], zipped: f64) -> Vec<Bar> {
 }
 
 fn cases(tools: &[Tool]) -> Vec<(Case, usize)> {
-    let case = |program, instances, interfaces, cut| Case {
-        program,
-        instances,
-        interfaces,
-        cut,
-        everything: false,
-        throttled: false,
-        tls: false,
-    };
+    let case = Case::new;
     let mut cases = Vec::new();
     for instances in [1, 10, 50] {
         cases.push((case(Program::Ours, instances, 1, false), REPETITIONS));
@@ -395,18 +390,12 @@ fn cases(tools: &[Tool]) -> Vec<(Case, usize)> {
 }
 
 fn throttled_cases() -> Vec<Case> {
-    let fleets = [(204, 1, false), (204, 1, true), (51, 4, false), (51, 4, true)];
-    let ours = fleets.map(|(instances, interfaces, cut)| (Program::Ours, instances, interfaces, cut));
-    let python = [(Program::Python, 204, 1, false), (Program::Python, 51, 4, false)];
-    let all = ours.into_iter().chain(python);
-    all.map(|(program, instances, interfaces, cut)| Case {
-        program,
-        instances,
-        interfaces,
-        cut,
-        everything: false,
+    let kinds = [(Program::Ours, false), (Program::Ours, true), (Program::Python, false)];
+    let fleets = [(204, 1), (51, 4)];
+    let all = kinds.into_iter().flat_map(|kind| fleets.map(|fleet| (kind, fleet)));
+    all.map(|((program, cut), (instances, interfaces))| Case {
         throttled: true,
-        tls: false,
+        ..Case::new(program, instances, interfaces, cut)
     })
     .collect()
 }

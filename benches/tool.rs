@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::lambda::{Run, speaks_to, times, usage};
 use crate::wire::{Shared, listen};
 use crate::world::{DREDGE, Groups, ISOLATION, ORIGINALS, VPC, World};
-use crate::{DIRECTORY, LOG, Program, latency};
+use crate::{DIRECTORY, LOG, Program};
 
 /// No run takes longer.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -79,9 +79,9 @@ impl Tool {
     pub async fn isolate(&self, instances: usize) -> Result<Run, String> {
         let world = World::new(instances, 1, false);
         let mut command = self.command(&world);
-        let shared = Shared::new(world, latency());
+        let shared = Shared::new(world);
         let (aws, server) = listen(&shared, None).await;
-        speaks_to(&mut command, &aws, LOG);
+        speaks_to(&mut command, &aws);
         let started = Instant::now();
         let mut process =
             tokio::process::Command::from(command).kill_on_drop(true).spawn().map_err(|error| error.to_string())?;

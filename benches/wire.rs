@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use crate::latency;
 use crate::world::World;
 
 /// What the ports of one run have in common.
@@ -33,10 +34,10 @@ pub struct Notes {
 }
 
 impl Shared {
-    pub fn new(world: World, latency: Duration) -> Arc<Self> {
+    pub fn new(world: World) -> Arc<Self> {
         Arc::new(Self {
             world: Mutex::new(world),
-            latency,
+            latency: latency(),
             event: Mutex::default(),
             notes: Mutex::default(),
             done: Notify::new(),

@@ -3,8 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -203,8 +202,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
     }
 
     async fn set_groups(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
-        let turn =
-            || async { self.gate.while_open(self.pace.urgent_turn(SWAP)).await.ok_or_else(|| out_of_time(SWAP)) };
+        let turn = || self.gate.pass(SWAP, self.pace.urgent_turn(SWAP).map(Ok));
         self.until_taken(interface, groups, turn).await
     }
 

@@ -106,8 +106,11 @@ impl<E: Look + Change, R: Records, S: Stacks> Reconciler<'_, E, R, S> {
             .map(|(step, interface, groups)| async move {
                 let ec2 = &self.ports.ec2;
                 let action = "ec2:ModifyNetworkInterfaceAttribute";
-                self.pace.turn(action).await;
-                let answer = self.persist(action, || ec2.may_set_groups(interface, &groups)).await;
+                let ask = || async {
+                    self.pace.turn(action).await;
+                    ec2.may_set_groups(interface, &groups).await
+                };
+                let answer = self.persist(action, ask).await;
                 answer.err().map(|error| (step.clone(), error))
             })
             .collect();
