@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::execute::{Executor, Gate, Outcome, out_of_time};
+use crate::execute::{Executor, Outcome};
 use crate::model::Intent;
 use crate::plan::{Passes, Plan, Problem, Step, Work};
 use crate::ports::{Call, CallError, Change, Fault, Records, Written};
+use crate::timing::gate::{Gate, out_of_time};
 
 /// How long EC2 may go on showing what was there before a change that it accepted, from the first look on.
 const STALE_READ_LIMIT: Duration = Duration::from_secs(30);

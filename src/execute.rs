@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
-use crate::clock::Clock;
 use crate::model::{GroupId, Groups, InterfaceId, Owner, restore_command};
-use crate::pace::Pace;
 use crate::plan::{Measure, Plan, Step, Work};
 use crate::ports::{Call, CallError, Change, Fault, Marking, Originals, Records, Stamp, Written};
+use crate::timing::clock::Clock;
+use crate::timing::gate::{Gate, out_of_time};
+use crate::timing::pace::Pace;
 
 /// Pieces of work under way at once: as many as may be in the transit group, or those behind would wait for its hold.
 const CONCURRENCY: usize = 20;
@@ -34,63 +34,6 @@ pub struct Outcome {
     pub result: Result<Written, CallError>,
     /// Isolated, but not by way of the transit group.
     pub not_cut: Option<CallError>,
-}
-
-/// Closed once the answer is due: **after the answer no further change is made.**
-#[derive(Debug, Clone)]
-pub struct Gate {
-    closed: watch::Sender<bool>,
-    closes_at: Instant,
-}
-
-impl Gate {
-    /// To be closed after `time`; it does not close by itself.
-    #[must_use]
-    pub fn new(time: Duration) -> Self {
-        Self { closed: watch::Sender::new(false), closes_at: Instant::now() + time }
-    }
-
-    pub fn close(&self) {
-        self.closed.send_replace(true);
-    }
-
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        *self.closed.borrow()
-    }
-
-    fn time_left(&self) -> Duration {
-        self.closes_at.saturating_duration_since(Instant::now())
-    }
-
-    /// Returns when the gate is closed.
-    pub async fn closed(&self) {
-        // The sender lives as long as `self`, so this cannot fail.
-        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
-    }
-
-    /// Awaits `work` unless the gate is closed; stops waiting when it closes.
-    pub async fn while_open<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            biased;
-            () = self.closed() => None,
-            done = work => Some(done),
-        }
-    }
-
-    /// The same for a call.
-    async fn pass<T>(&self, action: &'static str, call: impl Future<Output = Call<T>>) -> Call<T> {
-        self.while_open(call).await.unwrap_or_else(|| Err(out_of_time(action)))
-    }
-}
-
-pub(crate) fn out_of_time(action: &'static str) -> CallError {
-    CallError {
-        action,
-        fault: Fault::OutOfTime,
-        code: "OutOfTime".to_owned(),
-        message: "the time for an answer ran out before this was done".to_owned(),
-    }
 }
 
 /// For whom and when a plan is carried out.

@@ -7,9 +7,9 @@ use futures_util::{StreamExt as _, stream};
 
 use crate::execute::Outcome;
 use crate::model::{Attributes, InstanceId, PROTECTING, Wants};
-use crate::pace::Pace;
 use crate::plan::{Measure, Observed, Plan, Step};
 use crate::ports::{Call, CallError, Fault, Look};
+use crate::timing::pace::Pace;
 
 /// Instances read at once, with a call for each attribute.
 const AT_ONCE: usize = 3;

@@ -23,38 +23,22 @@
 //!
 //! `event`, `answer`, `model` and `plan` are pure: no SDK, no clock, no I/O.
 
-// Pure: what is asked, what is, what is to be done, what is answered.
-pub mod answer;
-pub mod event;
 pub mod model;
 pub mod plan;
+pub mod ports;
+pub mod timing;
 
-// The loop: from a request to what became of it.
-pub mod clock;
 pub mod converge;
 pub mod execute;
 mod inspect;
-pub mod pace;
 mod phases;
-pub mod ports;
 pub mod reconcile;
 mod rehearse;
 pub mod report;
 
-// One invocation, and the world around it.
-pub mod autoscaling;
-mod aws;
-pub mod config;
-pub mod dynamodb;
-pub mod ec2;
-pub mod handler;
-pub mod lambda;
-pub mod log;
-pub mod responder;
-pub mod stack;
+pub mod cloudformation;
 
-// The operator's program, which needs no function.
-#[cfg(feature = "operator")]
-pub mod identity;
+pub mod aws;
+
 #[cfg(feature = "operator")]
 pub mod operator;

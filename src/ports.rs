@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
-use crate::answer::Answer;
+use crate::cloudformation::answer::Answer;
 use crate::model::{
     Attribute, Attributes, Branch, Desired, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface,
     InterfaceId, Member, Owner, Profile, Protection, Record, ShowGroups, Snapshot, SnapshotId, State, VolumeId, VpcId,

@@ -7,19 +7,20 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::answer::Message;
-use crate::clock::Clock;
+use crate::cloudformation::answer::Message;
+use crate::cloudformation::event::Request;
 use crate::converge::{Blind, Patience, Phase, Settled, converge, persist};
-use crate::event::Request;
-use crate::execute::{Executor, Exit, Gate};
+use crate::execute::{Executor, Exit};
 use crate::model::{
     Desired, InstanceId, Intent, InterfaceId, Owner, Record, Release, Snapshots, State, Wants, comma_list,
 };
-use crate::pace::Pace;
 use crate::phases::{Announcement, Contain, Keep, Preserve, Restore};
 use crate::plan::{Contained, Problem, StackStatus, Tried, Verdict, may_release, may_restore};
 use crate::ports::{Call, Change, Ledger, Look, Records, Stacks};
 use crate::report::{Reconciled, Restored, kept, undecided};
+use crate::timing::clock::Clock;
+use crate::timing::gate::Gate;
+use crate::timing::pace::Pace;
 
 /// Faults are tried again for a minute: the SDK's own retries have taken their share before.
 const FAULT_PATIENCE: Duration = Duration::from_secs(60);

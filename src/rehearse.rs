@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-use crate::answer::Message;
+use crate::cloudformation::answer::Message;
 use crate::inspect::{Inspection, Needs};
 use crate::model::{Groups, InstanceId, InterfaceId, Wants};
 use crate::phases::{Seen, index, needs_of, observe, observe_held};

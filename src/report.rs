@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::answer::Message;
+use crate::cloudformation::answer::Message;
 use crate::converge::{LOST, Settled};
 use crate::model::{InstanceId, Release, Wants, attach_profile_command, comma_list};
 use crate::plan::{Aim, Contained, Measure, Plan, Severity, Step};

@@ -12,12 +12,12 @@ mod restore;
 mod shell;
 mod status;
 
-use crate::clock::Clock;
-use crate::execute::Gate;
 use crate::model::Owner;
-use crate::pace::Pace;
 use crate::ports::{Archive, CallError, Change, StackLife, Survey};
 use crate::reconcile::{Ports, Reconciler};
+use crate::timing::clock::Clock;
+use crate::timing::gate::Gate;
+use crate::timing::pace::Pace;
 
 pub use adopt::{Handover, HandoverPreview, HandoverReport};
 pub use finish::Ended;

@@ -8,9 +8,10 @@ use aws_sdk_ec2::config::{
     BehaviorVersion, Credentials, Region, SharedHttpClient, retry::RetryConfig, timeout::TimeoutConfig,
 };
 use aws_smithy_http_client::test_util::{NeverClient, infallible_client_fn};
-use ec2_isolation::autoscaling::AutoScaling;
-use ec2_isolation::dynamodb::Table;
-use ec2_isolation::ec2::{self, Ec2};
+use ec2_isolation::aws::autoscaling::AutoScaling;
+use ec2_isolation::aws::cloudformation::CloudFormation;
+use ec2_isolation::aws::dynamodb::Table;
+use ec2_isolation::aws::ec2::{self, Ec2};
 use ec2_isolation::model::{
     Attribute, Branch, Desired, Groups, InstanceId, Member, Owner, Peer, Profile, Protection, Role, ShutdownBehaviour,
     Snapshots, State, Volume,
@@ -19,7 +20,6 @@ use ec2_isolation::plan::Prior;
 use ec2_isolation::ports::{
     Call, Change as _, Fault, GroupQuery, Look as _, Marking, Originals, Records as _, Stacks as _, Stamp, Written,
 };
-use ec2_isolation::stack::CloudFormation;
 use serde_json::{Value, json};
 
 macro_rules! config {

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ec2_isolation::answer::{Answer, Status};
-use ec2_isolation::handler::handle;
+use ec2_isolation::cloudformation::answer::{Answer, Status};
+use ec2_isolation::cloudformation::handler::handle;
 use ec2_isolation::model::{Desired, Groups, State};
 use ec2_isolation::ports::Fault;
 use proptest::prelude::*;

@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 /// What stands in these is no message of its own: names, and what AWS answered, within another message; what names its next
 /// step itself; questions of the program; lines of the log.
 const NO_SOURCES: [&str; 16] = [
-    "autoscaling.rs",
-    "aws.rs",
+    "aws/autoscaling.rs",
+    "aws/cloudformation.rs",
+    "aws/dynamodb/mod.rs",
+    "aws/ec2/mod.rs",
+    "aws/error.rs",
+    "aws/sts.rs",
     "bin/ec2-isolation/commands.rs",
     "bin/ec2-isolation/main.rs",
-    "dynamodb.rs",
-    "ec2.rs",
-    "identity.rs",
+    "cloudformation/responder.rs",
     "operator/next.rs",
     "operator/shell.rs",
     "operator/status.rs",
     "plan/measures.rs",
     "plan/preserve.rs",
     "ports.rs",
-    "responder.rs",
-    "stack.rs",
     "tests.rs",
 ];
 /// Parts of sentences that stand elsewhere in full, headlines without a problem, and lines of the plan in the log.

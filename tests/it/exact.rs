@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ec2_isolation::answer::{Answer, Status};
+use ec2_isolation::cloudformation::answer::{Answer, Status};
 use ec2_isolation::model::{Attribute, Group, PROTECTING, ShutdownBehaviour, Volume};
 use ec2_isolation::ports::Fault;
 use proptest::prelude::*;

@@ -1,6 +1,6 @@
 //! Fail at call n, for every n: one answer, nothing lost, and a final Delete brings the world back to its start.
 
-use ec2_isolation::answer::Status;
+use ec2_isolation::cloudformation::answer::Status;
 use ec2_isolation::ports::Fault;
 use serde_json::{Value, json};
 
@@ -219,14 +219,16 @@ async fn work_that_takes_its_thread_does_not_keep_the_answer_from_being_sent() {
     let start = std::time::Instant::now();
     let deadline = std::time::SystemTime::now() + std::time::Duration::from_secs(2);
     let deadline = deadline.duration_since(std::time::UNIX_EPOCH).unwrap();
-    let invocation = ec2_isolation::handler::Invocation {
+    let invocation = ec2_isolation::cloudformation::handler::Invocation {
         deadline_ms: u64::try_from(deadline.as_millis()).unwrap(),
         log_stream: String::new(),
     };
     let ports = Ok(world.ports());
     let worker = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let reply = |_, _| world.clone();
-    ec2_isolation::handler::handle(&ports, worker.handle(), event("create"), &invocation, reply).await.unwrap();
+    ec2_isolation::cloudformation::handler::handle(&ports, worker.handle(), event("create"), &invocation, reply)
+        .await
+        .unwrap();
     worker.shutdown_background();
     assert!(start.elapsed() < std::time::Duration::from_secs(2), "{:?}", start.elapsed());
     let answer = world.data().answers[0].clone();

@@ -1,6 +1,6 @@
 //! The life of an incident, from the sample events.
 
-use ec2_isolation::answer::Status;
+use ec2_isolation::cloudformation::answer::Status;
 use ec2_isolation::model::{Snapshots, State};
 use ec2_isolation::ports::Fault;
 use serde_json::json;

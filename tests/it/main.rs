@@ -34,8 +34,8 @@ mod world;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ec2_isolation::answer::{Answer, Status};
-use ec2_isolation::handler::{Invocation, handle};
+use ec2_isolation::cloudformation::answer::{Answer, Status};
+use ec2_isolation::cloudformation::handler::{Invocation, handle};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use world::World;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ec2_isolation::answer::Answer;
+use ec2_isolation::cloudformation::answer::Answer;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
-use ec2_isolation::answer::Status as Answered;
-use ec2_isolation::clock::Clock;
-use ec2_isolation::execute::Gate;
+use ec2_isolation::cloudformation::answer::Status as Answered;
 use ec2_isolation::model::{Desired, Group, Groups, InstanceId, Role, State};
 use ec2_isolation::operator::{Address, Operator, RestoreReport, Shell, Site, Status, Trouble as Refusal};
-use ec2_isolation::pace::Pace;
 use ec2_isolation::ports::Fault;
 use ec2_isolation::reconcile::Ports;
+use ec2_isolation::timing::clock::Clock;
+use ec2_isolation::timing::gate::Gate;
+use ec2_isolation::timing::pace::Pace;
 use serde_json::json;
 
 use crate::world::operator::view;

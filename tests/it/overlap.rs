@@ -1,6 +1,6 @@
 //! Invocations that overlap: whoever ends last, what was asked last is what is.
 
-use ec2_isolation::answer::Status;
+use ec2_isolation::cloudformation::answer::Status;
 use ec2_isolation::model::State;
 use serde_json::json;
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ec2_isolation::answer::{Answer, Status};
-use ec2_isolation::handler::handle;
+use ec2_isolation::cloudformation::answer::{Answer, Status};
+use ec2_isolation::cloudformation::handler::handle;
 use ec2_isolation::model::{Group, Groups, Peer, Role, Rule, State};
 use ec2_isolation::plan::StackStatus;
 use ec2_isolation::reconcile::Ports;

@@ -61,7 +61,7 @@ fn answers(event: &Value) -> Vec<String> {
         let world = fleet();
         crate::run(&world, event.clone()).await;
         let answers = world.data().answers.clone();
-        answers.iter().map(ec2_isolation::answer::Answer::body).collect()
+        answers.iter().map(ec2_isolation::cloudformation::answer::Answer::body).collect()
     })
 }
 

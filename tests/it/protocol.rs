@@ -19,9 +19,9 @@
 
 use std::time::Duration;
 
-use ec2_isolation::answer::Status;
-use ec2_isolation::event::Envelope;
-use ec2_isolation::handler::handle;
+use ec2_isolation::cloudformation::answer::Status;
+use ec2_isolation::cloudformation::event::Envelope;
+use ec2_isolation::cloudformation::handler::handle;
 use ec2_isolation::model::State;
 use ec2_isolation::ports::{Fault, Undelivered};
 use serde_json::{Value, json};

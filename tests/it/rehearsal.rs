@@ -1,6 +1,6 @@
 //! Dry runs: everything is said, nothing is done.
 
-use ec2_isolation::answer::Status;
+use ec2_isolation::cloudformation::answer::Status;
 use ec2_isolation::ports::Fault;
 use serde_json::{Value, json};
 

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use ec2_isolation::answer::{Answer, Message};
-use ec2_isolation::event::Envelope;
+use ec2_isolation::cloudformation::answer::{Answer, Message};
+use ec2_isolation::cloudformation::event::Envelope;
+use ec2_isolation::cloudformation::responder::{Responder, client};
 use ec2_isolation::ports::{Reply as _, Undelivered};
-use ec2_isolation::responder::{Responder, client};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ec2_isolation::answer::Status;
+use ec2_isolation::cloudformation::answer::Status;
 use ec2_isolation::model::{Branch, Group, InterfaceId, Peer, Role, Rule, State};
 use ec2_isolation::ports::Fault;
 use serde_json::{Value, json};

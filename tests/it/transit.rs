@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ec2_isolation::answer::Status;
+use ec2_isolation::cloudformation::answer::Status;
 use ec2_isolation::model::State;
 use ec2_isolation::ports::Fault;
 use serde_json::{Value, json};
@@ -165,7 +165,7 @@ async fn when_time_is_short_the_hold_is_cut_and_then_nobody_enters() {
         world.data().stale_reads = 0;
         let deadline = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let deadline = deadline + Duration::from_secs(seconds);
-        let invocation = ec2_isolation::handler::Invocation {
+        let invocation = ec2_isolation::cloudformation::handler::Invocation {
             deadline_ms: u64::try_from(deadline.as_millis()).unwrap(),
             log_stream: String::new(),
         };
@@ -173,7 +173,9 @@ async fn when_time_is_short_the_hold_is_cut_and_then_nobody_enters() {
         create["ResourceProperties"]["HoldSeconds"] = json!("60");
         create["ResourceProperties"]["SnapshotVolumes"] = json!("false");
         let (ports, worker) = (Ok(world.ports()), tokio::runtime::Handle::current());
-        ec2_isolation::handler::handle(&ports, &worker, create, &invocation, |_, _| world.clone()).await.unwrap();
+        ec2_isolation::cloudformation::handler::handle(&ports, &worker, create, &invocation, |_, _| world.clone())
+            .await
+            .unwrap();
         assert_eq!((isolated(&world).len(), world.count(SWAP)), (2, swaps), "{seconds} s");
         assert_eq!(world.data().in_transit(), [""; 0]);
     }

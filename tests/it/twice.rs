@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ec2_isolation::answer::Status;
-use ec2_isolation::handler::handle;
+use ec2_isolation::cloudformation::answer::Status;
+use ec2_isolation::cloudformation::handler::handle;
 use ec2_isolation::model::{
     Attribute, Attributes, Branch, Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId,
     Member, Owner, Profile, Protection, Snapshot, SnapshotId, VolumeId,

@@ -12,7 +12,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use ec2_isolation::answer::Answer;
+use ec2_isolation::cloudformation::answer::Answer;
 use ec2_isolation::model::{
     Branch, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Owner, Peer, Record, Role,
     Rule, Snapshot, State, Volume,

@@ -5,16 +5,16 @@ use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, SystemTime};
 
-use ec2_isolation::clock::Clock;
-use ec2_isolation::config::{self, Aws};
-use ec2_isolation::dynamodb::Table;
-use ec2_isolation::ec2::Ec2;
-use ec2_isolation::execute::Gate;
-use ec2_isolation::identity;
+use ec2_isolation::aws::cloudformation::CloudFormation;
+use ec2_isolation::aws::config::{self, Aws};
+use ec2_isolation::aws::dynamodb::Table;
+use ec2_isolation::aws::ec2::Ec2;
+use ec2_isolation::aws::sts;
 use ec2_isolation::model::InstanceId;
 use ec2_isolation::operator::{Address, Ended, Operator, RestoreReport, Shell, Site, Status, Trouble};
-use ec2_isolation::pace::Pace;
-use ec2_isolation::stack::CloudFormation;
+use ec2_isolation::timing::clock::Clock;
+use ec2_isolation::timing::gate::Gate;
+use ec2_isolation::timing::pace::Pace;
 use serde::Serialize;
 
 use crate::args::{Arguments, Command, Output, stack_or_table};
@@ -55,8 +55,8 @@ pub async fn run(arguments: Arguments) -> Result<bool, Trouble> {
 
 async fn program(region: Option<String>, profile: Option<String>, asked: &str) -> Result<Program, Trouble> {
     let found = config::operator(region, profile.clone()).await;
-    let (ports, sts, region): (Aws, _, _) = found.map_err(|error| Trouble::Refused(error.to_string()))?;
-    let caller = identity::caller(&sts).await;
+    let (ports, client, region): (Aws, _, _) = found.map_err(|error| Trouble::Refused(error.to_string()))?;
+    let caller = sts::caller(&client).await;
     let (account, caller) =
         caller.map_err(|error| Trouble::Failed { what: "your credentials are not accepted", error })?;
     let clock = Clock::new(SystemTime::now());

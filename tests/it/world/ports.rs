@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ec2_isolation::answer::Answer;
+use ec2_isolation::cloudformation::answer::Answer;
 use ec2_isolation::model::{
     Attribute, Attributes, Branch, Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId,
     Member, Owner, Profile, Protection, Record, ShowGroups, Snapshot, SnapshotId, Snapshots, State, VolumeId,

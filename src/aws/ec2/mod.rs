@@ -16,8 +16,8 @@ use aws_sdk_ec2::types::{
 };
 use futures_util::future::try_join_all;
 
-use crate::autoscaling::AutoScaling;
-use crate::aws::{call_error, garbled, is_throttled};
+use crate::aws::autoscaling::AutoScaling;
+use crate::aws::error::{call_error, garbled, is_throttled};
 use crate::model::{
     Attribute, Attributes, Branch, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Member, Peer,
     Profile, ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, ShutdownBehaviour, Snapshot, SnapshotId, Volume,

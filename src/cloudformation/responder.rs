@@ -8,7 +8,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 use tokio::time::Instant;
 
-use crate::answer::Answer;
+use crate::cloudformation::answer::Answer;
 use crate::ports::{Reply, Undelivered};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -2,7 +2,7 @@
 
 use aws_sdk_sts::Client;
 
-use crate::aws::{call_error, garbled};
+use crate::aws::error::{call_error, garbled};
 use crate::ports::Call;
 
 /// Account and ARN of the caller.

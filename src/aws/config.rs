@@ -10,11 +10,11 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder, ConnectorBuilder};
 
-use crate::autoscaling::AutoScaling;
-use crate::dynamodb::Table;
-use crate::ec2::{self, Ec2};
+use crate::aws::autoscaling::AutoScaling;
+use crate::aws::cloudformation::CloudFormation;
+use crate::aws::dynamodb::Table;
+use crate::aws::ec2::{self, Ec2};
 use crate::reconcile::Ports;
-use crate::stack::CloudFormation;
 
 /// The function's one setting.
 pub const TABLE_NAME: &str = "SECURITY_GROUP_TABLE_NAME";

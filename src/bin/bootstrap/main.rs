@@ -1,6 +1,9 @@
 //! The Lambda function.
 
-use ec2_isolation::{config, lambda, log};
+mod log;
+
+use ec2_isolation::aws::config;
+use ec2_isolation::cloudformation::lambda;
 
 fn main() -> Result<(), lambda_runtime::Error> {
     log::init();

@@ -11,13 +11,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use crate::answer::Message;
-use crate::clock::Clock;
-use crate::event::{Envelope, Request};
-use crate::execute::Gate;
-use crate::pace::Pace;
+use crate::cloudformation::answer::Message;
+use crate::cloudformation::event::{Envelope, Request};
 use crate::ports::{Change, Look, Records, Reply, Stacks, Undelivered};
 use crate::reconcile::{Ports, Reconciler, permission_patience};
+use crate::timing::clock::Clock;
+use crate::timing::gate::Gate;
+use crate::timing::pace::Pace;
 
 /// What sending the answer may take at the end of an invocation.
 const SEND_BUDGET: Duration = Duration::from_secs(8);

@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 
-use crate::aws::{call_error, garbled};
+use crate::aws::error::{call_error, garbled};
 use crate::model::{
     Attribute, Desired, GroupId, Groups, InstanceId, Intent, InterfaceId, Owner, Protection, Record, ShutdownBehaviour,
     SnapshotId, Snapshots, State, VolumeId, restore_command,

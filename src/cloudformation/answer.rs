@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use crate::event::Envelope;
+use crate::cloudformation::event::Envelope;
 
 /// Bytes of the serialised body, inclusive (awsdocs/aws-cloudformation-user-guide#262).
 const BODY_LIMIT: usize = 4096;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_sdk_autoscaling::Client;
 use futures_util::future::try_join_all;
 
-use crate::aws::{call_error, garbled};
+use crate::aws::error::{call_error, garbled};
 use crate::model::{InstanceId, Member};
 use crate::ports::Call;
 

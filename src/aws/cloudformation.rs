@@ -3,7 +3,7 @@
 use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::types::Stack;
 
-use crate::aws::{call_error, garbled};
+use crate::aws::error::{call_error, garbled};
 use crate::plan::{StackResource, StackStatus, StackView};
 use crate::ports::{Call, CallError, StackLife, Stacks};
 

@@ -1,0 +1,10 @@
+//! AWS: the ports' adapters. The only folder that names an SDK.
+
+pub mod autoscaling;
+pub mod cloudformation;
+pub mod config;
+pub mod dynamodb;
+pub mod ec2;
+pub(crate) mod error;
+#[cfg(feature = "operator")]
+pub mod sts;

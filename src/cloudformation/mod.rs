@@ -1,0 +1,7 @@
+//! CloudFormation, which calls: its requests, its stacks, the one answer. The only folder that knows it.
+
+pub mod answer;
+pub mod event;
+pub mod handler;
+pub mod lambda;
+pub mod responder;

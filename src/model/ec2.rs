@@ -1,0 +1,131 @@
+//! What EC2 shows.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::{GroupId, Groups, InstanceId, InterfaceId, SnapshotId, Volume, VolumeId, VpcId};
+
+/// Marks a security group as one of ours; the value is a [`Role`]. CloudFormation's own stack tag beside it names the stack.
+pub const ROLE_TAG: &str = "ec2-isolation:role";
+/// CloudFormation sets it on every group it creates; the `aws:` prefix is reserved, so nobody can forge it.
+pub const STACK_TAG: &str = "aws:cloudformation:stack-id";
+/// The same with the stack's name.
+pub const STACK_NAME_TAG: &str = "aws:cloudformation:stack-name";
+
+/// What EC2 shows of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    pub id: InstanceId,
+    /// EC2's own word: `pending`, `running`, `shutting-down`, `terminated`, `stopping`, `stopped`.
+    pub state: String,
+    pub vpc: Option<VpcId>,
+    /// Every attached interface, the primary one first.
+    pub interfaces: Vec<Interface>,
+    /// Attached EBS volumes; instance store has no id and is not here.
+    pub volumes: BTreeMap<VolumeId, Volume>,
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Instance {
+    #[must_use]
+    pub fn is_terminated(&self) -> bool {
+        self.state == "terminated"
+    }
+}
+
+/// What EC2 shows of a network interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    pub id: InterfaceId,
+    pub groups: Groups,
+    /// Read by `DescribeNetworkInterfaces` only; `DescribeInstances` does not show them.
+    pub tags: BTreeMap<String, String>,
+    /// It carries branch interfaces, which have groups of their own and are attached to no instance.
+    pub is_trunk: bool,
+}
+
+/// A branch of a trunk interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Branch {
+    pub id: InterfaceId,
+    pub trunk: InterfaceId,
+    pub groups: Groups,
+}
+
+/// What a group of ours is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Isolation,
+    Transit,
+    Forensic,
+}
+
+impl Role {
+    #[must_use]
+    pub fn parse(tag: &str) -> Option<Self> {
+        match tag {
+            "isolation" => Some(Self::Isolation),
+            "transit" => Some(Self::Transit),
+            "forensic" => Some(Self::Forensic),
+            _ => None,
+        }
+    }
+}
+
+/// What EC2 shows of a security group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    pub id: GroupId,
+    pub vpc: Option<VpcId>,
+    pub role: Option<Role>,
+    /// The stack that CloudFormation's own tag names.
+    pub stack_id: Option<String>,
+    pub ingress: Vec<Rule>,
+    pub egress: Vec<Rule>,
+}
+
+/// One rule for one peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// `tcp`, `udp`, `icmp`, `icmpv6`, a number, or `-1` for all.
+    pub protocol: String,
+    /// Absent where the protocol has no ports or all are meant.
+    pub ports: Option<(i32, i32)>,
+    pub peer: Peer,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Peer {
+    Cidr(String),
+    Group(GroupId),
+    /// A prefix list, or a group whose id could not be read.
+    Other(String),
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = if self.protocol == "-1" { "all protocols" } else { &self.protocol };
+        f.write_str(protocol)?;
+        match self.ports {
+            Some((from, to)) if from == to => write!(f, " {from}")?,
+            Some((from, to)) => write!(f, " {from}-{to}")?,
+            None => {}
+        }
+        match &self.peer {
+            Peer::Cidr(peer) | Peer::Other(peer) => write!(f, " {peer}"),
+            Peer::Group(group) => write!(f, " {group}"),
+        }
+    }
+}
+
+/// A snapshot found by its episode tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    pub id: SnapshotId,
+    pub volume: VolumeId,
+    pub episode: String,
+    /// State `error`: it will never be usable.
+    pub failed: bool,
+    /// A tag of its own says of which volume it is.
+    pub labelled: bool,
+}

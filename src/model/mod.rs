@@ -1,0 +1,21 @@
+//! The nouns: validated identifiers, what EC2 shows, what a record holds, what a request wants.
+//!
+//! No decisions, no I/O, no clock.
+
+mod ec2;
+mod id;
+mod original;
+mod record;
+mod wants;
+
+pub use ec2::{Branch, Group, Instance, Interface, Peer, ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, Snapshot};
+pub use id::{
+    GroupId, GroupReference, Groups, InstanceId, InterfaceId, MalformedId, ShowGroups, SnapshotId, VolumeId, VpcId,
+    comma_list, short_digest,
+};
+pub use original::{
+    Attribute, Attributes, Member, PROFILE_KEY, PROTECTING, Profile, Protection, ShutdownBehaviour, Volume,
+    attach_profile_command, exit_standby_command,
+};
+pub use record::{Owner, Record, Snapshots, State, restore_command};
+pub use wants::{Desired, Intent, Release, Wants, ssh_only};

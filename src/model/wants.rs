@@ -1,0 +1,83 @@
+//! What a request wants, and what was wanted last.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::{GroupId, GroupReference, InstanceId, VpcId};
+
+/// What happens to an instance that an Update no longer lists, and on a rollback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Release {
+    #[default]
+    KeepIsolated,
+    Restore,
+}
+
+/// What a Create or Update asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wants {
+    /// In the order of the request, without repeats; empty only where an operator has restored the last one.
+    pub instances: Vec<InstanceId>,
+    pub vpc: VpcId,
+    pub isolation_group: GroupId,
+    pub forensic_group: Option<GroupReference>,
+    /// The tcp ports on which it may reach the instances. An intent of before there was the option meant ssh.
+    #[serde(default = "ssh_only")]
+    pub forensic_ports: BTreeSet<u16>,
+    pub snapshot_volumes: bool,
+    pub on_removal: Release,
+    pub on_rollback: Release,
+    pub allow_partial: bool,
+    /// Keep the instance and its volumes from being lost. An intent of before there was the option did not ask for it.
+    #[serde(default)]
+    pub protect: bool,
+    /// Take the instance profile from it, so that it gets no more credentials.
+    #[serde(default)]
+    pub detach_profile: bool,
+    pub purpose: String,
+    /// Asked to end the connections that were open before.
+    #[serde(default)]
+    pub cut_connections: bool,
+    /// The group that interfaces pass through for it.
+    #[serde(default)]
+    pub transit_group: Option<GroupId>,
+    /// How long each stays there.
+    #[serde(default)]
+    pub hold_seconds: u64,
+}
+
+/// What `ForensicPorts` is where nothing is said.
+#[must_use]
+pub fn ssh_only() -> BTreeSet<u16> {
+    BTreeSet::from([22])
+}
+
+/// What the latest request of an owner asked for. Every pass of every invocation works towards it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Desired {
+    Isolated(Box<Wants>),
+    Restored,
+}
+
+/// The intent item of an owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    pub request_id: String,
+    pub desired: Desired,
+    /// Why a Delete left the hosts isolated, where one did since the last Create or Update.
+    pub kept: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_intent_of_an_earlier_version_asks_for_no_protection() {
+        let stored = r#"{"Isolated":{"instances":["i-01"],"vpc":"vpc-01","isolation_group":"sg-01","forensic_group":null,
+            "snapshot_volumes":true,"on_removal":"KeepIsolated","on_rollback":"KeepIsolated","allow_partial":false,"purpose":"ir"}}"#;
+        let Desired::Isolated(wants) = serde_json::from_str(stored).unwrap() else { panic!("isolated") };
+        assert!(!wants.protect && !wants.detach_profile);
+    }
+}

@@ -1,0 +1,5 @@
+//! Time: when the answer is due, what EC2's buckets give, what time of day it is.
+
+pub mod clock;
+pub mod gate;
+pub mod pace;
