@@ -36,7 +36,7 @@ test: tools ## Everything: format, lints, unit and integration tests, docs, the 
 
 lint: check audit ## All checks that run nothing: `check` and `audit`
 
-check: tools ## The quick ones: format, clippy, docs, shellcheck, cfn-lint, sam validate, facts of the template
+check: tools ## The quick ones: format, clippy, docs, shellcheck, ruff, cfn-lint, sam validate, facts of the template
 	@echo "== check: rustfmt"
 	@cargo fmt --check
 	@echo "== check: clippy (compiles the AWS SDK the first time: minutes)"
@@ -44,12 +44,15 @@ check: tools ## The quick ones: format, clippy, docs, shellcheck, cfn-lint, sam 
 	@echo "== check: docs"
 	@RUSTDOCFLAGS="--deny warnings" cargo doc --quiet $(FEATURES) --no-deps --lib
 	@echo "== check: scripts"
-	@rm -rf target/scripts && $(PY) tests/template.py scripts target/scripts
+	@rm -rf target/scripts && $(PY) scripts/template.py scripts target/scripts
 	@shellcheck --external-sources --source-path=target/scripts target/scripts/* tests/*.sh tests/it/forensic_host/*.sh .ci/run
+	@echo "== check: python"
+	@ruff check --quiet
+	@ruff format --check --quiet
 	@echo "== check: template"
 	@cfn-lint template.yaml
 	@$(SAM) validate --lint --region us-east-1
-	@$(PY) tests/template.py facts | diff tests/template-facts.txt - || { echo 'What the template allows has changed. If that is meant: make facts'; exit 1; }
+	@$(PY) scripts/template.py facts | diff tests/template-facts.txt - || { echo 'What the template allows has changed. If that is meant: make facts'; exit 1; }
 	@$(PYTHON) scripts/draw.py check
 
 audit: tools $(VENV)/audit/ready target/tools/bin/cargo-deny ## The slow ones: checkov, cargo-deny (compiled the first time: minutes)
@@ -62,7 +65,7 @@ advisories: target/tools/bin/cargo-deny ## Known vulnerabilities of the dependen
 	@target/tools/bin/cargo-deny check advisories
 
 facts: tools ## Write down anew what the template allows: tests/template-facts.txt
-	@$(PY) tests/template.py facts > tests/template-facts.txt
+	@$(PY) scripts/template.py facts > tests/template-facts.txt
 
 docs: ## Draw the pictures in docs/ from their sources; needs graphviz
 	@$(PYTHON) scripts/draw.py
@@ -120,11 +123,11 @@ clean: ## Remove what the SAM CLI built; target/ stays, it took long to make
 
 tools: $(VENV)/cloud/ready $(VENV)/sam/ready $(VENV)/aws/ready $(VENV)/lint/ready
 
-$(VENV)/cloud/ready: tests/cloud/requirements.txt
-$(VENV)/sam/ready: tests/cloud/requirements-sam.txt
-$(VENV)/aws/ready: tests/cloud/requirements-aws.txt
-$(VENV)/lint/ready: tests/cloud/requirements-lint.txt
-$(VENV)/audit/ready: tests/cloud/requirements-audit.txt
+$(VENV)/cloud/ready: local-aws/requirements.txt
+$(VENV)/sam/ready: local-aws/requirements-sam.txt
+$(VENV)/aws/ready: local-aws/requirements-aws.txt
+$(VENV)/lint/ready: local-aws/requirements-lint.txt
+$(VENV)/audit/ready: local-aws/requirements-audit.txt
 $(VENV)/bench/ready: benches/requirements.txt
 $(VENV)/%/ready:
 	@echo "== installing $* tools"

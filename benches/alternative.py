@@ -1,9 +1,10 @@
 """What is measured against: isolation as the usual walk-through has it, in Python with boto3, on Lambda.
 
-One instance after the other: describe it, write its groups to DynamoDB, put the isolation group on it; then snapshots and a
-tag for each. Nothing is verified, nothing is read again, no error is handled, no connection is cut. Where it had a choice, it
-got the faster one: clients are made once, at the start; the groups of a lone interface are set on the instance, without
-another look; all instances are isolated before the first snapshot; and this Runtime API client does less than Lambda's own.
+One instance after the other: describe it, write its groups to DynamoDB, put the isolation group on it; then snapshots
+and a tag for each. Nothing is verified, nothing is read again, no error is handled, no connection is cut. Where it had
+a choice, it got the faster one: clients are made once, at the start; the groups of a lone interface are set on the
+instance, without another look; all instances are isolated before the first snapshot; and this Runtime API client does
+less than Lambda's own.
 """
 
 import http.client
@@ -43,9 +44,7 @@ def isolate(properties):
                 {"ResourceType": "snapshot", "Tags": [{"Key": "Purpose", "Value": properties["Purpose"]}]}
             ],
         )
-        ec2.create_tags(
-            Resources=[instance["InstanceId"]], Tags=[{"Key": "Purpose", "Value": properties["Purpose"]}]
-        )
+        ec2.create_tags(Resources=[instance["InstanceId"]], Tags=[{"Key": "Purpose", "Value": properties["Purpose"]}])
 
 
 def restore(properties):

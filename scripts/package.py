@@ -1,7 +1,7 @@
 """Uploads what was built, so that nobody has to build during an incident: `make package BUCKET=…`.
 
-Runs in the SAM CLI's virtual environment. Prints the address that opens the console with the template filled in, and the command that
-does the same. The objects are read with the credentials of whoever deploys: the bucket stays private.
+Runs in the SAM CLI's virtual environment. Prints the address that opens the console with the template filled in, and
+the command that does the same. The objects are read with the credentials of whoever deploys: the bucket stays private.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ import boto3
 BUILT = ".aws-sam/build/template.yaml"
 PACKAGED = pathlib.Path("target/package/template.yaml")
 PREFIX = "ec2-isolation"
-CONSOLES = {"aws": "console.aws.amazon.com", "aws-cn": "console.amazonaws.cn", "aws-us-gov": "console.amazonaws-us-gov.com"}
+CONSOLES = {
+    "aws": "console.aws.amazon.com",
+    "aws-cn": "console.amazonaws.cn",
+    "aws-us-gov": "console.amazonaws-us-gov.com",
+}
 SUFFIXES = {"aws-cn": "amazonaws.com.cn"}
 
 
@@ -39,7 +43,8 @@ def main(bucket: str, operators_program: str) -> None:
     s3.upload_file(str(PACKAGED), bucket, key)
     s3.upload_file(operators_program, bucket, f"{PREFIX}/ec2-isolation")
     print("The operator's program, also in CloudShell:\n")
-    print(f"  aws s3 cp s3://{bucket}/{PREFIX}/ec2-isolation . && chmod +x ec2-isolation && ./ec2-isolation status --stack incident-42\n")
+    fetch = f"aws s3 cp s3://{bucket}/{PREFIX}/ec2-isolation . && chmod +x ec2-isolation"
+    print(f"  {fetch} && ./ec2-isolation status --stack incident-42\n")
 
     partition = boto3.session.Session().get_partition_for_region(region)
     url = f"https://{bucket}.s3.{region}.{SUFFIXES.get(partition, 'amazonaws.com')}/{key}"
@@ -49,7 +54,13 @@ def main(bucket: str, operators_program: str) -> None:
     print("With the AWS CLI:\n")
     print(f"  aws cloudformation create-stack --region {region} --stack-name incident-42 --template-url {url} \\")
     print("    --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND --disable-rollback --parameters \\")
-    for parameter in ("VpcId=vpc-…", "CompromisedInstanceList='i-…\\,i-…'", "ForensicSubnetId=subnet-…", "Ec2KeyName=…", "CompanyIp=…"):
+    for parameter in (
+        "VpcId=vpc-…",
+        "CompromisedInstanceList='i-…\\,i-…'",
+        "ForensicSubnetId=subnet-…",
+        "Ec2KeyName=…",
+        "CompanyIp=…",
+    ):
         name, _, value = parameter.partition("=")
         print(f"    ParameterKey={name},ParameterValue={value}" + ("" if name == "CompanyIp" else " \\"))
 

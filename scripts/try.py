@@ -2,9 +2,9 @@
 
     python scripts/try.py [COMMAND [ARGUMENT...]]
 
-Runs in the local AWS's virtual environment. The shell, or the command in its place, gets credentials and region of the local AWS and
-nothing of the caller's; VPC, SUBNET and INSTANCES with the ids of what was launched; and sam, aws and, where it has been built,
-ec2-isolation on its PATH. When it ends, so does the local AWS.
+Runs in the local AWS's virtual environment. The shell, or the command in its place, gets credentials and region of the
+local AWS and nothing of the caller's; VPC, SUBNET and INSTANCES with the ids of what was launched; and sam, aws and,
+where it has been built, ec2-isolation on its PATH. When it ends, so does the local AWS.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 
 import boto3
 
-LOCAL_AWS = "tests/cloud/local_aws.py"
+LOCAL_AWS = "local-aws/local_aws.py"
 LOG = pathlib.Path("target/try/local-aws.log")
 PROGRAMS = ("target/venv/sam/bin", "target/venv/aws/bin", "target/cli", "target/debug")
 UBUNTU = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"
@@ -61,7 +61,8 @@ def launch(ready: dict[str, str]) -> dict[str, str]:
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]["SubnetId"]
     group = {
-        name: ec2.create_security_group(GroupName=name, Description=name, VpcId=vpc)["GroupId"] for name in ("web", "app", "admin")
+        name: ec2.create_security_group(GroupName=name, Description=name, VpcId=vpc)["GroupId"]
+        for name in ("web", "app", "admin")
     }
     ec2.create_key_pair(KeyName="my-key")
     instances = []

@@ -45,7 +45,7 @@ fn texts<'de, D: serde::Deserializer<'de>>(parameters: D) -> Result<BTreeMap<Str
 
 /// The responder's client brings its TLS provider.
 fn http() -> reqwest::Client {
-    ec2_isolation::responder::client().expect("TLS can be set up")
+    ec2_isolation::cloudformation::responder::client().expect("TLS can be set up")
 }
 
 impl Cloud {
@@ -53,7 +53,7 @@ impl Cloud {
     pub fn start(log: &Path) -> Self {
         let python = "target/venv/cloud/bin/python";
         let mut process = Command::new(python)
-            .args(["tests/cloud/local_aws.py", "--log"])
+            .args(["local-aws/local_aws.py", "--log"])
             .arg(log)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -71,7 +71,7 @@ impl Cloud {
     async fn sdk_config(&self) -> SdkConfig {
         let key = Credentials::new(&self.ready.access_key_id, &self.ready.secret_access_key, None, None, "local");
         aws_config::defaults(BehaviorVersion::latest())
-            .http_client(ec2_isolation::config::http_client())
+            .http_client(ec2_isolation::aws::config::http_client())
             .region(Region::new(self.ready.region.clone()))
             .endpoint_url(&self.ready.endpoint)
             .credentials_provider(key)

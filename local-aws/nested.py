@@ -1,9 +1,11 @@
 """Nested stacks where ministack differs from CloudFormation.
 
-- A nested template with a SAM transform is expanded, as any other (AWS::CloudFormation::Stack, "CAPABILITY_AUTO_EXPAND").
-- The Delete of a nested stack is a deletion of its own: the nested stack says DELETE_IN_PROGRESS whatever its parent says, its
-  DeletionPolicies hold, and what cannot be deleted leaves it in DELETE_FAILED and fails its parent's operation with
-  "Embedded stack ... was not successfully deleted". ministack logs a warning, forgets the resources, and goes on.
+- A nested template with a SAM transform is expanded, as any other (AWS::CloudFormation::Stack,
+  "CAPABILITY_AUTO_EXPAND").
+- The Delete of a nested stack is a deletion of its own: the nested stack says DELETE_IN_PROGRESS whatever its parent
+  says, its DeletionPolicies hold, and what cannot be deleted leaves it in DELETE_FAILED and fails its parent's
+  operation with "Embedded stack ... was not successfully deleted". ministack logs a warning, forgets the resources, and
+  goes on.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ _is_nested: contextvars.ContextVar[bool] = contextvars.ContextVar("is_nested", d
 
 
 def install(handlers: dict[str, Callable[..., Any]], delete_stack: Callable[..., Any]) -> None:
-    """Put this over ministack's handlers of AWS::CloudFormation::Stack. `delete_stack` deletes a stack as CloudFormation does."""
+    """Put this over ministack's handlers of AWS::CloudFormation::Stack.
+
+    `delete_stack` deletes a stack as CloudFormation does.
+    """
     from ministack.services.cloudformation import engine
 
     parse = engine._parse_template

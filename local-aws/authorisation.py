@@ -31,7 +31,14 @@ _RESOURCE_PARAMETER = {
     "RevokeSecurityGroupEgress": "GroupId",
     "DeleteSnapshot": "SnapshotId",
 }
-_KINDS = {"i": "instance", "eni": "network-interface", "sg": "security-group", "vol": "volume", "snap": "snapshot"}
+_KINDS = {
+    "eni": "network-interface",
+    "i": "instance",
+    "sg": "security-group",
+    "snap": "snapshot",
+    "vol": "volume",
+    "vpc": "vpc",
+}
 
 
 @dataclass
@@ -83,9 +90,9 @@ def checks(backend: Any, params: Params) -> list[Check]:
     for kind in sorted(_specified_kinds(params)):
         created = _arn(backend, kind, "*")
         found.append(Check("ec2:CreateTags", created, {**request_keys, "ec2:createaction": action}))
-    for role in instance_profiles.role_arns(params):
-        # IAM user guide, "Grant a user permissions to pass a role to an AWS service"
-        found.append(Check("iam:PassRole", role, {"iam:passedtoservice": "ec2.amazonaws.com"}))
+    # IAM user guide, "Grant a user permissions to pass a role to an AWS service"
+    passed = {"iam:passedtoservice": "ec2.amazonaws.com"}
+    found.extend(Check("iam:PassRole", role, passed) for role in instance_profiles.role_arns(params))
     return found
 
 
@@ -107,6 +114,8 @@ def _resources(backend: Any, action: str, params: Params) -> Iterator[tuple[str,
         yield from _known(backend, [instance_id])
         yield from _known(backend, [v.id for v in backend.volumes.values() if _attached_to(v, instance_id)])
         yield _arn(backend, "snapshot", "*"), {}
+    elif action in ("AssociateSecurityGroupVpc", "DisassociateSecurityGroupVpc"):
+        yield from _known(backend, [params.get("GroupId", ""), params.get("VpcId", "")])
     elif action == "CreateSnapshot":
         yield from _known(backend, [params.get("VolumeId", "")])
         yield _arn(backend, "snapshot", "*"), {}
@@ -142,12 +151,21 @@ def _exists(backend: Any, kind: str, resource_id: str) -> bool:
         return any(instance.id == resource_id for instance in backend.all_instances())
     if kind == "security-group":
         return backend.get_security_group_from_id(resource_id) is not None
-    store = {"network-interface": backend.enis, "volume": backend.volumes, "snapshot": backend.snapshots}[kind]
-    return resource_id in store
+    stores = {
+        "network-interface": backend.enis,
+        "snapshot": backend.snapshots,
+        "volume": backend.volumes,
+        "vpc": backend.vpcs,
+    }
+    return resource_id in stores[kind]
 
 
 def _vpc_of(backend: Any, kind: str, resource_id: str) -> str | None:
-    """`ec2:Vpc` exists for interfaces and groups, not for instances."""
+    """`ec2:Vpc` exists for interfaces and groups, not for instances.
+
+    A group's is the VPC that it was made in, whichever it was associated with since (SecurityGroup, API reference:
+    VpcId; that the key is that one is an inference).
+    """
     if kind == "network-interface":
         return backend.enis[resource_id].subnet.vpc_id
     if kind == "security-group":

@@ -20,12 +20,17 @@ from typing import Any
 
 import autoscaling
 import custom_resources
+import dynamodb_rules
 import ec2_rules
 import faults
+import gone
+import group_vpcs  # noqa: F401  (registers its rules)
 import instance_profiles
 import moto_ec2
 import nested
 import protections
+import readings
+import refusals
 import resources
 from control import knobs, log
 
@@ -54,8 +59,9 @@ def install() -> None:
         stacks,
     )
 
-    for module in (ec2_rules, protections, instance_profiles, autoscaling):
+    for module in (ec2_rules, protections, instance_profiles, readings, autoscaling):
         module.repair_moto()
+    dynamodb_rules.repair_ministack()
     ec2.handle_request = moto_ec2.handle_request
     ministack_autoscaling.handle_request = autoscaling.handle_request
     _leave_to_authorisation(iam_actions)
@@ -166,13 +172,15 @@ def _recorded(app: Any, iam_actions: Any) -> Callable[..., Any]:
         )
         principal = request_caller_arn(headers, query)
         call = log.arrive(service, action.partition(":")[2] or action, principal, parameters(headers, body, query))
-        fault = knobs.fault
-        if fault and fault.strikes(headers.get("user-agent", "")):
+        fault, agent = knobs.fault, headers.get("user-agent", "")
+        gone.before(call.action, agent)
+        if fault and fault.strikes(agent):
             answer = await faults.strike(
                 fault.kind, service, action, lambda: dispatch(method, path, headers, body, query, request_id)
             )
-        else:
+        elif (answer := refusals.refusal(service, call.action, agent, call.parameters)) is None:
             answer = await dispatch(method, path, headers, body, query, request_id)
+            answer = refusals.unprocessed(call.action, agent, call.parameters, answer)
         call.status = answer[0]
         if call.status >= 400 and isinstance(answer[2], bytes):
             code = re.search(rb'<Code>([^<]*)</Code>|"__type": ?"(?:[^"]*#)?([^"]*)"', answer[2])
@@ -463,7 +471,9 @@ def _refusing_unfit_stacks(original: Any) -> Any:
         stack = _resolve_stack(_p(params, "StackName"))
         status = (stack or {}).get("StackStatus", "")
         update = _p(params, "ChangeSetType", "UPDATE") == "UPDATE"
-        if update and (status in _NOT_UPDATABLE or status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS"):
+        if update and (
+            status in _NOT_UPDATABLE or (status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS")
+        ):
             # CreateChangeSet, API reference: the stack must be in a state that can be updated
             message = f"Stack:{stack['StackId']} is in {status} state and can not be updated."
             return _error("ValidationError", message)

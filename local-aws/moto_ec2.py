@@ -23,6 +23,8 @@ from moto.server import create_backend_app
 
 import authorisation
 import ec2_rules
+import paging
+import readings
 import throttle
 from ec2_rules import Params, Refusal
 
@@ -44,10 +46,11 @@ def _moto() -> Any:
     return create_backend_app("ec2").test_client()
 
 
-def perform(params: Params) -> tuple[int, bytes]:
+def perform(params: Params, omitted: readings.Omissions | None = None) -> tuple[int, bytes]:
     """One EC2 call: refuse what EC2 refuses, let moto do the rest. Returns HTTP status and XML body."""
     action = params.get("Action", "")
     with lock:
+        readings.leave_out(omitted or readings.Omissions())
         try:
             answer = ec2_rules.before(backend(), action, params)
         except Refusal as refusal:
@@ -79,10 +82,12 @@ async def handle_request(
     try:
         throttle.take(params)
         authorisation.authorise(backend(), headers, query, params)
+        paging.admit(params)
+        omitted = readings.omissions(params, headers.get("user-agent", ""))
     except Refusal as refusal:
         status, answer = refusal.status, error_xml(refusal)
     else:
-        status, answer = perform(params)
+        status, answer = perform(params, omitted)
     return status, {"Content-Type": "text/xml;charset=UTF-8"}, answer
 
 

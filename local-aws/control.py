@@ -16,6 +16,11 @@ Json = dict[str, Any]
 Handler = Callable[[Json, dict[str, list[str]]], Any]
 
 
+def called_by(app: str | None, user_agent: str) -> bool:
+    """Whether the client calls itself so (AWS_SDK_UA_APP_ID); every client does where no name is given."""
+    return app is None or f"app/{app}" in user_agent
+
+
 FAULT_KINDS = ("throttled", "server", "lost", "timeout", "denied", "garbled", "hold-before", "hold-after")
 
 
@@ -30,7 +35,7 @@ class Fault:
 
     def strikes(self, user_agent: str) -> bool:
         """Count a call, and say whether it is the one."""
-        if f"app/{self.app}" not in user_agent:
+        if not called_by(self.app, user_agent):
             return False
         self.seen += 1
         return self.seen == self.call
@@ -45,6 +50,8 @@ class Knobs:
     standby_seconds: float = 0.0
     launch_failure: str | None = None
     failed_resource_delete: str = "after"
+    page_size: int | None = None
+    refuse_unpaginated: bool = False
     fault: Fault | None = None
 
 

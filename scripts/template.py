@@ -14,7 +14,6 @@ import re
 import sys
 from typing import Any
 
-import yaml
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
@@ -64,10 +63,18 @@ def facts() -> list[str]:
     source = yaml_parse(TEMPLATE.read_text())
     source["Resources"]["IsolationFunction"]["Properties"]["CodeUri"] = "s3://bucket/key"
     transformed = transform(source, {}, _NoManagedPolicies())
-    lines = ["Made by `make facts` from template.yaml; `make lint` compares. A change here is a change of what may be done or reached.", ""]
+    lines = [
+        "Made by `make facts` from template.yaml; `make lint` compares. "
+        "A change here is a change of what may be done or reached.",
+        "",
+    ]
     for name, resource in sorted(transformed["Resources"].items()):
         properties = resource.get("Properties", {})
-        kept = [f"{key}={resource[key]}" for key in ("DeletionPolicy", "UpdateReplacePolicy", "Condition", "DependsOn") if key in resource]
+        kept = [
+            f"{key}={resource[key]}"
+            for key in ("DeletionPolicy", "UpdateReplacePolicy", "Condition", "DependsOn")
+            if key in resource
+        ]
         lines.append(" ".join([name, resource["Type"], *kept]))
         for direction in RULES:
             for condition, rule in branches(properties.get(direction, [])):
@@ -79,12 +86,11 @@ def facts() -> list[str]:
             documents = [("", properties["AssumeRolePolicyDocument"])]
             documents += [(c, policy["PolicyDocument"]) for c, policy in branches(properties.get("Policies", []))]
             for condition, document in documents:
-                for inner, statement in branches(document["Statement"], condition):
-                    lines.append(f"  statement{inner}: {text(statement)}")
+                statements = branches(document["Statement"], condition)
+                lines.extend(f"  statement{inner}: {text(statement)}" for inner, statement in statements)
         if resource["Type"] in ("AWS::EC2::Instance", "AWS::EC2::LaunchTemplate"):
-            for key in ("IamInstanceProfile", "NetworkInterfaces", "BlockDeviceMappings", "LaunchTemplateData"):
-                if key in properties:
-                    lines.append(f"  {key}: {text(properties[key])}")
+            keys = ("IamInstanceProfile", "NetworkInterfaces", "BlockDeviceMappings", "LaunchTemplateData")
+            lines.extend(f"  {key}: {text(properties[key])}" for key in keys if key in properties)
     return lines
 
 

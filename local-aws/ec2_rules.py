@@ -19,7 +19,6 @@ from moto.ec2.models.core import TaggedEC2Resource
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
 from moto.ec2.models.instances import Instance
 from moto.ec2.models.security_groups import SecurityGroupBackend
-from moto.ec2.responses.elastic_network_interfaces import ElasticNetworkInterfaces
 
 from control import Json, knobs, route
 
@@ -57,6 +56,8 @@ _stale: dict[str, _Stale] = {}
 _shutting_down: set[str] = set()
 _last_snapshot: dict[str, float] = {}
 _is_read = False
+# The VPCs that a group was associated with, beside the one that it was made in, and the state of each: `group_vpcs`.
+associated_vpcs: dict[str, dict[str, str]] = {}
 
 
 def numbered(params: Params, name: str) -> list[str]:
@@ -200,7 +201,7 @@ def check_groups(backend: Any, group_ids: list[str], vpc_id: str) -> None:
         if group is None:
             # API errors: InvalidGroup.NotFound
             raise Refusal("InvalidGroup.NotFound", f"The security group '{group_id}' does not exist")
-        if group.vpc_id != vpc_id:
+        if vpc_id not in (group.vpc_id, *associated_vpcs.get(group_id, {})):
             # Same code for a group of another VPC: kubernetes-sigs/cluster-api-provider-aws#3943
             raise Refusal(
                 "InvalidGroup.NotFound", "You have specified two resources that belong to different networks."
@@ -342,7 +343,6 @@ def repair_moto() -> None:
     Instance.instance_state = property(_shown_state)
     SecurityGroupBackend._add_source_group = _with_foreign_groups(SecurityGroupBackend._add_source_group)
     TaggedEC2Resource.get_tags = _tags
-    ElasticNetworkInterfaces.describe_network_interfaces = _paged(ElasticNetworkInterfaces.describe_network_interfaces)
 
 
 def _shown_groups(interface: Any) -> list[Any]:
@@ -412,29 +412,17 @@ def _tags(resource: Any) -> list[dict[str, str]]:
     return [{"resource_id": resource.id, "key": key, "value": value} for key, value in found.items()]
 
 
-def _paged(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def describe(response: Any) -> Any:
-        """moto answers everything at once; EC2 cuts at MaxResults."""
-        result = original(response)
-        size, start = response._get_int_param("MaxResults"), int(response._get_param("NextToken") or 0)
-        found = result.result["NetworkInterfaces"]
-        if size or start:
-            end = start + (size or len(found))
-            result.result["NetworkInterfaces"] = found[start:end]
-            result.result["NextToken"] = str(end) if end < len(found) else None
-        return result
-
-    return describe
-
-
 # --- Control ----------------------------------------------------------------------------------------------------------
 
 
 @route("PUT", "interface")
 def _set_interface(body: Json, _query: dict[str, list[str]]) -> Json:
     from moto_ec2 import backend
+    from readings import is_managed, set_managed
 
     interface = backend().enis[body["id"]]
+    if "managed" in body:
+        set_managed(interface, bool(body["managed"]))
     interface.requester_managed = bool(body.get("requester_managed", interface.requester_managed))
     interface.interface_type = str(body.get("type", interface.interface_type))
     backend().create_tags([interface.id], dict(body.get("tags", {})))
@@ -442,14 +430,22 @@ def _set_interface(body: Json, _query: dict[str, list[str]]) -> Json:
         "id": interface.id,
         "requester_managed": interface.requester_managed,
         "type": interface.interface_type,
+        "managed": is_managed(interface.id),
         "tags": backend().tags.get(interface.id, {}),
     }
 
 
 @route("PUT", "instance")
 def _set_instance(body: Json, _query: dict[str, list[str]]) -> Json:
-    if body["state"] == "shutting-down":
-        _shutting_down.add(body["id"])
-    else:
-        _shutting_down.discard(body["id"])
-    return {"id": body["id"], "state": body["state"]}
+    from moto_ec2 import backend
+    from readings import is_managed, set_managed
+
+    instance_id = body["id"]
+    if body.get("state") == "shutting-down":
+        _shutting_down.add(instance_id)
+    elif "state" in body:
+        _shutting_down.discard(instance_id)
+    if "managed" in body:
+        set_managed(backend().get_instance(instance_id), bool(body["managed"]))
+    state = "shutting-down" if instance_id in _shutting_down else None
+    return {"id": instance_id, "state": state, "managed": is_managed(instance_id)}

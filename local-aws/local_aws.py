@@ -15,16 +15,26 @@ Control endpoints, JSON in and out, no credentials:
     PUT /_local/stale-reads          {"reads": k}: the next k Describe calls that show a just changed interface show
                                      its old groups (default 1)
     PUT /_local/snapshot-rate        {"seconds": s}: EC2's pause between two snapshots of one volume (default 15)
-    PUT /_local/interface            {"id": "eni-…", "requester_managed": true|false, "type": "trunk", "tags": {…}}:
-                                     what is absent stays; tags are added
+    PUT /_local/interface            {"id": "eni-…", "requester_managed": true|false, "type": "trunk", "managed":
+                                     true|false, "tags": {…}}: what is absent stays; tags are added
     PUT /_local/throttle             {"on": true|false}: EC2's request token buckets, full at the start (default off)
     PUT /_local/standby-delay        {"seconds": s}: how long an instance is EnteringStandby, or Pending after Standby
                                      (default 0: at once)
-    PUT /_local/instance             {"id": "i-…", "state": "shutting-down"|null}: an instance that is going away
-                                     but still shows its interfaces
+    PUT /_local/instance             {"id": "i-…", "state": "shutting-down"|null, "managed": true|false}: an instance
+                                     that is going away but still shows its interfaces; one that is hidden unless
+                                     IncludeManagedResources is asked for; what is absent stays
     PUT /_local/launch-failure       {"error_code": "InsufficientInstanceCapacity"|null}: AWS::EC2::Instance of any
                                      stack cannot launch
-    PUT /_local/ubuntu-image         {}: Canonical publishes an image; answers {"id"}, what its public parameter says now
+    PUT /_local/ubuntu-image         {}: Canonical publishes an image behind its public parameter; answers {"id"}
+    PUT /_local/page-size            {"size": n|null}: Describe calls of EC2 without ids answer at most n items
+    PUT /_local/unpaginated          {"refused": true|false}: groups and interfaces can not be described all at once
+    PUT /_local/hide                 {"action": a, "id": i, "seconds": s, "calls": n, "only_rules": false, "refused":
+                                     true, "app": x}: readings leave out a resource, or a group's rules; {} ends all
+    PUT /_local/gone                 {"action": a, "id": i, "call": n, "entirely": false, "app": x}: a resource goes
+                                     just before the nth call from now of an action; {} ends all
+    PUT /_local/refuse               {"action": a, "id": i, "error_code": c, "calls": n, "app": x}: calls that name a
+                                     resource fail; {} ends all
+    GET /_local/hide, gone, refuse   what was asked for, with what has come of it
     PUT /_local/failed-resource-order {"delete": "before"|"after"}: when an update replaces a custom resource whose
                                      Create failed, its Delete comes before or after the new Create (default after)
     PUT /_local/fault                {"app": a, "call": n, "kind": k}: the nth call from now of the client that calls
@@ -220,7 +230,7 @@ async def run(port: int) -> None:
     await stopped
     try:
         await asyncio.wait_for(server, timeout=3)
-    except asyncio.TimeoutError:  # noqa: UP041  (not TimeoutError yet in Python 3.10)
+    except asyncio.TimeoutError:  # not TimeoutError yet in Python 3.10
         logger.warning("open connections were cut")
 
 
