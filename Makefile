@@ -45,7 +45,7 @@ check: tools ## The quick ones: format, clippy, docs, shellcheck, ruff, cfn-lint
 	@RUSTDOCFLAGS="--deny warnings" cargo doc --quiet $(FEATURES) --no-deps --lib
 	@echo "== check: scripts"
 	@rm -rf target/scripts && $(PY) scripts/template.py scripts target/scripts
-	@shellcheck --external-sources --source-path=target/scripts target/scripts/* tests/*.sh tests/it/forensic_host/*.sh .ci/run
+	@shellcheck --external-sources --source-path=target/scripts target/scripts/* tests/*.sh tests/it/host/*.sh .ci/run
 	@echo "== check: python"
 	@ruff check --quiet
 	@ruff format --check --quiet

@@ -1,168 +1,22 @@
 //! Whole invocations against a world in memory, the adapters on the wire, the answer on a socket, and the shape of the source.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test fails by panicking.
 
-mod adapters;
-mod archive;
-mod binary;
-mod chaos;
-mod docs;
-mod exact;
+mod aws;
+mod cloudformation;
+mod delivery;
+mod dry_run;
 mod faults;
-mod forensic_host;
-mod lifecycle;
-mod numbers;
+mod host;
+mod house;
+mod isolate;
 mod operator;
 mod overlap;
-mod ownership;
-mod process;
-mod property;
-mod protection;
-mod protocol;
-mod rehearsal;
-mod responder;
-mod rollback;
-#[path = "../stack/runtime.rs"]
+mod protect;
+mod restore;
+#[path = "../support/runtime.rs"]
 #[allow(dead_code)] // The stack tests use all of it.
 mod runtime;
-mod situations;
-mod stale;
 mod template;
-mod tidy;
-mod transit;
-mod twice;
 mod world;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use ec2_isolation::cloudformation::answer::{Answer, Status};
-use ec2_isolation::cloudformation::handler::{Invocation, handle};
-use serde_json::{Value, json};
-use tokio::runtime::Handle;
-use world::World;
-
-pub const A: &str = "i-0a1b2c3d4e5f60718";
-pub const B: &str = "i-0b2c3d4e5f6071829";
-pub const C: &str = "i-0c3d4e5f60718293a";
-pub const D: &str = "i-0d4e5f60718293a4b";
-pub const BYSTANDER: &str = "i-0e";
-
-/// The instances that the sample events speak of, and a bystander.
-fn fleet() -> World {
-    let world = World::new();
-    world.add(A, world::VPC, &[("eni-0a", &["sg-0a"])]);
-    world.add(B, world::VPC, &[("eni-0b", &["sg-0b", "sg-0c"])]);
-    world.add(C, world::VPC, &[("eni-0c", &["sg-0c"])]);
-    world.add(D, world::VPC, &[("eni-0d1", &["sg-0a"]), ("eni-0d2", &["sg-0b", "sg-0d"])]);
-    world.add(BYSTANDER, world::VPC, &[("eni-0e", &["sg-0a", "sg-0d"])]);
-    world.give_profile(A, "arn:aws:iam::123456789012:instance-profile/web");
-    world.scale("web", &[A, C, BYSTANDER], "InService");
-    world
-}
-
-/// A sample event from events/, signed now, that isolates directly.
-fn event(name: &str) -> Value {
-    let text = std::fs::read_to_string(format!("events/{name}.json")).expect("the sample is there");
-    let mut event: Value = serde_json::from_str(&text).expect("it is JSON");
-    event["ResponseURL"] = json!(url());
-    event["ResourceProperties"]["CutEstablishedConnections"] = json!("false");
-    event
-}
-
-/// The same by way of the transit group.
-fn cutting(mut event: Value) -> Value {
-    event["ResourceProperties"]["CutEstablishedConnections"] = json!("true");
-    event["ResourceProperties"]["TransitSecurityGroupId"] = json!(world::TRANSIT);
-    event["ResourceProperties"]["HoldSeconds"] = json!("5");
-    event
-}
-
-/// What a FAILED Create or Update ends with.
-fn deploy_again() -> String {
-    format!(
-        "next: remove the cause, then deploy again with a new Rerun; what is recorded is in table {} | log stream: a log stream",
-        world::TABLE
-    )
-}
-
-fn url() -> String {
-    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(['-', ':'], "");
-    format!(
-        "https://bucket.s3.amazonaws.com/arn%3Aaws%7CIsolation?X-Amz-Date={now}&X-Amz-Expires=7200&X-Amz-Signature=secret"
-    )
-}
-
-/// The event with every option on.
-fn with_everything(mut event: Value) -> Value {
-    event["ResourceProperties"]["DetachInstanceProfile"] = json!("true");
-    event
-}
-
-/// The sample event with one property changed and a request id of its own.
-fn with(name: &str, property: &str, value: Value) -> Value {
-    let mut event = event(name);
-    event["RequestId"] = json!(format!("{name} {property} {value}"));
-    event["ResourceProperties"][property] = value;
-    event
-}
-
-/// A function that has fifteen minutes.
-fn invocation() -> Invocation {
-    let deadline = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(900);
-    Invocation { deadline_ms: u64::try_from(deadline.as_millis()).unwrap(), log_stream: "a log stream".to_owned() }
-}
-
-/// Handles the event; the answer is then among the world's. What Lambda is told.
-async fn run(world: &World, event: Value) -> Value {
-    let reply = |url, _| {
-        world.data().url = url;
-        world.clone()
-    };
-    handle(&Ok(world.ports()), &Handle::current(), event, &invocation(), reply)
-        .await
-        .expect("an accepted answer is a success")
-}
-
-/// Handles the event and returns its one answer.
-async fn deliver(world: &World, event: Value) -> Answer {
-    let before = world.data().answers.len();
-    run(world, event.clone()).await;
-    let answers = world.data().answers.clone();
-    assert_eq!(answers.len(), before + 1, "exactly one answer");
-    let answer = answers.last().unwrap().clone();
-    assert!(answer.body().len() <= 4096, "{} bytes", answer.body().len());
-    assert_eq!(answer.request_id, event["RequestId"].as_str().unwrap_or_default());
-    answer
-}
-
-/// Delivers to a process that a planned trouble kills before it answers.
-async fn die(world: &World, event: Value) {
-    let process = world.process();
-    let (ports, worker, invocation) = (Ok(process.ports()), Handle::current(), invocation());
-    let work = handle(&ports, &worker, event, &invocation, |_, _| process.clone());
-    tokio::select! {
-        biased;
-        () = process.death() => {}
-        _ = work => panic!("it lived to answer"),
-    }
-    // What was on the wire arrives.
-    tokio::time::sleep(Duration::from_secs(3)).await;
-}
-
-async fn succeeds(world: &World, event: Value) -> Answer {
-    let answer = deliver(world, event).await;
-    assert_eq!(answer.status, Status::Success, "{}", answer.reason);
-    answer
-}
-
-/// The reason of the FAILED answer.
-async fn fails(world: &World, event: Value) -> String {
-    let answer = deliver(world, event).await;
-    assert_eq!(answer.status, Status::Failed, "{}", answer.reason);
-    answer.reason
-}
-
-/// Which interfaces of the world are in exactly the isolation group.
-fn isolated(world: &World) -> Vec<String> {
-    let group = world::groups(&[world::ISOLATION]);
-    world.cards().into_iter().filter(|(_, groups)| *groups == group).map(|(id, _)| id).collect()
-}
+use delivery::*;

@@ -14,6 +14,7 @@ mod permissions;
 mod readme;
 mod rollbacks;
 mod rules;
+#[path = "../support/runtime.rs"]
 mod runtime;
 mod scenarios;
 

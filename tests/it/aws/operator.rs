@@ -4,7 +4,7 @@ use ec2_isolation::model::{Owner, Record, State};
 use ec2_isolation::ports::{Archive as _, Fault, Records as _, StackLife as _, Stamp, Survey as _, Takeover, Written};
 use serde_json::{Value, json};
 
-use crate::adapters::{ec2, owner, stacks, table, wire};
+use super::{ec2, owner, stacks, table, wire};
 
 /// A record of a stack that keeps it, with an attribute that this version does not know.
 fn item() -> Value {

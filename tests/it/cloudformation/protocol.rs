@@ -4,18 +4,18 @@
 //! | case | where |
 //! |---|---|
 //! | 4 | `event::tests::the_physical_id_of_a_given_event_is_a_constant` |
-//! | 9 | `lifecycle::a_delete_of_what_never_was_succeeds_and_touches_nothing` |
-//! | 14, 18 | `overlap::a_delete_that_overtakes_a_running_create_wins`, `overlap::two_deliveries_of_one_create_record_the_originals_once` |
-//! | 19 | `faults::a_create_survives_any_trouble_at_any_call`, and with the built function `a_create_killed_in_any_call_is_finished_by_the_next_delivery` |
-//! | 28 | `lifecycle::a_terminated_instance_counts_as_restored`, `…::a_lost_original_group_is_left_out_and_named` |
+//! | 9 | `isolate::lifecycle::a_delete_of_what_never_was_succeeds_and_touches_nothing` |
+//! | 14, 18 | `overlap::deliveries::a_delete_that_overtakes_a_running_create_wins`, `overlap::deliveries::two_deliveries_of_one_create_record_the_originals_once` |
+//! | 19 | `faults::every_call::a_create_survives_any_trouble_at_any_call`, and with the built function `a_create_killed_in_any_call_is_finished_by_the_next_delivery` |
+//! | 28 | `isolate::lifecycle::a_terminated_instance_counts_as_restored`, `…::a_lost_original_group_is_left_out_and_named` |
 //! | 30, 39, 40 | `answer::tests` |
 //! | 32, 33, 34, 36, 37 | `responder` |
-//! | 41, 42 | `binary::no_log_line_at_any_level_shows_a_url_a_secret_or_the_event` |
-//! | 43, 44, 54 | `faults::a_panic_is_answered_with_its_text`, `faults::a_call_that_hangs_…` |
+//! | 41, 42 | `bootstrap::no_log_line_at_any_level_shows_a_url_a_secret_or_the_event` |
+//! | 43, 44, 54 | `faults::every_call::a_panic_is_answered_with_its_text`, `faults::every_call::a_call_that_hangs_…` |
 //! | 46 | with the built function `two_hundred_and_four_instances_of_four_interfaces_fit_in_memory_and_in_the_answer` |
-//! | 51 | `faults::a_permission_that_has_not_arrived_yet_is_waited_for_but_not_on_a_delete` |
+//! | 51 | `faults::every_call::a_permission_that_has_not_arrived_yet_is_waited_for_but_not_on_a_delete` |
 //! | 55, 56 | `event::tests` |
-//! | 58 | `faults::throttling_four_times_in_a_row_is_survived` |
+//! | 58 | `faults::every_call::throttling_four_times_in_a_row_is_survived` |
 
 use std::time::Duration;
 

@@ -28,7 +28,7 @@ fn the_function() {
 
 fn start(surroundings: &Surroundings, trouble: &str) -> Function {
     let mut program = Command::new(std::env::current_exe().expect("a program has a path"));
-    program.args(["--exact", "process::the_function", "--nocapture"]);
+    program.args(["--exact", "faults::process::the_function", "--nocapture"]);
     surroundings.start_program(program, &[(TROUBLE, trouble)])
 }
 

@@ -11,8 +11,8 @@ use ec2_isolation::reconcile::Ports;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use crate::world::{ISOLATION, REPLACEMENT, STACK, World, groups};
-use crate::{A, B, D, cutting, event, fleet, invocation, isolated, run, succeeds, with};
+use crate::world::{self, ISOLATION, REPLACEMENT, STACK, World, groups};
+use crate::{A, B, D, created, cutting, event, fails, fleet, invocation, isolated, move_by_hand, run, succeeds, with};
 
 const OTHER_ISOLATION: &str = "sg-0bbbbbbbbbbbbbbbb";
 const OTHER_TRANSIT: &str = "sg-0bbbbbbbbbbbbbbbc";
@@ -213,4 +213,51 @@ async fn a_replaced_isolation_group_moves_the_interfaces_and_leaves_the_original
     succeeds(&world, event("delete")).await;
     assert_eq!(world.cards(), start);
     assert_eq!(world.state(A), Some(State::Restored));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renamed_resource_takes_over_and_the_delete_of_its_old_name_releases_nothing() {
+    let world = created().await;
+    let start = fleet().cards();
+    let renamed = |mut event: Value, request: &str| {
+        event["LogicalResourceId"] = json!("Isolation2");
+        event["RequestId"] = json!(request);
+        event
+    };
+    world.set_status("UPDATE_IN_PROGRESS");
+    succeeds(&world, renamed(event("create"), "renamed")).await;
+    world.set_status("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS");
+    let answer = succeeds(&world, event("delete")).await;
+    assert_eq!(answer.reason, "nothing to restore: no instance was isolated");
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
+    world.set_status("DELETE_IN_PROGRESS");
+    succeeds(&world, renamed(event("delete"), "renamed's delete")).await;
+    assert_eq!(world.cards(), start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_in_the_isolation_of_another_stack_is_left_to_it() {
+    let world = fleet();
+    let other = "arn:aws:cloudformation:us-east-1:123456789012:stack/other/1";
+    let theirs = Group {
+        id: "sg-0f".parse().unwrap(),
+        vpc: Some(world::VPC.parse().unwrap()),
+        role: Some(Role::Isolation),
+        stack_id: Some(other.to_owned()),
+        ingress: vec![],
+        egress: vec![],
+    };
+    world.data().groups.insert(theirs.id.clone(), theirs);
+    move_by_hand(&world, "eni-0d1", &["sg-0f"]);
+    let start = world.cards();
+    let reason = fails(&world, with("create", "InstanceIds", json!([D, A]))).await;
+    assert!(
+        reason
+            .contains(&format!("{D} is already held isolated by {other}: delete that stack first, or leave it to it")),
+        "{reason}"
+    );
+    assert_eq!(isolated(&world), ["eni-0a"]);
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.cards(), start);
+    assert_ne!(other, STACK);
 }

@@ -124,7 +124,7 @@ async fn an_update_that_rolls_back_releases_nothing() {
 /// README's table of the guard, row by row; what the policy is where nobody set it, and where it was set.
 #[test]
 fn readme_says_what_the_guard_does_in_every_status_of_the_api() {
-    let readme = include_str!("../../README.md");
+    let readme = include_str!("../../../README.md");
     let rows =
         readme.split("| status of the stack | Delete |").nth(1).expect("the table").split("\n\n").next().unwrap();
     let mut said = BTreeSet::new();
@@ -149,7 +149,7 @@ fn readme_says_what_the_guard_does_in_every_status_of_the_api() {
             said.insert(status);
         }
     }
-    let known = include_str!("../../src/plan/guard.rs");
+    let known = include_str!("../../../src/plan/guard.rs");
     for status in aws_sdk_cloudformation::types::StackStatus::values() {
         assert!(known.contains(&format!("\"{status}\"")), "{status} is not in the table of guard.rs");
         assert!(said.contains(status), "README does not say what {status} means");

@@ -1,0 +1,128 @@
+//! What each error of a service becomes, and what the SDK repeats.
+
+use std::time::Duration;
+
+use aws_sdk_ec2::config::retry::RetryConfig;
+use aws_sdk_ec2::config::timeout::TimeoutConfig;
+use aws_sdk_ec2::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
+use aws_smithy_http_client::test_util::NeverClient;
+use ec2_isolation::aws::ec2::Ec2;
+use ec2_isolation::ports::{Call, Change as _, Fault, Look as _, Records as _, Stacks as _};
+
+use super::{ec2, ids, stacks, table, wire, with_client};
+
+const THROTTLED: &str =
+    "<Response><Errors><Error><Code>RequestLimitExceeded</Code><Message>slow</Message></Error></Errors></Response>";
+
+/// With the function's own retries.
+fn persistent(http: SharedHttpClient) -> Ec2 {
+    let mut config = config!(aws_sdk_ec2, http.clone()).to_builder();
+    config.set_retry_config(Some(RetryConfig::standard().with_max_attempts(6)));
+    with_client(ec2_isolation::aws::ec2::client(config), http)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_groups_that_is_throttled_is_left_to_its_turn_and_one_that_is_lost_is_repeated_by_the_sdk() {
+    let lost = "<Response><Errors><Error><Code>InternalError</Code><Message>lost</Message></Error></Errors></Response>";
+    for (answers, fault, calls) in [
+        ([(503, THROTTLED), (503, THROTTLED)], Fault::Throttled, 1),
+        ([(500, lost), (503, THROTTLED)], Fault::Throttled, 2),
+        ([(500, lost), (500, lost)], Fault::Server, 6),
+    ] {
+        let (http, seen) = wire(&answers);
+        let ec2 = persistent(http);
+        let error = ec2.set_groups(&"eni-01".parse().unwrap(), &["sg-0a".parse().unwrap()].into()).await.unwrap_err();
+        assert_eq!((error.fault, seen.lock().unwrap().len()), (fault, calls));
+    }
+}
+
+#[tokio::test]
+async fn snapshots_are_never_asked_for_twice_by_the_sdk() {
+    let (http, seen) = wire(&[(503, THROTTLED)]);
+    let ec2 = persistent(http);
+    let error = ec2.take_snapshots(&"i-0a".parse().unwrap(), &[].into()).await.unwrap_err();
+    assert_eq!((error.fault, seen.lock().unwrap().len()), (Fault::Throttled, 1));
+}
+
+/// One call of each adapter with this client: what its fault was.
+async fn faults(http: impl Fn() -> SharedHttpClient) -> [Fault; 3] {
+    fn fault<T: std::fmt::Debug>(result: Call<T>) -> Fault {
+        result.unwrap_err().fault
+    }
+    [
+        fault(ec2(http()).instances(&ids(1)).await),
+        fault(table(http()).read().await),
+        fault(stacks(http()).status("arn").await),
+    ]
+}
+
+/// The errors of EC2, DynamoDB and CloudFormation with these codes and statuses.
+async fn check(codes: [(u16, &str); 3], expected: Fault) {
+    let bodies = codes.map(|(status, code)| {
+        let ec2 =
+            format!("<Response><Errors><Error><Code>{code}</Code><Message>m</Message></Error></Errors></Response>");
+        let json = format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{code}","message":"m"}}"#);
+        let query = format!("<ErrorResponse><Error><Code>{code}</Code><Message>m</Message></Error></ErrorResponse>");
+        (status, [ec2, json, query])
+    });
+    for (n, (status, body)) in bodies.iter().enumerate() {
+        let (http, _) = wire(&[(*status, &body[n])]);
+        assert_eq!(faults(|| http.clone()).await[n], expected, "{codes:?} of adapter {n}");
+    }
+}
+
+#[tokio::test]
+async fn each_error_of_a_service_becomes_its_fault() {
+    check(
+        [(503, "RequestLimitExceeded"), (400, "ProvisionedThroughputExceededException"), (400, "Throttling")],
+        Fault::Throttled,
+    )
+    .await;
+    check([(500, "InternalError"), (500, "InternalServerError"), (500, "InternalFailure")], Fault::Server).await;
+    check([(403, "UnauthorizedOperation"), (400, "AccessDeniedException"), (403, "AccessDenied")], Fault::Denied).await;
+    let (http, _) = wire(&[(
+        400,
+        "<Response><Errors><Error><Code>IncorrectInstanceState</Code><Message>m</Message></Error></Errors></Response>",
+    )]);
+    assert_eq!(faults(|| http.clone()).await[0], Fault::Busy);
+    check(
+        [(400, "InvalidParameterValue"), (400, "ResourceNotFoundException"), (400, "ValidationError")],
+        Fault::Refused,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_garbled() {
+    let (http, _) = wire(&[(200, "<<< not what anybody expects")]);
+    assert_eq!(faults(|| http.clone()).await, [Fault::Garbled; 3]);
+}
+
+#[tokio::test]
+async fn no_answer_at_all_is_a_time_out() {
+    assert_eq!(faults(|| SharedHttpClient::new(NeverClient::new())).await, [Fault::TimedOut; 3]);
+}
+
+#[tokio::test]
+async fn a_connection_that_cannot_be_made_or_breaks_is_lost() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let breaks = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let broken = format!("http://{}", breaks.local_addr().unwrap());
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = breaks.accept() {
+            drop(stream);
+        }
+    });
+    for endpoint in [closed, broken] {
+        let http = aws_smithy_http_client::Builder::new().build_http();
+        let mut config = config!(aws_sdk_ec2, http.clone()).to_builder();
+        config.set_endpoint_url(Some(endpoint));
+        config.set_timeout_config(Some(TimeoutConfig::disabled()));
+        let ec2 = with_client(ec2_isolation::aws::ec2::client(config), http);
+        let error = ec2.instances(&ids(1)).await.unwrap_err();
+        assert_eq!(error.fault, Fault::Connection, "{error}");
+        assert_eq!(error.action, "ec2:DescribeInstances");
+    }
+}

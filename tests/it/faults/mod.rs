@@ -1,0 +1,7 @@
+//! What goes wrong between the function and AWS: failures, deaths, repeats and late reads, at any call.
+
+mod chaos;
+mod every_call;
+mod process;
+mod stale;
+mod twice;

@@ -1,0 +1,4 @@
+//! The repository itself: the shape of the source, and the pages against it.
+
+mod docs;
+mod tidy;

@@ -1,0 +1,8 @@
+//! Isolation: from a request to instances in the isolation group, with their connections cut if that is asked for.
+
+mod group;
+mod instances;
+mod interfaces;
+mod lifecycle;
+mod numbers;
+mod transit;

@@ -1,0 +1,155 @@
+//! A new stack takes over what an old one holds isolated.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ec2_isolation::cloudformation::answer::Status as Answered;
+use ec2_isolation::model::{Group, Groups, Role};
+use ec2_isolation::operator::Trouble as Refusal;
+use ec2_isolation::ports::Fault;
+use serde_json::json;
+
+use super::{ALL, assert_as_at_the_start, by_table, kept, operator};
+use crate::world::operator::view;
+use crate::world::{STACK, Trouble, VPC, World, groups};
+use crate::{A, B, deliver, event, fleet, isolated, succeeds, with, with_everything};
+
+const NEW_STACK: &str = "arn:aws:cloudformation:us-east-1:123456789012:stack/incident-2/11111111-2222";
+const NEW_GROUP: &str = "sg-02e30000000000000";
+const NEW_TABLE: &str = "incident-2-SecurityGroupTable-XYZ";
+
+/// The new stack: deployed, with a group and a table of its own.
+fn deploy_heir(world: &World) {
+    let mut data = world.data();
+    let heir = Group {
+        id: NEW_GROUP.parse().unwrap(),
+        vpc: Some(VPC.parse().unwrap()),
+        role: Some(Role::Isolation),
+        stack_id: Some(NEW_STACK.to_owned()),
+        ingress: vec![],
+        egress: vec![],
+    };
+    data.groups.insert(heir.id.clone(), heir);
+    data.tables.insert(NEW_TABLE.to_owned(), Default::default());
+    let resources = [("SecurityGroupTable", NEW_TABLE), ("IsolatedSecurityGroup", NEW_GROUP)];
+    data.views.push(view(NEW_STACK, "CREATE_FAILED", &resources));
+}
+
+async fn try_adopt(world: &World) -> Result<(bool, Vec<String>, Vec<String>), Refusal> {
+    let program = operator(world);
+    let handover = program.handover(&by_table(), "incident-2", &ALL).await?;
+    let report = program.adopt(&handover).await?;
+    Ok((report.failed, report.adopted, report.details))
+}
+
+/// The event for the new stack.
+fn of_heir(mut event: serde_json::Value) -> serde_json::Value {
+    event["StackId"] = json!(NEW_STACK);
+    event["PhysicalResourceId"] = json!("incident-2");
+    event["ResourceProperties"]["IsolatedSecurityGroupId"] = json!(NEW_GROUP);
+    event["ResourceProperties"]["TransitSecurityGroupId"] = json!("");
+    event["ResourceProperties"]["CutEstablishedConnections"] = json!("false");
+    event
+}
+
+/// Every change of an interface since call `n` led to the new group.
+fn assert_never_released(world: &World, n: usize, when: &str) {
+    for (action, what) in &world.data().calls[n..] {
+        if *action == "ec2:ModifyNetworkInterfaceAttribute" {
+            assert!(what.ends_with(&format!(" [{NEW_GROUP}]")), "{when}: {what}");
+        }
+    }
+}
+
+fn new_cards(world: &World) -> BTreeMap<String, Groups> {
+    world.cards().into_iter().filter(|(_, at)| *at == groups(&[NEW_GROUP])).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adoption_that_fails_or_dies_at_any_call_is_finished_by_the_next_one() {
+    for trouble in [Trouble::Fails(Fault::Denied), Trouble::Fails(Fault::Server), Trouble::Dies, Trouble::DiesAfter] {
+        for n in 1.. {
+            let when = format!("{trouble:?} at call {n}");
+            let world = kept().await;
+            deploy_heir(&world);
+            let already = world.data().calls.len();
+            world.data().troubles.insert(already + n, trouble);
+            let process = world.process();
+            tokio::select! {
+                biased;
+                () = process.death() => tokio::time::sleep(Duration::from_secs(3)).await,
+                _ = try_adopt(&process) => {}
+            }
+            let struck = world.data().troubles.is_empty();
+            world.data().troubles.clear();
+            let (failed, _, details) = try_adopt(&world).await.expect("it can be read");
+            assert!(!failed, "{when}: {details:?}");
+            assert_never_released(&world, already, &when);
+            assert_eq!(new_cards(&world).into_keys().collect::<Vec<_>>(), ["eni-0a", "eni-0b"], "{when}");
+            assert_eq!(world.data().records.len(), 0, "{when}");
+            // The new stack finds what is its own, takes no second set of snapshots, and restores the true originals.
+            let snapshots = world.count("ec2:CreateSnapshots");
+            let heir = world.named_table(NEW_TABLE);
+            world.data().stacks.insert(NEW_STACK.to_owned(), status("UPDATE_IN_PROGRESS"));
+            let writes = world.count("ec2:ModifyNetworkInterfaceAttribute");
+            let answer = deliver(&heir, of_heir(with_everything(event("create")))).await;
+            assert_eq!(
+                (answer.status, answer.data.isolated_instance_count.as_str()),
+                (Answered::Success, "2"),
+                "{when}: {}",
+                answer.reason
+            );
+            assert_eq!(world.count("ec2:ModifyNetworkInterfaceAttribute"), writes, "{when}");
+            assert_eq!(world.count("ec2:CreateSnapshots"), snapshots, "{when}");
+            world.data().stacks.insert(NEW_STACK.to_owned(), status("DELETE_IN_PROGRESS"));
+            let answer = deliver(&heir, of_heir(event("delete"))).await;
+            assert_eq!(answer.status, Answered::Success, "{when}: {}", answer.reason);
+            assert_as_at_the_start(&world, &when);
+            if !struck {
+                break;
+            }
+        }
+    }
+}
+
+fn status(status: &str) -> ec2_isolation::plan::StackStatus {
+    ec2_isolation::plan::StackStatus { status: status.to_owned(), reason: String::new(), parent: None }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stack_still_takes_care_of_is_not_adopted_and_the_rest_is() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    deploy_heir(&world);
+    world.data().views.push(view(STACK, "CREATE_COMPLETE", &[]));
+    let (failed, adopted, details) = try_adopt(&world).await.unwrap();
+    assert_eq!((failed, adopted), (true, vec![]));
+    assert!(
+        details[0].contains(&format!("{A} is still isolated by {STACK}, which works: deploy that stack once more")),
+        "{details:?}"
+    );
+    // As it says: B alone is listed now.
+    world.set_status("UPDATE_IN_PROGRESS");
+    succeeds(&world, with("update", "InstanceIds", json!([B]))).await;
+    let (failed, adopted, details) = try_adopt(&world).await.unwrap();
+    assert_eq!((failed, adopted), (true, vec![A.to_owned()]), "{details:?}");
+    assert_eq!(new_cards(&world).into_keys().collect::<Vec<_>>(), ["eni-0a"]);
+    assert_eq!(isolated(&world), ["eni-0b"]);
+    // The old one's Delete is about what is left to it.
+    world.set_status("DELETE_IN_PROGRESS");
+    succeeds(&world, event("delete")).await;
+    assert_eq!(new_cards(&world).into_keys().collect::<Vec<_>>(), ["eni-0a"]);
+    assert_eq!(world.cards()["eni-0b"], fleet().cards()["eni-0b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_adopted_by_a_stack_that_is_not_deployed() {
+    let world = kept().await;
+    let refused = try_adopt(&world).await.unwrap_err();
+    assert!(refused.to_string().contains("there is no stack incident-2"), "{refused}");
+    deploy_heir(&world);
+    world.data().views[0].status.status = "ROLLBACK_FAILED".to_owned();
+    let refused = try_adopt(&world).await.unwrap_err();
+    assert_eq!(refused.to_string(), "nothing was changed: stack incident-2 is ROLLBACK_FAILED: deploy it first");
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
+}

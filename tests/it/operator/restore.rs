@@ -1,0 +1,173 @@
+//! The program restores, plans a restore, and ends the stack.
+
+use std::time::Duration;
+
+use ec2_isolation::model::{Desired, InstanceId, State};
+use ec2_isolation::ports::Fault;
+
+use super::{ALL, assert_as_at_the_start, by_table, kept, named, operator, reads, restore, try_restore};
+use crate::world::operator::view;
+use crate::world::{ISOLATION, STACK, TABLE, Trouble};
+use crate::{A, B, C, event, fleet, isolated, run, succeeds};
+
+#[tokio::test(start_paused = true)]
+async fn what_a_rollback_kept_is_restored_whatever_the_stack_is_doing() {
+    for status in ["ROLLBACK_FAILED", "DELETE_FAILED", "UPDATE_COMPLETE"] {
+        let world = kept().await;
+        world.set_status(status);
+        let report = restore(&world).await;
+        assert_eq!((report.failed, report.done), (false, vec!["2 instances restored".to_owned()]), "{status}");
+        assert_as_at_the_start(&world, status);
+        let history = world.data().records[&A.parse().unwrap()].history.clone();
+        assert!(
+            history.last().unwrap().contains("restored (asked by arn:aws:iam::123456789012:user/x with"),
+            "{history:?}"
+        );
+        // Again changes nothing.
+        let before = world.count("ec2:ModifyNetworkInterfaceAttribute");
+        assert_eq!(restore(&world).await.done, ["nothing to restore: no record is held"]);
+        assert_eq!(world.count("ec2:ModifyNetworkInterfaceAttribute"), before);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_changes_nothing_and_names_every_interface_and_protection() {
+    let world = kept().await;
+    let (cards, calls) = (world.cards(), world.data().calls.len());
+    let program = operator(&world);
+    let incident = program.incident(&by_table()).await.unwrap();
+    let preview = program.preview(&incident, &ALL).await.unwrap();
+    let text = preview.to_string();
+    for part in [
+        format!("{A}: restore eni-0a [{ISOLATION}] -> [sg-0a]"),
+        format!("{B}: restore eni-0b [{ISOLATION}] -> [sg-0b, sg-0c]"),
+        "termination protection off".to_owned(),
+        "instance-profile/web".to_owned(),
+    ] {
+        assert!(text.contains(&part), "{part} in {text}");
+    }
+    assert!(!preview.is_blocked);
+    let data = world.data();
+    let writes: Vec<_> = data.calls[calls..].iter().filter(|(action, _)| !reads(action)).collect();
+    assert_eq!((writes, &data.intents.len()), (vec![], &1));
+    drop(data);
+    assert_eq!(world.cards(), cards);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_names_each_protection_of_an_instance_whose_interface_is_gone_once() {
+    let world = kept().await;
+    {
+        let mut data = world.data();
+        data.instances.get_mut(&A.parse().unwrap()).unwrap().interfaces.clear();
+        data.calm();
+    }
+    let program = operator(&world);
+    let incident = program.incident(&by_table()).await.unwrap();
+    let preview = program.preview(&incident, &named(&[A])).await.unwrap();
+    let mut expected = [
+        format!("{A}: restore: delete {} on termination", A.replace("i-", "vol-")),
+        format!("{A}: restore: profile arn:aws:iam::123456789012:instance-profile/web"),
+        format!("{A}: restore: shutdown behaviour terminate"),
+        format!("{A}: restore: stop protection off"),
+        format!("{A}: restore: termination protection off"),
+    ];
+    expected.sort();
+    let text = preview.to_string();
+    let mut steps: Vec<&str> = text.lines().map(str::trim).filter(|line| line.starts_with(A)).collect();
+    steps.sort_unstable();
+    assert_eq!(steps, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_that_fails_or_dies_at_any_call_is_finished_by_the_next_one() {
+    for trouble in [
+        Trouble::Fails(Fault::Denied),
+        Trouble::Fails(Fault::Throttled),
+        Trouble::Fails(Fault::Refused),
+        Trouble::Dies,
+        Trouble::DiesAfter,
+    ] {
+        for n in 1.. {
+            let when = format!("{trouble:?} at call {n}");
+            let world = kept().await;
+            let already = world.data().calls.len();
+            world.data().troubles.insert(already + n, trouble);
+            let process = world.process();
+            tokio::select! {
+                biased;
+                () = process.death() => tokio::time::sleep(Duration::from_secs(3)).await,
+                result = try_restore(&process, &ALL) => {
+                    // Success is claimed for what is so only.
+                    if result.is_ok_and(|report| !report.failed) {
+                        assert_as_at_the_start(&world, &when);
+                    }
+                }
+            }
+            let struck = world.data().troubles.is_empty();
+            world.data().troubles.clear();
+            let report = restore(&world).await;
+            assert!(!report.failed, "{when}: {:?} {:?}", report.done, report.details);
+            assert_as_at_the_start(&world, &when);
+            if !struck {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_create_converges_on_a_restore_that_was_asked_for_later() {
+    for delay in 0..25 {
+        let world = fleet();
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(1000 * delay + 500)).await;
+            restore(&world).await
+        };
+        tokio::join!(run(&world, event("create")), late);
+        // Where there was no record yet, there was nothing to ask about: the operator looks again.
+        if world.data().records.values().any(|record| record.state != State::Restored) {
+            assert!(delay < 3, "after {delay} s");
+            assert!(!restore(&world).await.failed, "after {delay} s");
+        }
+        assert_eq!(world.cards(), fleet().cards(), "after {delay} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_instance_is_restored_and_the_others_stay_isolated_also_for_the_function() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    let report = try_restore(&world, &named(&[A])).await.unwrap();
+    assert_eq!((report.failed, report.done), (false, vec!["1 instance restored".to_owned()]));
+    assert_eq!(isolated(&world), ["eni-0b"]);
+    assert_eq!((world.state(A), world.state(B)), (Some(State::Restored), Some(State::Isolated)));
+    let wanted = world.data().intents.values().next().unwrap().0.desired.clone();
+    let Desired::Isolated(wants) = wanted else { panic!("the others are still wanted isolated") };
+    assert_eq!(wants.instances, [B.parse::<InstanceId>().unwrap()]);
+    assert!(try_restore(&world, &named(&[B])).await.is_ok());
+    assert_as_at_the_start(&world, "the last one");
+    succeeds(&world, event("delete")).await;
+    assert_as_at_the_start(&world, "deleted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_without_a_record_is_refused_by_name() {
+    let world = kept().await;
+    let refused = try_restore(&world, &named(&[A, C])).await.unwrap_err();
+    assert_eq!(refused.to_string(), format!("nothing was changed: table {TABLE} holds no record of {C}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_is_ended_by_as_many_calls_as_that_takes() {
+    let world = kept().await;
+    let mut stuck = view(STACK, "DELETE_FAILED", &[]);
+    stuck.resources.retain(|resource| resource.kind == "Custom::Ec2Isolation");
+    stuck.resources[0].status = "DELETE_FAILED".to_owned();
+    world.data().views.push(stuck);
+    assert!(!restore(&world).await.failed);
+    let program = operator(&world);
+    let ended = program.finish(&program.incident(&by_table()).await.unwrap()).await.unwrap();
+    assert!(ended.is_gone, "{ended:?}");
+    assert!(ended.log[0].contains("--retain-resources Isolation"), "{ended:?}");
+}

@@ -1,0 +1,4 @@
+//! Several requests for one instance: invocations that overlap, and stacks that want the same.
+
+mod deliveries;
+mod ownership;

@@ -1,0 +1,88 @@
+//! What a Delete meets: instances that are ending, trouble that lasts, interfaces that somebody moves while it works.
+
+use ec2_isolation::model::{Group, State};
+use ec2_isolation::ports::Fault;
+
+use crate::world::{self, ISOLATION};
+use crate::{A, B, after, created, event, fails, fleet, meanwhile, move_by_hand, set_state, succeeds};
+
+const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_waits_for_an_instance_that_is_ending() {
+    let world = created().await;
+    set_state(&world, A, "shutting-down");
+    let reason = meanwhile(&world, event("delete"), async {
+        after(200).await;
+        world.data().instances.remove(&A.parse().unwrap());
+    })
+    .await;
+    assert_eq!(reason, "2 instances restored");
+    assert_eq!((world.state(A), world.state(B)), (Some(State::Restored), Some(State::Restored)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_isolated_again_while_a_delete_still_works_is_restored_again() {
+    let world = created().await;
+    let start = fleet().cards();
+    set_state(&world, B, "pending");
+    let reason = meanwhile(&world, event("delete"), async {
+        after(60).await;
+        move_by_hand(&world, "eni-0a", &[ISOLATION]);
+        after(60).await;
+        set_state(&world, B, "running");
+    })
+    .await;
+    assert_eq!(reason, "2 instances restored");
+    assert_eq!(world.cards(), start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_outlasts_minutes_of_trouble_and_names_the_one_that_lasts() {
+    for action in ["dynamodb:Scan", "cloudformation:DescribeStacks", "ec2:DescribeNetworkInterfaces", SWAP] {
+        let world = created().await;
+        world.data().always = Some((action, Fault::Server));
+        let reason = meanwhile(&world, event("delete"), async {
+            after(300).await;
+            world.data().always = None;
+        })
+        .await;
+        assert_eq!(reason, "2 instances restored", "{action}");
+
+        let world = created().await;
+        world.data().always = Some((action, Fault::Server));
+        let reason = fails(&world, event("delete")).await;
+        assert!(reason.contains(&format!("{action} failed: Server: a test wants it")), "{reason}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_operator_moved_meanwhile_is_left_to_her_and_named() {
+    let world = created().await;
+    world.data().calm();
+    move_by_hand(&world, "eni-0a", &["sg-0d"]);
+    world.data().calls.clear();
+    let answer = succeeds(&world, event("delete")).await;
+    assert!(
+        answer.reason.contains(&format!("{A}: eni-0a was left alone: somebody moved it to [sg-0d] meanwhile")),
+        "{}",
+        answer.reason
+    );
+    assert_eq!(world.cards()["eni-0a"], world::groups(&["sg-0d"]));
+    assert!(!world.data().calls.iter().any(|(action, what)| *action == SWAP && what.starts_with("eni-0a ")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn sixteen_original_groups_come_back_all_of_them() {
+    let world = fleet();
+    let many: Vec<String> = (0..16).map(|n| format!("sg-0b{n:x}")).collect();
+    for id in &many {
+        let group = Group { id: id.parse().unwrap(), ..world.data().groups[&"sg-0a".parse().unwrap()].clone() };
+        world.data().groups.insert(group.id.clone(), group);
+    }
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    move_by_hand(&world, "eni-0a", &many);
+    succeeds(&world, event("create")).await;
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.cards()["eni-0a"], world::groups(&many));
+}

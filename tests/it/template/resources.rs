@@ -1,0 +1,141 @@
+//! What the template makes of its parameters, and what the console shows of them.
+
+use saphyr::{LoadableYamlNode as _, Yaml};
+use serde_json::json;
+
+use super::{ACCOUNT, Stack, plain, shown};
+
+/// The group of a forensic host elsewhere, in each form, and what the isolation group then admits.
+#[test]
+fn the_isolation_group_admits_the_forensic_group_on_the_forensic_ports_and_nobody_else() {
+    const HEX: &str = "0123456789abcdef0";
+    for (group, peer) in [
+        ("", "${ForensicSecurityGroup.GroupId}".to_owned()),
+        (&format!("sg-{HEX}"), format!("sg-{HEX} of {ACCOUNT}")),
+        (&format!("222222222222/sg-{HEX}"), format!("sg-{HEX} of 222222222222")),
+        ("222222222222/sg-01234567", "sg-01234567 of 222222222222".to_owned()),
+    ] {
+        for (ports, expected) in [
+            ("22", vec![22]),
+            ("22,3389", vec![22, 3389]),
+            ("3389,5985,5986", vec![3389, 5985, 5986]),
+            ("22,22", vec![22]),
+            ("22,3389,22", vec![22, 3389]),
+            ("22,3389,3389", vec![22, 3389]),
+            ("22,22,3389", vec![22, 3389]),
+        ] {
+            for image in ["", "ami-0123456789abcdef0"] {
+                let stack = Stack::new(&[
+                    ("ForensicSecurityGroupId", group),
+                    ("ForensicPorts", ports),
+                    ("ForensicAmiId", image),
+                ]);
+                let rules: Vec<_> = expected.iter().map(|port| format!("tcp {port}-{port} {peer}")).collect();
+                assert_eq!(stack.rules("IsolatedSecurityGroup", "SecurityGroupIngress"), rules, "{group} {ports}");
+                let isolation = &stack.resources["Isolation"]["Properties"];
+                assert_eq!(isolation["ForensicPorts"], json!(ports));
+                let passed = if group.is_empty() { "${ForensicSecurityGroup.GroupId}" } else { group };
+                assert_eq!(isolation["ForensicSecurityGroupId"], json!(passed));
+                check_host(&stack, group.is_empty(), image, &expected);
+            }
+        }
+    }
+}
+
+/// Host, group and ways out are there together or not at all; the ways out are the ports that the isolation group lets in.
+fn check_host(stack: &Stack, is_here: bool, image: &str, ports: &[u16]) {
+    for name in ["ForensicInstance", "ForensicLaunchTemplate", "ForensicSecurityGroup"] {
+        assert_eq!(stack.resources.contains_key(name), is_here, "{name}");
+    }
+    assert_eq!(stack.outputs.contains_key("ForensicHostSsh"), is_here);
+    assert_eq!(stack.outputs.contains_key("ForensicHostState"), is_here && image.is_empty());
+    let egress = stack.resources.values().filter(|resource| resource["Type"] == "AWS::EC2::SecurityGroupEgress");
+    let mut out: Vec<_> = egress.map(|rule| shown(&rule["Properties"]["FromPort"]).parse::<u16>().unwrap()).collect();
+    out.sort_unstable();
+    assert_eq!(out, if is_here { ports } else { &[] });
+    if !is_here {
+        return;
+    }
+    assert_eq!(
+        stack.rules("ForensicSecurityGroup", "SecurityGroupIngress"),
+        ["tcp 22-22 a-CompanyIp/32"],
+        "ssh from one address is the only way in"
+    );
+    let data = &stack.resources["ForensicLaunchTemplate"]["Properties"]["LaunchTemplateData"];
+    let host = &stack.resources["ForensicInstance"]["Properties"];
+    if image.is_empty() {
+        let path = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id";
+        assert_eq!(data["ImageId"], json!(format!("resolve:ssm:{path}")));
+        // EC2's limit, before encoding.
+        assert!(host["UserData"].as_str().unwrap().len() < 16 * 1024);
+    } else {
+        assert_eq!(data["ImageId"], json!(image));
+        assert_eq!(host.get("UserData"), None, "nothing is installed on an image of one's own");
+    }
+    assert_eq!(host.get("DisableApiTermination"), None, "it would keep the stack from being deleted");
+    assert_eq!(host.get("IamInstanceProfile"), None);
+    assert_eq!(data["MetadataOptions"]["HttpTokens"], "required");
+    let disk = &host["BlockDeviceMappings"][0]["Ebs"];
+    assert_eq!(
+        (&disk["VolumeType"], &disk["Encrypted"], &disk["DeleteOnTermination"]),
+        (&json!("gp3"), &json!(true), &json!(false))
+    );
+}
+
+/// Nothing that becomes of the forensic host is waited for: the isolation comes first, and no signal is.
+#[test]
+fn nothing_waits_for_the_forensic_host() {
+    let stack = Stack::new(&[]);
+    assert_eq!(stack.resources["ForensicInstance"]["DependsOn"], "Isolation");
+    let host = ["ForensicInstance", "ForensicLaunchTemplate"];
+    for (name, resource) in &stack.resources {
+        assert_eq!(resource.get("CreationPolicy"), None, "{name}");
+        assert_ne!(resource["Type"], "AWS::CloudFormation::WaitCondition", "{name}");
+        if !host.contains(&name.as_str()) {
+            let text = resource.to_string();
+            assert!(host.iter().all(|host| !text.contains(&format!("${{{host}"))), "{name} waits for the host");
+        }
+    }
+}
+
+#[test]
+fn every_arn_and_host_name_follows_the_partition() {
+    let text = std::fs::read_to_string("template.yaml").unwrap();
+    assert!(!text.contains("arn:aws:"), "arn:${{AWS::Partition}}: is right in China and GovCloud too");
+    // Services' own names, and where the helper scripts are published for every partition.
+    let fixed = text.lines().map(str::trim).filter(|line| line.contains(".amazonaws.com"));
+    let helper = "https://s3.amazonaws.com/cloudformation-examples/aws-cfn-bootstrap-py3-2.0-39.tar.gz";
+    let services = "StringEquals: {iam:PassedToService: [ec2.amazonaws.com, ec2.amazonaws.com.cn]}";
+    assert_eq!(fixed.collect::<Vec<_>>(), [services, helper]);
+}
+
+/// Two incidents side by side: what has a name of its own could be there once only.
+#[test]
+fn no_resource_has_a_name_of_its_own() {
+    for (name, resource) in Stack::new(&[]).resources {
+        for property in ["GroupName", "TableName", "LogGroupName", "FunctionName", "RoleName", "LaunchTemplateName"] {
+            assert_eq!(resource["Properties"].get(property), None, "{name}");
+        }
+    }
+}
+
+/// Every parameter has its place, its label and its explanation in the console.
+#[test]
+fn the_console_shows_every_parameter_with_a_label_in_a_group() {
+    let text = std::fs::read_to_string("template.yaml").unwrap();
+    let template = plain(&Yaml::load_from_str(&text).unwrap()[0]);
+    let interface = &template["Metadata"]["AWS::CloudFormation::Interface"];
+    let groups = interface["ParameterGroups"].as_array().unwrap().iter();
+    let mut grouped: Vec<_> = groups.flat_map(|group| group["Parameters"].as_array().unwrap()).map(shown).collect();
+    grouped.sort();
+    let parameters = template["Parameters"].as_object().unwrap();
+    let mut names: Vec<_> = parameters.keys().cloned().collect();
+    names.sort();
+    assert_eq!(grouped, names);
+    for (name, parameter) in parameters {
+        assert!(interface["ParameterLabels"][name]["default"].is_string(), "{name}");
+        assert!(parameter["Description"].as_str().is_some_and(|text| text.len() < 4000), "{name}");
+        let is_checked = parameter.get("AllowedPattern").is_none() || parameter["ConstraintDescription"].is_string();
+        assert!(is_checked, "{name}: what is refused says what is wanted");
+    }
+}
