@@ -4,37 +4,51 @@
 //! isolation group, after saving the groups they had; its Delete gives every interface exactly those groups back.
 //!
 //! ```text
-//! event ── handler ── reconcile ── converge ─┬─ look (phases, ports) ── plan ──┐
-//!            │                               └──────── execute (ports) ────────┘  until the plan is empty
+//! event ── handler ── reconcile ── each instance: ┌─ observe ── plan ── execute ─┐   until its plan is empty
+//!            │            │                       └──────────────────────────────┘
+//!            │            └─ last look: all of them once more, whoever is not right goes back into its loop
 //!            └─ answer ── responder ── CloudFormation
 //! ```
 //!
-//! `operator`, the program for when the stack, the function or its role are gone, restores by the same loop with an operator's
-//! own credentials; it is compiled with the feature of that name only.
+//! The modules stand in layer order, lowest first: an import goes to an earlier line only.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`model`] | the nouns: ids, what EC2 shows, what is wanted, what is recorded |
+//! | [`plan`] | the decisions for one instance, pure: what is to be done, what stands in the way, what is doubted |
+//! | [`ports`] | what the core asks of the world |
+//! | [`timing`] | when the answer is due, EC2's pace, the time of day, calls that are shared |
+//! | [`observe`] | the batched reads that a plan is made from |
+//! | [`execute`] | a step becomes a call; the passage of one interface |
+//! | [`reconcile`] | the loop of one instance, all of them side by side, the last look, the report |
+//! | [`cloudformation`] | the trigger: event, answer, rollback |
+//! | [`aws`] | the adapters |
+//! | `operator` | the program for when stack, function or role are gone, with an operator's credentials and the same loop |
 //!
 //! **Containment is never undone by accident, never claimed without being read back, and never lost track of:**
 //!
 //! - **Nothing is changed that is not recorded before.** A record's originals are never overwritten.
 //! - **Success is claimed for what was read back only**: the plan over the read-back is empty.
-//! - **One instance that fails does not stop the others**, and nothing isolated is undone because of it.
+//! - **One reading that shows nothing decides nothing**: it is believed when it is read again.
+//! - **Nothing is isolated for a request that has been overtaken**: what was asked last is what is.
+//! - **One instance that fails costs the others nothing**, and nothing isolated is undone because of it.
 //! - **A Delete restores only when the stack itself is being deleted**; a rollback leaves everything isolated.
 //! - **Every event gets exactly one answer** before its deadline, and after the answer nothing is changed.
 //! - **The response URL and the raw event are never logged.**
-//!
-//! `event`, `answer`, `model` and `plan` are pure: no SDK, no clock, no I/O.
 
 pub mod model;
+
 pub mod plan;
+
 pub mod ports;
+
 pub mod timing;
 
-pub mod converge;
+pub mod observe;
+
 pub mod execute;
-mod inspect;
-mod phases;
+
 pub mod reconcile;
-mod rehearse;
-pub mod report;
 
 pub mod cloudformation;
 

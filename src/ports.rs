@@ -4,88 +4,47 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::time::Duration;
 
-use crate::cloudformation::answer::Answer;
 use crate::model::{
-    Attribute, Attributes, Branch, Desired, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface,
-    InterfaceId, Member, Owner, Profile, Protection, Record, ShowGroups, Snapshot, SnapshotId, State, VolumeId, VpcId,
+    Attributes, Branch, Desired, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Lease,
+    Member, Owner, Profile, Protection, Record, ShowGroups, Snapshot, SnapshotId, State, Time, VolumeId, VpcId,
     comma_list,
 };
-use crate::plan::{Prior, StackStatus, StackView};
+use crate::plan::{Change as Protecting, Cut, Prior};
 
-/// How a call failed, as far as it decides what comes next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// `RequestLimitExceeded` and its kin: for a change of groups at once, else after the SDK's own retries.
-    Throttled,
-    /// HTTP 5xx.
-    Server,
-    /// The connection could not be made, or was lost.
-    Connection,
-    /// No answer within the time allowed.
-    TimedOut,
-    /// Not permitted: IAM, or EC2 refuses it to everybody but the interface's maker.
-    Denied,
-    /// Refused in the state the resource is in: an instance that is starting or ending.
-    Busy,
-    /// Any other refusal: it will be refused again.
-    Refused,
-    /// An answer that could not be read.
-    Garbled,
-    /// Not sent: the answer to CloudFormation is due.
-    OutOfTime,
-}
-
-impl Fault {
-    /// Whether the same call may succeed a little later.
-    #[must_use]
-    pub fn may_pass(self) -> bool {
-        matches!(self, Self::Throttled | Self::Server | Self::Connection | Self::TimedOut | Self::Garbled | Self::Busy)
-    }
-
-    /// Whether a change that failed so was certainly not made.
-    #[must_use]
-    pub fn is_without_effect(self) -> bool {
-        matches!(self, Self::Throttled | Self::Denied | Self::Busy | Self::Refused)
-    }
-}
-
-/// A failed call. `action` is its IAM name, as in `ec2:DescribeInstances`; `code` is AWS's.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{action} failed: {code}: {message}")]
-pub struct CallError {
-    pub action: &'static str,
-    pub fault: Fault,
-    pub code: String,
-    pub message: String,
-}
-
-impl CallError {
-    /// The code of the worst that can happen: an interface may be left in the transit group.
-    pub const IN_TRANSIT: &str = "InTransit";
-}
+pub use crate::model::{CallError, Fault};
 
 pub type Call<T> = Result<T, CallError>;
 
-/// A conditional write that found something else than it expected: an outcome, not a failure. The next pass sees the winner's record.
+/// The ports of one process.
+#[derive(Debug, Clone)]
+pub struct Ports<E, R, S> {
+    pub ec2: E,
+    pub records: R,
+    /// Whether what is held may be released.
+    pub stacks: S,
+}
+
+/// A conditional write that found something else than it expected: an outcome, not a failure. The next look sees the winner's record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
     Done,
     Lost,
+    /// Another request of the owner has said since what it wants.
+    Overtaken,
 }
 
-/// Which security groups to read.
+/// Which security groups to read. Every group of a VPC is never read: an account may have thousands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupQuery {
-    /// All groups of the VPC.
-    InVpc(VpcId),
-    /// All groups of the VPC that carry [`crate::model::ROLE_TAG`].
+    /// Those of the VPC that carry [`crate::model::ROLE_TAG`].
     Marked(VpcId),
     /// These; what does not exist is left out.
     Ids(BTreeSet<GroupId>),
     /// Those of ours that CloudFormation's own tag says this stack made, by its id.
     OfStack(String),
-    /// The same by the stack's name, where nobody knows the id any more.
+    /// Those of a stack of this name, if nobody knows its id any more.
     OfStackNamed(String),
 }
 
@@ -98,7 +57,7 @@ pub trait Look: Send + Sync {
     fn groups(&self, query: &GroupQuery) -> impl Future<Output = Call<Vec<Group>>> + Send;
     /// Snapshots of this account that carry one of these episode tags.
     fn snapshots(&self, episodes: &BTreeSet<String>) -> impl Future<Output = Call<Vec<Snapshot>>> + Send;
-    /// Three calls: EC2 shows one attribute of one instance at a time. Nothing where the instance does not exist.
+    /// Three calls: EC2 shows one attribute of one instance at a time. `None` if the instance does not exist.
     fn attributes(&self, instance: &InstanceId) -> impl Future<Output = Call<Option<Attributes>>> + Send;
     /// Those that have an instance profile.
     fn profiles(&self, ids: &BTreeSet<InstanceId>) -> impl Future<Output = Call<BTreeMap<InstanceId, Profile>>> + Send;
@@ -117,32 +76,24 @@ pub trait Change: Send + Sync {
         tags: &BTreeMap<String, String>,
     ) -> impl Future<Output = Call<()>> + Send;
     fn untag(&self, resources: &BTreeSet<String>, keys: &BTreeSet<String>) -> impl Future<Output = Call<()>> + Send;
-    /// One crash-consistent set of all volumes of the instance.
+    /// One crash-consistent set of the volumes of the instance, less those of `without` (volume, device).
     fn take_snapshots(
         &self,
         instance: &InstanceId,
+        without: &BTreeMap<VolumeId, String>,
         tags: &BTreeMap<String, String>,
     ) -> impl Future<Output = Call<BTreeMap<VolumeId, SnapshotId>>> + Send;
-    fn set_attribute(&self, instance: &InstanceId, attribute: Attribute) -> impl Future<Output = Call<()>> + Send;
-    /// Sets `DeleteOnTermination` of these devices.
-    fn set_deletion(
-        &self,
-        instance: &InstanceId,
-        devices: &BTreeMap<String, bool>,
-    ) -> impl Future<Output = Call<()>> + Send;
-    /// Takes an instance profile from its instance.
-    fn detach_profile(&self, profile: &Profile) -> impl Future<Output = Call<()>> + Send;
-    /// Refused where the instance has one, or is about to lose it.
-    fn attach_profile(&self, instance: &InstanceId, arn: &str) -> impl Future<Output = Call<()>> + Send;
+    /// Changes what protects an instance; Standby is moved in and out by the other two.
+    fn protect(&self, instance: &InstanceId, change: &Protecting) -> impl Future<Output = Call<()>> + Send;
     /// At most twenty members of one group; its desired capacity stays. All are moved or none.
     fn enter_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> impl Future<Output = Call<()>> + Send;
-    /// The same back; the desired capacity rises by their number.
+    /// As many back; the desired capacity rises by their number.
     fn exit_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> impl Future<Output = Call<()>> + Send;
 }
 
-/// What the table holds, read consistently.
+/// What was read of the table, consistently.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ledger {
+pub struct Items {
     pub records: BTreeMap<InstanceId, Record>,
     /// Intents by [`Owner::digest`].
     pub intents: BTreeMap<String, Intent>,
@@ -153,9 +104,10 @@ pub struct Ledger {
 /// When a record is written, and who asked for what is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp<'a> {
-    /// ISO 8601 UTC.
-    pub now: String,
+    pub now: Time,
     pub asked_by: &'a str,
+    /// The invocation, as leases name it.
+    pub writer: &'a str,
 }
 
 impl Stamp<'_> {
@@ -166,37 +118,52 @@ impl Stamp<'_> {
     }
 }
 
-/// The originals of one instance, to be saved.
+/// A request, as the intent holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Originals<'a> {
-    pub instance: &'a InstanceId,
+pub struct Asked<'a> {
     pub owner: &'a Owner,
-    pub vpc: &'a VpcId,
-    pub isolation_group: &'a GroupId,
-    pub transit_group: Option<&'a GroupId>,
-    pub interfaces: &'a BTreeMap<InterfaceId, Groups>,
-    pub prior: &'a Prior,
-    pub stamp: &'a Stamp<'a>,
+    pub request_id: &'a str,
+    /// When it was issued, if that is known: an older one than the intent's changes nothing.
+    pub issued: Option<Time>,
+    pub desired: &'a Desired,
 }
 
-impl Originals<'_> {
+/// The originals of one instance, to be saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Originals {
+    pub instance: InstanceId,
+    pub vpc: VpcId,
+    pub isolation_group: GroupId,
+    pub transit_group: Option<GroupId>,
+    pub interfaces: BTreeMap<InterfaceId, Groups>,
+    /// Those that have left isolation since they passed the transit group.
+    pub reopened: BTreeSet<InterfaceId>,
+    pub prior: Prior,
+    pub lease: Lease,
+    /// How long an interface stays in the transit group.
+    pub hold: Duration,
     /// Its line of [`Record::history`].
+    pub history: String,
+}
+
+impl Originals {
+    /// The line of [`Record::history`] for these interfaces.
     #[must_use]
-    pub fn history(&self) -> String {
-        let groups = self.interfaces.iter().map(|(interface, groups)| format!("{interface} {}", ShowGroups(groups)));
-        let interfaces =
-            if self.interfaces.is_empty() { "to be isolated again".to_owned() } else { comma_list(groups) };
-        let holder = match self.prior {
+    pub fn line(interfaces: &BTreeMap<InterfaceId, Groups>, prior: &Prior, stamp: &Stamp<'_>) -> String {
+        let groups = interfaces.iter().map(|(interface, groups)| format!("{interface} {}", ShowGroups(groups)));
+        let interfaces = if interfaces.is_empty() { "to be isolated again".to_owned() } else { comma_list(groups) };
+        let holder = match prior {
             Prior::None | Prior::Ours => String::new(),
             Prior::Of(holder) => format!(", taken over from {}", holder.logical_id),
+            Prior::Unreadable => ", in place of an item that could not be read".to_owned(),
         };
-        self.stamp.line(&format!("recorded{holder}: {interfaces}"))
+        stamp.line(&format!("recorded{holder}: {interfaces}"))
     }
 
     /// Every group of ours that an interface may be found in.
     #[must_use]
     pub fn groups(&self) -> Groups {
-        [self.isolation_group].into_iter().chain(self.transit_group).cloned().collect()
+        [&self.isolation_group].into_iter().chain(&self.transit_group).cloned().collect()
     }
 }
 
@@ -209,8 +176,10 @@ pub struct Marking<'a> {
     pub state: State,
     /// Why it was kept, or what is to be remembered of the restore.
     pub reason: Option<&'a str>,
-    /// Whether its connections are cut; nothing leaves what is written.
-    pub cut: Option<bool>,
+    /// Which connections are cut; `None` leaves what is written.
+    pub cut: Option<&'a Cut>,
+    /// Who may change the interfaces from now on.
+    pub lease: Option<Lease>,
     pub stamp: &'a Stamp<'a>,
 }
 
@@ -219,8 +188,8 @@ impl Marking<'_> {
     #[must_use]
     pub fn history(&self) -> String {
         let connections = match self.cut {
-            Some(true) => ", connections cut",
-            Some(false) => ", connections not cut",
+            Some(Cut { whole: true, .. }) => ", connections cut",
+            Some(Cut { whole: false, .. }) => ", connections not cut",
             None => "",
         };
         let reason = self.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
@@ -232,34 +201,47 @@ impl Marking<'_> {
 pub trait Records: Send + Sync {
     /// What a person finds it by.
     fn name(&self) -> &str;
-    fn read(&self) -> impl Future<Output = Call<Ledger>> + Send;
-    /// Says what this request wants, unless a later one of the same owner was already here. Returns what is wanted now.
-    fn write_intent(
+    /// The owner's intent and the records of these instances, by their keys: what else the table holds costs nothing.
+    fn read(&self, owner: &Owner, ids: &BTreeSet<InstanceId>) -> impl Future<Output = Call<Items>> + Send;
+    /// Says what this request wants and which instances it is about, unless a later one of the owner was already here.
+    /// Returns what is wanted now.
+    fn write_intent(&self, asked: &Asked<'_>, now: Time) -> impl Future<Output = Call<Intent>> + Send;
+    /// Says why a Delete left everything isolated, without changing what is wanted.
+    fn write_kept(&self, owner: &Owner, reason: &str, now: Time) -> impl Future<Output = Call<()>> + Send;
+    /// Takes restored instances off the intent, if it is still this request's.
+    fn release(
         &self,
         owner: &Owner,
         request_id: &str,
-        desired: &Desired,
-        now: &str,
-    ) -> impl Future<Output = Call<Intent>> + Send;
-    /// Says why a Delete left everything isolated, without changing what is wanted.
-    fn write_kept(&self, owner: &Owner, reason: &str, now: &str) -> impl Future<Output = Call<()>> + Send;
-    /// Saves originals; can never overwrite one.
-    fn record(&self, originals: &Originals<'_>) -> impl Future<Output = Call<Written>> + Send;
+        ids: &BTreeSet<InstanceId>,
+    ) -> impl Future<Output = Call<()>> + Send;
+    /// Saves originals of several instances at once; can never overwrite one. **Nothing is recorded for a request that has
+    /// been overtaken.** At most [`RECORDED_AT_ONCE`], of different instances; one result for each.
+    fn record(
+        &self,
+        owner: &Owner,
+        request_id: &str,
+        originals: &[Originals],
+        stamp: &Stamp<'_>,
+    ) -> impl Future<Output = Vec<Call<Written>>> + Send;
     /// Writes the state of a record that the owner holds, if it is still in state `from`.
     fn mark(&self, marking: &Marking<'_>) -> impl Future<Output = Call<Written>> + Send;
-    /// Of several deliveries that say so at once, one is the first.
+    /// Says that snapshots are about to be asked for, if the record still holds what was `taken` before. Of several deliveries
+    /// that say so at once, one is the first.
     fn request_snapshots(
         &self,
         owner: &Owner,
         instance: &InstanceId,
-        now: &str,
+        taken: &BTreeMap<VolumeId, SnapshotId>,
+        now: Time,
     ) -> impl Future<Output = Call<Written>> + Send;
+    /// Adds snapshots to the record.
     fn save_snapshots(
         &self,
         owner: &Owner,
         instance: &InstanceId,
         snapshots: &BTreeMap<VolumeId, SnapshotId>,
-        now: &str,
+        stamp: &Stamp<'_>,
     ) -> impl Future<Output = Call<Written>> + Send;
     /// Saves what the instance has before it is protected; can never overwrite what is saved.
     fn save_protection(
@@ -267,38 +249,42 @@ pub trait Records: Send + Sync {
         owner: &Owner,
         instance: &InstanceId,
         prior: &Protection,
-        now: &str,
+        now: Time,
     ) -> impl Future<Output = Call<Written>> + Send;
 }
 
-/// CloudFormation.
-pub trait Stacks: Send + Sync {
-    fn status(&self, stack_id: &str) -> impl Future<Output = Call<StackStatus>> + Send;
+/// A DynamoDB transaction has at most 100 operations (DynamoDB quotas); one of them checks the intent.
+pub const RECORDED_AT_ONCE: usize = 99;
+
+/// Whether what is held may be released.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Restore,
+    /// Nothing is released, for this reason.
+    Keep(String),
 }
 
-/// What only the operator's program asks of CloudFormation.
-pub trait StackLife: Stacks {
-    /// `stack` is a name or an id. Nothing where there is no such stack, or it is deleted.
-    fn view(&self, stack: &str) -> impl Future<Output = Call<Option<StackView>>> + Send;
-    /// Begins to delete it. `retain` are logical ids that are left as they are, which CloudFormation allows in DELETE_FAILED only.
-    fn delete(&self, stack: &str, retain: &[String]) -> impl Future<Output = Call<()>> + Send;
+/// Says whether instances that a request no longer lists may be released.
+pub trait Guard: Send + Sync {
+    fn may_release(&self) -> impl Future<Output = Call<Verdict>> + Send;
 }
 
 /// What only the operator's program asks of EC2.
 pub trait Survey: Look {
-    /// Interfaces that are in at least one of these groups, and the instance that each is attached to.
-    fn interfaces_in(&self, groups: &Groups)
-    -> impl Future<Output = Call<Vec<(Interface, Option<InstanceId>)>>> + Send;
+    /// Interfaces that are in at least one of these groups.
+    fn interfaces_in(&self, groups: &Groups) -> impl Future<Output = Call<Vec<Interface>>> + Send;
 }
 
 /// What only the operator's program asks of DynamoDB.
 pub trait Archive: Records {
+    /// Everything that the table holds.
+    fn scan(&self) -> impl Future<Output = Call<Items>> + Send;
     /// The names of all tables that begin so.
     fn tables(&self, prefix: &str) -> impl Future<Output = Call<Vec<String>>> + Send;
-    /// The same, for another table.
+    /// These ports for another table.
     fn named(&self, table: &str) -> Self;
-    /// Copies a record into this table, with everything that it holds, for its new owner; refused if it is no longer as it was
-    /// `seen`, or if there is one here that is not only history.
+    /// Copies a record into this table, with everything that it holds, for its new owner, whose intent holds it from then on;
+    /// refused if it is no longer as it was `seen`, or if there is one here that is not only history.
     fn take_over(
         &self,
         from: &Self,
@@ -323,18 +309,4 @@ impl Takeover<'_> {
     pub fn history(&self, seen: &Record, from: &str) -> String {
         self.stamp.line(&format!("taken over from {} (table {from}, {})", seen.owner, seen.state.as_str()))
     }
-}
-
-/// Why an answer did not arrive. Never holds the URL.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Undelivered {
-    #[error("the ResponseURL is no usable URL")]
-    UnusableUrl,
-    #[error("the answer was not accepted: {0}")]
-    Lost(String),
-}
-
-/// Where the one answer goes. Consumed by sending: there is no second one.
-pub trait Reply: Send {
-    fn send(self, answer: Answer) -> impl Future<Output = Result<(), Undelivered>> + Send;
 }

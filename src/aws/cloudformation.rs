@@ -4,8 +4,8 @@ use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::types::Stack;
 
 use crate::aws::error::{call_error, garbled};
-use crate::plan::{StackResource, StackStatus, StackView};
-use crate::ports::{Call, CallError, StackLife, Stacks};
+use crate::cloudformation::stack::{StackLife, StackResource, StackStatus, StackView, Stacks};
+use crate::ports::{Call, CallError};
 
 #[derive(Debug, Clone)]
 pub struct CloudFormation(pub Client);

@@ -14,7 +14,7 @@ use crate::aws::autoscaling::AutoScaling;
 use crate::aws::cloudformation::CloudFormation;
 use crate::aws::dynamodb::Table;
 use crate::aws::ec2::{self, Ec2};
-use crate::reconcile::Ports;
+use crate::ports::Ports;
 
 /// The function's one setting.
 pub const TABLE_NAME: &str = "SECURITY_GROUP_TABLE_NAME";
@@ -23,7 +23,7 @@ pub const TABLE_NAME: &str = "SECURITY_GROUP_TABLE_NAME";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// EC2's describe calls take up to seconds with hundreds of instances.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Upper bounds all: when the invocation's time is up, `execute::Gate` ends whatever call is under way.
+/// Upper bounds all: when the invocation's time is up, `timing::gate` ends whatever call is under way.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 /// With standard back-off this outlasts four throttled calls in a row.
 const ATTEMPTS: u32 = 6;

@@ -6,7 +6,7 @@ use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use crate::ports::{CallError, Fault};
 
 /// Codes that the services we call use for "too fast" (EC2 and DynamoDB error code references).
-const THROTTLED: [&str; 10] = [
+const THROTTLED: [&str; 11] = [
     "RequestLimitExceeded",
     "Throttling",
     "ThrottlingException",
@@ -15,6 +15,8 @@ const THROTTLED: [&str; 10] = [
     "RequestThrottledException",
     "TooManyRequestsException",
     "ProvisionedThroughputExceededException",
+    // Its item is in a transaction that is under way.
+    "TransactionConflictException",
     // One set of snapshots per volume and 15 s.
     "SnapshotCreationPerVolumeRateExceeded",
     "ConcurrentSnapshotLimitExceeded",

@@ -4,7 +4,8 @@
 
 use serde::Serialize;
 
-use crate::cloudformation::event::Envelope;
+use super::event::{Envelope, RequestType};
+use crate::reconcile::report::Report;
 
 /// Bytes of the serialised body, inclusive (awsdocs/aws-cloudformation-user-guide#262).
 const BODY_LIMIT: usize = 4096;
@@ -44,41 +45,7 @@ pub struct Data {
     pub summary: String,
 }
 
-/// What there is to say, before it is made to fit. Nothing here is longer than it needs to be, but the lists have no bound.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Message {
-    pub failed: bool,
-    /// One sentence.
-    pub headline: String,
-    /// Worst first; cut from the end.
-    pub details: Vec<String>,
-    /// What a person does now. Stands behind the details, however many of them are left out.
-    pub next: String,
-    pub isolated_instances: Vec<String>,
-    pub isolated_interface_count: usize,
-    pub snapshots: Vec<String>,
-    pub not_isolated: Vec<String>,
-}
-
-impl Message {
-    #[must_use]
-    pub fn failure(headline: impl Into<String>) -> Self {
-        Self { failed: true, headline: headline.into(), ..Self::default() }
-    }
-
-    /// Says so where a later request of the same stack decided what was done.
-    #[must_use]
-    pub fn overtaken_by(mut self, request_id: Option<&str>) -> Self {
-        if let Some(request_id) = request_id {
-            self.failed = true;
-            self.headline = format!(
-                "superseded by request {request_id} of this stack, which was followed instead: {}",
-                self.headline
-            );
-        }
-        self
-    }
-
+impl Report {
     /// Says what a person does now, where the answer is FAILED. `table` is the records table, where it is known.
     ///
     /// CloudFormation calls again on a Create or Update. After a FAILED Delete it goes on and deletes the function too
@@ -89,7 +56,7 @@ impl Message {
             return self;
         }
         let table = table.map_or_else(|| "the records table".to_owned(), |name| format!("table {name}"));
-        self.next = if envelope.request_type == "Delete" {
+        self.next = if envelope.request_type == Some(RequestType::Delete) {
             let owner = envelope.owner();
             let name = owner.stack_name();
             format!(
@@ -269,7 +236,7 @@ mod tests {
     }
 
     /// The body of the answer, which must fit whatever the message is.
-    fn body(message: Message, physical_id: &str) -> Value {
+    fn body(message: Report, physical_id: &str) -> Value {
         let body = message.into_answer(&envelope(physical_id), "2026/11/25/[$LATEST]abc").body();
         assert!(body.len() <= BODY_LIMIT, "{} bytes", body.len());
         serde_json::from_str(&body).unwrap()
@@ -277,11 +244,11 @@ mod tests {
 
     #[test]
     fn an_answer_has_cloudformations_fields_and_only_strings_in_data() {
-        let message = Message {
+        let message = Report {
             headline: "1 instance isolated".into(),
             isolated_instances: vec!["i-1".into()],
             isolated_interface_count: 2,
-            ..Message::default()
+            ..Report::default()
         };
         assert_eq!(
             body(message, "p"),
@@ -297,11 +264,11 @@ mod tests {
 
     #[test]
     fn two_hundred_instances_fit_with_a_count_of_what_was_left_out() {
-        let message = Message {
+        let message = Report {
             headline: "204 instances isolated".into(),
             isolated_instances: many(204),
             snapshots: many(204),
-            ..Message::default()
+            ..Report::default()
         };
         let data = &body(message, "p")["Data"];
         let instances = data["IsolatedInstances"].as_str().unwrap();
@@ -314,8 +281,7 @@ mod tests {
     #[test]
     fn a_long_reason_keeps_the_worst_and_counts_the_rest() {
         let details = many(300).into_iter().map(|id| format!("{id}: eni-1: UnauthorizedOperation")).collect();
-        let message =
-            Message { details, not_isolated: many(300), ..Message::failure("300 instances are not isolated") };
+        let message = Report { details, not_isolated: many(300), ..Report::failure("300 instances are not isolated") };
         let answer = body(message, "p");
         let reason = answer["Reason"].as_str().unwrap();
         assert!(reason.starts_with("300 instances are not isolated | i-00000000000000000: eni-1"), "{reason}");
@@ -330,7 +296,7 @@ mod tests {
     #[test]
     fn one_huge_detail_is_cut_at_a_character() {
         for text in ["é漢🙂".repeat(5000), "\"\n\u{1}".repeat(5000), "x".repeat(10_000)] {
-            let message = Message { details: vec![text], ..Message::failure("failed") };
+            let message = Report { details: vec![text], ..Report::failure("failed") };
             let reason = body(message, "p")["Reason"].as_str().unwrap().to_owned();
             assert!(reason.ends_with('…') && reason.len() > 2000, "{}", reason.len());
         }
@@ -338,11 +304,8 @@ mod tests {
 
     #[test]
     fn the_longest_physical_id_leaves_room_for_the_reason() {
-        let message = Message {
-            details: vec!["because".repeat(900)],
-            isolated_instances: many(204),
-            ..Message::failure("failed")
-        };
+        let message =
+            Report { details: vec!["because".repeat(900)], isolated_instances: many(204), ..Report::failure("failed") };
         let id = "p".repeat(1024);
         let answer = body(message, &id);
         assert_eq!(answer["PhysicalResourceId"], id);
@@ -352,6 +315,6 @@ mod tests {
     #[test]
     fn every_answer_has_the_same_keys() {
         let keys = |message| body(message, "p")["Data"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-        assert_eq!(keys(Message::failure("x")), keys(Message { isolated_instances: many(204), ..Message::default() }));
+        assert_eq!(keys(Report::failure("x")), keys(Report { isolated_instances: many(204), ..Report::default() }));
     }
 }

@@ -25,10 +25,34 @@ const PORTS: &str = "a list of tcp ports from 1 to 65535, as in 22,3389";
 /// CloudFormation's own default for `ServiceTimeout`, seconds.
 const DEFAULT_SERVICE_TIMEOUT: u64 = 3600;
 
+/// What CloudFormation sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestType {
+    Create,
+    Update,
+    Delete,
+}
+
+impl RequestType {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "Create",
+            Self::Update => "Update",
+            Self::Delete => "Delete",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Create, Self::Update, Self::Delete].into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
 /// The fields of a request that an answer needs, verbatim; what is missing or no string is empty.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Envelope {
-    pub request_type: String,
+    /// `None` for what CloudFormation does not send.
+    pub request_type: Option<RequestType>,
     /// A bearer credential: whoever reads it can forge the answer. Never logged.
     pub response_url: String,
     pub stack_id: String,
@@ -61,7 +85,7 @@ impl Envelope {
             .filter(|seconds| (1..=DEFAULT_SERVICE_TIMEOUT).contains(seconds))
             .unwrap_or(DEFAULT_SERVICE_TIMEOUT);
         Self {
-            request_type: text("RequestType"),
+            request_type: RequestType::parse(&text("RequestType")),
             response_url: text("ResponseURL"),
             stack_id: text("StackId"),
             request_id: text("RequestId"),
@@ -133,15 +157,20 @@ impl Request {
         }
         let empty = Map::new();
         let properties = event.get("ResourceProperties").and_then(Value::as_object).unwrap_or(&empty);
-        match envelope.request_type.as_str() {
-            "Create" | "Update" => {
+        match envelope.request_type {
+            Some(RequestType::Create | RequestType::Update) => {
                 let wants = wants(properties)?;
                 let is_rehearsal = boolean(properties, "DryRun", false)?;
                 Ok(if is_rehearsal { Self::Rehearse(wants) } else { Self::Reconcile(wants) })
             }
             // What is held is restored whatever DryRun says. Properties of years ago must not stop a Delete: what cannot be read means the safe default.
-            "Delete" => Ok(Self::Delete { on_rollback: release(properties, "OnRollback").unwrap_or_default() }),
-            other => Err(InvalidRequest::RequestType(other.to_owned())),
+            Some(RequestType::Delete) => {
+                Ok(Self::Delete { on_rollback: release(properties, "OnRollback").unwrap_or_default() })
+            }
+            None => {
+                let text = event.get("RequestType").and_then(Value::as_str).unwrap_or_default();
+                Err(InvalidRequest::RequestType(text.to_owned()))
+            }
         }
     }
 }

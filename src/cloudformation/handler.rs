@@ -1,24 +1,36 @@
 //! One invocation: an event in, exactly one answer out, whatever happens.
 //!
 //! Success, failure, panic, a deadline, an invalid event and missing settings all end in the same place: one
-//! [`Message`], one [`Reply::send`]. The work runs on a runtime of its own: neither its panic nor a thread that it takes
+//! [`Report`], one [`Reply::send`]. The work runs on a runtime of its own: neither its panic nor a thread that it takes
 //! can keep the answer from being sent. A task of its own would not do: tokio's timers stand still while the worker
 //! that last drove them is taken.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use crate::cloudformation::answer::Message;
-use crate::cloudformation::event::{Envelope, Request};
-use crate::ports::{Change, Look, Records, Reply, Stacks, Undelivered};
-use crate::reconcile::{Ports, Reconciler, permission_patience};
+use super::event::{Envelope, Request, RequestType};
+use super::responder::{Reply, Undelivered};
+use super::rollback::{StackGuard, may_restore, stack_chain};
+use super::stack::Stacks;
+use crate::model::{InstanceId, Release, Time, short_digest};
+use crate::plan::Patience;
+use crate::ports::{Change, Guard, Look, Ports, Records, Verdict};
+use crate::reconcile::Reconciler;
+use crate::reconcile::report::{NOTHING_HELD, Report, overtaken, undecided};
 use crate::timing::clock::Clock;
 use crate::timing::gate::Gate;
 use crate::timing::pace::Pace;
 
+/// IAM changes take up to a minute to arrive; a denial that lasts longer is meant. A Create may run with a role made a moment ago, an
+/// Update with rights that the role was just given.
+const NEW_RIGHT: Duration = Duration::from_secs(60);
+/// A Delete that fails is not sent again while its function still exists: it tries until its time is up.
+const TO_THE_END: Patience = Patience { for_faults: Duration::MAX, for_permission: Duration::ZERO };
 /// What sending the answer may take at the end of an invocation.
 const SEND_BUDGET: Duration = Duration::from_secs(8);
 /// What the work may take to stop and say how far it came once the time is up.
@@ -81,8 +93,8 @@ where
     let work_time = time.saturating_sub(send_budget + grace);
 
     let message = match (ports, Request::read(&event, &envelope)) {
-        (Err(reason), _) => Message::failure(format!("nothing was changed: {reason}")),
-        (Ok(_), Err(invalid)) => Message::failure(format!("nothing was changed: {invalid}")),
+        (Err(reason), _) => Report::failure(format!("nothing was changed: {reason}")),
+        (Ok(_), Err(invalid)) => Report::failure(format!("nothing was changed: {invalid}")),
         (Ok(ports), Ok(request)) => work(ports, worker, &envelope, request, now, work_time, grace).await,
     };
     let table = ports.as_ref().ok().map(|ports| ports.records.name());
@@ -111,7 +123,7 @@ async fn work<E, R, S>(
     now: SystemTime,
     work_time: Duration,
     grace: Duration,
-) -> Message
+) -> Report
 where
     E: Look + Change + 'static,
     R: Records + 'static,
@@ -120,19 +132,7 @@ where
     let gate = Gate::new(work_time);
     let mut task = worker.spawn({
         let (ports, envelope, gate) = (Arc::clone(ports), envelope.clone(), gate.clone());
-        async move {
-            let reconciler = Reconciler {
-                ports: &*ports,
-                owner: &envelope.owner(),
-                request_id: &envelope.request_id,
-                gate: &gate,
-                pace: &Pace::default(),
-                clock: &Clock::new(now),
-                asked_by: &format!("CloudFormation {} {}", envelope.request_type, envelope.request_id),
-                permission_patience: permission_patience(&envelope.request_type),
-            };
-            reconciler.run(request).await
-        }
+        async move { carry_out(&ports, &envelope, request, &Clock::new(now), &gate).await }
     });
     let first = tokio::select! {
         biased;
@@ -153,15 +153,111 @@ where
         Ok(Err(error)) => {
             gate.close();
             let cause = panic_text(error);
-            Message::failure(format!("internal error, please report it: {cause}. What was recorded stays recorded"))
+            Report::failure(format!("internal error, please report it: {cause}. What was recorded stays recorded"))
         }
         Err(_) => {
             task.abort();
-            Message::failure(
+            Report::failure(
                 "the time for an answer ran out while a call was under way. What was recorded stays recorded",
             )
         }
     }
+}
+
+/// Does what a request asks for, as far as it can be done, and says what became of it.
+async fn carry_out<E, R, S>(
+    ports: &Ports<E, R, S>,
+    envelope: &Envelope,
+    request: Request,
+    clock: &Clock,
+    gate: &Gate,
+) -> Report
+where
+    E: Look + Change,
+    R: Records,
+    S: Stacks,
+{
+    let owner = envelope.owner();
+    let kind = envelope.request_type.map_or("", RequestType::as_str);
+    let on_rollback = match &request {
+        Request::Reconcile(wants) | Request::Rehearse(wants) => wants.on_rollback,
+        Request::Delete { on_rollback } => *on_rollback,
+    };
+    let reconciler = Reconciler {
+        ec2: &ports.ec2,
+        records: &ports.records,
+        guard: &StackGuard { stacks: &ports.stacks, stack_id: &owner.stack_id, on_rollback },
+        owner: &owner,
+        request_id: &envelope.request_id,
+        issued: issued_at(&envelope.response_url)
+            .and_then(|issued| Some(Time(issued.duration_since(UNIX_EPOCH).ok()?.as_secs()))),
+        writer: &writer(&envelope.request_id),
+        gate,
+        pace: &Pace::default(),
+        clock,
+        asked_by: &format!("CloudFormation {kind} {}", envelope.request_id),
+        for_permission: if kind == "Delete" { Duration::ZERO } else { NEW_RIGHT },
+    };
+    match request {
+        Request::Reconcile(wants) => reconciler.isolate(&wants).await,
+        Request::Rehearse(wants) => reconciler.dry_run(&wants).await,
+        Request::Delete { on_rollback } => delete(&reconciler, &ports.stacks, on_rollback).await,
+    }
+}
+
+/// A Delete restores only when the stack itself is being deleted.
+async fn delete<E, R, G, S>(reconciler: &Reconciler<'_, E, R, G>, stacks: &S, on_rollback: Release) -> Report
+where
+    E: Look + Change,
+    R: Records,
+    G: Guard,
+    S: Stacks,
+{
+    let (intent, chain) = tokio::join!(
+        reconciler.persist(TO_THE_END, || reconciler.intent()),
+        reconciler.persist(TO_THE_END, || stack_chain(stacks, &reconciler.owner.stack_id)),
+    );
+    let intent = match intent {
+        Ok(intent) => intent,
+        Err(error) => return Report::failure(format!("nothing was restored: the records cannot be read: {error}")),
+    };
+    let is_late = |intent: &crate::model::Intent| {
+        intent.request_id != reconciler.request_id
+            && reconciler.issued.is_some_and(|issued| intent.issued > Some(issued))
+    };
+    if let Some(later) = intent.as_ref().filter(|intent| is_late(intent)) {
+        return overtaken(&later.request_id);
+    }
+    let verdict = chain.map(|chain| may_restore(&chain, on_rollback));
+    let reason = match verdict {
+        Ok(Verdict::Restore) => return reconciler.restore_all().await,
+        Ok(Verdict::Keep(reason)) => Ok(reason),
+        Err(error) => Err(error),
+    };
+    let listed: BTreeSet<InstanceId> = intent.map(|intent| intent.held).unwrap_or_default();
+    if let Err(error) = &reason
+        && !listed.is_empty()
+    {
+        return undecided(&listed, error);
+    }
+    let held = match reconciler.persist(TO_THE_END, || reconciler.held(&listed)).await {
+        Ok(held) => held,
+        Err(error) => return Report::failure(format!("nothing was restored: the records cannot be read: {error}")),
+    };
+    match reason {
+        // Whatever the stack is doing, there is nothing to release.
+        _ if held.is_empty() => Report { headline: NOTHING_HELD.to_owned(), ..Report::default() },
+        Ok(reason) => reconciler.keep(&held, &reason).await,
+        Err(error) => undecided(&held, &error),
+    }
+}
+
+/// Names one invocation: two deliveries of one request, at once or one after the other, are two.
+fn writer(request_id: &str) -> String {
+    static INVOCATIONS: AtomicU64 = AtomicU64::new(0);
+    let count = INVOCATIONS.fetch_add(1, Ordering::Relaxed);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    short_digest(&format!("{request_id}|{}|{count}|{now}", std::process::id()))
 }
 
 fn panic_text(error: tokio::task::JoinError) -> String {

@@ -9,10 +9,10 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use tokio::runtime::{Builder, Handle};
 
-use crate::cloudformation::handler::{Invocation, handle};
-use crate::cloudformation::responder::{self, Responder};
-use crate::ports::{Change, Look, Records, Stacks};
-use crate::reconcile::Ports;
+use super::handler::{Invocation, handle};
+use super::responder::{self, Responder};
+use super::stack::Stacks;
+use crate::ports::{Change, Look, Ports, Records};
 
 /// As much as a main thread has, of which only what is used is memory. The release uses less than half a MiB of it; a debug build
 /// more than the 2 MiB that tokio gives, and an overflow answers nobody.

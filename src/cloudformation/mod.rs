@@ -5,3 +5,5 @@ pub mod event;
 pub mod handler;
 pub mod lambda;
 pub mod responder;
+pub mod rollback;
+pub mod stack;

@@ -8,8 +8,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 use tokio::time::Instant;
 
-use crate::cloudformation::answer::Answer;
-use crate::ports::{Reply, Undelivered};
+use super::answer::Answer;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -18,6 +17,20 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const REDIRECTS: usize = 3;
 /// A refusal (a bad signature, an expired URL) is tried once more, then believed.
 const REFUSALS: u32 = 2;
+
+/// Why an answer did not arrive. Never holds the URL.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undelivered {
+    #[error("the ResponseURL is no usable URL")]
+    UnusableUrl,
+    #[error("the answer was not accepted: {0}")]
+    Lost(String),
+}
+
+/// Where the one answer goes. Consumed by sending: there is no second one.
+pub trait Reply: Send {
+    fn send(self, answer: Answer) -> impl Future<Output = Result<(), Undelivered>> + Send;
+}
 
 /// Where one answer goes. Consumed by [`Reply::send`].
 #[derive(Debug)]

@@ -42,6 +42,9 @@ pub struct Interface {
     pub tags: BTreeMap<String, String>,
     /// It carries branch interfaces, which have groups of their own and are attached to no instance.
     pub is_trunk: bool,
+    pub vpc: Option<VpcId>,
+    /// What it is attached to.
+    pub instance: Option<InstanceId>,
 }
 
 /// A branch of a trunk interface.

@@ -1,9 +1,9 @@
 //! Whose isolation it is, and what was saved of an instance before it was first changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::{GroupId, Groups, InstanceId, InterfaceId, Protection, SnapshotId, VolumeId, VpcId, short_digest};
+use super::{GroupId, Groups, InstanceId, InterfaceId, Protection, SnapshotId, Time, VolumeId, VpcId, short_digest};
 
 /// Whose isolation it is: one custom resource of one stack. Equal for every event of that resource.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,30 +86,42 @@ pub struct Record {
     pub isolation_groups: Groups,
     /// The groups each interface had before isolation. Never overwritten.
     pub interfaces: BTreeMap<InterfaceId, Groups>,
-    /// Every interface went through the transit group, or had no connections to cut.
+    /// Every interface passed the transit group, or had no connections.
     pub connections_cut: bool,
-    /// ISO 8601 UTC. With owner and instance it names the episode.
-    pub recorded_at: String,
+    /// Those that did, as long as they stay in isolation.
+    pub passed: BTreeSet<InterfaceId>,
+    /// With stack and instance it names the episode.
+    pub recorded_at: Time,
+    /// Who may still change the interfaces, while the record is `isolating` or `restoring`.
+    pub lease: Option<Lease>,
     pub snapshots: Snapshots,
     pub protection: Protection,
     /// What became of it, oldest first: when, what, and who asked, a line each. For people; it never decides.
     pub history: Vec<String>,
 }
 
-/// How far the snapshots of one record are.
+/// The snapshots of one record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshots {
+    /// Of the volumes that were attached when they were asked for.
+    pub taken: BTreeMap<VolumeId, SnapshotId>,
+    /// More were asked for, and the answer is not saved yet: look for them by tag before asking again.
+    pub requested: bool,
+}
+
+/// The right to change the interfaces of a record, for a while: whoever overtakes its writer waits for its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Snapshots {
-    None,
-    /// Asked for, the answer not yet saved: look for them by tag before asking again.
-    Requested,
-    Taken(BTreeMap<VolumeId, SnapshotId>),
+pub struct Lease {
+    /// One invocation.
+    pub writer: String,
+    pub until: Time,
 }
 
 impl Record {
-    /// Names this isolation of this instance in the tags of its snapshots, the same however often it is asked for.
+    /// Names this isolation of this instance in the tags of its snapshots, whichever resource of the stack asks.
     #[must_use]
     pub fn episode(&self) -> String {
-        short_digest(&format!("{}|{}|{}", self.owner, self.instance, self.recorded_at))
+        short_digest(&format!("{}|{}|{}", self.owner.stack_id, self.instance, self.recorded_at))
     }
 
     /// The plain `aws` command lines that put the recorded groups back.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{GroupId, GroupReference, InstanceId, VpcId};
+use super::{GroupId, GroupReference, InstanceId, Time, VpcId};
 
 /// What happens to an instance that an Update no longer lists, and on a rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -22,28 +22,22 @@ pub struct Wants {
     pub vpc: VpcId,
     pub isolation_group: GroupId,
     pub forensic_group: Option<GroupReference>,
-    /// The tcp ports on which it may reach the instances. An intent of before there was the option meant ssh.
-    #[serde(default = "ssh_only")]
+    /// The tcp ports on which it may reach the instances.
     pub forensic_ports: BTreeSet<u16>,
     pub snapshot_volumes: bool,
     pub on_removal: Release,
     pub on_rollback: Release,
     pub allow_partial: bool,
-    /// Keep the instance and its volumes from being lost. An intent of before there was the option did not ask for it.
-    #[serde(default)]
+    /// Keep the instance and its volumes from being lost.
     pub protect: bool,
     /// Take the instance profile from it, so that it gets no more credentials.
-    #[serde(default)]
     pub detach_profile: bool,
     pub purpose: String,
     /// Asked to end the connections that were open before.
-    #[serde(default)]
     pub cut_connections: bool,
     /// The group that interfaces pass through for it.
-    #[serde(default)]
     pub transit_group: Option<GroupId>,
     /// How long each stays there.
-    #[serde(default)]
     pub hold_seconds: u64,
 }
 
@@ -64,20 +58,11 @@ pub enum Desired {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
     pub request_id: String,
+    /// When that request was issued, if that is known.
+    pub issued: Option<Time>,
     pub desired: Desired,
-    /// Why a Delete left the hosts isolated, where one did since the last Create or Update.
+    /// Every instance that may be held for the owner: added before it is recorded, removed once it is restored.
+    pub held: BTreeSet<InstanceId>,
+    /// Why a Delete left the instances isolated, if one did since the last Create or Update.
     pub kept: Option<String>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_intent_of_an_earlier_version_asks_for_no_protection() {
-        let stored = r#"{"Isolated":{"instances":["i-01"],"vpc":"vpc-01","isolation_group":"sg-01","forensic_group":null,
-            "snapshot_volumes":true,"on_removal":"KeepIsolated","on_rollback":"KeepIsolated","allow_partial":false,"purpose":"ir"}}"#;
-        let Desired::Isolated(wants) = serde_json::from_str(stored).unwrap() else { panic!("isolated") };
-        assert!(!wants.protect && !wants.detach_profile);
-    }
 }

@@ -2,24 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::future::Future;
 
 use serde::Serialize;
 
-use super::incident::{Address, Incident, cannot_look};
+use super::incident::{Address, Incident, cannot_look, index, observe_held};
 use super::{Operator, Trouble};
-use crate::converge::{Blind, Phase, Settled, converge, persist};
-use crate::execute::{Executor, Exit};
+use crate::cloudformation::stack::{StackLife, StackView};
 use crate::model::{Desired, GroupId, InstanceId, Owner, Record, ShowGroups};
-use crate::phases::{index, observe_held};
-use crate::plan::{Adoption, Heir, Legacy, Observed, Plan, StackView, Step, adopt};
-use crate::ports::{Archive, Call, Change, Ledger, StackLife, Stamp, Survey, Takeover, Written};
+use crate::plan::{Adoption, Heir, Heritage, Legacy, Observed, Step, adopt};
+use crate::ports::{Archive, Call, Change, GroupQuery, Items, Ports, Stamp, Survey, Takeover, Written};
 
 /// From where to where.
 #[derive(Debug)]
 pub struct Handover<R> {
     from: R,
     to: R,
+    to_table: String,
     pub old: Incident,
     owner: Owner,
     isolation_group: GroupId,
@@ -51,8 +49,8 @@ pub struct HandoverReport {
 
 /// What one look sees.
 struct Seen {
-    old: Ledger,
-    new: Ledger,
+    old: Items,
+    new: Items,
     observed: Observed,
 }
 
@@ -88,6 +86,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let mut handover = Handover {
             from: self.ports.records.named(&old.table),
             to: self.ports.records.named(&new.table),
+            to_table: new.table.clone(),
             owner: Owner { stack_id: stack.id.clone(), logical_id: custom.logical_id.clone() },
             isolation_group: group.ok_or_else(|| refuse("has no IsolatedSecurityGroup"))?,
             in_charge,
@@ -106,40 +105,34 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
     /// Nothing can be read.
     pub async fn adopt(&self, handover: &Handover<R>) -> Result<HandoverReport, Trouble> {
         let mut details = Vec::new();
+        let ports = Ports {
+            ec2: self.ports.ec2.clone(),
+            records: handover.to.named(&handover.to_table),
+            stacks: self.ports.stacks.clone(),
+        };
+        let reconciler = self.reconciler(&ports, &handover.owner);
+        let patience = reconciler.patience();
         let seen = self.look(handover).await.map_err(cannot_look)?;
         let adoption = handover.plan(&seen);
         let mut adopted = adoption.instances();
-        let stamp = Stamp { now: self.clock.now(), asked_by: &self.asked_by };
+        let (now, asked_by) = (self.clock.now(), self.asked_by.as_str());
+        let stamp = Stamp { now, asked_by, writer: &self.request_id };
         let takeover = Takeover { owner: &handover.owner, isolation_group: &handover.isolation_group, stamp: &stamp };
         for record in adoption.take_over.iter().filter_map(|id| seen.old.records.get(id)) {
             let id = &record.instance;
             tracing::info!(instance = %id, "recording in the new table");
             let copying = || handover.to.take_over(&handover.from, record, &takeover);
-            details.extend(said(
-                id,
-                "was not recorded in the new table",
-                self.tried("dynamodb:PutItem", copying).await,
-            ));
+            details.extend(said(id, "was not recorded in the new table", reconciler.persist(patience, copying).await));
         }
 
-        let mut phase = Adopt { operator: self, handover };
-        let executor = Executor {
-            ec2: &self.ports.ec2,
-            records: &handover.to,
-            owner: &handover.owner,
-            gate: &self.gate,
-            clock: &self.clock,
-            asked_by: &self.asked_by,
-            exit: Exit::default(),
-            pace: &self.pace,
-        };
-        let settled: Settled = converge(&mut phase, &executor, crate::reconcile::OPERATORS_PATIENCE)
-            .await
-            .map_err(|_| Trouble::Refused("overtaken by another request; run this again".to_owned()))?;
-        let tags_only = |step: &Step| matches!(step, Step::Tag { .. });
-        let mut failed = settled.failures.iter().any(|(step, _)| !tags_only(step));
-        details.extend(settled.failures.iter().map(|(step, error)| format!("{step}: {error}")));
-        details.extend(settled.blind.map(|error| format!("what is true now is not known: {error}")));
+        let seen = self.look(handover).await.map_err(cannot_look)?;
+        let (listed, only) = (handover.listed(&seen), BTreeSet::new());
+        let legacy =
+            Legacy { records: &seen.old.records, in_charge: &handover.in_charge, listed: &listed, only: &only };
+        let heritage = Heritage { legacy, owner: &handover.owner, isolation_group: &handover.isolation_group };
+        let moving = handover.plan(&seen).instances();
+        let (mut failed, problems) = reconciler.adopt(&heritage, &moving).await;
+        details.extend(problems);
 
         let seen = self.look(handover).await.map_err(cannot_look)?;
         let adoption = handover.plan(&seen);
@@ -150,12 +143,13 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             details.extend(said(
                 id,
                 "is still recorded in the old table, too",
-                self.tried("dynamodb:DeleteItem", letting_go).await,
+                reconciler.persist(patience, letting_go).await,
             ));
         }
 
         let seen = self.look(handover).await.map_err(cannot_look)?;
         let left = handover.plan(&seen);
+        let tags_only = |step: &Step| matches!(step, Step::Tag { .. });
         failed |=
             !left.take_over.is_empty() || !left.let_go.is_empty() || left.plan.steps().any(|step| !tags_only(step));
         failed |= !left.obstacles.is_empty();
@@ -165,20 +159,12 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         Ok(HandoverReport { failed, adopted: adopted.iter().map(ToString::to_string).collect(), details })
     }
 
-    async fn tried<F: Future<Output = Call<Written>>>(
-        &self,
-        action: &'static str,
-        call: impl Fn() -> F,
-    ) -> Call<Written> {
-        persist(&self.gate, crate::reconcile::OPERATORS_PATIENCE, action, call).await
-    }
-
     async fn look(&self, handover: &Handover<R>) -> Call<Seen> {
-        let (old, new) = tokio::try_join!(handover.from.read(), handover.to.read())?;
+        let (old, new) = tokio::try_join!(handover.from.scan(), handover.to.scan())?;
         let records: Vec<Record> = old.records.values().cloned().collect();
         let mut observed = observe_held(&self.ports.ec2, &records).await?;
         let episodes: BTreeSet<String> = records.iter().map(Record::episode).collect();
-        let group = crate::ports::GroupQuery::Ids([handover.isolation_group.clone()].into());
+        let group = GroupQuery::Ids([handover.isolation_group.clone()].into());
         let (snapshots, groups) = tokio::try_join!(self.ports.ec2.snapshots(&episodes), self.ports.ec2.groups(&group))?;
         observed.snapshots = snapshots;
         observed.groups.extend(index(groups, |group| group.id.clone()));
@@ -187,12 +173,17 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
 }
 
 impl<R> Handover<R> {
-    fn plan(&self, seen: &Seen) -> Adoption {
+    /// What the latest requests of the old stacks list.
+    fn listed(&self, seen: &Seen) -> BTreeSet<InstanceId> {
         let listed = seen.old.intents.values().filter_map(|intent| match &intent.desired {
             Desired::Isolated(wants) => Some(wants.instances.iter().cloned()),
             Desired::Restored => None,
         });
-        let listed = listed.flatten().collect();
+        listed.flatten().collect()
+    }
+
+    fn plan(&self, seen: &Seen) -> Adoption {
+        let listed = self.listed(seen);
         let legacy =
             Legacy { records: &seen.old.records, in_charge: &self.in_charge, listed: &listed, only: &self.only };
         let heir = Heir { owner: &self.owner, isolation_group: &self.isolation_group, records: &seen.new.records };
@@ -257,19 +248,9 @@ fn is_fit(stack: &StackView) -> bool {
 fn said(id: &InstanceId, what: &str, result: Call<Written>) -> Option<String> {
     match result {
         Ok(Written::Done) => None,
-        Ok(Written::Lost) => Some(format!("{id} {what}: somebody else changed its record meanwhile; run this again")),
+        Ok(Written::Lost | Written::Overtaken) => {
+            Some(format!("{id} {what}: somebody else changed its record meanwhile; run this again"))
+        }
         Err(error) => Some(format!("{id} {what}: {error}")),
-    }
-}
-
-struct Adopt<'a, E, R, S> {
-    operator: &'a Operator<E, R, S>,
-    handover: &'a Handover<R>,
-}
-
-impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Phase for Adopt<'_, E, R, S> {
-    async fn look(&mut self) -> Result<Plan, Blind> {
-        let seen = self.operator.look(self.handover).await?;
-        Ok(self.handover.plan(&seen).plan)
     }
 }

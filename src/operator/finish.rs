@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::incident::Incident;
 use super::{Operator, Trouble};
-use crate::plan::{Ending, StackView, ending};
-use crate::ports::{Archive, Change, StackLife, Survey};
+use crate::cloudformation::stack::{Ending, StackLife, StackView, ending};
+use crate::ports::{Archive, Change, Survey};
 
 /// CloudFormation needs minutes: no hurry.
 const FIRST_LOOK: Duration = Duration::from_millis(500);

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Operator, Trouble};
-use crate::model::{Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, State};
-use crate::phases::{index, observe_held};
-use crate::plan::{Observed, StackView};
-use crate::ports::{Archive, Change, GroupQuery, Ledger, StackLife, Survey};
-use crate::reconcile::Ports;
+use crate::cloudformation::stack::{StackLife, StackView};
+use crate::model::{
+    Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, State, VpcId,
+};
+use crate::plan::Observed;
+use crate::ports::{Archive, Call, Change, GroupQuery, Items, Look, Ports, Survey};
 
 /// The logical id of the records table in our template.
 const TABLE: &str = "SecurityGroupTable";
@@ -31,13 +32,6 @@ impl Address {
     }
 }
 
-/// An interface in a group of ours of which there is no record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stray {
-    pub interface: Interface,
-    pub instance: Option<InstanceId>,
-}
-
 /// What was read.
 #[derive(Debug, Clone)]
 pub struct Incident {
@@ -47,12 +41,13 @@ pub struct Incident {
     pub stack: Option<StackView>,
     /// The stack's name, known from its table's where it is gone.
     pub stack_name: String,
-    pub ledger: Ledger,
+    pub ledger: Items,
     /// Of the records: instances, interfaces, groups of ours and original groups.
     pub observed: Observed,
     /// The groups that CloudFormation says the stack made.
     pub groups: BTreeMap<GroupId, Group>,
-    pub strays: Vec<Stray>,
+    /// Interfaces in a group of ours of which there is no record.
+    pub strays: Vec<Interface>,
     /// Interfaces in the stack's groups, the forensic one included.
     pub members: Vec<Interface>,
 }
@@ -93,7 +88,7 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
     pub async fn incident(&self, address: &Address) -> Result<Incident, Trouble> {
         let (mut stack, table) = self.locate(address).await?;
         let records = self.ports.records.named(&table);
-        let ledger = records.read().await.map_err(|error| unknown_table(&table, error))?;
+        let ledger = records.scan().await.map_err(|error| unknown_table(&table, error))?;
         let stack_ids: BTreeSet<&str> = ledger.records.values().map(|record| record.owner.stack_id.as_str()).collect();
         for id in &stack_ids {
             self.check_place(id)?;
@@ -136,17 +131,15 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
             .filter(|record| record.state != State::Restored)
             .flat_map(|record| record.interfaces.keys())
             .collect();
-        let strays = members.iter().filter(|(interface, _)| {
+        let strays = members.iter().filter(|interface| {
             !recorded.contains(&interface.id) && !interface.groups.iter().all(|group| forensic.contains(group))
         });
-        let strays =
-            strays.map(|(interface, instance)| Stray { interface: interface.clone(), instance: instance.clone() });
         Ok(Incident {
             address: address.clone(),
             stack,
             stack_name,
-            strays: strays.collect(),
-            members: members.iter().map(|(interface, _)| interface.clone()).collect(),
+            strays: strays.cloned().collect(),
+            members,
             groups: index(groups, |group| group.id.clone()),
             table,
             ledger,
@@ -217,4 +210,30 @@ fn unknown_table(table: &str, error: crate::ports::CallError) -> Trouble {
 
 pub(super) fn cannot_look(error: crate::ports::CallError) -> Trouble {
     Trouble::Failed { what: "the hosts cannot be read", error }
+}
+
+pub(super) fn index<K: Ord, V>(items: Vec<V>, key: impl Fn(&V) -> K) -> BTreeMap<K, V> {
+    items.into_iter().map(|item| (key(&item), item)).collect()
+}
+
+/// Instances, interfaces and groups of these records, with the other groups of ours in their VPCs.
+pub(super) async fn observe_held<E: Look>(ec2: &E, records: &[Record]) -> Call<Observed> {
+    let instances = records.iter().map(|record| record.instance.clone()).collect();
+    let ids: BTreeSet<InterfaceId> = records.iter().flat_map(|record| record.interfaces.keys().cloned()).collect();
+    let originals = records.iter().flat_map(|record| record.interfaces.values().flatten().cloned());
+    let groups =
+        GroupQuery::Ids(originals.chain(records.iter().flat_map(|record| record.isolation_groups.clone())).collect());
+    let vpcs: BTreeSet<VpcId> = records.iter().map(|record| record.vpc.clone()).collect();
+    let marked = futures_util::future::try_join_all(
+        vpcs.into_iter().map(|vpc| async move { ec2.groups(&GroupQuery::Marked(vpc)).await }),
+    );
+    let (instances, interfaces, groups, marked) =
+        tokio::try_join!(ec2.instances(&instances), ec2.interfaces(&ids), ec2.groups(&groups), marked)?;
+    Ok(Observed {
+        instances: index(instances, |instance| instance.id.clone()),
+        interfaces: index(interfaces, |interface| interface.id.clone()),
+        looked_up: ids,
+        groups: index(marked.into_iter().flatten().chain(groups).collect(), |group| group.id.clone()),
+        ..Observed::default()
+    })
 }

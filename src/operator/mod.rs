@@ -12,9 +12,10 @@ mod restore;
 mod shell;
 mod status;
 
+use crate::cloudformation::stack::StackLife;
 use crate::model::Owner;
-use crate::ports::{Archive, CallError, Change, StackLife, Survey};
-use crate::reconcile::{Ports, Reconciler};
+use crate::ports::{Archive, Call, CallError, Change, Guard, Ports, Survey, Verdict};
+use crate::reconcile::Reconciler;
 use crate::timing::clock::Clock;
 use crate::timing::gate::Gate;
 use crate::timing::pace::Pace;
@@ -45,6 +46,16 @@ pub struct Site {
     pub caller: String,
 }
 
+/// A person asked for the restore: nothing else has to allow it.
+#[derive(Debug)]
+pub struct Asked;
+
+impl Guard for Asked {
+    async fn may_release(&self) -> Call<Verdict> {
+        Ok(Verdict::Restore)
+    }
+}
+
 /// The program: ports, where it is, and what it says of itself.
 #[derive(Debug)]
 pub struct Operator<E, R, S> {
@@ -62,17 +73,22 @@ pub struct Operator<E, R, S> {
 }
 
 impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
-    fn reconciler<'a>(&'a self, ports: &'a Ports<E, R, S>, owner: &'a Owner) -> Reconciler<'a, E, R, S> {
+    fn reconciler<'a>(&'a self, ports: &'a Ports<E, R, S>, owner: &'a Owner) -> Reconciler<'a, E, R, Asked> {
         Reconciler {
-            ports,
+            ec2: &ports.ec2,
+            records: &ports.records,
+            guard: &Asked,
             owner,
             request_id: &self.request_id,
+            // An operator's clock does not decide what comes later.
+            issued: None,
+            writer: &self.request_id,
             gate: &self.gate,
             pace: &self.pace,
             clock: &self.clock,
             asked_by: &self.asked_by,
             // These are rights that the operator has had for long.
-            permission_patience: std::time::Duration::ZERO,
+            for_permission: std::time::Duration::ZERO,
         }
     }
 

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::incident::{Incident, Stray};
+use super::incident::Incident;
 use super::shell::Shell;
-use crate::model::{Group, GroupId, Groups, InterfaceId, Peer, Role, State, comma_list};
-use crate::plan::{Ending, StackView, ending, tag};
+use crate::cloudformation::stack::{Ending, StackView, ending};
+use crate::model::{Group, GroupId, Groups, Interface, InterfaceId, Peer, Role, State, comma_list};
+use crate::plan::tag;
 
 /// What to do, why, and the commands. Several are to be done in their order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -140,18 +141,16 @@ fn strays(incident: &Incident, shell: &Shell) -> Vec<Next> {
     if incident.strays.is_empty() {
         return vec![];
     }
-    let (known, unknown): (Vec<&Stray>, Vec<&Stray>) =
-        incident.strays.iter().partition(|stray| !tagged_originals(&stray.interface.tags).is_empty());
-    let name = |stray: &&Stray| {
+    let (known, unknown): (Vec<&Interface>, Vec<&Interface>) =
+        incident.strays.iter().partition(|stray| !tagged_originals(&stray.tags).is_empty());
+    let name = |stray: &&Interface| {
         let instance = stray.instance.as_ref().map_or("no instance".to_owned(), ToString::to_string);
-        format!("{} of {instance}", stray.interface.id)
+        format!("{} of {instance}", stray.id)
     };
     let mut steps = Vec::new();
     if !known.is_empty() {
-        let mut commands: Vec<String> = known
-            .iter()
-            .map(|stray| shell.set_groups(&stray.interface.id, &tagged_originals(&stray.interface.tags)))
-            .collect();
+        let mut commands: Vec<String> =
+            known.iter().map(|stray| shell.set_groups(&stray.id, &tagged_originals(&stray.tags))).collect();
         commands.push(untag(&known, shell));
         steps.push(next(
             format!(
@@ -165,7 +164,7 @@ fn strays(incident: &Incident, shell: &Shell) -> Vec<Next> {
         ));
     }
     if !unknown.is_empty() {
-        let commands = unknown.iter().map(|stray| shell.choose_groups(&stray.interface.id)).collect();
+        let commands = unknown.iter().map(|stray| shell.choose_groups(&stray.id)).collect();
         steps.push(next(
             format!(
                 "{} in the isolation group with neither record nor tags. CloudTrail knows what they had (ModifyNetworkInterfaceAttribute). Give them their groups:",
@@ -177,17 +176,17 @@ fn strays(incident: &Incident, shell: &Shell) -> Vec<Next> {
     steps
 }
 
-fn be(strays: &[&Stray], name: impl Fn(&&Stray) -> String) -> String {
+fn be(strays: &[&Interface], name: impl Fn(&&Interface) -> String) -> String {
     let names = comma_list(strays.iter().map(name));
     format!("{names} {}", if strays.len() == 1 { "is" } else { "are" })
 }
 
 /// Takes our tags off interfaces and instances again.
-fn untag(strays: &[&Stray], shell: &Shell) -> String {
-    let interfaces = strays.iter().map(|stray| stray.interface.id.to_string());
+fn untag(strays: &[&Interface], shell: &Shell) -> String {
+    let interfaces = strays.iter().map(|stray| stray.id.to_string());
     let instances = strays.iter().filter_map(|stray| stray.instance.as_ref()).map(ToString::to_string);
     let resources: BTreeSet<String> = interfaces.chain(instances).collect();
-    let on_interfaces = strays.iter().flat_map(|stray| stray.interface.tags.keys());
+    let on_interfaces = strays.iter().flat_map(|stray| stray.tags.keys());
     let on_interfaces = on_interfaces.filter(|key| key.starts_with(tag::ORIGINAL_GROUPS)).map(String::as_str);
     let keys: BTreeSet<&str> = on_interfaces.chain([tag::STACK, tag::PURPOSE, tag::TIME, tag::RESTORE]).collect();
     let keys: Vec<String> = keys.into_iter().map(|key| format!("Key={key}")).collect();

@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use super::incident::Incident;
 use super::{Operator, Status, Trouble};
-use crate::model::InstanceId;
+use crate::cloudformation::stack::StackLife;
+use crate::model::{InstanceId, Owner, Record, State};
 use crate::plan::{Plan, Severity};
-use crate::ports::{Archive, Change, StackLife, Survey};
+use crate::ports::{Archive, Change, Survey};
 
 /// What a restore would do now.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -47,7 +48,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let ports = self.ports_of(incident);
         let mut whole = Plan::default();
         for owner in incident.owners().keys() {
-            let plan = self.reconciler(&ports, owner).rehearse_restore(only).await;
+            let plan = self.reconciler(&ports, owner).rehearse_restore(&of(incident, owner), only).await;
             let plan = plan.map_err(|error| Trouble::Failed { what: "cannot tell what would be done", error })?;
             whole.work.extend(plan.work);
             whole.problems.extend(plan.problems);
@@ -74,25 +75,25 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let ports = self.ports_of(incident);
         let (mut failed, mut done, mut details) = (false, vec![], vec![]);
         for owner in owners.keys() {
-            match self.reconciler(&ports, owner).restore(only).await {
+            match self.reconciler(&ports, owner).restore(&of(incident, owner), only).await {
                 Ok(restored) => {
-                    let message = restored.into_message();
+                    let message = restored.report();
                     failed |= message.failed;
                     done.push(message.headline);
                     details.extend(message.details);
                 }
-                Err(intent) => {
+                Err(request) => {
                     failed = true;
                     details.push(format!(
                         "overtaken by request {} of {}, which wants something else: what it wants is done, not this; look at the status, then run this again",
-                        intent.request_id, owner.stack_id
+                        request, owner.stack_id
                     ));
                 }
             }
         }
         let after = self.incident(&incident.address).await?;
         let status = Status::of(&after, &self.site, &self.shell);
-        let is_left = |record: &crate::model::Record| only.is_empty() || only.contains(&record.instance);
+        let is_left = |record: &Record| only.is_empty() || only.contains(&record.instance);
         failed |= after.held().any(is_left) || only.is_empty() && status.is_anything_held();
         if done.is_empty() {
             done.push("nothing to restore: no record is held".to_owned());
@@ -122,6 +123,18 @@ impl fmt::Display for RestoreReport {
         self.done.iter().try_for_each(|line| writeln!(f, "{line}"))?;
         self.details.iter().try_for_each(|line| writeln!(f, "! {line}"))
     }
+}
+
+/// The instances that the table holds for an owner, and those whose interfaces are in its groups although their records say that they
+/// were restored.
+fn of(incident: &Incident, owner: &Owner) -> BTreeSet<InstanceId> {
+    let records = incident.ledger.records.values().filter(|record| record.owner == *owner);
+    let is_meant = |record: &&Record| {
+        let ours = incident.isolating(record);
+        let shows = |id| incident.observed.interfaces.get(id).is_some_and(|found| !found.groups.is_disjoint(&ours));
+        record.state != State::Restored || record.interfaces.keys().any(shows)
+    };
+    records.filter(is_meant).map(|record| record.instance.clone()).collect()
 }
 
 fn check_names(incident: &Incident, only: &BTreeSet<InstanceId>) -> Result<(), Trouble> {

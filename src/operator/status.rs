@@ -9,7 +9,7 @@ use super::Site;
 use super::incident::Incident;
 use super::next::{Next, is_history, next_steps, tagged_originals};
 use super::shell::Shell;
-use crate::model::{Desired, GroupId, Groups, InterfaceId, Record, Role, Snapshots, State, comma_list};
+use crate::model::{Desired, GroupId, Groups, InterfaceId, Record, Role, State, comma_list};
 
 /// Everything there is to see of an incident.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -114,7 +114,7 @@ impl Status {
                 id: stack.map(|stack| stack.id.clone()),
                 status: stack.map(|stack| stack.status.status.clone()),
                 reason: stack.map(|stack| stack.status.reason.clone()).filter(|reason| !reason.is_empty()),
-                works: stack.is_some_and(crate::plan::StackView::takes_care),
+                works: stack.is_some_and(crate::cloudformation::stack::StackView::takes_care),
             },
             groups: incident.groups.values().map(|group| (group.id.to_string(), role(group.role))).collect(),
             instances: incident.ledger.records.values().map(|record| instance(incident, record)).collect(),
@@ -122,10 +122,10 @@ impl Status {
                 .strays
                 .iter()
                 .map(|stray| Unrecorded {
-                    interface: stray.interface.id.to_string(),
+                    interface: stray.id.to_string(),
                     instance: stray.instance.as_ref().map(ToString::to_string),
-                    now: texts(&stray.interface.groups),
-                    tagged: texts(tagged_originals(&stray.interface.tags)),
+                    now: texts(&stray.groups),
+                    tagged: texts(tagged_originals(&stray.tags)),
                 })
                 .collect(),
             asked: incident
@@ -155,21 +155,19 @@ impl Status {
 }
 
 fn instance(incident: &Incident, record: &Record) -> Instance {
-    let snapshots = match &record.snapshots {
-        Snapshots::Taken(set) => set.iter().map(|(volume, id)| (volume.to_string(), id.to_string())).collect(),
-        Snapshots::None | Snapshots::Requested => BTreeMap::new(),
-    };
+    let taken = record.snapshots.taken.iter();
+    let snapshots = taken.map(|(volume, id)| (volume.to_string(), id.to_string())).collect();
     let interfaces = record.interfaces.iter();
     Instance {
         id: record.instance.to_string(),
         instance_state: incident.instance(&record.instance).map_or("gone".to_owned(), |found| found.state.clone()),
         record_state: record.state.as_str(),
         owner: record.owner.to_string(),
-        recorded_at: record.recorded_at.clone(),
+        recorded_at: record.recorded_at.to_string(),
         connections_cut: record.connections_cut,
         interfaces: interfaces.map(|(id, before)| interface(incident, record, id, before)).collect(),
         snapshots,
-        snapshots_requested: record.snapshots == Snapshots::Requested,
+        snapshots_requested: record.snapshots.requested,
         protections: record.protection.restore_commands(&record.instance).into_iter().collect(),
         history: record.history.clone(),
     }

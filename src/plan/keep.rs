@@ -1,128 +1,104 @@
 //! Instances that stay isolated although nobody asks for it any more: a Delete that must not release, an Update that no
 //! longer lists them.
 //!
-//! They are left as they are, but **nobody is left in the transit group**.
+//! They are left as they are, but **no interface is left in the transit group**.
 
-use super::{Aim, Observed, Plan, Records, Step, Tried, Work, own_groups};
-use crate::model::{Groups, Interface, Owner, Record, State};
-use crate::plan::rules::is_closed;
+use super::groups::{is_closed, own_groups};
+use super::transit::open_group;
+use super::{Aim, Case, Doubt, Needs, Plan, Problem, Step};
+use crate::model::{Groups, Interface, Record, State};
 
-/// The plan for `records`, all of them `owner`'s; each is then marked kept, where there is a `reason` to write down.
-#[must_use]
-pub fn keep(owner: &Owner, records: &Records, observed: &Observed, tried: &Tried, reason: Option<&str>) -> Plan {
-    let mut plan = Plan::default();
-    for record in records.values() {
-        let target = Groups::from([record.isolation_group.clone()]);
-        let passages = passages(owner, record, observed);
-        let interfaces = record.interfaces.keys().filter_map(|id| observed.interfaces.get(id));
-        let swaps =
-            interfaces.filter(|interface| may_be_inside(record, interface, &passages, tried)).map(|interface| {
-                let aim = if interface.groups == target { Aim::Confirm } else { Aim::Isolate };
-                let (instance, interface, from) =
-                    (record.instance.clone(), interface.id.clone(), interface.groups.clone());
-                Step::SetGroups { instance, interface, from, to: target.clone(), aim }
-            });
-        let swaps: Vec<Step> = swaps.collect();
-        if !swaps.is_empty() {
-            plan.work.push(Work { first: None, then: swaps });
-        } else if let Some(reason) = reason
-            // A restore that has begun must not be forgotten: what it changed may not be visible yet.
-            && !matches!(record.state, State::Kept | State::Restoring)
-        {
-            plan.work.push(Work::only(Step::Mark {
-                instance: record.instance.clone(),
-                from: record.state,
-                state: State::Kept,
-                reason: Some(reason.to_owned()),
-                cut: None,
-            }));
-        }
+/// Whatever is claimed of them is read.
+pub(super) fn needs(case: &Case<'_>) -> Needs {
+    let mut needs = Needs::default();
+    if let Some(record) = case.held() {
+        needs.interfaces = record.interfaces.keys().cloned().collect();
+        needs.groups = record.isolation_groups.clone();
     }
-    plan
+    needs
 }
 
-/// Groups that interfaces of this record went through, or were isolated in once, and that let something through.
-fn passages(owner: &Owner, record: &Record, observed: &Observed) -> Groups {
-    let mut passages = own_groups(observed, owner, &record.isolation_groups);
+/// The record is marked kept if there is a `reason` to write down.
+pub(super) fn plan(case: &Case<'_>, reason: Option<&str>, plan: &mut Plan) {
+    let has_rival = case.has_rival(plan);
+    if case.record().is_none() {
+        case.believes(Doubt::Record, plan);
+    }
+    let Some(record) = case.held().filter(|record| record.owner == *case.owner) else { return };
+    let target = Groups::from([record.isolation_group.clone()]);
+    let ours = own_groups(case.observed, case.owner, &record.isolation_groups);
+    let passages = passages(case, record, &ours);
+    for id in record.interfaces.keys() {
+        let Some(interface) = case.observed.interfaces.get(id) else {
+            if case.observed.looked_up.contains(id) {
+                case.believes(Doubt::Interface(id.clone()), plan);
+            }
+            continue;
+        };
+        if let Some(through) = open_group(case, &ours, &record.isolation_group, interface) {
+            plan.problems.push(Problem::InTransit {
+                instance: case.id(),
+                interface: id.clone(),
+                through: through.clone(),
+                isolation_group: record.isolation_group.clone(),
+            });
+        }
+        if may_be_inside(case, record, interface, &passages, &target, plan) {
+            let aim = if interface.groups == target { Aim::Confirm } else { Aim::Isolate };
+            let (instance, interface, from) = (case.id(), id.clone(), interface.groups.clone());
+            plan.push(Step::SetGroups { instance, interface, from, to: target.clone(), aim });
+        }
+        if !interface.groups.is_subset(&ours) {
+            // Somebody moved it, or nobody isolated it: it is left as it is.
+            let (instance, interface, groups) = (case.id(), id.clone(), interface.groups.clone());
+            plan.standing.open.insert(interface.clone());
+            plan.problems.push(Problem::NotKept { instance, interface, groups });
+        }
+    }
+    // A restore that has begun must not be forgotten: what it changed may not be visible yet.
+    let may_be_marked = plan.is_empty() && !has_rival && !matches!(record.state, State::Kept | State::Restoring);
+    if let Some(reason) = reason.filter(|_| may_be_marked) {
+        let (from, state, reason) = (record.state, State::Kept, Some(reason.to_owned()));
+        plan.push(Step::Mark { instance: case.id(), from, state, reason, cut: None });
+    }
+}
+
+/// Groups that interfaces of this record went through, or were isolated in once, unless they are known to isolate.
+fn passages(case: &Case<'_>, record: &Record, ours: &Groups) -> Groups {
+    let mut passages = ours.clone();
     passages.remove(&record.isolation_group);
-    passages.retain(|id| observed.groups.get(id).is_some_and(|group| !is_closed(group)));
+    passages.retain(|id| case.observed.groups.get(id).is_none_or(|group| !is_closed(group)));
     passages
 }
 
-/// EC2's reads trail its writes: where a passage may have been cut short, only what this invocation wrote is believed.
-fn may_be_inside(record: &Record, interface: &Interface, passages: &Groups, tried: &Tried) -> bool {
-    let shows_passage = !interface.groups.is_disjoint(passages);
-    let was_under_way = record.state == State::Isolating && !passages.is_empty();
-    let is_isolated = interface.groups.len() == 1 && interface.groups.contains(&record.isolation_group);
-    let may_be_on_its_way = match tried.interfaces.get(&interface.id) {
-        // EC2 lets nobody but its maker change it: it never went in.
-        Some(Aim::Confirm) => false,
-        Some(_) => !is_isolated,
-        None => true,
+/// EC2's reads trail its writes: if a passage may have been cut short, only what this invocation wrote is believed.
+fn may_be_inside(
+    case: &Case<'_>,
+    record: &Record,
+    interface: &Interface,
+    passages: &Groups,
+    target: &Groups,
+    plan: &mut Plan,
+) -> bool {
+    if !interface.groups.is_disjoint(passages) {
+        return true;
+    }
+    let mut is_open = false;
+    for id in passages.iter().filter(|_| record.state == State::Isolating) {
+        // A group that is not there holds nothing.
+        is_open |= case.observed.groups.contains_key(id) || !case.believes(Doubt::Group(id.clone()), plan);
+    }
+    let confirm = Step::SetGroups {
+        instance: case.id(),
+        interface: interface.id.clone(),
+        from: Groups::new(),
+        to: target.clone(),
+        aim: Aim::Confirm,
     };
-    shows_passage || was_under_way && may_be_on_its_way
+    // EC2 lets nobody change it, whatever the reason: it never went in.
+    let never_went_in = case.ledger.failure(&confirm).is_some_and(super::StepError::is_for_good);
+    let is_written = case.ledger.has_written(&interface.id, target) && interface.groups == *target;
+    is_open && !never_went_in && !is_written
 }
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::testing::World;
-
-    /// One recorded instance of two interfaces, and a transit group `sg-7a5`.
-    fn world(state: State, shown: [&str; 2]) -> World {
-        let mut world = World::new()
-            .transit_group("sg-7a5")
-            .instance("i-1", &[("eni-1", &[shown[0]]), ("eni-2", &[shown[1]])])
-            .record("i-1", state, &[("eni-1", &["sg-a"]), ("eni-2", &["sg-a"])]);
-        world.records.values_mut().next().unwrap().isolation_groups.insert("sg-7a5".parse().unwrap());
-        world
-    }
-
-    fn check(world: &World, tried: &Tried, expected: &str) {
-        let plan = keep(&world.owner, &world.records, &world.observed, tried, Some("rollback"));
-        assert_eq!(plan.to_string().trim_end(), expected);
-    }
-
-    #[test]
-    fn what_is_isolated_or_was_let_out_by_hand_is_left_alone_and_marked() {
-        check(&world(State::Isolated, ["sg-150", "sg-a"]), &Tried::default(), "i-1: mark kept");
-        check(&world(State::Kept, ["sg-150", "sg-a"]), &Tried::default(), "");
-        check(&world(State::Restoring, ["sg-150", "sg-a"]), &Tried::default(), "");
-    }
-
-    #[test]
-    fn without_a_reason_nothing_is_marked() {
-        let world = world(State::Isolated, ["sg-150", "sg-150"]);
-        assert!(keep(&world.owner, &world.records, &world.observed, &Tried::default(), None).is_empty());
-    }
-
-    #[test]
-    fn nobody_is_left_in_the_transit_group() {
-        for state in [State::Isolated, State::Kept, State::Restoring] {
-            let world = world(state, ["sg-150", "sg-7a5"]);
-            check(&world, &Tried::default(), "i-1: isolate eni-2 [sg-7a5] -> [sg-150]");
-        }
-    }
-
-    #[test]
-    fn where_a_passage_may_have_been_cut_short_only_what_was_written_is_believed() {
-        let world = world(State::Isolating, ["sg-150", "sg-a"]);
-        check(
-            &world,
-            &Tried::default(),
-            "i-1: confirm eni-1 [sg-150] -> [sg-150]\ni-1: isolate eni-2 [sg-a] -> [sg-150]",
-        );
-        let interfaces = [("eni-1".parse().unwrap(), Aim::Isolate), ("eni-2".parse().unwrap(), Aim::Isolate)].into();
-        let tried = Tried { interfaces, ..Tried::default() };
-        check(&world, &tried, "i-1: isolate eni-2 [sg-a] -> [sg-150]");
-        let interfaces = [("eni-1".parse().unwrap(), Aim::Isolate), ("eni-2".parse().unwrap(), Aim::Confirm)].into();
-        check(&world, &Tried { interfaces, ..Tried::default() }, "i-1: mark kept");
-    }
-
-    #[test]
-    fn without_a_transit_group_what_was_never_isolated_is_left_alone() {
-        let mut world = world(State::Isolating, ["sg-150", "sg-a"]);
-        world.observed.groups.remove(&"sg-7a5".parse().unwrap());
-        check(&world, &Tried::default(), "i-1: mark kept");
-    }
-}
+mod tests;

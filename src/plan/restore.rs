@@ -1,414 +1,258 @@
-//! Delete, and instances that an Update no longer lists: every recorded interface gets its originals back.
+//! Delete, and instances that an Update no longer lists: every recorded interface gets its originals back, then what protected
+//! the instance is put back.
 //!
 //! **Only what is still in our isolation is changed**; what somebody moved meanwhile is left alone and reported.
 
-use std::collections::{BTreeMap, BTreeSet};
+use super::groups::{holder, own_groups};
+use super::protections::unprotect;
+use super::tags::untag_restored;
+use super::transit::open_group;
+use super::{Aim, Case, Doubt, Needs, Plan, Problem, Severity, Step, Work};
+use crate::model::{Groups, Interface, InterfaceId, Record, State};
 
-use super::rules::is_closed;
-use super::standby::{self, Batches};
-use super::unprotect::Undo;
-use super::{Aim, Attempts, Measure, Observed, Plan, Problem, Records, Step, Work, own_groups, tag};
-use crate::model::{GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, State};
-
-/// What this invocation tried.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tried {
-    /// What it last tried to do to an interface. A refused [`Aim::Confirm`] counts as done: the interface was never changed.
-    pub interfaces: BTreeMap<InterfaceId, Aim>,
-    /// Instances that it took measures to protect.
-    pub protected: BTreeSet<InstanceId>,
-    /// Instances whose snapshots it was the one to ask for.
-    pub snapshots: BTreeSet<InstanceId>,
-    pub attempts: Attempts,
-}
-
-/// The plan for `records`, all of them `owner`'s. One that is already `restored` is looked at as well: a Create that was
-/// overtaken may have isolated its interfaces once more since.
-#[must_use]
-pub fn restore(owner: &Owner, records: &Records, observed: &Observed, tried: &Tried) -> Plan {
-    let mut plan = Plan::default();
-    let mut exits = Batches::new();
-    for case in cases(owner, records, observed, tried) {
-        case.plan(&mut plan, &mut exits);
+/// What has to be read of a recorded instance; what protects it only once its interfaces are in place.
+pub(super) fn needs(case: &Case<'_>) -> Needs {
+    let mut needs = Needs::default();
+    needs.marked.extend(case.living().and_then(|instance| instance.vpc.clone()));
+    let Some(record) = case.record() else { return needs };
+    needs.marked.insert(record.vpc.clone());
+    needs.interfaces = record.interfaces.keys().cloned().collect();
+    needs.groups = record.interfaces.values().flatten().chain(&record.isolation_groups).cloned().collect();
+    let is_looked_up = needs.interfaces.is_subset(&case.observed.looked_up);
+    if is_looked_up && is_protection_open(case, record) && interfaces(case, record, &mut Plan::default()).is_done() {
+        let protection = &record.protection;
+        needs.attributes = !protection.attributes.is_empty();
+        needs.members = protection.scaling_group.is_some();
+        needs.profiles = protection.profile.is_some();
     }
-    let exit = |group, instances| Measure::ExitStandby { group, instances };
-    plan.work.extend(standby::steps(exits, &tried.attempts.alone, exit));
-    plan
+    needs
 }
 
-/// The instances whose interfaces need nothing more: the protections that their records hold are next.
-#[must_use]
-pub fn in_place(owner: &Owner, records: &Records, observed: &Observed, tried: &Tried) -> BTreeSet<InstanceId> {
-    let done = cases(owner, records, observed, tried).filter(|case| {
-        let (changes, is_stuck) = case.interfaces(&mut Vec::new());
-        changes.is_empty() && !is_stuck && case.is_protection_open()
-    });
-    done.map(|case| case.record.instance.clone()).collect()
+pub(super) fn plan(case: &Case<'_>, plan: &mut Plan) {
+    if let Some(reason) = case.unreadable {
+        plan.problems.push(Problem::Unreadable { item: case.instance.to_string(), reason: reason.clone() });
+        return;
+    }
+    let has_rival = case.has_rival(plan);
+    if case.record().is_some_and(|record| record.owner != *case.owner) {
+        // It changed hands.
+        plan.standing.is_restored = true;
+        return;
+    }
+    let Some(record) = case.record() else {
+        let is_gone = case.believes(Doubt::Record, plan);
+        let has_strays = unrecorded(case, &own_groups(case.observed, case.owner, []), &[], plan);
+        plan.standing.is_in_place = !has_strays;
+        plan.standing.is_restored = !has_strays && !has_rival && is_gone;
+        return;
+    };
+    let todo = interfaces(case, record, plan);
+    plan.standing.is_in_place = todo.is_done();
+    if !todo.changes.is_empty() {
+        let is_begun = record.state == State::Restored
+            || record.state == State::Restoring
+                && record
+                    .lease
+                    .as_ref()
+                    .is_some_and(|lease| lease.writer == case.now.writer && case.now.time < lease.until);
+        let first = (!is_begun).then(|| mark(case, record, State::Restoring, None));
+        plan.work.push(Work { first, then: todo.changes });
+    } else if todo.is_done() && !has_rival {
+        put_back(case, record, plan);
+    }
+    plan.standing.is_restored = record.state == State::Restored
+        && todo_is_over(plan)
+        && plan.doubts.iter().all(|doubt| case.ledger.believes(doubt, case.now.elapsed))
+        && !has_rival;
 }
 
-fn cases<'a>(
-    owner: &Owner,
-    records: &'a Records,
-    observed: &'a Observed,
-    tried: &'a Tried,
-) -> impl Iterator<Item = Case<'a>> {
-    records.values().map(move |record| {
-        let ours = own_groups(observed, owner, &record.isolation_groups);
-        Case { record, observed, tried, ours }
-    })
+fn todo_is_over(plan: &Plan) -> bool {
+    plan.standing.is_in_place && plan.work.is_empty()
 }
 
-struct Case<'a> {
-    record: &'a Record,
-    observed: &'a Observed,
-    tried: &'a Tried,
-    ours: Groups,
+/// What the interfaces of a record need.
+#[derive(Default)]
+struct Todo {
+    changes: Vec<Step>,
+    /// One of them cannot be restored.
+    is_stuck: bool,
+    /// One reading is not believed yet.
+    waits: bool,
 }
 
-/// What is to be done about one interface.
-enum Due {
-    Nothing,
-    Change(Step),
-    /// It cannot be restored.
-    Stuck,
+impl Todo {
+    fn is_done(&self) -> bool {
+        self.changes.is_empty() && !self.is_stuck && !self.waits
+    }
 }
 
-impl Case<'_> {
-    fn plan(&self, plan: &mut Plan, exits: &mut Batches) {
-        let already = plan.problems.len();
-        let (changes, is_stuck) = self.interfaces(&mut plan.problems);
-        if !changes.is_empty() {
-            let begun = matches!(self.record.state, State::Restoring | State::Restored);
-            let first = (!begun).then(|| self.mark(State::Restoring));
-            plan.work.push(Work { first, then: changes });
+fn interfaces(case: &Case<'_>, record: &Record, plan: &mut Plan) -> Todo {
+    let ours = own_groups(case.observed, &record.owner, &record.isolation_groups);
+    let mut todo = Todo::default();
+    for (id, originals) in &record.interfaces {
+        match case.interface(id) {
+            Some(interface) => one(case, record, interface, originals, &ours, plan, &mut todo),
+            // One that is gone counts as restored.
+            None => todo.waits |= !case.believes(Doubt::Interface(id.clone()), plan),
+        }
+    }
+    let recorded: Vec<&InterfaceId> = record.interfaces.keys().collect();
+    todo.is_stuck |= unrecorded(case, &ours, &recorded, plan);
+    if case.shown().is_none() && !record.protection.is_empty() && record.state != State::Restored {
+        todo.waits |= !case.believes(Doubt::Instance, plan);
+    }
+    todo
+}
+
+fn one(
+    case: &Case<'_>,
+    record: &Record,
+    interface: &Interface,
+    originals: &Groups,
+    ours: &Groups,
+    plan: &mut Plan,
+    todo: &mut Todo,
+) {
+    let id = &interface.id;
+    if let Some(other) = interface.instance.as_ref().filter(|at| *at != case.instance && case.stays.contains(at)) {
+        // It stays isolated with what it is attached to, whose record then has to know its groups.
+        let is_held = case
+            .records
+            .get(other)
+            .is_some_and(|record| record.state != State::Restored && record.interfaces.contains_key(id));
+        if !is_held && !interface.groups.is_disjoint(ours) {
+            let (instance, interface) = (case.id(), id.clone());
+            plan.problems.push(Problem::AttachedElsewhere { instance, interface, other: other.clone() });
+            todo.is_stuck = true;
+        }
+        return;
+    }
+    if case.speaker(interface).is_some_and(|speaker| speaker != case.instance) {
+        return;
+    }
+    if record.state != State::Restored {
+        case.compare_records(id, originals, plan);
+    }
+    if let Some(through) = open_group(case, ours, &record.isolation_group, interface) {
+        plan.problems.push(Problem::InTransit {
+            instance: case.id(),
+            interface: id.clone(),
+            through: through.clone(),
+            isolation_group: record.isolation_group.clone(),
+        });
+    }
+    let change = |to: &Groups, aim| Step::SetGroups {
+        instance: case.id(),
+        interface: id.clone(),
+        from: interface.groups.clone(),
+        to: to.clone(),
+        aim,
+    };
+    let (target, gone): (Groups, Groups) =
+        originals.iter().cloned().partition(|group| case.observed.groups.contains_key(group));
+    for group in &gone {
+        todo.waits |= !case.believes(Doubt::Original(group.clone()), plan);
+    }
+    if interface.groups.is_disjoint(ours) {
+        let confirm = change(&interface.groups, Aim::Confirm);
+        let was_settled = matches!(record.state, State::Isolated | State::Restored);
+        if is_written(case, &confirm, id, &interface.groups) {
+            // As this invocation left it.
+        } else if let Some((written, true)) = case.ledger.written(id)
+            && written.is_disjoint(ours)
+        {
+            todo.changes.push(change(written, Aim::Restore));
+            return;
+        } else if was_settled && case.ledger.written(id).is_none() {
+            todo.waits |= !case.believes(Doubt::AsWanted(id.clone()), plan);
+        } else {
+            todo.changes.push(confirm);
             return;
         }
-        if is_stuck {
-            return;
+        if interface.groups != target && interface.groups != *originals {
+            let (instance, interface, groups) = (case.id(), id.clone(), interface.groups.clone());
+            plan.problems.push(Problem::Moved { instance, interface, groups });
+        } else if !gone.is_empty() && interface.groups == target {
+            let (instance, interface) = (case.id(), id.clone());
+            plan.problems.push(Problem::OriginalDropped { instance, interface, groups: gone });
         }
-        let undo = match self.other_holder() {
-            _ if !self.is_protection_open() => Undo::default(),
-            Some(holder) => {
-                plan.problems.push(Problem::ProtectionLeft { instance: self.record.instance.clone(), holder });
-                Undo::default()
-            }
-            None => Undo::of(self.record, self.observed, &self.tried.attempts),
-        };
-        let is_done = undo.is_done();
-        plan.problems.extend(undo.problems.into_iter().map(Problem::Hindrance));
-        if let Some(group) = undo.standby {
-            exits.entry(group).or_default().insert(self.record.instance.clone());
-        }
-        if !undo.measures.is_empty() {
-            // Not marked as restoring, where it is not: what its state says of the interfaces goes on counting.
-            plan.work.push(Work { first: None, then: undo.measures.into_iter().map(Step::Measure).collect() });
-        } else if is_done && self.record.state != State::Restored {
-            plan.work
-                .push(Work::only(self.untag().unwrap_or_else(|| self.restored(plan.problems.iter().skip(already)))));
-        }
+    } else if todo.waits && !gone.is_empty() {
+        // Its groups may be there after all.
+    } else if target.is_empty() {
+        let (instance, interface) = (case.id(), id.clone());
+        plan.problems.push(match originals.is_empty() {
+            true => Problem::NoOriginals { instance, interface },
+            false => Problem::OriginalsGone { instance, interface, groups: gone },
+        });
+        todo.is_stuck = true;
+    } else {
+        todo.changes.push(change(&target, Aim::Restore));
     }
+}
 
-    /// Whether the protections of the record are to be undone. In a restored one they were: what is there now is somebody
-    /// else's, unless this invocation was overtaken while it set them.
-    fn is_protection_open(&self) -> bool {
-        let record = self.record;
-        !record.protection.is_empty()
-            && (record.state != State::Restored || self.tried.protected.contains(&record.instance))
-    }
+/// Whether this invocation wrote what an interface shows, or EC2 does not let it be written, whatever the reason: then it was
+/// never changed.
+fn is_written(case: &Case<'_>, confirm: &Step, interface: &InterfaceId, groups: &Groups) -> bool {
+    case.ledger.has_written(interface, groups)
+        || case.ledger.failure(confirm).is_some_and(super::StepError::is_for_good)
+}
 
-    /// The stack in whose isolation the instance is by now: what protects it, it needs.
-    fn other_holder(&self) -> Option<String> {
-        let live = self.instance().into_iter().flat_map(|instance| &instance.interfaces);
-        let others = live.flat_map(|interface| &interface.groups).filter(|id| !self.ours.contains(id));
-        let group = others
-            .filter_map(|id| self.observed.groups.get(id))
-            .find(|group| group.role == Some(Role::Isolation) && is_closed(group))?;
-        Some(group.stack_id.clone().unwrap_or_else(|| group.id.to_string()))
-    }
-
-    /// The changes that the interfaces need, and whether one of them cannot be restored.
-    fn interfaces(&self, problems: &mut Vec<Problem>) -> (Vec<Step>, bool) {
-        let mut changes = Vec::new();
-        let mut stuck = false;
-        for (id, originals) in &self.record.interfaces {
-            // A detached interface that still exists is restored as well; one that is gone counts as restored.
-            let Some(interface) = self.observed.interfaces.get(id) else { continue };
-            match self.interface(interface, originals, problems) {
-                Due::Nothing => {}
-                Due::Change(step) => changes.push(step),
-                Due::Stuck => stuck = true,
-            }
-        }
-        for (interface, group) in self.unrecorded() {
-            stuck = true;
-            let instance = self.record.instance.clone();
-            problems.push(Problem::OriginalUnknown { instance, interface, group });
-        }
-        (changes, stuck)
-    }
-
-    fn interface(&self, interface: &Interface, originals: &Groups, problems: &mut Vec<Problem>) -> Due {
-        let instance = self.record.instance.clone();
-        let exists = |group: &_| self.observed.groups.contains_key(group);
-        let (target, gone): (Groups, Groups) = originals.iter().cloned().partition(exists);
-        let change = |to: &Groups, aim| {
-            Due::Change(Step::SetGroups {
-                instance: instance.clone(),
-                interface: interface.id.clone(),
-                from: interface.groups.clone(),
-                to: to.clone(),
-                aim,
-            })
-        };
-        // A group in use cannot be deleted: whoever shows one that is gone shows what no longer is.
-        if interface.groups.is_disjoint(&self.ours) && interface.groups.is_disjoint(&gone) {
-            if !self.is_known(&interface.id) {
-                return change(&interface.groups, Aim::Confirm);
-            }
-            if interface.groups != target {
-                let groups = interface.groups.clone();
-                problems.push(Problem::Moved { instance, interface: interface.id.clone(), groups });
-                return Due::Nothing;
-            }
-            if !gone.is_empty() {
-                problems.push(Problem::OriginalDropped { instance, interface: interface.id.clone(), groups: gone });
-            }
-            return Due::Nothing;
-        }
-        if target.is_empty() {
-            problems.push(Problem::OriginalsGone { instance, interface: interface.id.clone(), groups: gone });
-            return Due::Stuck;
-        }
-        change(&target, Aim::Restore)
-    }
-
-    /// Whether an interface that is not in our isolation really is out of it. Where it was once read back as isolated,
-    /// somebody moved it; otherwise an earlier change may not be visible yet.
-    fn is_known(&self, interface: &InterfaceId) -> bool {
-        match self.tried.interfaces.get(interface) {
-            Some(Aim::Restore | Aim::Confirm) => true,
-            Some(Aim::Isolate) => false,
-            None => matches!(self.record.state, State::Isolated | State::Restored),
+/// Names interfaces of the instance that are in our isolation although nothing was recorded of them. Whether there are any.
+fn unrecorded(case: &Case<'_>, ours: &Groups, recorded: &[&InterfaceId], plan: &mut Plan) -> bool {
+    let attached = case.living().into_iter().flat_map(|instance| &instance.interfaces);
+    let strays = attached.filter(|interface| !recorded.contains(&&interface.id));
+    let mut found = false;
+    for interface in strays.filter(|interface| case.recorded_elsewhere(&interface.id).is_none()) {
+        if let Some(group) = interface.groups.intersection(ours).next() {
+            found = true;
+            let (instance, interface, group) = (case.id(), interface.id.clone(), group.clone());
+            plan.problems.push(Problem::OriginalUnknown { instance, interface, group });
         }
     }
+    found
+}
 
-    /// Interfaces of the instance that are in our isolation although nothing was recorded of them.
-    fn unrecorded(&self) -> impl Iterator<Item = (InterfaceId, GroupId)> {
-        let attached = self.instance().into_iter().flat_map(|instance| &instance.interfaces);
-        attached.filter(|interface| !self.record.interfaces.contains_key(&interface.id)).filter_map(|interface| {
-            let group = interface.groups.intersection(&self.ours).next()?;
-            Some((interface.id.clone(), group.clone()))
-        })
+/// Whether the protections of the record are to be undone. In a restored one they were: what is there now is somebody
+/// else's, unless this invocation was overtaken while it set them.
+fn is_protection_open(case: &Case<'_>, record: &Record) -> bool {
+    !record.protection.is_empty() && (record.state != State::Restored || case.ledger.has_protected)
+}
+
+/// What follows once the interfaces have their groups: protections, tags, the mark.
+fn put_back(case: &Case<'_>, record: &Record, plan: &mut Plan) {
+    let is_done = match other_holder(case, record) {
+        _ if !is_protection_open(case, record) => true,
+        Some(holder) => {
+            plan.problems.push(Problem::ProtectionLeft { instance: case.id(), holder: holder.clone() });
+            true
+        }
+        None => unprotect(case, record, plan),
+    };
+    // Nobody looks at the protections of a restored instance any more.
+    plan.remember.extend(plan.problems.iter().filter(|problem| problem.severity() == Severity::Note).cloned());
+    if !is_done || record.state == State::Restored {
+        return;
     }
-
-    fn instance(&self) -> Option<&Instance> {
-        self.observed.instances.get(&self.record.instance).filter(|instance| !instance.is_terminated())
-    }
-
-    fn mark(&self, state: State) -> Step {
-        Step::Mark { instance: self.record.instance.clone(), from: self.record.state, state, reason: None, cut: None }
-    }
-
-    /// What could not be put back as it was goes into the record's history.
-    fn restored<'p>(&self, problems: impl Iterator<Item = &'p Problem>) -> Step {
-        let problems: Vec<String> = problems.map(ToString::to_string).collect();
+    untag_restored(case, record, plan);
+    // Tags are for people: one that cannot be taken off is no reason to call the instance isolated.
+    if plan.steps().all(|step| matches!(step, Step::Untag { .. }) && case.ledger.given_up(step).is_some()) {
+        let problems: Vec<String> = plan.problems.iter().map(ToString::to_string).collect();
         let reason = (!problems.is_empty()).then(|| problems.join("; "));
-        let (instance, from, state) = (self.record.instance.clone(), self.record.state, State::Restored);
-        Step::Mark { instance, from, state, reason, cut: None }
-    }
-
-    /// Takes our tags off the instance and its interfaces, if any are left.
-    fn untag(&self) -> Option<Step> {
-        let interfaces = self.record.interfaces.keys().filter_map(|id| self.observed.interfaces.get(id));
-        let tagged = interfaces.map(|interface| (interface.id.to_string(), &interface.tags));
-        let tagged = tagged.chain(self.instance().map(|instance| (instance.id.to_string(), &instance.tags)));
-        let (mut resources, mut keys) = (BTreeSet::new(), BTreeSet::new());
-        for (resource, tags) in tagged {
-            let ours: Vec<_> = tags.keys().filter(|key| is_our_tag(key)).cloned().collect();
-            if !ours.is_empty() {
-                resources.insert(resource);
-                keys.extend(ours);
-            }
-        }
-        (!resources.is_empty()).then_some(Step::Untag { resources, keys })
+        plan.push(mark(case, record, State::Restored, reason));
     }
 }
 
-fn is_our_tag(key: &str) -> bool {
-    matches!(key, tag::STACK | tag::PURPOSE | tag::TIME | tag::RESTORE) || key.starts_with(tag::ORIGINAL_GROUPS)
+/// The stack in whose isolation the instance is by now: what protects it, it needs.
+fn other_holder<'a>(case: &Case<'a>, record: &Record) -> Option<&'a String> {
+    let ours = own_groups(case.observed, &record.owner, &record.isolation_groups);
+    let attached = case.observed.instances.get(case.instance).into_iter().flat_map(|instance| &instance.interfaces);
+    let mut held = attached.filter_map(|interface| holder(case.observed, &ours, interface));
+    held.next()
+}
+
+fn mark(case: &Case<'_>, record: &Record, state: State, reason: Option<String>) -> Step {
+    Step::Mark { instance: case.id(), from: record.state, state, reason, cut: None }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::testing::World;
-
-    fn check(world: &World, expected: &str) {
-        let plan = restore(&world.owner, &world.records, &world.observed, &Tried::default());
-        assert_eq!(plan.to_string().trim_end(), expected);
-    }
-
-    /// What this invocation tried to do to `eni-1`.
-    fn tried(aim: Aim) -> Tried {
-        Tried { interfaces: [("eni-1".parse().unwrap(), aim)].into(), ..Tried::default() }
-    }
-
-    /// An isolated instance whose original groups `sg-a` and `sg-b` exist.
-    fn isolated() -> World {
-        World::new().plain_group("sg-a").plain_group("sg-b").instance("i-1", &[("eni-1", &["sg-150"])]).record(
-            "i-1",
-            State::Isolated,
-            &[("eni-1", &["sg-a", "sg-b"])],
-        )
-    }
-
-    fn set_groups(world: &mut World, ids: &[&str]) {
-        world.observed.interfaces.get_mut(&"eni-1".parse().unwrap()).unwrap().groups =
-            crate::plan::testing::groups(ids);
-    }
-
-    #[test]
-    fn a_restored_record_needs_nothing() {
-        let world = World::new().record("i-1", State::Restored, &[("eni-1", &["sg-a"])]);
-        check(&world, "");
-    }
-
-    #[test]
-    fn an_isolated_interface_gets_its_originals_back() {
-        check(&isolated(), "i-1: mark restoring\ni-1: restore eni-1 [sg-150] -> [sg-a, sg-b]");
-    }
-
-    #[test]
-    fn an_interface_that_an_overtaken_create_isolated_again_is_restored_again() {
-        let mut world = isolated();
-        world.records.values_mut().next().unwrap().state = State::Restored;
-        check(&world, "i-1: restore eni-1 [sg-150] -> [sg-a, sg-b]");
-        set_groups(&mut world, &["sg-a", "sg-b"]);
-        check(&world, "");
-        let tried = tried(Aim::Isolate);
-        let plan = restore(&world.owner, &world.records, &world.observed, &tried);
-        assert_eq!(plan.to_string(), "i-1: confirm eni-1 [sg-a, sg-b] -> [sg-a, sg-b]\n");
-    }
-
-    #[test]
-    fn a_restore_goes_on_where_it_was_interrupted() {
-        let mut world = isolated();
-        world.records.values_mut().next().unwrap().state = State::Restoring;
-        check(&world, "i-1: restore eni-1 [sg-150] -> [sg-a, sg-b]");
-    }
-
-    #[test]
-    fn a_record_is_marked_restored_only_after_the_read_back_and_without_tags() {
-        let mut world = isolated();
-        set_groups(&mut world, &["sg-a", "sg-b"]);
-        let tags = &mut world.observed.instances.values_mut().next().unwrap().tags;
-        tags.insert(tag::STACK.to_owned(), "stack-1".to_owned());
-        tags.insert("Name".to_owned(), "web".to_owned());
-        check(&world, "untag i-1 of ec2-isolation:stack");
-        world.observed.instances.values_mut().next().unwrap().tags.clear();
-        check(&world, "i-1: mark restored");
-    }
-
-    #[test]
-    fn what_may_be_a_stale_read_is_written_once_more() {
-        for state in [State::Isolating, State::Kept, State::Restoring] {
-            let mut world = isolated();
-            world.records.values_mut().next().unwrap().state = state;
-            set_groups(&mut world, &["sg-a", "sg-b"]);
-            let steps = restore(&world.owner, &world.records, &world.observed, &Tried::default()).to_string();
-            assert!(steps.ends_with("i-1: confirm eni-1 [sg-a, sg-b] -> [sg-a, sg-b]\n"), "{steps}");
-            let tried = tried(Aim::Confirm);
-            let steps = restore(&world.owner, &world.records, &world.observed, &tried).to_string();
-            assert_eq!(steps, "i-1: mark restored\n");
-        }
-    }
-
-    #[test]
-    fn what_shows_other_groups_but_was_never_seen_isolated_is_written_once_more_as_it_shows() {
-        let mut world = isolated().plain_group("sg-c");
-        world.records.values_mut().next().unwrap().state = State::Restoring;
-        set_groups(&mut world, &["sg-c"]);
-        check(&world, "i-1: confirm eni-1 [sg-c] -> [sg-c]");
-        let tried = tried(Aim::Confirm);
-        let plan = restore(&world.owner, &world.records, &world.observed, &tried).to_string();
-        assert_eq!(plan, "i-1: mark restored\n! i-1: eni-1 was left alone: somebody moved it to [sg-c] meanwhile\n");
-    }
-
-    #[test]
-    fn what_shows_a_group_that_is_gone_is_a_stale_read() {
-        let mut world = isolated();
-        set_groups(&mut world, &["sg-a", "sg-b"]);
-        world.observed.groups.remove(&"sg-b".parse().unwrap());
-        check(&world, "i-1: mark restoring\ni-1: restore eni-1 [sg-a, sg-b] -> [sg-a]");
-    }
-
-    #[test]
-    fn what_somebody_moved_meanwhile_is_left_alone_and_reported() {
-        let mut world = isolated();
-        set_groups(&mut world, &["sg-a"]);
-        check(&world, "i-1: mark restored\n! i-1: eni-1 was left alone: somebody moved it to [sg-a] meanwhile");
-    }
-
-    #[test]
-    fn what_protects_an_instance_that_another_stack_isolates_by_now_is_left() {
-        let mut world = World::protected().foreign_group("sg-f0", "stack-2");
-        set_groups(&mut world, &["sg-f0"]);
-        world.observed.instances.values_mut().next().unwrap().interfaces[0].groups =
-            crate::plan::testing::groups(&["sg-f0"]);
-        check(
-            &world,
-            "i-1: mark restored\n\
-             ! i-1: eni-1 was left alone: somebody moved it to [sg-f0] meanwhile\n\
-             ! i-1: what protects it was left on, stack-2 isolates it by now; its record has what it had before",
-        );
-        // The record says both.
-        let plan = restore(&world.owner, &world.records, &world.observed, &Tried::default());
-        let Some(Step::Mark { reason: Some(reason), .. }) = plan.steps().next() else { panic!("{plan}") };
-        assert!(
-            reason.contains("was left alone") && reason.contains("; i-1: what protects it was left on"),
-            "{reason}"
-        );
-    }
-
-    #[test]
-    fn an_original_that_no_longer_exists_is_dropped_and_named() {
-        let mut world = isolated();
-        world.observed.groups.remove(&"sg-b".parse().unwrap());
-        check(&world, "i-1: mark restoring\ni-1: restore eni-1 [sg-150] -> [sg-a]");
-        set_groups(&mut world, &["sg-a"]);
-        check(&world, "i-1: mark restored\n! i-1: eni-1 was restored without [sg-b], which no longer exist");
-    }
-
-    #[test]
-    fn an_interface_whose_originals_are_all_gone_stays_isolated() {
-        let mut world = isolated();
-        world.observed.groups.retain(|id, _| id.as_str() == "sg-150");
-        check(
-            &world,
-            "! i-1: eni-1 stays isolated, its original groups [sg-a, sg-b] no longer exist: choose others: \
-             aws ec2 modify-network-interface-attribute --network-interface-id eni-1 --groups <group ids>",
-        );
-    }
-
-    #[test]
-    fn a_terminated_instance_counts_as_restored() {
-        let world = World::new().terminated("i-1").record("i-1", State::Isolated, &[("eni-1", &["sg-a"])]);
-        check(&world, "i-1: mark restored");
-        let world = World::new().record("i-1", State::Isolated, &[("eni-1", &["sg-a"])]);
-        check(&world, "i-1: mark restored");
-    }
-
-    #[test]
-    fn an_interface_in_our_group_without_a_record_is_named_and_the_others_are_restored() {
-        let mut world = isolated();
-        let mut extra = world.observed.interfaces.values().next().unwrap().clone();
-        extra.id = "eni-2".parse().unwrap();
-        world.observed.instances.values_mut().next().unwrap().interfaces.push(extra);
-        check(
-            &world,
-            "i-1: mark restoring\n\
-             i-1: restore eni-1 [sg-150] -> [sg-a, sg-b]\n\
-             ! i-1: eni-2 is in sg-150 without a record of its original groups: it is isolated; give it its groups by hand",
-        );
-    }
-}
+mod tests;

@@ -1,17 +1,30 @@
 //! Small worlds for the planner's tests: VPC `vpc-1`, isolation group `sg-150`, stack `stack-1`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use super::{Observed, Records};
+use super::{
+    Aim, Case, Goal, Ledger, Needs, Now, Observed, Outcome, Plan, Reach, Records, Step, StepError, needs, plan,
+};
 use crate::model::{
-    Attribute, Attributes, Group, Groups, Instance, Interface, InterfaceId, Member, Owner, PROTECTING, Peer, Profile,
-    Protection, Record, Release, Role, Rule, ShutdownBehaviour, Snapshots, State, Volume, Wants,
+    Attribute, Attributes, CallError, Fault, Group, Groups, Instance, InstanceId, Interface, InterfaceId, Lease,
+    Member, Owner, PROTECTING, Peer, Profile, Protection, Record, Release, Role, Rule, ShutdownBehaviour, Snapshots,
+    State, Time, Volume, Wants,
 };
 
+#[derive(Clone)]
 pub(super) struct World {
+    /// The instance that plans are made for: `i-1`.
+    pub id: InstanceId,
     pub owner: Owner,
     pub observed: Observed,
     pub records: Records,
+    pub ledger: Ledger,
+    pub unreadable: Option<String>,
+    pub stays: BTreeSet<InstanceId>,
+    pub passed: BTreeSet<InterfaceId>,
+    pub kept: Option<String>,
+    pub elapsed: Duration,
 }
 
 /// Interface ids with their groups.
@@ -62,14 +75,43 @@ pub(super) fn root_volume() -> Volume {
     Volume { device: "/dev/sda1".to_owned(), delete_on_termination: true }
 }
 
-fn interface(id: &str, ids: &[&str]) -> Interface {
-    Interface { id: id.parse().unwrap(), groups: groups(ids), tags: BTreeMap::new(), is_trunk: false }
+/// Equal to any step that gives an interface of `i-1` these groups.
+pub(super) fn set_groups(interface: &str, to: &[&str]) -> Step {
+    let (instance, interface) = ("i-1".parse().unwrap(), interface.parse().unwrap());
+    Step::SetGroups { instance, interface, from: groups(&["sg-a"]), to: groups(to), aim: Aim::Isolate }
+}
+
+pub(super) fn failure(fault: Fault) -> StepError {
+    let (action, code, message) = ("ec2:Something", "Code".to_owned(), "message".to_owned());
+    StepError::Call(CallError { action, fault, code, message })
+}
+
+pub(super) fn interface(id: &str, ids: &[&str]) -> Interface {
+    Interface {
+        id: id.parse().unwrap(),
+        groups: groups(ids),
+        tags: BTreeMap::new(),
+        is_trunk: false,
+        vpc: Some("vpc-1".parse().unwrap()),
+        instance: None,
+    }
 }
 
 impl World {
     pub(super) fn new() -> Self {
         let owner = Owner { stack_id: "stack-1".to_owned(), logical_id: "Isolation".to_owned() };
-        let world = Self { owner, observed: Observed::default(), records: Records::new() };
+        let world = Self {
+            id: "i-1".parse().unwrap(),
+            owner,
+            observed: Observed { has_snapshots: true, is_inspected: true, ..Observed::default() },
+            records: Records::new(),
+            ledger: Ledger::default(),
+            unreadable: None,
+            stays: BTreeSet::new(),
+            passed: BTreeSet::new(),
+            kept: None,
+            elapsed: NOW.elapsed,
+        };
         world.with_group("sg-150", "stack-1")
     }
 
@@ -106,7 +148,13 @@ impl World {
 
     /// An instance with one volume, whose interfaces can also be read one by one.
     pub(super) fn instance_in(mut self, id: &str, vpc: &str, cards: Cards) -> Self {
-        let interfaces: Vec<Interface> = cards.iter().map(|(id, groups)| interface(id, groups)).collect();
+        let at = |card: Interface| Interface {
+            vpc: Some(vpc.parse().unwrap()),
+            instance: Some(id.parse().unwrap()),
+            ..card
+        };
+        let interfaces: Vec<Interface> = cards.iter().map(|(id, groups)| at(interface(id, groups))).collect();
+        self.observed.looked_up.extend(interfaces.iter().map(|i| i.id.clone()));
         self.observed.interfaces.extend(interfaces.iter().map(|i| (i.id.clone(), i.clone())));
         let volume = format!("vol-{}", id.trim_start_matches("i-"));
         let instance = Instance {
@@ -152,8 +200,10 @@ impl World {
             isolation_groups: groups(&["sg-150"]),
             interfaces,
             connections_cut: false,
-            recorded_at: "2026-11-25T03:00:00Z".to_owned(),
-            snapshots: Snapshots::None,
+            passed: BTreeSet::new(),
+            recorded_at: NOW.time,
+            lease: None,
+            snapshots: Snapshots::default(),
             protection: Protection::default(),
             history: vec![],
         };
@@ -212,5 +262,188 @@ impl World {
 
     pub(super) fn saved(&mut self) -> &mut Record {
         self.records.values_mut().next().unwrap()
+    }
+}
+
+/// When every plan is made.
+pub(super) const NOW: Now<'static> =
+    Now { elapsed: Duration::from_secs(60), time: Time(1_764_039_600), writer: "this invocation" };
+
+/// Plans as text.
+impl World {
+    pub(super) fn plan(&self, goal: &Goal<'_>) -> Plan {
+        plan(&self.case(goal))
+    }
+
+    pub(super) fn needs(&self, goal: &Goal<'_>, reach: Reach) -> Needs {
+        needs(&self.case(goal), reach)
+    }
+
+    pub(super) fn case<'a>(&'a self, goal: &'a Goal<'a>) -> Case<'a> {
+        Case {
+            instance: &self.id,
+            owner: &self.owner,
+            goal,
+            records: &self.records,
+            unreadable: self.unreadable.as_ref(),
+            observed: &self.observed,
+            ledger: &self.ledger,
+            now: Now { elapsed: self.elapsed, ..NOW },
+            kept: self.kept.as_deref(),
+            passed: &self.passed,
+            stays: &self.stays,
+        }
+    }
+
+    pub(super) fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// The first record is changed.
+    pub(super) fn saved_with(mut self, change: impl FnOnce(&mut Record)) -> Self {
+        change(self.saved());
+        self
+    }
+
+    pub(super) fn state(self, state: State) -> Self {
+        self.saved_with(|record| record.state = state)
+    }
+
+    pub(super) fn change_group(mut self, id: &str, change: impl FnOnce(&mut Group)) -> Self {
+        change(self.observed.groups.get_mut(&id.parse().unwrap()).unwrap());
+        self
+    }
+
+    pub(super) fn without_group(mut self, id: &str) -> Self {
+        self.observed.groups.remove(&id.parse().unwrap());
+        self
+    }
+
+    /// Whatever shows the interface shows it so.
+    pub(super) fn change_interface(mut self, id: &str, change: impl Fn(&mut Interface)) -> Self {
+        let id: InterfaceId = id.parse().unwrap();
+        let attached = self.observed.instances.values_mut().flat_map(|instance| &mut instance.interfaces);
+        attached.chain(self.observed.interfaces.values_mut()).filter(|found| found.id == id).for_each(change);
+        self
+    }
+
+    pub(super) fn shows(self, id: &str, ids: &[&str]) -> Self {
+        self.change_interface(id, |interface| interface.groups = groups(ids))
+    }
+
+    pub(super) fn change_instance(mut self, change: impl FnOnce(&mut Instance)) -> Self {
+        change(self.observed.instances.get_mut(&self.id).unwrap());
+        self
+    }
+
+    /// An interface that is found by its own id only.
+    pub(super) fn elsewhere(mut self, id: &str, ids: &[&str], at: Option<&str>) -> Self {
+        let found = Interface { instance: at.map(|at| at.parse().unwrap()), ..interface(id, ids) };
+        self.observed.looked_up.insert(found.id.clone());
+        self.observed.interfaces.insert(found.id.clone(), found);
+        self
+    }
+
+    pub(super) fn stays(mut self, id: &str) -> Self {
+        self.stays.insert(id.parse().unwrap());
+        self
+    }
+
+    /// What this invocation wrote to an interface.
+    pub(super) fn wrote(mut self, interface: &str, to: &[&str], result: Result<(), Fault>) -> Self {
+        self.learn(&set_groups(interface, to), result);
+        self
+    }
+
+    pub(super) fn learn(&mut self, step: &Step, result: Result<(), Fault>) {
+        let result = result.map_err(failure);
+        self.ledger.learn(&Outcome { step: step.clone(), result, passage: None }, NOW.elapsed);
+    }
+
+    /// Another invocation may be at work for this long.
+    pub(super) fn rival(mut self, seconds: u64) -> Self {
+        let lease = Lease { writer: "another".to_owned(), until: Time(NOW.time.0 + seconds) };
+        let world =
+            Self::isolated().saved_with(|record| (record.state, record.lease) = (State::Isolating, Some(lease)));
+        self.ledger.note_record(world.records.values().next(), NOW.writer, NOW.time);
+        self
+    }
+
+    /// What failed for good is given up.
+    pub(super) fn given_up(mut self, goal: &Goal<'_>) -> Self {
+        let plan = self.plan(goal);
+        let minute = Duration::from_secs(60);
+        self.ledger.due(&plan, NOW.elapsed, super::Patience { for_faults: minute, for_permission: minute });
+        self
+    }
+
+    /// What is doubted was read five seconds ago as well.
+    pub(super) fn seen_before(mut self, goal: &Goal<'_>) -> Self {
+        let plan = self.plan(goal);
+        self.ledger.note_doubts(&plan, NOW.elapsed.checked_sub(Duration::from_secs(5)).unwrap());
+        self
+    }
+
+    /// Every step of the next plan of an isolation or a restore was accepted.
+    pub(super) fn accept_everything(&mut self) {
+        self.answer(&Ok(()));
+    }
+
+    pub(super) fn refuse_everything(&mut self, code: &str, message: &str) {
+        let (action, code, message) = ("ec2:Something", code.to_owned(), message.to_owned());
+        let error = CallError { action, fault: Fault::Refused, code, message };
+        self.answer(&Err(StepError::Call(error)));
+    }
+
+    fn answer(&mut self, result: &Result<(), StepError>) {
+        let wants = Wants { detach_profile: true, ..wants(&["i-1"]) };
+        let plans = [self.plan(&Goal::Isolate(&wants)), self.restored().plan(&Goal::Restore)];
+        for step in plans.iter().flat_map(Plan::steps) {
+            let outcome = Outcome { step: step.clone(), result: result.clone(), passage: None };
+            self.ledger.learn(&outcome, NOW.elapsed);
+        }
+    }
+
+    /// Whatever is read is believed.
+    pub(super) fn trust(&mut self) {
+        self.ledger.is_trusting = true;
+    }
+
+    /// The lease of the record is this invocation's.
+    pub(super) fn leased(mut self) -> Self {
+        self.saved().lease = Some(Lease { writer: NOW.writer.to_owned(), until: Time(NOW.time.0 + 35) });
+        self
+    }
+
+    /// The same with the interface as it was, which is believed.
+    fn restored(&self) -> Self {
+        let mut world = self.clone().plain_group("sg-a").wrote("eni-1", &["sg-a"], Ok(()));
+        world.observed.interfaces.values_mut().next().unwrap().groups = groups(&["sg-a"]);
+        world
+    }
+
+    /// The protections, of what is planned for an isolated instance.
+    pub(super) fn check_protected(&self, expected: &str) {
+        self.check_with_options(&wants(&["i-1"]), expected);
+    }
+
+    pub(super) fn check_detached(&self, expected: &str) {
+        self.check_with_options(&Wants { detach_profile: true, ..wants(&["i-1"]) }, expected);
+    }
+
+    fn check_with_options(&self, wants: &Wants, expected: &str) {
+        let wants = Wants { snapshot_volumes: false, ..wants.clone() };
+        let text = self.plan(&Goal::Isolate(&wants)).to_string();
+        let others = ["tag ", "? eni-1 shows what it should"];
+        let lines: Vec<&str> =
+            text.lines().filter(|line| !others.iter().any(|other| line.starts_with(other))).collect();
+        assert_eq!(lines.join("\n"), expected);
+    }
+
+    /// What is planned for a restore once the interface has its groups back. What is remembered is a problem as well.
+    pub(super) fn check_unprotected(&self, expected: &str) {
+        let plan = Plan { remember: BTreeSet::new(), ..self.restored().plan(&Goal::Restore) };
+        assert_eq!(plan.to_string().trim_end(), expected);
     }
 }

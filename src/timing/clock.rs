@@ -1,8 +1,10 @@
 //! The time of day, which records are stamped with.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
+
+use crate::model::Time;
 
 /// One reading of the time of day, and when it was made: later times follow from it, also under a paused clock.
 #[derive(Debug, Clone, Copy)]
@@ -18,9 +20,14 @@ impl Clock {
         Self { read, at: Instant::now() }
     }
 
-    /// ISO 8601 UTC, whole seconds.
     #[must_use]
-    pub fn now(&self) -> String {
-        humantime::format_rfc3339_seconds(self.read + self.at.elapsed()).to_string()
+    pub fn now(&self) -> Time {
+        Time((self.read + self.at.elapsed()).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
+    }
+
+    /// How long ago it was read.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.at.elapsed()
     }
 }

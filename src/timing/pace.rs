@@ -2,7 +2,7 @@
 //!
 //! EC2 counts calls by action, for the whole account and region (EC2 Developer Guide, "Request throttling"). The sizes here are
 //! those of an account that never asked AWS for more, and somebody else may have emptied a bucket: what cannot wait goes by what
-//! EC2 says instead ([`Pace::urgent_turn`]), and [`crate::converge`] does the rest.
+//! EC2 says instead ([`Pace::urgent_turn`]), and the loop of each instance tries again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

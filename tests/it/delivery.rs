@@ -28,6 +28,16 @@ pub fn fleet() -> World {
     world
 }
 
+/// The fleet where a call takes as long as it does on AWS, and every reading shows what is.
+pub fn quick_fleet() -> World {
+    let world = fleet();
+    {
+        let mut data = world.data();
+        (data.latency, data.stale_reads) = (Duration::from_millis(20), 0);
+    }
+    world
+}
+
 /// A sample event from events/, signed now, that isolates directly.
 pub fn event(name: &str) -> Value {
     let text = std::fs::read_to_string(format!("events/{name}.json")).expect("the sample is there");
@@ -54,10 +64,32 @@ pub fn deploy_again() -> String {
 }
 
 pub fn url() -> String {
-    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(['-', ':'], "");
+    url_signed(SystemTime::now())
+}
+
+fn url_signed(at: SystemTime) -> String {
+    let now = humantime::format_rfc3339_seconds(at).to_string().replace(['-', ':'], "");
     format!(
         "https://bucket.s3.amazonaws.com/arn%3Aaws%7CIsolation?X-Amz-Date={now}&X-Amz-Expires=7200&X-Amz-Signature=secret"
     )
+}
+
+/// The event as one that CloudFormation signed so many seconds ago.
+pub fn issued_before(seconds: u64, mut event: Value) -> Value {
+    event["ResponseURL"] = json!(url_signed(SystemTime::now() - Duration::from_secs(seconds)));
+    event
+}
+
+/// The event as a request of its own.
+pub fn as_request(id: &str, mut event: Value) -> Value {
+    event["RequestId"] = json!(id);
+    event
+}
+
+/// The event for these instances.
+pub fn listing(ids: &[&str], mut event: Value) -> Value {
+    event["ResourceProperties"]["InstanceIds"] = json!(ids);
+    event
 }
 
 /// The event with every option on.
@@ -164,4 +196,31 @@ pub async fn meanwhile(world: &World, event: Value, later: impl Future<Output = 
 
 pub async fn after(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+/// Returns once the interface is in exactly this group.
+pub async fn once_in(world: &World, interface: &str, group: &str) {
+    while world.cards().get(interface) != Some(&world::groups(&[group])) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// How often an interface was sent into the transit group.
+pub fn entries(world: &World, interface: &str) -> usize {
+    let enters = format!("{interface} [{}]", world::TRANSIT);
+    world.data().calls.iter().filter(|(_, what)| *what == enters).count()
+}
+
+/// The groups of every interface but these.
+pub fn cards_but(
+    world: &World,
+    interfaces: &[&str],
+) -> std::collections::BTreeMap<String, ec2_isolation::model::Groups> {
+    world.cards().into_iter().filter(|(id, _)| !interfaces.contains(&id.as_str())).collect()
+}
+
+pub fn snapshotted(world: &World) -> std::collections::BTreeSet<String> {
+    let data = world.data();
+    let calls = data.calls.iter().filter(|(action, _)| *action == "ec2:CreateSnapshots");
+    calls.map(|(_, what)| what.clone()).collect()
 }

@@ -1,6 +1,6 @@
 //! CloudFormation: the stack, its reason and its parent.
 
-use ec2_isolation::ports::Stacks as _;
+use ec2_isolation::cloudformation::stack::Stacks as _;
 
 use super::{stacks, wire};
 

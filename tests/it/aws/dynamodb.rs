@@ -1,11 +1,314 @@
-//! DynamoDB: the records, and the conditions under which they are written.
+//! DynamoDB: the items, and the conditions under which they are written.
 
-use ec2_isolation::model::{Attribute, Desired, InstanceId, Owner, Protection, ShutdownBehaviour, Snapshots, State};
-use ec2_isolation::plan::Prior;
-use ec2_isolation::ports::{Marking, Originals, Records as _, Stamp, Written};
+use std::collections::{BTreeMap, BTreeSet};
+
+use ec2_isolation::model::{
+    Attribute, Desired, Groups, InstanceId, InterfaceId, Lease, Owner, Protection, ShutdownBehaviour, Snapshots, State,
+    Time, Wants,
+};
+use ec2_isolation::plan::{Cut, Prior};
+use ec2_isolation::ports::{Archive as _, Asked, CallError, Fault, Marking, Originals, Records as _, Stamp, Written};
 use serde_json::{Value, json};
 
-use super::{owner, table, wire};
+use super::{Seen, ids, owner, table, wire};
+
+const LOST: &str = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException","message":"no"}"#;
+
+fn now() -> Time {
+    "2026-11-25T03:00:00Z".parse().unwrap()
+}
+
+fn stamp() -> Stamp<'static> {
+    Stamp { now: now(), asked_by: "CloudFormation Create req-1", writer: "w-1" }
+}
+
+fn lease() -> Lease {
+    Lease { writer: "w-1".to_owned(), until: "2026-11-25T03:00:40Z".parse().unwrap() }
+}
+
+fn heir() -> Owner {
+    Owner { logical_id: "Second".into(), ..owner() }
+}
+
+fn instance() -> InstanceId {
+    "i-0a".parse().unwrap()
+}
+
+fn requests(seen: &Seen) -> Vec<Value> {
+    seen.lock().unwrap().iter().map(|body| serde_json::from_str(body).unwrap()).collect()
+}
+
+/// What an update says, with the names and values put in.
+fn said(update: &Value) -> String {
+    let mut text = update["UpdateExpression"].as_str().unwrap_or_default().to_owned();
+    let condition = update["ConditionExpression"].as_str().unwrap_or_default();
+    assert!(text.len() <= 4096 && condition.len() <= 4096, "{} bytes", text.len());
+    text = format!("{text} IF {condition}");
+    let mut replacements: Vec<(String, String)> = Vec::new();
+    for (placeholder, name) in update["ExpressionAttributeNames"].as_object().into_iter().flatten() {
+        replacements.push((placeholder.clone(), name.as_str().unwrap().to_owned()));
+    }
+    for (placeholder, value) in update["ExpressionAttributeValues"].as_object().into_iter().flatten() {
+        replacements.push((placeholder.clone(), shown(value)));
+    }
+    // DynamoDB refuses what nothing uses.
+    assert!(replacements.iter().all(|(placeholder, _)| text.contains(placeholder.as_str())), "{update}");
+    replacements.sort_by_key(|(placeholder, _)| std::cmp::Reverse(placeholder.len()));
+    for (placeholder, value) in replacements {
+        text = text.replace(&placeholder, &value);
+    }
+    text
+}
+
+/// A value without its types.
+fn shown(value: &Value) -> String {
+    let (kind, value) = value.as_object().unwrap().iter().next().unwrap();
+    match kind.as_str() {
+        "L" => format!("[{}]", value.as_array().unwrap().iter().map(shown).collect::<Vec<_>>().join(" ")),
+        "M" => {
+            let entries = value.as_object().unwrap().iter().map(|(key, value)| format!("{key}: {}", shown(value)));
+            format!("{{{}}}", entries.collect::<Vec<_>>().join(" "))
+        }
+        "SS" => format!(
+            "{{{}}}",
+            value.as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect::<Vec<_>>().join(" ")
+        ),
+        "S" => value.as_str().unwrap().to_owned(),
+        _ => value.to_string(),
+    }
+}
+
+/// The operations of a transaction.
+fn operations(request: &Value) -> Vec<&Value> {
+    request["TransactItems"].as_array().unwrap().iter().collect()
+}
+
+/// DynamoDB's word for a transaction that was cancelled for these reasons.
+fn cancelled(reasons: &[&str]) -> String {
+    let reasons: Vec<Value> = reasons.iter().map(|code| json!({"Code": code, "Message": "m"})).collect();
+    let kind = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException";
+    json!({"__type": kind, "Message": "cancelled", "CancellationReasons": reasons}).to_string()
+}
+
+fn groups(ids: &[&str]) -> Groups {
+    ids.iter().map(|id| id.parse().unwrap()).collect()
+}
+
+fn interfaces(count: usize) -> BTreeMap<InterfaceId, Groups> {
+    (0..count).map(|n| (format!("eni-{n:017x}").parse().unwrap(), groups(&["sg-0123456789abcdef0"]))).collect()
+}
+
+fn originals(instance: &str, interfaces: BTreeMap<InterfaceId, Groups>, prior: Prior) -> Originals {
+    Originals {
+        instance: instance.parse().unwrap(),
+        vpc: "vpc-01".parse().unwrap(),
+        isolation_group: "sg-0150".parse().unwrap(),
+        transit_group: Some("sg-07a5".parse().unwrap()),
+        history: Originals::line(&interfaces, &prior, &stamp()),
+        interfaces,
+        reopened: BTreeSet::new(),
+        prior,
+        lease: lease(),
+        hold: std::time::Duration::from_secs(5),
+    }
+}
+
+fn one() -> BTreeMap<InterfaceId, Groups> {
+    [("eni-01".parse().unwrap(), groups(&["sg-0a"]))].into()
+}
+
+/// Records these, DynamoDB answering so.
+async fn record(originals: &[Originals], answers: &[(u16, &str)]) -> (Vec<Result<Written, CallError>>, Vec<Value>) {
+    let (http, seen) = wire(answers);
+    let results = table(http).record(&owner(), "req-1", originals, &stamp()).await;
+    let requests = requests(&seen);
+    for request in &requests {
+        let check = &operations(request)[0]["ConditionCheck"];
+        assert_eq!(check["Key"], json!({"InstanceId": {"S": format!("owner:{}", owner().digest())}}));
+        assert_eq!(said(check), " IF RequestId = req-1");
+    }
+    (results, requests)
+}
+
+fn three() -> Vec<Originals> {
+    ["i-0a", "i-0b", "i-0c"].map(|instance| originals(instance, one(), Prior::None)).into()
+}
+
+/// The keys that each of these transactions writes.
+fn written(requests: &[Value]) -> Vec<String> {
+    let key = |operation: &&Value| operation["Update"]["Key"]["InstanceId"]["S"].as_str().map(str::to_owned);
+    let keys = requests.iter().map(|request| operations(request).iter().filter_map(key).collect::<Vec<_>>().join(" "));
+    keys.collect()
+}
+
+#[tokio::test]
+async fn originals_of_all_are_put_in_one_transaction_and_only_where_there_are_none() {
+    let (results, requests) = record(&three(), &[(200, "{}")]).await;
+    assert_eq!(results, vec![Ok(Written::Done); 3]);
+    assert_eq!(written(&requests), ["i-0a i-0b i-0c"]);
+    let command = "aws ec2 modify-network-interface-attribute --network-interface-id eni-01 --groups sg-0a";
+    let line = "2026-11-25T03:00:00Z recorded: eni-01 [sg-0a] (asked by CloudFormation Create req-1)";
+    assert_eq!(
+        said(&operations(&requests[0])[1]["Update"]),
+        format!(
+            "SET Owner = {owner}, State = isolating, VpcId = vpc-01, IsolationGroupId = sg-0150, \
+             Interfaces = {{eni-01: [sg-0a]}}, RestoreCommands = {{eni-01: {command}}}, Protection = {{}}, Snapshots = {{}}, \
+             LeaseWriter = w-1, LeaseUntil = 2026-11-25T03:00:40Z, AskedBy = CloudFormation Create req-1, \
+             RecordedAt = 2026-11-25T03:00:00Z, UpdatedAt = 2026-11-25T03:00:00Z, IsolationGroupIds = {{sg-0150 sg-07a5}}, \
+             AllSnapshots = if_not_exists(AllSnapshots, {{}}), History = list_append(if_not_exists(History, []), [{line}]) \
+             REMOVE InstanceProfile, SnapshotsRequestedAt, ConnectionsCut, Passed, KeptReason \
+             IF attribute_not_exists(InstanceId) OR State = restored",
+            owner = owner()
+        )
+    );
+}
+
+#[tokio::test]
+async fn interfaces_are_added_to_a_record_that_is_still_its_holders() {
+    let mut added = originals("i-0a", one(), Prior::Of(heir()));
+    added.reopened = ["eni-07".parse().unwrap()].into();
+    let (results, requests) = record(&[added], &[(200, "{}")]).await;
+    assert_eq!(results, [Ok(Written::Done)]);
+    let line =
+        "2026-11-25T03:00:00Z recorded, taken over from Second: eni-01 [sg-0a] (asked by CloudFormation Create req-1)";
+    assert_eq!(
+        said(&operations(&requests[0])[1]["Update"]),
+        format!(
+            "SET Owner = {}, State = isolating, IsolationGroupId = sg-0150, LeaseWriter = w-1, \
+             LeaseUntil = 2026-11-25T03:00:40Z, UpdatedAt = 2026-11-25T03:00:00Z, \
+             History = list_append(if_not_exists(History, []), [{line}]), \
+             Interfaces.eni-01 = if_not_exists(Interfaces.eni-01, [sg-0a]), \
+             RestoreCommands.eni-01 = if_not_exists(RestoreCommands.eni-01, aws ec2 modify-network-interface-attribute \
+             --network-interface-id eni-01 --groups sg-0a) ADD IsolationGroupIds {{sg-0150 sg-07a5}} \
+             DELETE Passed {{eni-07}} IF Owner = {} AND State <> restored",
+            owner(),
+            heir()
+        )
+    );
+}
+
+#[tokio::test]
+async fn an_interface_without_groups_is_recorded_without_a_command() {
+    let bare = [("eni-01".parse().unwrap(), Groups::new())].into();
+    let (_, requests) = record(&[originals("i-0a", bare, Prior::Ours)], &[(200, "{}")]).await;
+    let text = said(&operations(&requests[0])[1]["Update"]);
+    assert!(text.contains("Interfaces.eni-01 = if_not_exists(Interfaces.eni-01, [])"), "{text}");
+    assert!(!text.contains("RestoreCommands"), "{text}");
+}
+
+#[tokio::test]
+async fn many_interfaces_are_recorded_in_portions_under_the_same_conditions() {
+    let many = [originals("i-0a", interfaces(60), Prior::Of(heir())), originals("i-0b", one(), Prior::None)];
+    let (results, requests) = record(&many, &[(200, "{}")]).await;
+    assert_eq!(results, vec![Ok(Written::Done); 2]);
+    assert_eq!(written(&requests), ["i-0a i-0b", "i-0a", "i-0a"]);
+    let updates: Vec<String> = requests.iter().map(|request| said(&operations(request)[1]["Update"])).collect();
+    for (n, (holder, interfaces)) in [(heir(), 25), (owner(), 25), (owner(), 10)].into_iter().enumerate() {
+        assert_eq!(updates[n].matches(" Interfaces.eni-").count(), interfaces, "{}", updates[n]);
+        assert!(updates[n].ends_with(&format!(" IF Owner = {holder} AND State <> restored")), "{}", updates[n]);
+    }
+    // One that is put whole takes them all.
+    let (_, requests) = record(&[originals("i-0a", interfaces(60), Prior::None)], &[(200, "{}")]).await;
+    assert_eq!(requests.len(), 1);
+    // After a refusal the other portions are left.
+    let lost = cancelled(&["None", "ConditionalCheckFailed"]);
+    let (results, requests) = record(&[originals("i-0a", interfaces(60), Prior::Ours)], &[(400, &lost)]).await;
+    assert_eq!((results, requests.len()), (vec![Ok(Written::Lost)], 1));
+}
+
+#[tokio::test]
+async fn nothing_is_recorded_for_a_request_that_has_been_overtaken() {
+    let reasons = cancelled(&["ConditionalCheckFailed", "None", "ConditionalCheckFailed", "TransactionConflict"]);
+    let (results, requests) = record(&three(), &[(400, &reasons)]).await;
+    assert_eq!((results, requests.len()), (vec![Ok(Written::Overtaken); 3], 1));
+}
+
+#[tokio::test]
+async fn one_that_is_lost_is_left_out_and_the_others_are_recorded() {
+    let reasons = cancelled(&["None", "None", "ConditionalCheckFailed", "None"]);
+    let (results, requests) = record(&three(), &[(400, &reasons), (200, "{}")]).await;
+    assert_eq!(results, [Ok(Written::Done), Ok(Written::Lost), Ok(Written::Done)]);
+    assert_eq!(written(&requests), ["i-0a i-0b i-0c", "i-0a i-0c"]);
+    let all = cancelled(&["None", "ConditionalCheckFailed", "ConditionalCheckFailed", "ConditionalCheckFailed"]);
+    assert_eq!(record(&three(), &[(400, &all)]).await.0, vec![Ok(Written::Lost); 3]);
+}
+
+#[tokio::test]
+async fn one_that_is_refused_is_named_and_the_others_are_recorded() {
+    let reasons = cancelled(&["None", "None", "None", "ValidationError"]);
+    let (results, requests) = record(&three(), &[(400, &reasons), (200, "{}")]).await;
+    assert_eq!(results[..2], [Ok(Written::Done), Ok(Written::Done)]);
+    let error = results[2].clone().unwrap_err();
+    assert_eq!(
+        (error.action, error.fault, error.code.as_str()),
+        ("dynamodb:TransactWriteItems", Fault::Refused, "ValidationError")
+    );
+    assert_eq!(written(&requests), ["i-0a i-0b i-0c", "i-0a i-0b"]);
+}
+
+#[tokio::test]
+async fn a_refusal_without_reasons_is_split_until_it_names_the_one_it_is_about() {
+    let invalid = r#"{"__type":"com.amazon.coral.validate#ValidationException","message":"m"}"#;
+    // All; the first; the other two; the second; the third.
+    let answers = [(400, invalid), (200, "{}"), (400, invalid), (400, invalid), (200, "{}")];
+    let (results, requests) = record(&three(), &answers).await;
+    assert_eq!(written(&requests), ["i-0a i-0b i-0c", "i-0a", "i-0b i-0c", "i-0b", "i-0c"]);
+    assert_eq!((&results[0], &results[2]), (&Ok(Written::Done), &Ok(Written::Done)));
+    assert_eq!(results[1].clone().unwrap_err().code, "ValidationException");
+    // What has nothing to do with any of them is not split.
+    let denied = r#"{"__type":"com.amazon.coral.service#AccessDeniedException","message":"m"}"#;
+    let (results, requests) = record(&three(), &[(400, denied)]).await;
+    assert_eq!(requests.len(), 1);
+    assert!(results.iter().all(|result| result.as_ref().unwrap_err().fault == Fault::Denied));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_of_transactions_passes_or_is_a_throttled_call() {
+    for conflict in [["TransactionConflict", "None", "None", "None"], ["None", "None", "TransactionConflict", "None"]] {
+        let reasons = cancelled(&conflict);
+        let (results, requests) = record(&three(), &[(400, &reasons), (400, &reasons), (200, "{}")]).await;
+        assert_eq!((results, requests.len()), (vec![Ok(Written::Done); 3], 3));
+        let (results, requests) = record(&three(), &[(400, &reasons)]).await;
+        assert_eq!(requests.len(), 6);
+        let error = results[0].clone().unwrap_err();
+        assert_eq!((error.fault, error.code.as_str()), (Fault::Throttled, "TransactionConflict"));
+        assert!(results.iter().all(|result| *result == results[0]));
+    }
+    // One that is lost meanwhile is not asked for again.
+    let reasons = cancelled(&["None", "ConditionalCheckFailed", "TransactionConflict", "None"]);
+    let (results, requests) = record(&three(), &[(400, &reasons), (200, "{}")]).await;
+    assert_eq!(results, [Ok(Written::Lost), Ok(Written::Done), Ok(Written::Done)]);
+    assert_eq!(written(&requests), ["i-0a i-0b i-0c", "i-0b i-0c"]);
+}
+
+#[tokio::test]
+async fn an_item_that_cannot_be_read_is_set_aside_whole_and_never_overwritten() {
+    let item = json!({"InstanceId": {"S": "i-0a"}, "State": {"S": "melted"}, "UpdatedAt": {"S": "then"}});
+    let found = json!({"Item": item}).to_string();
+    let (http, seen) = wire(&[(200, &found), (200, "{}"), (200, "{}")]);
+    let table = table(http);
+    let both = [originals("i-0a", one(), Prior::Unreadable), originals("i-0b", one(), Prior::None)];
+    let results = table.record(&owner(), "req-1", &both, &stamp()).await;
+    assert_eq!(results, vec![Ok(Written::Done); 2]);
+    let requests = requests(&seen);
+    assert_eq!(requests[0]["ConsistentRead"], json!(true));
+    let transaction = requests.iter().find(|request| request["TransactItems"][1]["Put"].is_object()).unwrap();
+    let (copy, put) = (&operations(transaction)[1]["Put"], &operations(transaction)[2]["Put"]);
+    let mut expected = item.clone();
+    expected["InstanceId"]["S"] = json!("unreadable:i-0a:2026-11-25T03:00:00Z");
+    assert_eq!((&copy["Item"], said(copy).as_str()), (&expected, " IF attribute_not_exists(InstanceId)"));
+    assert_eq!(said(put), " IF UpdatedAt = then");
+    assert_eq!(put["Item"]["InstanceId"], json!({"S": "i-0a"}));
+    assert_eq!(put["Item"]["State"], json!({"S": "isolating"}));
+    assert!(shown(&put["Item"]["History"]).contains("recorded, in place of an item that could not be read: eni-01"));
+    // It is gone, or has become readable.
+    let readable = json!({"Item": item_of("i-0a", "kept")}).to_string();
+    for found in ["{}", &readable] {
+        let (http, seen) = wire(&[(200, found)]);
+        let results = super::table(http).record(&owner(), "req-1", &both[..1], &stamp()).await;
+        assert_eq!((results, seen.lock().unwrap().len()), (vec![Ok(Written::Lost)], 1));
+    }
+}
 
 fn prior() -> Protection {
     Protection {
@@ -23,117 +326,118 @@ fn prior() -> Protection {
 #[tokio::test]
 async fn prior_values_are_saved_in_one_write_that_never_overwrites_one() {
     let (http, seen) = wire(&[(200, "{}")]);
-    let saved = table(http).save_protection(&owner(), &"i-0a".parse().unwrap(), &prior(), "now").await;
+    let saved = table(http).save_protection(&owner(), &instance(), &prior(), now()).await;
     assert_eq!((saved, seen.lock().unwrap().len()), (Ok(Written::Done), 1));
-    let update: Value = serde_json::from_str(&seen.lock().unwrap()[0]).unwrap();
-    assert_eq!(
-        update["ConditionExpression"],
-        "#owner = :owner AND #state <> :restored AND #state <> :restoring AND attribute_exists(Protection)"
-    );
-    let expression = update["UpdateExpression"].as_str().unwrap();
-    let (names, values) = (&update["ExpressionAttributeNames"], &update["ExpressionAttributeValues"]);
-    let mut written: Vec<String> = (0..4)
-        .map(|n| {
-            let set = format!("Protection.#p{n} = if_not_exists(Protection.#p{n}, :p{n})");
-            assert!(expression.contains(&set), "{expression}");
-            format!("{} {}", names[format!("#p{n}")], values[format!(":p{n}")])
-        })
-        .collect();
-    written.sort();
-    assert_eq!(
-        written,
-        [
-            r#""AutoScalingGroup" {"S":"web"}"#,
-            r#""ShutdownBehaviour" {"S":"terminate"}"#,
-            r#""TerminationProtection" {"BOOL":false}"#,
-            r#""vol-0a" {"S":"/dev/sda1"}"#
-        ]
-    );
-    assert!(expression.contains("InstanceProfile = if_not_exists(InstanceProfile, :profile)"), "{expression}");
-    assert_eq!(values[":profile"], json!({"S": "arn:web"}));
-    assert!(expression.contains("RestoreCommands.#c0 = if_not_exists(RestoreCommands.#c0, :c0)"), "{expression}");
-    assert_eq!(names["#c3"], "termination-protection");
-    assert_eq!(values[":c3"]["S"], "aws ec2 modify-instance-attribute --instance-id i-0a --no-disable-api-termination");
+    let text = said(&requests(&seen)[0]);
+    assert!(text.ends_with(&format!(" IF Owner = {} AND State <> restored AND State <> restoring", owner())), "{text}");
+    for set in [
+        "Protection.TerminationProtection = if_not_exists(Protection.TerminationProtection, false)",
+        "Protection.ShutdownBehaviour = if_not_exists(Protection.ShutdownBehaviour, terminate)",
+        "Protection.vol-0a = if_not_exists(Protection.vol-0a, /dev/sda1)",
+        "Protection.AutoScalingGroup = if_not_exists(Protection.AutoScalingGroup, web)",
+        "InstanceProfile = if_not_exists(InstanceProfile, arn:web)",
+        "RestoreCommands.termination-protection = if_not_exists(RestoreCommands.termination-protection, \
+         aws ec2 modify-instance-attribute --instance-id i-0a --no-disable-api-termination)",
+    ] {
+        assert!(text.contains(set), "{text}");
+    }
+    let (http, _) = wire(&[(400, LOST)]);
+    assert_eq!(table(http).save_protection(&owner(), &instance(), &prior(), now()).await, Ok(Written::Lost));
 }
 
 #[tokio::test]
-async fn a_record_of_before_there_were_protections_gets_its_map_first() {
-    let lost = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException","message":"no"}"#;
-    let (http, seen) = wire(&[(400, lost), (200, "{}"), (200, "{}")]);
-    let saved = table(http).save_protection(&owner(), &"i-0a".parse().unwrap(), &prior(), "now").await;
-    assert_eq!((saved, seen.lock().unwrap().len()), (Ok(Written::Done), 3));
-    assert!(seen.lock().unwrap()[1].contains("Protection = if_not_exists(Protection, :none)"));
-    let (http, _) = wire(&[(400, lost)]);
-    let saved = table(http).save_protection(&owner(), &"i-0a".parse().unwrap(), &prior(), "now").await;
-    assert_eq!(saved, Ok(Written::Lost));
-}
-
-#[tokio::test]
-async fn an_original_is_put_only_where_there_is_none() {
+async fn many_volumes_are_saved_in_portions() {
+    let volumes = |count: usize| (0..count).map(|n| (format!("vol-{n:017x}").parse().unwrap(), format!("/dev/sd{n}")));
+    let many = Protection { volumes: volumes(31).collect(), ..prior() };
     let (http, seen) = wire(&[(200, "{}")]);
-    let interfaces = [("eni-01".parse().unwrap(), ["sg-0a".parse().unwrap()].into())].into();
-    let (owner, instance) = (owner(), "i-0a".parse().unwrap());
-    let (vpc, group) = ("vpc-01".parse().unwrap(), "sg-0150".parse().unwrap());
-    let transit = "sg-07a5".parse().unwrap();
-    let stamp = stamp();
-    let originals = |prior| Originals {
-        instance: &instance,
-        owner: &owner,
-        vpc: &vpc,
-        isolation_group: &group,
-        transit_group: Some(&transit),
-        interfaces: &interfaces,
-        prior,
-        stamp: &stamp,
-    };
+    assert_eq!(table(http).save_protection(&owner(), &instance(), &many, now()).await, Ok(Written::Done));
+    let updates: Vec<String> = requests(&seen).iter().map(said).collect();
+    let counts = |text: &str| updates.iter().map(|update| update.matches(text).count()).collect::<Vec<_>>();
+    assert_eq!(counts(" Protection.vol-"), [25, 6]);
+    assert_eq!(counts(" RestoreCommands.vol-"), [25, 6]);
+    assert_eq!(counts(" InstanceProfile ="), [1, 0]);
+    let (http, seen) = wire(&[(400, LOST)]);
+    assert_eq!(table(http).save_protection(&owner(), &instance(), &many, now()).await, Ok(Written::Lost));
+    assert_eq!(seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn snapshots_are_asked_for_by_the_first_and_saved_beside_those_that_are_there() {
+    let (http, seen) = wire(&[(200, "{}"), (400, LOST), (200, "{}")]);
     let table = table(http);
-    assert_eq!(table.record(&originals(&Prior::None)).await, Ok(Written::Done));
-    assert_eq!(table.record(&originals(&Prior::Ours)).await, Ok(Written::Done));
-    let seen = seen.lock().unwrap().clone();
-    let put: Value = serde_json::from_str(&seen[0]).unwrap();
-    assert_eq!(put["ConditionExpression"], "attribute_not_exists(InstanceId) OR #state = :restored");
-    assert_eq!(put["Item"]["Interfaces"], json!({"M": {"eni-01": {"L": [{"S": "sg-0a"}]}}}));
-    let command = "aws ec2 modify-network-interface-attribute --network-interface-id eni-01 --groups sg-0a";
-    assert_eq!(put["Item"]["RestoreCommands"]["M"]["eni-01"]["S"], command);
-    let recorded = "2026-11-25T03:00:00Z recorded: eni-01 [sg-0a] (asked by CloudFormation Create req-1)";
-    assert_eq!(put["Item"]["History"], json!({"L": [{"S": recorded}]}));
-    assert_eq!(put["Item"]["AskedBy"]["S"], "CloudFormation Create req-1");
-    let update: Value = serde_json::from_str(&seen[1]).unwrap();
-    assert_eq!(line(&update), recorded);
-    assert_eq!(update["ConditionExpression"], "#owner = :owner AND #state <> :restored");
-    let expression = update["UpdateExpression"].as_str().unwrap();
-    assert!(expression.contains("Interfaces.#i0 = if_not_exists(Interfaces.#i0, :g0)"), "{expression}");
-    // Every group that ever isolated the instance is remembered.
-    assert_eq!(put["Item"]["IsolationGroupIds"], json!({"SS": ["sg-0150", "sg-07a5"]}));
-    assert!(expression.ends_with(" ADD IsolationGroupIds :groups"), "{expression}");
-    assert_eq!(update["ExpressionAttributeValues"][":groups"], json!({"SS": ["sg-0150", "sg-07a5"]}));
+    assert_eq!(table.request_snapshots(&owner(), &instance(), &BTreeMap::new(), now()).await, Ok(Written::Done));
+    assert_eq!(table.request_snapshots(&owner(), &instance(), &BTreeMap::new(), now()).await, Ok(Written::Lost));
+    let taken = [("vol-0a".parse().unwrap(), "snap-0a".parse().unwrap())].into();
+    assert_eq!(table.save_snapshots(&owner(), &instance(), &taken, &stamp()).await, Ok(Written::Done));
+    let requests = requests(&seen);
+    let held = format!("Owner = {} AND State <> restored", owner());
+    assert_eq!(
+        said(&requests[0]),
+        format!(
+            "SET SnapshotsRequestedAt = 2026-11-25T03:00:00Z, UpdatedAt = 2026-11-25T03:00:00Z \
+             IF {held} AND attribute_not_exists(SnapshotsRequestedAt) AND Snapshots = {{}}"
+        )
+    );
+    let line = "2026-11-25T03:00:00Z snapshots: snap-0a of vol-0a (asked by CloudFormation Create req-1)";
+    assert_eq!(
+        said(&requests[2]),
+        format!(
+            "SET UpdatedAt = 2026-11-25T03:00:00Z, History = list_append(if_not_exists(History, []), [{line}]), \
+             Snapshots.vol-0a = if_not_exists(Snapshots.vol-0a, snap-0a), \
+             AllSnapshots.snap-0a = if_not_exists(AllSnapshots.snap-0a, vol-0a) REMOVE SnapshotsRequestedAt IF {held}"
+        )
+    );
 }
 
-fn stamp() -> Stamp<'static> {
-    Stamp { now: "2026-11-25T03:00:00Z".to_owned(), asked_by: "CloudFormation Create req-1" }
+#[tokio::test]
+async fn many_snapshots_are_saved_in_portions_and_asked_for_until_the_last() {
+    let many = (0..60).map(|n| (format!("vol-{n:017x}").parse().unwrap(), format!("snap-{n:017x}").parse().unwrap()));
+    let (http, seen) = wire(&[(200, "{}")]);
+    assert_eq!(table(http).save_snapshots(&owner(), &instance(), &many.collect(), &stamp()).await, Ok(Written::Done));
+    let updates: Vec<String> = requests(&seen).iter().map(said).collect();
+    let is_last: Vec<bool> = updates.iter().map(|update| update.contains("REMOVE SnapshotsRequestedAt")).collect();
+    assert_eq!(is_last, [false, false, true]);
 }
 
-fn marking<'a>(owner: &'a Owner, instance: &'a InstanceId, stamp: &'a Stamp<'a>) -> Marking<'a> {
+fn marking<'a>(owner: &'a Owner, instance: &'a InstanceId, cut: Option<&'a Cut>, stamp: &'a Stamp<'a>) -> Marking<'a> {
     let (from, state) = (State::Isolating, State::Isolated);
-    Marking { owner, instance, from, state, reason: None, cut: Some(true), stamp }
+    Marking { owner, instance, from, state, reason: None, cut, lease: None, stamp }
 }
 
 #[tokio::test]
 async fn a_lost_condition_is_an_outcome_not_a_failure() {
-    let lost = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException","message":"no"}"#;
-    let (http, _) = wire(&[(400, lost)]);
-    let (owner, instance) = (owner(), "i-0a".parse().unwrap());
-    let result = table(http).mark(&marking(&owner, &instance, &stamp())).await;
-    assert_eq!(result, Ok(Written::Lost));
+    let (http, _) = wire(&[(400, LOST)]);
+    assert_eq!(table(http).mark(&marking(&owner(), &instance(), None, &stamp())).await, Ok(Written::Lost));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_waits_for_a_transaction_that_has_its_item() {
+    let conflict = r#"{"__type":"com.amazonaws.dynamodb.v20120810#TransactionConflictException","message":"m"}"#;
+    let (http, seen) = wire(&[(400, conflict), (400, conflict), (200, "{}")]);
+    assert_eq!(table(http).mark(&marking(&owner(), &instance(), None, &stamp())).await, Ok(Written::Done));
+    assert_eq!(seen.lock().unwrap().len(), 3);
+    let (http, seen) = wire(&[(400, conflict)]);
+    let error = table(http).mark(&marking(&owner(), &instance(), None, &stamp())).await.unwrap_err();
+    assert_eq!((error.fault, seen.lock().unwrap().len()), (Fault::Throttled, 6));
 }
 
 #[tokio::test]
 async fn a_record_is_marked_only_in_the_state_it_was_seen_in() {
-    let (http, seen) = wire(&[(200, "{}"), (200, "{}"), (200, "{}")]);
+    let (http, seen) = wire(&[(200, "{}")]);
     let table = table(http);
-    let (owner, instance) = (owner(), "i-0a".parse().unwrap());
-    let stamp = stamp();
-    let isolated = marking(&owner, &instance, &stamp);
+    let (owner, instance, stamp) = (owner(), instance(), stamp());
+    let whole = Cut { whole: true, interfaces: BTreeSet::new() };
+    let part = Cut { whole: false, interfaces: ["eni-01".parse().unwrap()].into() };
+    let isolated = marking(&owner, &instance, Some(&whole), &stamp);
+    let kept = Marking {
+        from: State::Restoring,
+        state: State::Kept,
+        reason: Some("the stack is rolling back"),
+        cut: Some(&part),
+        ..isolated.clone()
+    };
+    let restoring =
+        Marking { from: State::Kept, state: State::Restoring, cut: None, lease: Some(lease()), ..isolated.clone() };
     let restored = Marking {
         from: State::Restoring,
         state: State::Restored,
@@ -141,72 +445,200 @@ async fn a_record_is_marked_only_in_the_state_it_was_seen_in() {
         cut: None,
         ..isolated.clone()
     };
-    let kept = Marking {
-        from: State::Restoring,
-        state: State::Kept,
-        reason: Some("the stack is rolling back"),
-        cut: None,
-        ..isolated.clone()
+    for marking in [&isolated, &kept, &restoring, &restored] {
+        assert_eq!(table.mark(marking).await, Ok(Written::Done));
+    }
+    let requests = requests(&seen);
+    assert_eq!(requests[0]["Key"], json!({"InstanceId": {"S": "i-0a"}}));
+    let expected = |state: &str, said: &str, rest: &str, from: &str| {
+        let line = format!("2026-11-25T03:00:00Z {said} (asked by CloudFormation Create req-1)");
+        format!(
+            "SET State = {state}, UpdatedAt = 2026-11-25T03:00:00Z, \
+             History = list_append(if_not_exists(History, []), [{line}]){rest} IF Owner = {owner} AND State = {from}"
+        )
     };
-    assert_eq!(table.mark(&kept).await, Ok(Written::Done));
-    assert_eq!(table.mark(&isolated).await, Ok(Written::Done));
-    assert_eq!(table.mark(&restored).await, Ok(Written::Done));
-    let seen = seen.lock().unwrap().clone();
-    let update: Value = serde_json::from_str(&seen[1]).unwrap();
-    let past = "SET #state = :state, UpdatedAt = :now, History = list_append(if_not_exists(History, :past), :line)";
-    assert_eq!(update["UpdateExpression"], format!("{past}, ConnectionsCut = :cut REMOVE KeptReason"));
-    assert_eq!(line(&update), "2026-11-25T03:00:00Z isolated, connections cut (asked by CloudFormation Create req-1)");
-    assert_eq!(update["ExpressionAttributeValues"][":cut"], json!({"BOOL": true}));
-    let update: Value = serde_json::from_str(&seen[0]).unwrap();
-    assert_eq!(update["ConditionExpression"], "#owner = :owner AND #state = :from");
-    assert_eq!(update["UpdateExpression"], format!("{past}, KeptReason = :reason"));
-    assert!(line(&update).starts_with("2026-11-25T03:00:00Z kept: the stack is rolling back (asked by "), "{update}");
-    let values = &update["ExpressionAttributeValues"];
-    assert_eq!((&values[":from"]["S"], &values[":state"]["S"]), (&json!("restoring"), &json!("kept")));
-    assert_eq!(update["Key"], json!({"InstanceId": {"S": "i-0a"}}));
-    let update: Value = serde_json::from_str(&seen[2]).unwrap();
-    assert_eq!(update["UpdateExpression"], format!("{past} REMOVE KeptReason"));
-    assert!(line(&update).contains(" restored: eni-01 was left alone (asked by "), "{update}");
+    let bare = " REMOVE KeptReason, LeaseWriter, LeaseUntil";
+    for (n, expected) in [
+        expected("isolated", "isolated, connections cut", &format!(", ConnectionsCut = true{bare}, Passed"), "isolating"),
+        expected(
+            "kept",
+            "kept, connections not cut: the stack is rolling back",
+            ", KeptReason = the stack is rolling back, ConnectionsCut = false, Passed = {eni-01} REMOVE LeaseWriter, LeaseUntil",
+            "restoring",
+        ),
+        expected(
+            "restoring",
+            "restoring",
+            ", LeaseWriter = w-1, LeaseUntil = 2026-11-25T03:00:40Z REMOVE KeptReason",
+            "kept",
+        ),
+        expected("restored", "restored: eni-01 was left alone", bare, "restoring"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(said(&requests[n]), expected);
+    }
 }
 
-/// What an update adds to the history.
-fn line(update: &Value) -> &str {
-    update["ExpressionAttributeValues"][":line"]["L"][0]["S"].as_str().unwrap()
+fn wants() -> Desired {
+    Desired::Isolated(Box::new(Wants {
+        instances: vec!["i-0b".parse().unwrap(), "i-0a".parse().unwrap()],
+        vpc: "vpc-01".parse().unwrap(),
+        isolation_group: "sg-0150".parse().unwrap(),
+        forensic_group: None,
+        forensic_ports: [22].into(),
+        snapshot_volumes: true,
+        on_removal: Default::default(),
+        on_rollback: Default::default(),
+        allow_partial: false,
+        protect: true,
+        detach_profile: false,
+        purpose: "test".to_owned(),
+        cut_connections: false,
+        transit_group: None,
+        hold_seconds: 0,
+    }))
+}
+
+fn intent(request: &str, desired: &Desired) -> Value {
+    let desired = serde_json::to_string(desired).unwrap();
+    json!({"InstanceId": {"S": "owner:x"}, "RequestId": {"S": request}, "Desired": {"S": desired},
+        "IssuedAt": {"S": "2026-11-25T02:59:59Z"}, "Held": {"SS": ["i-0a", "i-0c"]}})
 }
 
 #[tokio::test]
-async fn a_superseded_intent_is_answered_with_what_is_wanted_now() {
-    let lost = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException","message":"no",
-        "Item":{"InstanceId":{"S":"owner:x"},"RequestId":{"S":"req-2"},"Desired":{"S":"\"Restored\""}}}"#;
-    let (http, seen) = wire(&[(400, lost)]);
-    let now = table(http).write_intent(&owner(), "req-1", &Desired::Restored, "now").await.unwrap();
-    assert_eq!((now.request_id.as_str(), now.desired), ("req-2", Desired::Restored));
-    let update: Value = serde_json::from_str(&seen.lock().unwrap()[0]).unwrap();
+async fn an_intent_says_what_is_wanted_and_which_instances_may_be_held() {
+    let answer = json!({"Attributes": intent("req-1", &wants())}).to_string();
+    let (http, seen) = wire(&[(200, &answer)]);
+    let table = table(http);
+    let issued = Some("2026-11-25T02:59:59Z".parse().unwrap());
+    let (owner, wants) = (owner(), wants());
+    let asked = Asked { owner: &owner, request_id: "req-1", issued, desired: &wants };
+    let now_wanted = table.write_intent(&asked, now()).await.unwrap();
+    assert_eq!((now_wanted.request_id.as_str(), now_wanted.issued, &now_wanted.desired), ("req-1", issued, &wants));
+    // What an earlier request held is held still.
+    assert_eq!(now_wanted.held, ["i-0a", "i-0c"].map(|id| id.parse().unwrap()).into());
+    let restored = Asked { issued: None, desired: &Desired::Restored, ..asked };
+    table.write_intent(&restored, now()).await.unwrap();
+    let requests = requests(&seen);
+    assert_eq!(requests[0]["ReturnValues"], "ALL_NEW");
+    let first = "(attribute_not_exists(Requests) OR NOT contains(Requests, req-1) OR RequestId = req-1)";
+    let sets = |json: &str| {
+        format!("SET Owner = {owner}, RequestId = req-1, Desired = {json}, UpdatedAt = 2026-11-25T03:00:00Z")
+    };
     assert_eq!(
-        update["ConditionExpression"],
-        "attribute_not_exists(Requests) OR NOT contains(Requests, :request) OR RequestId = :request"
+        said(&requests[0]),
+        format!(
+            "{}, IssuedAt = 2026-11-25T02:59:59Z REMOVE KeptReason ADD Requests {{req-1}}, Held {{i-0b i-0a}} \
+             IF {first} AND (attribute_not_exists(IssuedAt) OR IssuedAt <= 2026-11-25T02:59:59Z)",
+            sets(&serde_json::to_string(&wants).unwrap())
+        )
+    );
+    assert_eq!(
+        said(&requests[1]),
+        format!("{} REMOVE KeptReason ADD Requests {{req-1}} IF {first}", sets("\"Restored\""))
     );
 }
 
 #[tokio::test]
+async fn a_superseded_intent_is_answered_with_what_is_wanted_now() {
+    let found = intent("req-2", &Desired::Restored);
+    let kind = "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException";
+    let with_item = json!({"__type": kind, "message": "no", "Item": found}).to_string();
+    let item = json!({"Item": found}).to_string();
+    let owner = owner();
+    let asked = Asked { owner: &owner, request_id: "req-1", issued: None, desired: &wants() };
+    for answers in [vec![(400, with_item.as_str())], vec![(400, LOST), (200, item.as_str())]] {
+        let (http, seen) = wire(&answers);
+        let now_wanted = table(http).write_intent(&asked, now()).await.unwrap();
+        assert_eq!((now_wanted.request_id.as_str(), now_wanted.desired), ("req-2", Desired::Restored));
+        assert_eq!(seen.lock().unwrap().len(), answers.len());
+    }
+    let (http, _) = wire(&[(400, LOST), (200, "{}")]);
+    assert_eq!(table(http).write_intent(&asked, now()).await.unwrap_err().fault, Fault::Garbled);
+}
+
+#[tokio::test]
+async fn restored_instances_are_taken_off_the_intent_only_if_it_is_still_the_requests() {
+    let (http, seen) = wire(&[(200, "{}"), (400, LOST)]);
+    let table = table(http);
+    let restored: BTreeSet<InstanceId> = ["i-0a", "i-0b"].map(|id| id.parse().unwrap()).into();
+    assert_eq!(table.release(&owner(), "req-1", &restored).await, Ok(()));
+    assert_eq!(table.release(&owner(), "req-1", &restored).await, Ok(()));
+    assert_eq!(table.release(&owner(), "req-1", &BTreeSet::new()).await, Ok(()));
+    let requests = requests(&seen);
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[0]["Key"], json!({"InstanceId": {"S": format!("owner:{}", owner().digest())}}));
+    assert_eq!(said(&requests[0]), "DELETE Held {i-0a i-0b} IF RequestId = req-1");
+}
+
+/// A record with most of what there is.
+fn item_of(id: &str, state: &str) -> Value {
+    json!({
+        "InstanceId": {"S": id}, "Owner": {"S": "arn|Isolation"}, "State": {"S": state}, "VpcId": {"S": "vpc-01"},
+        "IsolationGroupId": {"S": "sg-0150"}, "RecordedAt": {"S": "2026-11-25T03:00:00Z"},
+        "Interfaces": {"M": {"eni-01": {"L": [{"S": "sg-0a"}]}}}, "Snapshots": {"M": {"vol-0a": {"S": "snap-0a"}}},
+        "SnapshotsRequestedAt": {"S": "2026-11-25T03:00:00Z"}, "Passed": {"SS": ["eni-01"]},
+        "LeaseWriter": {"S": "w-1"}, "LeaseUntil": {"S": "2026-11-25T03:00:40Z"}, "InstanceProfile": {"S": "arn:web"},
+        "Protection": {"M": {"TerminationProtection": {"BOOL": false}, "ShutdownBehaviour": {"S": "terminate"},
+            "AutoScalingGroup": {"S": "web"}, "vol-0a": {"S": "/dev/sda1"}}},
+    })
+}
+
+#[tokio::test]
 async fn records_are_scanned_consistently_over_all_pages_and_what_cannot_be_read_is_named() {
-    let page = |id: &str, state: &str, more: &str| {
-        format!(
-            r#"{{"Items":[{{"InstanceId":{{"S":"{id}"}},"Owner":{{"S":"arn|Isolation"}},"State":{{"S":"{state}"}},
-            "VpcId":{{"S":"vpc-01"}},"IsolationGroupId":{{"S":"sg-0150"}},"RecordedAt":{{"S":"t"}},
-            "Interfaces":{{"M":{{"eni-01":{{"L":[{{"S":"sg-0a"}}]}}}}}},"Snapshots":{{"M":{{}}}},
-            "InstanceProfile":{{"S":"arn:web"}},"Protection":{{"M":{{"TerminationProtection":{{"BOOL":false}},"ShutdownBehaviour":{{"S":"terminate"}},
-            "AutoScalingGroup":{{"S":"web"}},"vol-0a":{{"S":"/dev/sda1"}}}}}}}}]{more}}}"#
-        )
-    };
-    let more = r#","LastEvaluatedKey":{"InstanceId":{"S":"i-0a"}}"#;
-    let (http, seen) = wire(&[(200, &page("i-0a", "kept", more)), (200, &page("i-0b", "melted", ""))]);
-    let ledger = table(http).read().await.unwrap();
-    assert!(seen.lock().unwrap().iter().all(|body| body.contains(r#""ConsistentRead":true"#)));
-    let record = &ledger.records[&"i-0a".parse().unwrap()];
-    assert_eq!((record.state, &record.snapshots), (State::Kept, &Snapshots::Requested));
-    assert_eq!(record.protection, prior());
+    let aside = json!({"InstanceId": {"S": "unreadable:i-0c:2026-11-25T03:00:00Z"}});
+    let first = json!({"Items": [item_of("i-0a", "kept"), aside], "LastEvaluatedKey": {"InstanceId": {"S": "i-0a"}}});
+    let second = json!({"Items": [item_of("i-0b", "melted")]});
+    let (http, seen) = wire(&[(200, &first.to_string()), (200, &second.to_string())]);
+    let items = table(http).scan().await.unwrap();
+    assert!(requests(&seen).iter().all(|request| request["ConsistentRead"] == json!(true)));
+    let record = &items.records[&instance()];
+    assert_eq!((record.state, record.recorded_at, record.lease.clone()), (State::Kept, now(), Some(lease())));
+    let taken = [("vol-0a".parse().unwrap(), "snap-0a".parse().unwrap())].into();
+    assert_eq!(record.snapshots, Snapshots { taken, requested: true });
+    assert_eq!((&record.protection, &record.passed), (&prior(), &["eni-01".parse().unwrap()].into()));
     // An item without the list names one group at least.
-    assert_eq!(record.isolation_groups, ["sg-0150".parse().unwrap()].into());
-    assert_eq!(ledger.unreadable, [("i-0b".to_owned(), "attribute State is \"melted\"".to_owned())].into());
+    assert_eq!(record.isolation_groups, groups(&["sg-0150"]));
+    assert_eq!(items.unreadable, [("i-0b".to_owned(), "attribute State is \"melted\"".to_owned())].into());
+}
+
+/// What a `BatchGetItem` asks for.
+fn keys(request: &Value) -> Vec<&str> {
+    let keys = request["RequestItems"]["records"]["Keys"].as_array().unwrap();
+    keys.iter().map(|key| key["InstanceId"]["S"].as_str().unwrap()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owners_intent_and_records_are_read_by_their_keys_until_there_are_none_left() {
+    let mut intent = intent("req-1", &Desired::Restored);
+    intent["InstanceId"]["S"] = json!(format!("owner:{}", owner().digest()));
+    let left = json!({"records": {"Keys": [{"InstanceId": {"S": "i-0a"}}], "ConsistentRead": true}});
+    let first = json!({"Responses": {"records": [intent]}, "UnprocessedKeys": left}).to_string();
+    let second = json!({"Responses": {"records": [item_of("i-0a", "kept")]}, "UnprocessedKeys": {}}).to_string();
+    let (http, seen) = wire(&[(200, &first), (200, &second)]);
+    let items = table(http).read(&owner(), &["i-0a", "i-0b"].map(|id| id.parse().unwrap()).into()).await.unwrap();
+    let asked = requests(&seen);
+    assert_eq!(asked[0]["RequestItems"]["records"]["ConsistentRead"], json!(true));
+    let key = format!("owner:{}", owner().digest());
+    assert_eq!((keys(&asked[0]), keys(&asked[1])), (vec![key.as_str(), "i-0a", "i-0b"], vec!["i-0a"]));
+    assert_eq!(items.intents[&owner().digest()].request_id, "req-1");
+    assert_eq!(items.records.keys().map(InstanceId::as_str).collect::<Vec<_>>(), ["i-0a"]);
+    assert!(items.unreadable.is_empty());
+    // DynamoDB gets to none of them.
+    let none = json!({"Responses": {}, "UnprocessedKeys": left}).to_string();
+    let (http, seen) = wire(&[(200, &none)]);
+    let error = table(http).read(&owner(), &ids(1)).await.unwrap_err();
+    assert_eq!((error.action, error.fault), ("dynamodb:BatchGetItem", Fault::Throttled));
+    assert_eq!(seen.lock().unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn keys_are_read_a_hundred_at_a_time() {
+    let (http, seen) = wire(&[(200, r#"{"Responses":{},"UnprocessedKeys":{}}"#)]);
+    table(http).read(&owner(), &ids(204)).await.unwrap();
+    let mut sizes: Vec<usize> = requests(&seen).iter().map(|request| keys(request).len()).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [5, 100, 100]);
 }

@@ -1,7 +1,11 @@
 //! EC2: instances, groups, attributes, profiles and branches.
 
+use std::collections::BTreeSet;
+
+use ec2_isolation::aws::ec2::Ec2;
 use ec2_isolation::model::{Attribute, Branch, Groups, InstanceId, Peer, Profile, Role, ShutdownBehaviour, Volume};
-use ec2_isolation::ports::{Change as _, Fault, GroupQuery, Look as _};
+use ec2_isolation::plan::Change as Protecting;
+use ec2_isolation::ports::{Call, Change as _, Fault, GroupQuery, Look as _, Survey as _};
 
 use super::{ec2, ec2_error, ids, wire};
 
@@ -18,7 +22,9 @@ async fn instances_are_asked_for_by_filter_in_portions_of_a_hundred() {
     assert!(
         seen.iter().all(|body| body.contains("Action=DescribeInstances") && body.contains("Filter.1.Name=instance-id"))
     );
-    assert!(seen.iter().all(|body| !body.contains("InstanceId.1") && !body.contains("MaxResults")), "{seen:?}");
+    assert!(seen.iter().all(|body| !body.contains("InstanceId.1") && body.contains("&MaxResults=1000")), "{seen:?}");
+    // What another service manages may be hidden.
+    assert!(seen.iter().all(|body| body.contains("&IncludeManagedResources=true")), "{seen:?}");
 }
 
 #[tokio::test]
@@ -30,7 +36,7 @@ async fn an_instance_is_read_with_its_interfaces_in_order_its_volumes_and_tags_o
              <networkInterfaceSet>\
              <item><networkInterfaceId>eni-02</networkInterfaceId><attachment><deviceIndex>1</deviceIndex></attachment>\
              <groupSet><item><groupId>sg-0b</groupId></item></groupSet></item>\
-             <item><networkInterfaceId>eni-01</networkInterfaceId><attachment><deviceIndex>0</deviceIndex></attachment>\
+             <item><networkInterfaceId>eni-01</networkInterfaceId><vpcId>vpc-02</vpcId><attachment><deviceIndex>0</deviceIndex></attachment>\
              <groupSet><item><groupId>sg-0a</groupId></item><item><groupId>sg-0b</groupId></item></groupSet></item>\
              </networkInterfaceSet>\
              <blockDeviceMapping><item><deviceName>/dev/sda1</deviceName><ebs><volumeId>vol-01</volumeId><deleteOnTermination>true</deleteOnTermination></ebs></item></blockDeviceMapping>\
@@ -43,11 +49,13 @@ async fn an_instance_is_read_with_its_interfaces_in_order_its_volumes_and_tags_o
     let (http, seen) = wire(&[(200, &first), (200, &second)]);
     let instances = ec2(http).instances(&ids(1)).await.unwrap();
     assert_eq!(seen.lock().unwrap().len(), 2);
-    assert!(seen.lock().unwrap()[1].contains("NextToken=more"));
+    assert!(seen.lock().unwrap()[1].contains("NextToken=more") && seen.lock().unwrap()[1].contains("MaxResults="));
     let instance = &instances[1];
     assert_eq!((instance.id.as_str(), instance.state.as_str()), ("i-0a0", "running"));
     let interfaces: Vec<_> = instance.interfaces.iter().map(|i| (i.id.to_string(), i.groups.len())).collect();
     assert_eq!(interfaces, [("eni-01".to_owned(), 2), ("eni-02".to_owned(), 1)]);
+    let first = &instance.interfaces[0];
+    assert_eq!((first.vpc.as_ref(), first.instance.as_ref()), (Some(&"vpc-02".parse().unwrap()), Some(&instance.id)));
     let volume = Volume { device: "/dev/sda1".to_owned(), delete_on_termination: true };
     assert_eq!(instance.volumes, [("vol-01".parse().unwrap(), volume)].into());
     assert_eq!(instance.tags["Name"], "web");
@@ -150,14 +158,15 @@ async fn one_call_sets_one_attribute_or_the_deletion_of_all_volumes() {
         (Attribute::ShutdownBehaviour(ShutdownBehaviour::Stop), "InstanceInitiatedShutdownBehavior.Value=stop"),
     ] {
         let (http, seen) = wire(&[(200, done)]);
-        ec2(http).set_attribute(&instance, attribute).await.unwrap();
+        ec2(http).protect(&instance, &Protecting::Attribute(attribute)).await.unwrap();
         let body = seen.lock().unwrap()[0].clone();
         assert!(body.starts_with("Action=ModifyInstanceAttribute&") && body.contains("InstanceId=i-0a"), "{body}");
         assert!(body.contains(parameter) && body.matches(".Value=").count() == 1, "{body}");
     }
     let (http, seen) = wire(&[(200, done)]);
-    let devices = [("/dev/sda1".to_owned(), false), ("/dev/sdf".to_owned(), false)].into();
-    ec2(http).set_deletion(&instance, &devices).await.unwrap();
+    let device = |id: &str, device: &str| (id.parse().unwrap(), device.to_owned());
+    let volumes = [device("vol-01", "/dev/sda1"), device("vol-02", "/dev/sdf")].into();
+    ec2(http).protect(&instance, &Protecting::Volumes { volumes, go_with_it: false }).await.unwrap();
     let body = seen.lock().unwrap()[0].clone();
     for (n, device) in [(1, "%2Fdev%2Fsda1"), (2, "%2Fdev%2Fsdf")] {
         assert!(body.contains(&format!("BlockDeviceMapping.{n}.DeviceName={device}")), "{body}");
@@ -184,7 +193,8 @@ async fn an_interface_that_only_its_maker_may_change_is_refused_and_bad_credenti
 #[tokio::test]
 async fn what_ec2_does_not_support_for_an_instance_is_refused() {
     let (http, _) = wire(&[(400, &ec2_error("UnsupportedOperation"))]);
-    let error = ec2(http).set_attribute(&"i-0a".parse().unwrap(), Attribute::StopProtection(true)).await.unwrap_err();
+    let change = Protecting::Attribute(Attribute::StopProtection(true));
+    let error = ec2(http).protect(&"i-0a".parse().unwrap(), &change).await.unwrap_err();
     assert_eq!((error.action, error.fault), ("ec2:ModifyInstanceAttribute", Fault::Refused));
 }
 
@@ -216,7 +226,8 @@ async fn profiles_are_asked_for_by_filter_in_portions_of_a_hundred() {
 async fn a_profile_is_taken_by_its_association_and_given_by_its_arn() {
     let (http, seen) = wire(&[(200, "<DisassociateIamInstanceProfileResponse/>")]);
     let profile = Profile { association: "iip-assoc-1".into(), arn: "arn:web".into() };
-    ec2(http).detach_profile(&profile).await.unwrap();
+    let instance: InstanceId = "i-0a".parse().unwrap();
+    ec2(http).protect(&instance, &Protecting::DetachProfile(profile)).await.unwrap();
     let body = seen.lock().unwrap()[0].clone();
     assert!(
         body.contains("Action=DisassociateIamInstanceProfile&") && body.contains("AssociationId=iip-assoc-1"),
@@ -224,14 +235,15 @@ async fn a_profile_is_taken_by_its_association_and_given_by_its_arn() {
     );
 
     let (http, seen) = wire(&[(200, "<AssociateIamInstanceProfileResponse/>")]);
-    ec2(http).attach_profile(&"i-0a".parse().unwrap(), "arn:web").await.unwrap();
+    let attach = Protecting::AttachProfile { arn: "arn:web".into() };
+    ec2(http).protect(&instance, &attach).await.unwrap();
     let body = seen.lock().unwrap()[0].clone();
     for part in ["Action=AssociateIamInstanceProfile&", "InstanceId=i-0a", "IamInstanceProfile.Arn=arn%3Aweb"] {
         assert!(body.contains(part), "{body}");
     }
 
     let (http, _) = wire(&[(400, &ec2_error("IncorrectState"))]);
-    let error = ec2(http).attach_profile(&"i-0a".parse().unwrap(), "arn:web").await.unwrap_err();
+    let error = ec2(http).protect(&instance, &attach).await.unwrap_err();
     assert_eq!((error.action, error.fault), ("ec2:AssociateIamInstanceProfile", Fault::Busy));
 }
 
@@ -278,4 +290,113 @@ async fn a_trunk_is_seen_with_its_instance() {
     let instances = ec2(http).instances(&["i-0a".parse().unwrap()].into()).await.unwrap();
     let trunks: Vec<bool> = instances[0].interfaces.iter().map(|interface| interface.is_trunk).collect();
     assert_eq!(trunks, [true, false]);
+}
+
+/// What is found where EC2 answers these items twice, in two pages; and the requests.
+async fn over_two_pages<T, F: Future<Output = Call<T>>>(
+    listing: &str,
+    items: &str,
+    list: impl FnOnce(Ec2) -> F,
+) -> (T, Vec<String>) {
+    let page = |token: &str| format!("<Describe{listing}Response>{items}{token}</Describe{listing}Response>");
+    let (first, last) = (page("<nextToken>more</nextToken>"), page(""));
+    let (http, seen) = wire(&[(200, &first), (200, &last)]);
+    let found = list(ec2(http)).await.unwrap();
+    let seen = seen.lock().unwrap().clone();
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    let is_paged = |body: &String| body.contains("&MaxResults=1000") && body.contains("&Filter.1.Name=");
+    assert!(seen.iter().all(is_paged) && seen[1].contains("&NextToken=more"), "{seen:?}");
+    (found, seen)
+}
+
+#[tokio::test]
+async fn every_listing_is_paged_and_its_pages_are_followed() {
+    let items = "<networkInterfaceSet><item><networkInterfaceId>eni-01</networkInterfaceId>\
+        <tagSet><item><key>vpcresources.k8s.aws/trunk-eni-id</key><value>eni-0a</value></item></tagSet></item></networkInterfaceSet>";
+    let interfaces = BTreeSet::from(["eni-0a".parse().unwrap()]);
+    let groups = Groups::from(["sg-01".parse().unwrap()]);
+    let listing = "NetworkInterfaces";
+    let (found, seen) = over_two_pages(listing, items, async |ec2| ec2.interfaces(&interfaces).await).await;
+    assert!(seen.iter().all(|body| body.contains("&IncludeManagedResources=true")), "{seen:?}");
+    assert_eq!(found.len(), 2);
+    assert_eq!(over_two_pages(listing, items, async |ec2| ec2.branches(&interfaces).await).await.0.len(), 2);
+    assert_eq!(over_two_pages(listing, items, async |ec2| ec2.interfaces_in(&groups).await).await.0.len(), 2);
+
+    let items = "<securityGroupInfo><item><groupId>sg-01</groupId></item></securityGroupInfo>";
+    for query in [
+        GroupQuery::Ids(groups),
+        GroupQuery::Marked("vpc-01".parse().unwrap()),
+        GroupQuery::OfStack("arn".to_owned()),
+        GroupQuery::OfStackNamed("ir".to_owned()),
+    ] {
+        let (found, _) = over_two_pages("SecurityGroups", items, async |ec2| ec2.groups(&query).await).await;
+        assert_eq!(found.len(), 2);
+    }
+
+    let items = "<snapshotSet><item><snapshotId>snap-01</snapshotId><volumeId>vol-01</volumeId></item></snapshotSet>";
+    let episodes = BTreeSet::from(["episode".to_owned()]);
+    assert_eq!(over_two_pages("Snapshots", items, async |ec2| ec2.snapshots(&episodes).await).await.0.len(), 2);
+
+    let items = "<iamInstanceProfileAssociationSet><item><associationId>a</associationId><instanceId>i-0a</instanceId>\
+        <iamInstanceProfile><arn>arn:web</arn></iamInstanceProfile></item></iamInstanceProfileAssociationSet>";
+    let listing = "IamInstanceProfileAssociations";
+    over_two_pages(listing, items, async |ec2| ec2.profiles(&ids(1)).await).await;
+}
+
+#[tokio::test]
+async fn one_portion_that_fails_fails_the_call() {
+    let throttled = ec2_error("RequestLimitExceeded");
+    let (http, _) = wire(&[(200, NO_INSTANCES), (503, &throttled), (200, NO_INSTANCES)]);
+    assert_eq!(ec2(http).instances(&ids(204)).await.unwrap_err().fault, Fault::Throttled);
+}
+
+#[tokio::test]
+async fn an_interface_is_read_with_its_vpc_and_what_it_is_attached_to() {
+    let found = "<DescribeNetworkInterfacesResponse><networkInterfaceSet>\
+        <item><networkInterfaceId>eni-01</networkInterfaceId><vpcId>vpc-01</vpcId><attachment><instanceId>i-0a</instanceId></attachment></item>\
+        <item><networkInterfaceId>eni-02</networkInterfaceId><attachment><instanceOwnerId>amazon-elb</instanceOwnerId></attachment></item>\
+        </networkInterfaceSet></DescribeNetworkInterfacesResponse>";
+    let (http, _) = wire(&[(200, found)]);
+    let interfaces = ec2(http).interfaces(&["eni-01", "eni-02"].map(|id| id.parse().unwrap()).into()).await.unwrap();
+    let shown: Vec<_> = interfaces.into_iter().map(|found| (found.vpc, found.instance)).collect();
+    assert_eq!(shown, [(Some("vpc-01".parse().unwrap()), Some("i-0a".parse().unwrap())), (None, None)]);
+}
+
+#[tokio::test]
+async fn volumes_that_have_a_snapshot_are_left_out_of_the_set_the_root_volume_as_such() {
+    let taken = "<CreateSnapshotsResponse><snapshotSet><item><snapshotId>snap-02</snapshotId><volumeId>vol-02</volumeId></item></snapshotSet></CreateSnapshotsResponse>";
+    let device = |(id, device): (&str, &str)| (id.parse().unwrap(), device.to_owned());
+    for (without, root, data) in [
+        (vec![], false, 0),
+        (vec![("vol-01", "/dev/sda1")], true, 0),
+        (vec![("vol-01", "/dev/xvda"), ("vol-03", "/dev/sdf")], true, 1),
+        (vec![("vol-03", "/dev/sdf"), ("vol-04", "/dev/xvdb")], false, 2),
+    ] {
+        let (http, seen) = wire(&[(200, taken)]);
+        let without = without.into_iter().map(device).collect();
+        let snapshots = ec2(http).take_snapshots(&"i-0a".parse().unwrap(), &without, &[].into()).await.unwrap();
+        assert_eq!(snapshots, [("vol-02".parse().unwrap(), "snap-02".parse().unwrap())].into());
+        let body = seen.lock().unwrap()[0].clone();
+        assert_eq!(body.contains("InstanceSpecification.ExcludeBootVolume=true"), root, "{body}");
+        assert_eq!(body.matches("InstanceSpecification.ExcludeDataVolumeId.").count(), data, "{body}");
+    }
+    let many = (0..50).map(|n| (format!("vol-{n:017x}").parse().unwrap(), format!("/dev/sd{n}"))).collect();
+    let (http, seen) = wire(&[(200, taken)]);
+    ec2(http).take_snapshots(&"i-0a".parse().unwrap(), &many, &[].into()).await.unwrap();
+    assert_eq!(seen.lock().unwrap()[0].matches("ExcludeDataVolumeId.").count(), 40);
+}
+
+#[tokio::test]
+async fn an_instance_alone_enters_and_leaves_standby() {
+    for (action, change) in [
+        ("EnterStandby", Protecting::EnterStandby { group: "web".into() }),
+        ("ExitStandby", Protecting::ExitStandby { group: "web".into() }),
+    ] {
+        let (http, seen) = wire(&[(200, &format!("<{action}Response><{action}Result/></{action}Response>"))]);
+        ec2(http).protect(&"i-0a".parse().unwrap(), &change).await.unwrap();
+        let body = seen.lock().unwrap()[0].clone();
+        for part in [&format!("Action={action}&"), "AutoScalingGroupName=web", "InstanceIds.member.1=i-0a"] {
+            assert!(body.contains(part), "{body}");
+        }
+    }
 }

@@ -7,9 +7,10 @@ use aws_sdk_ec2::config::timeout::TimeoutConfig;
 use aws_sdk_ec2::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
 use aws_smithy_http_client::test_util::NeverClient;
 use ec2_isolation::aws::ec2::Ec2;
-use ec2_isolation::ports::{Call, Change as _, Fault, Look as _, Records as _, Stacks as _};
+use ec2_isolation::cloudformation::stack::Stacks as _;
+use ec2_isolation::ports::{Call, Change as _, Fault, Look as _, Records as _};
 
-use super::{ec2, ids, stacks, table, wire, with_client};
+use super::{ec2, ids, owner, stacks, table, wire, with_client};
 
 const THROTTLED: &str =
     "<Response><Errors><Error><Code>RequestLimitExceeded</Code><Message>slow</Message></Error></Errors></Response>";
@@ -40,7 +41,7 @@ async fn a_change_of_groups_that_is_throttled_is_left_to_its_turn_and_one_that_i
 async fn snapshots_are_never_asked_for_twice_by_the_sdk() {
     let (http, seen) = wire(&[(503, THROTTLED)]);
     let ec2 = persistent(http);
-    let error = ec2.take_snapshots(&"i-0a".parse().unwrap(), &[].into()).await.unwrap_err();
+    let error = ec2.take_snapshots(&"i-0a".parse().unwrap(), &[].into(), &[].into()).await.unwrap_err();
     assert_eq!((error.fault, seen.lock().unwrap().len()), (Fault::Throttled, 1));
 }
 
@@ -51,7 +52,7 @@ async fn faults(http: impl Fn() -> SharedHttpClient) -> [Fault; 3] {
     }
     [
         fault(ec2(http()).instances(&ids(1)).await),
-        fault(table(http()).read().await),
+        fault(table(http()).read(&owner(), &ids(1)).await),
         fault(stacks(http()).status("arn").await),
     ]
 }

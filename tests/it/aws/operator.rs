@@ -1,7 +1,8 @@
 //! What the operator's program asks of AWS, on the wire.
 
+use ec2_isolation::cloudformation::stack::StackLife as _;
 use ec2_isolation::model::{Owner, Record, State};
-use ec2_isolation::ports::{Archive as _, Fault, Records as _, StackLife as _, Stamp, Survey as _, Takeover, Written};
+use ec2_isolation::ports::{Archive as _, Fault, Stamp, Survey as _, Takeover, Written};
 use serde_json::{Value, json};
 
 use super::{ec2, owner, stacks, table, wire};
@@ -20,6 +21,9 @@ fn item() -> Value {
         "RestoreCommands": {"M": {"eni-01": {"S": "aws …"}}},
         "Protection": {"M": {"TerminationProtection": {"BOOL": false}}},
         "Snapshots": {"M": {"vol-01": {"S": "snap-01"}}},
+        "AllSnapshots": {"M": {"snap-01": {"S": "vol-01"}}},
+        "LeaseWriter": {"S": "w-0"},
+        "LeaseUntil": {"S": "2026-11-25T03:00:40Z"},
         "ConnectionsCut": {"BOOL": true},
         "History": {"L": [{"S": "first"}]},
         "RecordedAt": {"S": "2026-11-25T03:00:00Z"},
@@ -30,44 +34,58 @@ fn item() -> Value {
 
 async fn read() -> Record {
     let (http, _) = wire(&[(200, &json!({"Items": [item()]}).to_string())]);
-    table(http).read().await.unwrap().records.into_values().next().unwrap()
+    table(http).scan().await.unwrap().records.into_values().next().unwrap()
 }
 
 fn heir() -> Owner {
     Owner { stack_id: "arn:aws:cloudformation:r:1:stack/new/2".into(), logical_id: "Isolation".into() }
 }
 
-/// The request that writes the new record, where there is one.
-async fn take_over(found: &Value, written: (u16, &str)) -> (Result<Written, Fault>, Option<Value>) {
+/// The transaction that writes the new record, if there is one. `past` is what the new table has.
+async fn take_over(found: &Value, past: &Value, written: (u16, &str)) -> (Result<Written, Fault>, Option<Value>) {
     let seen = read().await;
-    let (http, requests) = wire(&[(200, &json!({"Item": found}).to_string()), written]);
-    let (new, stamp) = (heir(), Stamp { now: "2026-11-26T03:00:00Z".to_owned(), asked_by: "somebody" });
+    let answers = [found, past].map(|item| json!({"Item": item}).to_string());
+    let (http, requests) = wire(&[(200, &answers[0]), (200, &answers[1]), written]);
+    let (new, stamp) =
+        (heir(), Stamp { now: "2026-11-26T03:00:00Z".parse().unwrap(), asked_by: "somebody", writer: "w-1" });
     let takeover = Takeover { owner: &new, isolation_group: &"sg-02".parse().unwrap(), stamp: &stamp };
     let (from, to) = (table(http.clone()), table(http).named("records-2"));
     let result = to.take_over(&from, &seen, &takeover).await.map_err(|error| error.fault);
     let requests = requests.lock().unwrap();
     let get: Value = serde_json::from_str(&requests[0]).unwrap();
     assert_eq!((&get["TableName"], &get["ConsistentRead"]), (&json!("records"), &json!(true)));
-    (result, requests.get(1).map(|body| serde_json::from_str(body).unwrap()))
+    (result, requests.get(2).map(|body| serde_json::from_str(body).unwrap()))
 }
 
 #[tokio::test]
-async fn a_record_changes_hands_with_everything_that_it_holds() {
-    let (result, put) = take_over(&item(), (200, "{}")).await;
+async fn a_record_changes_hands_with_everything_that_it_holds_and_its_heirs_intent_holds_it() {
+    let past = json!({"InstanceId": {"S": "i-0a"}, "State": {"S": "restored"}, "History": {"L": [{"S": "long ago"}]},
+        "AllSnapshots": {"M": {"snap-00": {"S": "vol-01"}}}});
+    let (result, transaction) = take_over(&item(), &past, (200, "{}")).await;
     assert_eq!(result, Ok(Written::Done));
-    let put = put.unwrap();
-    assert_eq!(put["TableName"], "records-2");
-    assert_eq!(put["ConditionExpression"], "attribute_not_exists(InstanceId) OR #state = :restored");
+    let transaction = transaction.unwrap();
+    let (intent, put) = (&transaction["TransactItems"][0]["Update"], &transaction["TransactItems"][1]["Put"]);
+    assert_eq!((&intent["TableName"], &put["TableName"]), (&json!("records-2"), &json!("records-2")));
+    assert_eq!(intent["Key"], json!({"InstanceId": {"S": format!("owner:{}", heir().digest())}}));
+    assert_eq!(
+        (&intent["UpdateExpression"], &intent["ConditionExpression"]),
+        (&json!("ADD Held :Held"), &json!("attribute_exists(InstanceId)"))
+    );
+    assert_eq!(intent["ExpressionAttributeValues"], json!({":Held": {"SS": ["i-0a"]}}));
+    assert_eq!(put["ConditionExpression"], "attribute_not_exists(InstanceId) OR #State = :restored");
     let mut expected = item();
     let changes = expected.as_object_mut().unwrap();
-    changes.remove("KeptReason");
+    for name in ["KeptReason", "LeaseWriter", "LeaseUntil"] {
+        changes.remove(name);
+    }
     let line = format!("2026-11-26T03:00:00Z taken over from {} (table records, kept) (asked by somebody)", owner());
     for (name, value) in [
         ("Owner", json!({"S": heir().to_string()})),
         ("State", json!({"S": "isolating"})),
         ("IsolationGroupId", json!({"S": "sg-02"})),
         ("IsolationGroupIds", json!({"SS": ["sg-01", "sg-02", "sg-07"]})),
-        ("History", json!({"L": [{"S": "first"}, {"S": line}]})),
+        ("AllSnapshots", json!({"M": {"snap-00": {"S": "vol-01"}, "snap-01": {"S": "vol-01"}}})),
+        ("History", json!({"L": [{"S": "long ago"}, {"S": "first"}, {"S": line}]})),
         ("AskedBy", json!({"S": "somebody"})),
         ("UpdatedAt", json!({"S": "2026-11-26T03:00:00Z"})),
     ] {
@@ -81,10 +99,15 @@ async fn a_record_that_changed_meanwhile_or_meets_another_one_does_not_change_ha
     let mut restoring = item();
     restoring["State"]["S"] = json!("restoring");
     for found in [restoring, Value::Null] {
-        assert_eq!(take_over(&found, (200, "{}")).await, (Ok(Written::Lost), None), "{found}");
+        assert_eq!(take_over(&found, &Value::Null, (200, "{}")).await, (Ok(Written::Lost), None), "{found}");
     }
-    let lost = json!({"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"}).to_string();
-    assert_eq!(take_over(&item(), (400, &lost)).await.0, Ok(Written::Lost));
+    // There is a record, or no intent.
+    for reasons in [["None", "ConditionalCheckFailed"], ["ConditionalCheckFailed", "None"]] {
+        let reasons = reasons.map(|code| json!({"Code": code}));
+        let kind = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException";
+        let lost = json!({"__type": kind, "CancellationReasons": reasons}).to_string();
+        assert_eq!(take_over(&item(), &Value::Null, (400, &lost)).await.0, Ok(Written::Lost));
+    }
 }
 
 #[tokio::test]
@@ -98,7 +121,7 @@ async fn a_record_is_taken_out_only_as_it_was_seen() {
     assert_eq!(table.let_go(&seen).await, Ok(Written::Lost));
     let delete: Value = serde_json::from_str(&requests.lock().unwrap()[0]).unwrap();
     assert_eq!(delete["Key"], json!({"InstanceId": {"S": "i-0a"}}));
-    assert_eq!(delete["ConditionExpression"], "#owner = :owner AND #state = :state AND RecordedAt = :recorded");
+    assert_eq!(delete["ConditionExpression"], "#Owner = :owner AND #State = :state AND RecordedAt = :recorded");
     assert_eq!(delete["ExpressionAttributeValues"][":state"], json!({"S": "kept"}));
     assert_eq!(delete["ExpressionAttributeValues"][":owner"], json!({"S": owner().to_string()}));
 }
@@ -178,6 +201,6 @@ async fn interfaces_in_a_group_are_found_with_their_tags_and_their_instance() {
         seen.lock().unwrap()
     );
     let found: Vec<_> =
-        found.iter().map(|(interface, at)| (interface.id.as_str(), at.as_ref().map(|id| id.as_str()))).collect();
+        found.iter().map(|found| (found.id.as_str(), found.instance.as_ref().map(|id| id.as_str()))).collect();
     assert_eq!(found, [("eni-01", Some("i-0a")), ("eni-02", None)]);
 }

@@ -20,8 +20,14 @@ impl Respond for Nothing {
     fn respond(&self, request: &Request) -> ResponseTemplate {
         let body = String::from_utf8_lossy(&request.body).into_owned();
         let Some(action) = body.split('&').find_map(|pair| pair.strip_prefix("Action=")) else {
-            // DynamoDB: no item, and every write succeeds.
-            return ResponseTemplate::new(200).set_body_string("{}");
+            // DynamoDB: no item, and every write succeeds. Who asks for what is written gets it.
+            let asked: Value = serde_json::from_str(&body).unwrap_or_default();
+            let values = asked["ExpressionAttributeValues"].as_object().cloned().unwrap_or_default();
+            let written = values.into_iter().map(|(name, value)| (name.trim_start_matches(':').to_owned(), value));
+            return ResponseTemplate::new(200).set_body_json(match asked["ReturnValues"].as_str() {
+                Some("ALL_NEW") => json!({"Attributes": written.collect::<serde_json::Map<_, _>>()}),
+                _ => json!({}),
+            });
         };
         ResponseTemplate::new(200).set_body_string(format!("<{action}Response/>"))
     }

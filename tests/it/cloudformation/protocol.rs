@@ -22,8 +22,9 @@ use std::time::Duration;
 use ec2_isolation::cloudformation::answer::Status;
 use ec2_isolation::cloudformation::event::Envelope;
 use ec2_isolation::cloudformation::handler::handle;
+use ec2_isolation::cloudformation::responder::Undelivered;
 use ec2_isolation::model::State;
-use ec2_isolation::ports::{Fault, Undelivered};
+use ec2_isolation::ports::{Fault, Ports};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
@@ -84,7 +85,7 @@ async fn two_processes_derive_the_same_id_also_when_there_is_nothing_to_do() {
 async fn missing_settings_are_answered_failed_with_a_usable_id_also_on_a_delete() {
     for name in ["create", "update", "delete"] {
         let world = fleet();
-        let broken: Result<std::sync::Arc<ec2_isolation::reconcile::Ports<World, World, World>>, _> =
+        let broken: Result<std::sync::Arc<Ports<World, World, World>>, _> =
             Err("environment variable SECURITY_GROUP_TABLE_NAME is not set".to_owned());
         handle(&broken, &Handle::current(), event(name), &invocation(), |_, _| world.clone()).await.unwrap();
         let answer = world.data().answers[0].clone();
@@ -335,13 +336,14 @@ async fn a_delete_with_nothing_to_do_is_answered_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_delete_without_access_to_its_records_names_the_action_and_calls_nothing_else() {
     let world = created().await;
-    world.data().always = Some(("dynamodb:Scan", Fault::Denied));
+    world.data().always = Some(("dynamodb:BatchGetItem", Fault::Denied));
     let reason = fails(&world, event("delete")).await;
     assert!(
-        reason.starts_with("nothing was restored: the records cannot be read: dynamodb:Scan failed: Denied"),
+        reason.starts_with("nothing was restored: the records cannot be read: dynamodb:BatchGetItem failed: Denied"),
         "{reason}"
     );
-    assert_eq!(world.data().calls.len(), 1);
+    // The stack's status is read beside them.
+    assert_eq!(world.data().calls.len(), 2);
 }
 
 // 61

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use ec2_isolation::cloudformation::answer::{Answer, Message};
+use ec2_isolation::cloudformation::answer::Answer;
 use ec2_isolation::cloudformation::event::Envelope;
-use ec2_isolation::cloudformation::responder::{Responder, client};
-use ec2_isolation::ports::{Reply as _, Undelivered};
+use ec2_isolation::cloudformation::responder::{Reply as _, Responder, Undelivered, client};
+use ec2_isolation::reconcile::report::Report;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -16,7 +16,7 @@ const TARGET: &str = "/arn%3Aaws%3Astack%7CIso%7Creq+1?X-Amz-Date=20261125T03000
 
 fn answer(reason: &str) -> Answer {
     let envelope = Envelope::read(&json!({"StackId": "s", "RequestId": "r", "LogicalResourceId": "l"}));
-    Message::failure(reason).into_answer(&envelope, "")
+    Report::failure(reason).into_answer(&envelope, "")
 }
 
 async fn send(base: &str, budget: Duration) -> Result<(), Undelivered> {

@@ -85,8 +85,11 @@ fn delivery() -> impl Strategy<Value = Delivery> {
             .prop_map(|(which, cut, group, removal, status)| Kind::Update { which, cut, group, removal, status }),
         2 => deleting.prop_map(|status| Kind::Delete { status }),
     ];
-    let actions =
-        prop::sample::select(vec!["ec2:ModifyNetworkInterfaceAttribute", "dynamodb:UpdateItem", "dynamodb:PutItem"]);
+    let actions = prop::sample::select(vec![
+        "ec2:ModifyNetworkInterfaceAttribute",
+        "dynamodb:UpdateItem",
+        "dynamodb:TransactWriteItems",
+    ]);
     let again = prop::bool::weighted(0.2);
     let troubles = (prop::option::of((1..30_usize, trouble())), prop::option::of((actions, 0..4_usize, trouble())));
     (kind, again, troubles).prop_map(|(kind, again, (trouble, trouble_of))| Delivery {

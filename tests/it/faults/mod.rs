@@ -2,6 +2,7 @@
 
 mod chaos;
 mod every_call;
+mod loops;
 mod process;
 mod stale;
 mod twice;

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use ec2_isolation::cloudformation::answer::Status;
 use ec2_isolation::cloudformation::handler::handle;
 use ec2_isolation::model::{
-    Attribute, Attributes, Branch, Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId,
-    Member, Owner, Profile, Protection, Snapshot, SnapshotId, VolumeId,
+    Attributes, Branch, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Member, Owner, Profile,
+    Protection, Snapshot, SnapshotId, Time, VolumeId,
 };
-use ec2_isolation::ports::{Call, Change, GroupQuery, Ledger, Look, Marking, Originals, Records, Written};
-use ec2_isolation::reconcile::Ports;
+use ec2_isolation::plan::Change as Protecting;
+use ec2_isolation::ports::{
+    Asked, Call, Change, GroupQuery, Items, Look, Marking, Originals, Ports, Records, Stamp, Written,
+};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
@@ -77,29 +79,15 @@ impl Change for Twice {
     async fn take_snapshots(
         &self,
         instance: &InstanceId,
+        without: &BTreeMap<VolumeId, String>,
         tags: &BTreeMap<String, String>,
     ) -> Call<BTreeMap<VolumeId, SnapshotId>> {
-        self.0.take_snapshots(instance, tags).await
+        self.0.take_snapshots(instance, without, tags).await
     }
 
-    async fn set_attribute(&self, instance: &InstanceId, attribute: Attribute) -> Call<()> {
-        let _ = self.0.set_attribute(instance, attribute).await;
-        self.0.set_attribute(instance, attribute).await
-    }
-
-    async fn set_deletion(&self, instance: &InstanceId, devices: &BTreeMap<String, bool>) -> Call<()> {
-        let _ = self.0.set_deletion(instance, devices).await;
-        self.0.set_deletion(instance, devices).await
-    }
-
-    async fn detach_profile(&self, profile: &Profile) -> Call<()> {
-        let _ = self.0.detach_profile(profile).await;
-        self.0.detach_profile(profile).await
-    }
-
-    async fn attach_profile(&self, instance: &InstanceId, arn: &str) -> Call<()> {
-        let _ = self.0.attach_profile(instance, arn).await;
-        self.0.attach_profile(instance, arn).await
+    async fn protect(&self, instance: &InstanceId, change: &Protecting) -> Call<()> {
+        let _ = self.0.protect(instance, change).await;
+        self.0.protect(instance, change).await
     }
 
     async fn enter_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> Call<()> {
@@ -118,23 +106,34 @@ impl Records for Twice {
         self.0.name()
     }
 
-    async fn read(&self) -> Call<Ledger> {
-        self.0.read().await
+    async fn read(&self, owner: &Owner, ids: &BTreeSet<InstanceId>) -> Call<Items> {
+        self.0.read(owner, ids).await
     }
 
-    async fn write_intent(&self, owner: &Owner, request_id: &str, desired: &Desired, now: &str) -> Call<Intent> {
-        let _ = self.0.write_intent(owner, request_id, desired, now).await;
-        self.0.write_intent(owner, request_id, desired, now).await
+    async fn write_intent(&self, asked: &Asked<'_>, now: Time) -> Call<Intent> {
+        let _ = self.0.write_intent(asked, now).await;
+        self.0.write_intent(asked, now).await
     }
 
-    async fn write_kept(&self, owner: &Owner, reason: &str, now: &str) -> Call<()> {
+    async fn write_kept(&self, owner: &Owner, reason: &str, now: Time) -> Call<()> {
         let _ = self.0.write_kept(owner, reason, now).await;
         self.0.write_kept(owner, reason, now).await
     }
 
-    async fn record(&self, originals: &Originals<'_>) -> Call<Written> {
-        let _ = self.0.record(originals).await;
-        self.0.record(originals).await
+    async fn release(&self, owner: &Owner, request_id: &str, ids: &BTreeSet<InstanceId>) -> Call<()> {
+        let _ = self.0.release(owner, request_id, ids).await;
+        self.0.release(owner, request_id, ids).await
+    }
+
+    async fn record(
+        &self,
+        owner: &Owner,
+        request_id: &str,
+        originals: &[Originals],
+        stamp: &Stamp<'_>,
+    ) -> Vec<Call<Written>> {
+        let _ = self.0.record(owner, request_id, originals, stamp).await;
+        self.0.record(owner, request_id, originals, stamp).await
     }
 
     async fn mark(&self, marking: &Marking<'_>) -> Call<Written> {
@@ -142,9 +141,15 @@ impl Records for Twice {
         self.0.mark(marking).await
     }
 
-    async fn request_snapshots(&self, owner: &Owner, instance: &InstanceId, now: &str) -> Call<Written> {
-        let _ = self.0.request_snapshots(owner, instance, now).await;
-        self.0.request_snapshots(owner, instance, now).await
+    async fn request_snapshots(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        taken: &BTreeMap<VolumeId, SnapshotId>,
+        now: Time,
+    ) -> Call<Written> {
+        let _ = self.0.request_snapshots(owner, instance, taken, now).await;
+        self.0.request_snapshots(owner, instance, taken, now).await
     }
 
     async fn save_snapshots(
@@ -152,10 +157,10 @@ impl Records for Twice {
         owner: &Owner,
         instance: &InstanceId,
         snapshots: &BTreeMap<VolumeId, SnapshotId>,
-        now: &str,
+        stamp: &Stamp<'_>,
     ) -> Call<Written> {
-        let _ = self.0.save_snapshots(owner, instance, snapshots, now).await;
-        self.0.save_snapshots(owner, instance, snapshots, now).await
+        let _ = self.0.save_snapshots(owner, instance, snapshots, stamp).await;
+        self.0.save_snapshots(owner, instance, snapshots, stamp).await
     }
 
     async fn save_protection(
@@ -163,7 +168,7 @@ impl Records for Twice {
         owner: &Owner,
         instance: &InstanceId,
         prior: &Protection,
-        now: &str,
+        now: Time,
     ) -> Call<Written> {
         let _ = self.0.save_protection(owner, instance, prior, now).await;
         self.0.save_protection(owner, instance, prior, now).await

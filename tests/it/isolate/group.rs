@@ -60,6 +60,6 @@ async fn an_isolation_group_that_is_missing_or_elsewhere_means_no_change_at_all(
         }
         let reason = fails(&world, event("create")).await;
         assert!(reason.contains(&format!("isolation group {ISOLATION} {text}")), "{reason}");
-        assert_eq!((world.cards(), world.count(SWAP), world.count("dynamodb:PutItem")), (start, 0, 0));
+        assert_eq!((world.cards(), world.count(SWAP), world.count("dynamodb:TransactWriteItems")), (start, 0, 0));
     }
 }

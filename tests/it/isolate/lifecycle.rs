@@ -1,7 +1,7 @@
 //! The life of an incident, from the sample events.
 
 use ec2_isolation::cloudformation::answer::Status;
-use ec2_isolation::model::{Snapshots, State};
+use ec2_isolation::model::State;
 use ec2_isolation::ports::Fault;
 use serde_json::json;
 
@@ -44,8 +44,9 @@ async fn nothing_is_touched_before_it_is_recorded() {
     let calls = world.data().calls.clone();
     for (instance, interface) in [(A, "eni-0a"), (B, "eni-0b")] {
         let position = |action: &str, what: &str| {
-            let action = if action == "record" { "dynamodb:PutItem" } else { "ec2:ModifyNetworkInterfaceAttribute" };
-            calls.iter().position(|call| call.0 == action && call.1.starts_with(what))
+            let action =
+                if action == "record" { "dynamodb:TransactWriteItems" } else { "ec2:ModifyNetworkInterfaceAttribute" };
+            calls.iter().position(|call| call.0 == action && call.1.contains(what))
         };
         assert!(position("record", instance).unwrap() < position("swap", interface).unwrap());
     }
@@ -60,7 +61,9 @@ async fn a_repeat_changes_nothing() {
     succeeds(&world, event("create")).await;
     succeeds(&world, with("update", "InstanceIds", json!([A, B]))).await;
     assert_eq!((world.cards(), world.data().records.clone()), (cards, records));
-    for change in ["ec2:ModifyNetworkInterfaceAttribute", "ec2:CreateSnapshots", "ec2:CreateTags", "dynamodb:PutItem"] {
+    for change in
+        ["ec2:ModifyNetworkInterfaceAttribute", "ec2:CreateSnapshots", "ec2:CreateTags", "dynamodb:TransactWriteItems"]
+    {
         assert_eq!(world.count(change), 0, "{change}");
     }
 }
@@ -172,20 +175,16 @@ async fn a_request_that_cannot_look_claims_neither_isolation_nor_its_absence() {
         "{reason}"
     );
 
-    for (scans, headline, unknown) in [
-        (
-            1,
-            "it is not known what is isolated now; last seen: 1 of 2 instances isolated",
-            "what is true now is not known",
-        ),
-        (2, "2 instances isolated (2 interfaces)", "whether tags and snapshots are complete is not known"),
+    for (reads, headline) in [
+        (0, "it is not known whether 2 instances are isolated"),
+        (1, "it is not known what is isolated now; last seen: 2 instances isolated (2 interfaces)"),
     ] {
         let world = fleet();
         world.data().stale_reads = 0;
         succeeds(&world, event("create")).await;
-        world.data().troubles_of.insert("dynamodb:Scan", (scans, Trouble::Fails(Fault::Refused)));
+        world.data().troubles_of.insert("dynamodb:BatchGetItem", (reads, Trouble::Fails(Fault::Refused)));
         let reason = fails(&world, event("update")).await;
-        assert!(reason.starts_with(headline) && reason.contains(unknown), "{reason}");
+        assert!(reason.starts_with(headline) && reason.contains("what is true now is not known"), "{reason}");
     }
 }
 
@@ -297,11 +296,17 @@ async fn a_retry_saves_the_snapshots_that_an_earlier_try_took() {
     let world = fleet();
     succeeds(&world, event("create")).await;
     // The try before took them and was cut off before it could say so.
-    world.data().records.get_mut(&A.parse().unwrap()).unwrap().snapshots = Snapshots::Requested;
+    {
+        let mut data = world.data();
+        let snapshots = &mut data.records.get_mut(&A.parse().unwrap()).unwrap().snapshots;
+        snapshots.taken.clear();
+        snapshots.requested = true;
+    }
     let taken = world.count("ec2:CreateSnapshots");
     succeeds(&world, event("create")).await;
     assert_eq!(world.count("ec2:CreateSnapshots"), taken);
-    assert!(matches!(world.data().records[&A.parse().unwrap()].snapshots, Snapshots::Taken(_)));
+    let snapshots = world.data().records[&A.parse().unwrap()].snapshots.clone();
+    assert_eq!((snapshots.taken.len(), snapshots.requested), (1, false));
 }
 
 #[tokio::test(start_paused = true)]
@@ -363,12 +368,13 @@ async fn the_record_tells_when_what_was_done_and_who_asked() {
     let asked_by =
         |what: &str, id: &serde_json::Value| format!("(asked by CloudFormation {what} {})", id.as_str().unwrap());
     let (create, delete) = (asked_by("Create", create), asked_by("Delete", delete));
-    assert_eq!(told.len(), 5, "{told:?}");
+    assert_eq!(told.len(), 6, "{told:?}");
     assert_eq!(told[0], format!("recorded: eni-0a [sg-0a] {create}"));
     assert_eq!(told[1], format!("isolated, connections not cut {create}"));
+    assert_eq!(told[2], format!("snapshots snap-10 {create}"));
     assert!(
-        told[2].starts_with("kept: the stack itself is not being deleted (UPDATE_IN_PROGRESS) (asked by "),
+        told[3].starts_with("kept: the stack itself is not being deleted (UPDATE_IN_PROGRESS) (asked by "),
         "{told:?}"
     );
-    assert_eq!(told[3..], [format!("restoring {delete}"), format!("restored {delete}")]);
+    assert_eq!(told[4..], [format!("restoring {delete}"), format!("restored {delete}")]);
 }

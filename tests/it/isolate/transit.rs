@@ -121,9 +121,7 @@ async fn where_the_isolation_group_is_refused_to_the_end_the_originals_come_back
     let reason = fails(&world, cutting(event("create"))).await;
     assert_eq!(world.cards()["eni-0b"], world::groups(&["sg-0b", "sg-0c"]));
     assert_eq!(isolated(&world), ["eni-0a"]);
-    let cause = format!(
-        "{B}: isolate eni-0b by way of {TRANSIT} for 5 s -> [{ISOLATION}]: {SWAP} failed: OperationNotPermitted"
-    );
+    let cause = format!("{B}: isolate eni-0b [sg-0b, sg-0c] -> [{ISOLATION}]: {SWAP} failed: OperationNotPermitted");
     assert!(reason.starts_with(&format!("1 of 2 instances isolated (1 interface), 1 snapshot | {cause}")), "{reason}");
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ec2_isolation::cloudformation::answer::Status as Answered;
+use ec2_isolation::cloudformation::stack::StackStatus;
 use ec2_isolation::model::{Group, Groups, Role};
 use ec2_isolation::operator::Trouble as Refusal;
 use ec2_isolation::ports::Fault;
@@ -112,8 +113,8 @@ async fn an_adoption_that_fails_or_dies_at_any_call_is_finished_by_the_next_one(
     }
 }
 
-fn status(status: &str) -> ec2_isolation::plan::StackStatus {
-    ec2_isolation::plan::StackStatus { status: status.to_owned(), reason: String::new(), parent: None }
+fn status(status: &str) -> StackStatus {
+    StackStatus { status: status.to_owned(), reason: String::new(), parent: None }
 }
 
 #[tokio::test(start_paused = true)]

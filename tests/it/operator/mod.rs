@@ -2,6 +2,7 @@
 
 mod adopt;
 mod incident;
+mod late;
 mod restore;
 
 use std::collections::BTreeSet;
@@ -9,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use ec2_isolation::model::{InstanceId, State};
 use ec2_isolation::operator::{Address, Operator, RestoreReport, Shell, Site, Trouble as Refusal};
-use ec2_isolation::reconcile::Ports;
+use ec2_isolation::ports::Ports;
 use ec2_isolation::timing::clock::Clock;
 use ec2_isolation::timing::gate::Gate;
 use ec2_isolation::timing::pace::Pace;
@@ -78,5 +79,7 @@ fn assert_as_at_the_start(world: &World, when: &str) {
 }
 
 fn reads(action: &str) -> bool {
-    ["Describe", "Scan", "List", "Get"].iter().any(|read| action.split(':').nth(1).unwrap().starts_with(read))
+    ["Describe", "Scan", "List", "Get", "BatchGet"]
+        .iter()
+        .any(|read| action.split(':').nth(1).unwrap().starts_with(read))
 }

@@ -1,4 +1,5 @@
 //! Several requests for one instance: invocations that overlap, and stacks that want the same.
 
 mod deliveries;
+mod late;
 mod ownership;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use ec2_isolation::cloudformation::answer::{Answer, Status};
 use ec2_isolation::cloudformation::handler::handle;
+use ec2_isolation::cloudformation::stack::StackStatus;
 use ec2_isolation::model::{Group, Groups, Peer, Role, Rule, State};
-use ec2_isolation::plan::StackStatus;
-use ec2_isolation::reconcile::Ports;
+use ec2_isolation::ports::Ports;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
@@ -92,7 +92,7 @@ async fn race(delay: Duration, is_lesser: bool, jitter: Option<u64>, change: fn(
     assert_eq!(winner.status, Status::Success, "{case}: {}", winner.reason);
     // The first one may have ended before the other one came with an old view of it.
     let holder = if is_ours { STACK } else { &other.stack_id };
-    let names = loser.reason.contains(&format!("{D} is already held isolated by {holder}"));
+    let names = loser.reason.contains(&format!("{D} is already isolated by {holder}"));
     assert!(loser.status == Status::Success || names, "{case}: {}", loser.reason);
     let table = if is_ours { &world } else { &other.table };
     let record = table.data().records[&D.parse().unwrap()].clone();
@@ -144,7 +144,9 @@ async fn an_instance_that_another_stack_isolated_is_refused_by_name_and_the_othe
     let other = Other::new(&world, true);
     let answer = other.run(wanting(&[A, B])).await;
     assert_eq!(answer.status, Status::Failed);
-    let named = format!("{A} is already held isolated by {STACK}: delete that stack first, or leave it to it");
+    let named = format!(
+        "{A} is already isolated by {STACK}: take it over with ec2-isolation adopt, or take it off CompromisedInstanceList"
+    );
     assert!(answer.reason.contains(&named), "{}", answer.reason);
     assert_eq!(world.cards()["eni-0a"], cards["eni-0a"]);
     assert_eq!(world.cards()["eni-0b"], groups(&[OTHER_ISOLATION]));
@@ -253,7 +255,7 @@ async fn an_instance_in_the_isolation_of_another_stack_is_left_to_it() {
     let reason = fails(&world, with("create", "InstanceIds", json!([D, A]))).await;
     assert!(
         reason
-            .contains(&format!("{D} is already held isolated by {other}: delete that stack first, or leave it to it")),
+            .contains(&format!("{D} is already isolated by {other}: take it over with ec2-isolation adopt, or take it off CompromisedInstanceList")),
         "{reason}"
     );
     assert_eq!(isolated(&world), ["eni-0a"]);

@@ -15,7 +15,11 @@ async fn a_create_protects_and_a_delete_puts_everything_back() {
     assert_eq!(answer.reason, HEADLINE);
     assert_eq!((&world.protections()[A], &world.protections()[B]), (&protected_member(), &protected()));
     assert_after(&world, READ, SWAP);
-    assert_after(&world, READ, "ec2:CreateSnapshots");
+    for instance in [A, B] {
+        let calls = world.data().calls.clone();
+        let of = |action: &str| calls.iter().position(|(called, what)| *called == action && what.starts_with(instance));
+        assert!(of(READ) > of("ec2:CreateSnapshots"), "{instance}: snapshots first");
+    }
     succeeds(&world, event("delete")).await;
     assert_eq!(world.protections(), start);
     assert_eq!(world.state(A), Some(State::Restored));
@@ -134,7 +138,7 @@ async fn an_instance_that_cannot_be_unprotected_is_named_as_restored_in_part() {
     assert_eq!(isolated(&world), [""; 0]);
     assert!(
         reason.starts_with(&format!(
-            "0 of 2 instances restored; with their groups back, but not restored otherwise: {A}, {B} | "
+            "0 of 2 instances restored; security groups restored, the rest not yet: {A}, {B} | "
         )),
         "{reason}"
     );

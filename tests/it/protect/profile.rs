@@ -67,9 +67,8 @@ async fn a_profile_that_the_role_may_not_give_back_is_named_with_the_operators_c
         world.data().always = Some((ATTACH, fault));
         let reason = fails(&world, event("delete")).await;
         assert!(
-            reason.starts_with(&format!(
-                "1 of 2 instances restored; with their groups back, but not restored otherwise: {A} | "
-            )),
+            reason
+                .starts_with(&format!("1 of 2 instances restored; security groups restored, the rest not yet: {A} | ")),
             "{reason}"
         );
         let command = format!(

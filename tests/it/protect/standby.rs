@@ -138,9 +138,7 @@ async fn membership_that_cannot_be_read_fails_the_request_and_nothing_else() {
     world.data().always = Some((MEMBERS, Fault::Denied));
     let reason = fails(&world, event("delete")).await;
     assert!(
-        reason.starts_with(&format!(
-            "1 of 2 instances restored; with their groups back, but not restored otherwise: {A} | "
-        )),
+        reason.starts_with(&format!("1 of 2 instances restored; security groups restored, the rest not yet: {A} | ")),
         "{reason}"
     );
     world.data().always = Some((EXIT, Fault::Denied));

@@ -39,7 +39,7 @@ async fn what_is_isolated_again_while_a_delete_still_works_is_restored_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_delete_outlasts_minutes_of_trouble_and_names_the_one_that_lasts() {
-    for action in ["dynamodb:Scan", "cloudformation:DescribeStacks", "ec2:DescribeNetworkInterfaces", SWAP] {
+    for action in ["dynamodb:BatchGetItem", "cloudformation:DescribeStacks", "ec2:DescribeNetworkInterfaces", SWAP] {
         let world = created().await;
         world.data().always = Some((action, Fault::Server));
         let reason = meanwhile(&world, event("delete"), async {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use ec2_isolation::cloudformation::rollback::{may_release, may_restore};
+use ec2_isolation::cloudformation::stack::StackStatus;
 use ec2_isolation::model::{Release, State};
-use ec2_isolation::plan::{StackStatus, Verdict, may_release, may_restore};
-use ec2_isolation::ports::Fault;
+use ec2_isolation::ports::{Fault, Verdict};
 use serde_json::json;
 
 use crate::world::{ISOLATION, STACK, TRANSIT, Trouble, World};
@@ -149,9 +150,9 @@ fn readme_says_what_the_guard_does_in_every_status_of_the_api() {
             said.insert(status);
         }
     }
-    let known = include_str!("../../../src/plan/guard.rs");
+    let known = include_str!("../../../src/cloudformation/rollback.rs");
     for status in aws_sdk_cloudformation::types::StackStatus::values() {
-        assert!(known.contains(&format!("\"{status}\"")), "{status} is not in the table of guard.rs");
+        assert!(known.contains(&format!("\"{status}\"")), "{status} is not in the table of rollback.rs");
         assert!(said.contains(status), "README does not say what {status} means");
     }
 }
@@ -254,8 +255,12 @@ async fn an_interface_that_ec2_refuses_does_not_fail_the_delete_that_keeps_the_o
     fails(&world, wanting("create", "false")).await;
     world.set_status("UPDATE_IN_PROGRESS");
     let answer = succeeds(&world, event("delete")).await;
-    assert!(answer.reason.starts_with("1 instance kept isolated, nothing was restored: "), "{}", answer.reason);
-    assert!(!answer.reason.contains("eni-0d2"), "{}", answer.reason);
+    assert!(answer.reason.starts_with("0 of 1 instance kept isolated, nothing was restored: "), "{}", answer.reason);
+    assert!(
+        answer.reason.contains("eni-0d2 is not isolated: it was left alone in [sg-0b, sg-0d]"),
+        "{}",
+        answer.reason
+    );
     let answer = succeeds(&world, wanting("create", "true")).await;
     assert_eq!(answer.data.not_isolated, format!("{D}/eni-0d2"));
     assert_eq!(isolated(&world), ["eni-0d1"]);

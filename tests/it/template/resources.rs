@@ -105,8 +105,9 @@ fn every_arn_and_host_name_follows_the_partition() {
     // Services' own names, and where the helper scripts are published for every partition.
     let fixed = text.lines().map(str::trim).filter(|line| line.contains(".amazonaws.com"));
     let helper = "https://s3.amazonaws.com/cloudformation-examples/aws-cfn-bootstrap-py3-2.0-39.tar.gz";
+    let principal = "Principal: {Service: lambda.amazonaws.com}";
     let services = "StringEquals: {iam:PassedToService: [ec2.amazonaws.com, ec2.amazonaws.com.cn]}";
-    assert_eq!(fixed.collect::<Vec<_>>(), [services, helper]);
+    assert_eq!(fixed.collect::<Vec<_>>(), [principal, services, helper]);
 }
 
 /// Two incidents side by side: what has a name of its own could be there once only.

@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
-use ec2_isolation::model::{Groups, InstanceId, Interface, InterfaceId, Owner, Record, State};
+use ec2_isolation::model::{Groups, Interface, InterfaceId};
 use tokio::time::Instant;
 
 use super::{Data, TRANSIT, Trouble};
@@ -62,12 +62,12 @@ impl Data {
         Some(trouble)
     }
 
-    /// Notes a change of an interface whose originals are in no record.
+    /// Notes a change of an interface whose originals are in no record. If it was moved, several may hold it.
     pub(super) fn hold_against_records(&mut self, interface: &InterfaceId) {
         let Some(original) = self.originals.get(interface) else { return };
         let recorded: Vec<&Groups> =
             self.records.values().filter_map(|record| record.interfaces.get(interface)).collect();
-        if recorded != [original] && !(recorded.len() == 1 && recorded.first().copied() == self.moved.get(interface)) {
+        if !recorded.contains(&original) && !self.moved.get(interface).is_some_and(|moved| recorded.contains(&moved)) {
             self.violations.push(format!("{interface} was changed while {recorded:?} was recorded of it"));
         }
     }
@@ -75,8 +75,7 @@ impl Data {
     /// The interfaces that are in the transit group.
     pub fn in_transit(&self) -> Vec<String> {
         let transit = TRANSIT.parse().unwrap();
-        let interfaces = self.instances.values().flat_map(|instance| &instance.interfaces);
-        interfaces.filter(|interface| interface.groups.contains(&transit)).map(|i| i.id.to_string()).collect()
+        self.interfaces().filter(|interface| interface.groups.contains(&transit)).map(|i| i.id.to_string()).collect()
     }
 
     /// Reads go on to show `old`, or what they show already: both are older than what is.
@@ -101,14 +100,14 @@ impl Data {
                 self.stale.remove(&interface.id);
             }
         }
+        self.shown.insert(interface.id.clone(), (Instant::now(), shown.groups.clone()));
         shown
     }
 
     /// An operator's change, seen at once.
     pub fn put_back(&mut self, interface: &InterfaceId, groups: Groups) {
         self.stale.remove(interface);
-        let mut interfaces = self.instances.values_mut().flat_map(|instance| &mut instance.interfaces);
-        if let Some(found) = interfaces.find(|found| found.id == *interface) {
+        if let Some(found) = self.interface_mut(interface) {
             found.groups = groups;
         }
     }
@@ -122,9 +121,5 @@ impl Data {
     pub fn calm(&mut self) {
         self.calm_protections();
         self.stale.clear();
-    }
-
-    pub(super) fn held(&mut self, owner: &Owner, instance: &InstanceId) -> Option<&mut Record> {
-        self.records.get_mut(instance).filter(|record| record.owner == *owner && record.state != State::Restored)
     }
 }

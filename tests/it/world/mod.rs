@@ -6,22 +6,27 @@ pub mod operator;
 mod ports;
 mod profiles;
 pub mod protection;
+mod readings;
+mod records;
 pub mod scaling;
+mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use ec2_isolation::cloudformation::answer::Answer;
+use ec2_isolation::cloudformation::responder::Undelivered;
+use ec2_isolation::cloudformation::stack::{StackStatus, StackView};
 use ec2_isolation::model::{
     Branch, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Peer, Record, Role, Rule,
-    Snapshot, State, Volume,
+    Snapshot, State, Volume, VpcId,
 };
-use ec2_isolation::plan::{StackStatus, StackView};
-use ec2_isolation::ports::{Call, CallError, Fault, Undelivered};
-use ec2_isolation::reconcile::Ports;
+use ec2_isolation::ports::{Call, CallError, Fault, Ports};
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+pub use readings::Meddling;
 
 // Those of the events in events/.
 pub const STACK: &str =
@@ -61,12 +66,21 @@ enum Life {
 #[derive(Debug)]
 pub struct Data {
     pub instances: BTreeMap<InstanceId, Instance>,
+    /// Interfaces that no instance of these has.
+    pub loose: Vec<Interface>,
     pub branches: Vec<Branch>,
-    pub groups: BTreeMap<ec2_isolation::model::GroupId, Group>,
+    pub groups: BTreeMap<GroupId, Group>,
+    /// Groups that are associated with a VPC in which they were not made.
+    pub associated: BTreeSet<(GroupId, VpcId)>,
     pub records: BTreeMap<InstanceId, Record>,
+    /// Intents with every request that ever was one.
     pub intents: BTreeMap<String, (Intent, BTreeSet<String>)>,
+    /// Items that cannot be read, by their key, and why.
+    pub unreadable: BTreeMap<String, String>,
+    /// Those in whose place a record was written.
+    pub set_aside: BTreeMap<String, String>,
     /// What other tables hold.
-    pub tables: BTreeMap<String, operator::Items>,
+    pub tables: BTreeMap<String, records::Table>,
     /// What CloudFormation shows an operator of stacks that are not deleted.
     pub views: Vec<StackView>,
     pub snapshots: Vec<Snapshot>,
@@ -79,9 +93,26 @@ pub struct Data {
     pub refused: BTreeSet<InterfaceId>,
     /// Groups that EC2 refuses to these interfaces.
     pub refused_groups: BTreeSet<(InterfaceId, GroupId)>,
+    /// Resources that may not be tagged, and those whose tags may not be removed.
+    pub untaggable: BTreeMap<String, (Fault, &'static str)>,
+    pub not_to_be_untagged: BTreeMap<String, (Fault, &'static str)>,
     /// What describe calls still show, and how often.
     stale: BTreeMap<InterfaceId, (Groups, u32)>,
     pub stale_reads: u32,
+    /// What no reading shows, and until when: instances, interfaces, groups, snapshots by their ids, records by
+    /// [`readings::record`].
+    pub hidden: BTreeMap<String, Instant>,
+    /// Groups that are shown with no rule but these, outwards, and until when.
+    pub ruleless: BTreeMap<GroupId, (Instant, Vec<Rule>)>,
+    /// What one reading, by the number of its call, does not show.
+    pub hide_in_call: Option<(usize, String)>,
+    hidden_now: Option<String>,
+    /// What happens right before a call is carried out, by its number.
+    pub before_call: BTreeMap<usize, Meddling>,
+    /// The same by the action, and how many of that action come first.
+    pub before_call_of: Vec<(&'static str, usize, Meddling)>,
+    /// When it last happened.
+    pub meddled_at: Option<Instant>,
     /// Calls that go wrong, by their number.
     pub troubles: BTreeMap<usize, Trouble>,
     /// Calls that go wrong, by how many of their action come first.
@@ -95,10 +126,16 @@ pub struct Data {
     /// The URL of the last answer.
     pub url: String,
     pub calls: Vec<(&'static str, String)>,
+    /// When each of them was sent.
+    pub called_at: Vec<Instant>,
     pub swapped_at: Vec<Duration>,
     /// The largest number of interfaces that were in the transit group at once.
     pub most_in_transit: usize,
     pub answers: Vec<Answer>,
+    /// What was when each of them was sent.
+    pub at_answers: Vec<readings::AtAnswer>,
+    /// What readings last showed of each interface, and when.
+    pub shown: BTreeMap<InterfaceId, (Instant, Groups)>,
     /// The groups that interfaces had when a test said so: changes are held against them.
     pub originals: BTreeMap<InterfaceId, Groups>,
     /// The groups that an operator gave interfaces by hand while they were recorded.
@@ -158,10 +195,14 @@ impl World {
         let status = StackStatus { status: "DELETE_IN_PROGRESS".into(), reason: String::new(), parent: None };
         let data = Data {
             instances: BTreeMap::new(),
+            loose: vec![],
             branches: vec![],
+            associated: BTreeSet::new(),
             groups: all.map(|group| (group.id.clone(), group)).collect(),
             records: BTreeMap::new(),
             intents: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
+            set_aside: BTreeMap::new(),
             tables: BTreeMap::new(),
             views: vec![],
             snapshots: vec![],
@@ -172,8 +213,17 @@ impl World {
             scaling: BTreeMap::new(),
             refused: BTreeSet::new(),
             refused_groups: BTreeSet::new(),
+            untaggable: BTreeMap::new(),
+            not_to_be_untagged: BTreeMap::new(),
             stale: BTreeMap::new(),
             stale_reads: 1,
+            hidden: BTreeMap::new(),
+            ruleless: BTreeMap::new(),
+            hide_in_call: None,
+            hidden_now: None,
+            before_call: BTreeMap::new(),
+            before_call_of: vec![],
+            meddled_at: None,
             troubles: BTreeMap::new(),
             troubles_of: BTreeMap::new(),
             always: None,
@@ -181,9 +231,12 @@ impl World {
             undelivered: None,
             url: String::new(),
             calls: vec![],
+            called_at: vec![],
             swapped_at: vec![],
             most_in_transit: 0,
             answers: vec![],
+            at_answers: vec![],
+            shown: BTreeMap::new(),
             originals: BTreeMap::new(),
             moved: BTreeMap::new(),
             violations: vec![],
@@ -205,6 +258,11 @@ impl World {
         self.life.send_replace(how);
     }
 
+    /// The process dies now, before or after the calls that are under way.
+    pub fn kill(&self, trouble: Trouble) {
+        self.end(if trouble == Trouble::DiesAfter { Life::DiedAfter } else { Life::Died });
+    }
+
     /// Returns when this process dies.
     pub async fn death(&self) {
         let _ = self.life.subscribe().wait_for(|life| *life != Life::Lives).await;
@@ -214,8 +272,7 @@ impl World {
     pub fn hold_against(&self) {
         let mut data = self.data();
         data.hold_protections();
-        let all = data.instances.values().flat_map(|instance| &instance.interfaces);
-        data.originals = all.map(|interface| (interface.id.clone(), interface.groups.clone())).collect();
+        data.originals = data.interfaces().map(|found| (found.id.clone(), found.groups.clone())).collect();
     }
 
     pub fn data(&self) -> MutexGuard<'_, Data> {
@@ -227,12 +284,7 @@ impl World {
     }
 
     pub fn add(&self, id: &str, vpc: &str, interfaces: &[(&str, &[&str])]) {
-        let interfaces = interfaces.iter().map(|(id, ids)| Interface {
-            id: id.parse().unwrap(),
-            groups: groups(ids),
-            tags: BTreeMap::new(),
-            is_trunk: false,
-        });
+        let interfaces = interfaces.iter().map(|(card, ids)| whereabouts::interface(card, ids, vpc, Some(id)));
         let volume = format!("vol-{}", id.trim_start_matches("i-"));
         let instance = Instance {
             id: id.parse().unwrap(),
@@ -249,31 +301,13 @@ impl World {
         self.data().instances.insert(instance.id.clone(), instance);
     }
 
-    /// Attaches one more interface, unless it is there.
-    pub fn attach(&self, instance: &str, interface: &str, ids: &[&str]) {
-        let id: InterfaceId = interface.parse().unwrap();
-        let mut data = self.data();
-        let Some(instance) = data.instances.get_mut(&instance.parse().unwrap()) else { return };
-        if !instance.interfaces.iter().any(|interface| interface.id == id) {
-            instance.interfaces.push(Interface {
-                id: id.clone(),
-                groups: groups(ids),
-                tags: BTreeMap::new(),
-                is_trunk: false,
-            });
-            data.originals.insert(id, groups(ids));
-        }
-    }
-
     pub fn set_status(&self, status: &str) {
         self.data().stacks.get_mut(STACK).unwrap().status = status.to_owned();
     }
 
     /// The groups of every interface, as they really are.
     pub fn cards(&self) -> BTreeMap<String, Groups> {
-        let data = self.data();
-        let interfaces = data.instances.values().flat_map(|instance| &instance.interfaces);
-        interfaces.map(|interface| (interface.id.to_string(), interface.groups.clone())).collect()
+        self.data().interfaces().map(|interface| (interface.id.to_string(), interface.groups.clone())).collect()
     }
 
     pub fn state(&self, instance: &str) -> Option<State> {
@@ -286,25 +320,44 @@ impl World {
 
     /// Carries a call out: a second passes, then it goes wrong or `act` happens.
     async fn call<T>(&self, action: &'static str, what: String, act: impl FnOnce(&mut Data) -> Call<T>) -> Call<T> {
+        let on = |data: &Data| {
+            data.always_on.as_ref().filter(|(of, id, _)| *of == action && what.contains(id)).map(|(.., fault)| *fault)
+        };
+        let on = on(&self.data());
+        self.call_unless(action, what, on, act).await
+    }
+
+    /// The same; `fault` is how it goes wrong if nothing else is planned.
+    async fn call_unless<T>(
+        &self,
+        action: &'static str,
+        what: String,
+        fault: Option<Fault>,
+        act: impl FnOnce(&mut Data) -> Call<T>,
+    ) -> Call<T> {
         if *self.life.borrow() != Life::Lives {
             return std::future::pending().await;
         }
-        let act = |data: &mut Data| {
-            data.turn_to(&self.table);
-            let done = act(data);
-            data.turn_to(&self.table);
-            done
-        };
-        let (trouble, time) = {
+        let (trouble, time, meddling, n) = {
             let mut data = self.data();
-            let on = data.always_on.as_ref().filter(|(always, id, _)| *always == action && what.contains(id));
-            let on = on.map(|(_, _, fault)| Trouble::Fails(*fault));
-            data.calls.push((action, what.clone()));
-            let n = data.calls.len();
+            let n = data.log(action, what.clone());
             let time = data.time(n);
             let always = data.always.filter(|(always, _)| *always == action).map(|(_, fault)| Trouble::Fails(fault));
             let of = data.trouble_of(action);
-            (data.troubles.remove(&n).or(of).or(always).or(on), time)
+            let trouble = data.troubles.remove(&n).or(of).or(always).or(fault.map(Trouble::Fails));
+            (trouble, time, data.meddling(action, n), n)
+        };
+        let act = |data: &mut Data| {
+            for meddling in meddling {
+                data.meddled_at = Some(Instant::now());
+                meddling.0(data);
+            }
+            data.hidden_now = data.hide_in_call.take_if(|(call, _)| *call == n).map(|(_, id)| id);
+            data.turn_to(&self.table);
+            let done = act(data);
+            data.turn_to(&self.table);
+            data.hidden_now = None;
+            done
         };
         if trouble != Some(Trouble::Blocks) {
             tokio::time::sleep(time).await;

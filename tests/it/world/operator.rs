@@ -1,15 +1,10 @@
 //! What only an operator's program asks of the world: other tables, stacks with their resources, who is in a group.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use ec2_isolation::model::{Groups, InstanceId, Intent, Interface, Record, State};
-use ec2_isolation::plan::{StackResource, StackStatus, StackView};
-use ec2_isolation::ports::{Archive, Call, StackLife, Survey, Takeover, Written};
+use ec2_isolation::cloudformation::stack::{StackLife, StackResource, StackStatus, StackView};
+use ec2_isolation::model::{Groups, Interface, Record, State};
+use ec2_isolation::ports::{Archive, Call, Items, Survey, Takeover, Written};
 
 use super::{Data, TABLE, World};
-
-/// Records and intents of one table.
-pub type Items = (BTreeMap<InstanceId, Record>, BTreeMap<String, (Intent, BTreeSet<String>)>);
 
 /// A stack with its function, its custom resource and these further resources (logical id, physical id).
 pub fn view(id: &str, status: &str, others: &[(&str, &str)]) -> StackView {
@@ -38,31 +33,31 @@ impl Data {
     /// Brings the items of a table to the fore, or puts them back.
     pub(super) fn turn_to(&mut self, table: &str) {
         if table != TABLE {
-            let (records, intents) = self.tables.entry(table.to_owned()).or_default();
-            std::mem::swap(&mut self.records, records);
-            std::mem::swap(&mut self.intents, intents);
+            let table = self.tables.entry(table.to_owned()).or_default();
+            std::mem::swap(&mut self.records, &mut table.records);
+            std::mem::swap(&mut self.intents, &mut table.intents);
+            std::mem::swap(&mut self.unreadable, &mut table.unreadable);
         }
     }
 }
 
 impl Survey for World {
-    async fn interfaces_in(&self, groups: &Groups) -> Call<Vec<(Interface, Option<InstanceId>)>> {
+    async fn interfaces_in(&self, groups: &Groups) -> Call<Vec<Interface>> {
         self.call("ec2:DescribeNetworkInterfaces", "by group".to_owned(), |data| {
-            let all: Vec<(Interface, InstanceId)> = data
-                .instances
-                .values()
-                .flat_map(|instance| {
-                    instance.interfaces.iter().map(|interface| (interface.clone(), instance.id.clone()))
-                })
-                .collect();
-            let shown = all.into_iter().map(|(interface, instance)| (data.shown(&interface), Some(instance)));
-            Ok(shown.filter(|(interface, _)| !interface.groups.is_disjoint(groups)).collect())
+            let all: Vec<Interface> =
+                data.interfaces().filter(|interface| !data.hides(interface.id.as_str())).cloned().collect();
+            let shown = all.iter().map(|interface| data.shown(interface));
+            Ok(shown.filter(|interface| !interface.groups.is_disjoint(groups)).collect())
         })
         .await
     }
 }
 
 impl Archive for World {
+    async fn scan(&self) -> Call<Items> {
+        self.call("dynamodb:Scan", String::new(), |data| Ok(data.items(|_| true, |_| true))).await
+    }
+
     async fn tables(&self, prefix: &str) -> Call<Vec<String>> {
         self.call("dynamodb:ListTables", prefix.to_owned(), |data| {
             let all = data.tables.keys().map(String::as_str).chain([TABLE]);
@@ -85,11 +80,14 @@ impl Archive for World {
         record.isolation_group = takeover.isolation_group.clone();
         record.isolation_groups.insert(takeover.isolation_group.clone());
         record.history.push(takeover.history(seen, &from.table));
-        self.call("dynamodb:PutItem", seen.instance.to_string(), |data| {
+        self.call("dynamodb:TransactWriteItems", seen.instance.to_string(), |data| {
             if data.records.get(&seen.instance).is_some_and(|record| record.state != State::Restored) {
                 return Ok(Written::Lost);
             }
             data.records.insert(seen.instance.clone(), record);
+            if let Some((intent, _)) = data.intents.get_mut(&takeover.owner.digest()) {
+                intent.held.insert(seen.instance.clone());
+            }
             Ok(Written::Done)
         })
         .await

@@ -1,22 +1,26 @@
-//! The ports of the world: what EC2, DynamoDB and CloudFormation do, with the refusals that matter.
+//! EC2 and CloudFormation as ports of the world, with the refusals that matter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ec2_isolation::cloudformation::answer::Answer;
+use ec2_isolation::cloudformation::responder::{Reply, Undelivered};
+use ec2_isolation::cloudformation::stack::{StackStatus, Stacks};
 use ec2_isolation::model::{
-    Attribute, Attributes, Branch, Desired, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId,
-    Member, Owner, Profile, Protection, Record, ShowGroups, Snapshot, SnapshotId, Snapshots, State, VolumeId,
+    Attributes, Branch, Group, Groups, Instance, InstanceId, Interface, InterfaceId, Member, Profile, ShowGroups,
+    Snapshot, SnapshotId, VolumeId,
 };
-use ec2_isolation::plan::{Prior, StackStatus};
-use ec2_isolation::ports::{
-    Call, CallError, Change, Fault, GroupQuery, Ledger, Look, Marking, Originals, Records, Reply, Stacks, Undelivered,
-    Written,
-};
+use ec2_isolation::plan::Change as Protecting;
+use ec2_isolation::ports::{Call, CallError, Change, Fault, GroupQuery, Look};
 
+use tokio::time::Instant;
+
+use super::readings::AtAnswer;
 use super::{Life, World};
 
 /// The tag that tells the snapshots of a set apart.
 const LABEL: &str = "ec2-isolation:volume";
+/// Of one resource (EC2 User Guide, tag restrictions).
+const MOST_TAGS: usize = 50;
 
 /// What `IncorrectInstanceState` is on the wire.
 pub(super) const INCORRECT_STATE: Fault = Fault::Busy;
@@ -29,8 +33,13 @@ impl Look for World {
     async fn instances(&self, ids: &BTreeSet<InstanceId>) -> Call<Vec<Instance>> {
         let what = ids.len().to_string();
         self.call("ec2:DescribeInstances", what, |data| {
-            let found: Vec<Instance> = ids.iter().filter_map(|id| data.instances.get(id).cloned()).collect();
+            let found: Vec<Instance> = ids
+                .iter()
+                .filter(|id| !data.hides(id.as_str()))
+                .filter_map(|id| data.instances.get(id).cloned())
+                .collect();
             let shown = found.into_iter().map(|mut instance| {
+                instance.interfaces.retain(|interface| !data.hides(interface.id.as_str()));
                 instance.interfaces = instance.interfaces.iter().map(|interface| data.shown(interface)).collect();
                 data.show_volumes(&mut instance);
                 instance.tags = data.tags.get(instance.id.as_str()).cloned().unwrap_or_default();
@@ -43,8 +52,9 @@ impl Look for World {
 
     async fn interfaces(&self, ids: &BTreeSet<InterfaceId>) -> Call<Vec<Interface>> {
         self.call("ec2:DescribeNetworkInterfaces", ids.len().to_string(), |data| {
-            let all = data.instances.values().flat_map(|instance| instance.interfaces.clone());
-            let found: Vec<Interface> = all.filter(|interface| ids.contains(&interface.id)).collect();
+            let wanted = data.interfaces().filter(|interface| ids.contains(&interface.id));
+            let found: Vec<Interface> =
+                wanted.filter(|interface| !data.hides(interface.id.as_str())).cloned().collect();
             Ok(found.iter().map(|interface| data.shown(interface)).collect())
         })
         .await
@@ -52,7 +62,8 @@ impl Look for World {
 
     async fn branches(&self, trunks: &BTreeSet<InterfaceId>) -> Call<Vec<Branch>> {
         self.call("ec2:DescribeNetworkInterfaces", "branches".to_owned(), |data| {
-            Ok(data.branches.iter().filter(|branch| trunks.contains(&branch.trunk)).cloned().collect())
+            let of_trunks = data.branches.iter().filter(|branch| trunks.contains(&branch.trunk));
+            Ok(of_trunks.filter(|branch| !data.hides(branch.id.as_str())).cloned().collect())
         })
         .await
     }
@@ -60,7 +71,6 @@ impl Look for World {
     async fn groups(&self, query: &GroupQuery) -> Call<Vec<Group>> {
         self.call("ec2:DescribeSecurityGroups", format!("{query:?}"), |data| {
             let wanted = |group: &&Group| match query {
-                GroupQuery::InVpc(vpc) => group.vpc.as_ref() == Some(vpc),
                 GroupQuery::Marked(vpc) => group.role.is_some() && group.vpc.as_ref() == Some(vpc),
                 GroupQuery::Ids(ids) => ids.contains(&group.id),
                 GroupQuery::OfStack(id) => group.role.is_some() && group.stack_id.as_ref() == Some(id),
@@ -69,7 +79,8 @@ impl Look for World {
                     group.role.is_some() && group.stack_id.as_ref().is_some_and(named)
                 }
             };
-            Ok(data.groups.values().filter(wanted).cloned().collect())
+            let found = data.groups.values().filter(wanted).filter(|group| !data.hides(group.id.as_str()));
+            Ok(found.map(|group| data.shown_group(group)).collect())
         })
         .await
     }
@@ -79,7 +90,8 @@ impl Look for World {
             return Ok(vec![]);
         }
         self.call("ec2:DescribeSnapshots", episodes.len().to_string(), |data| {
-            Ok(data.snapshots.iter().filter(|snapshot| episodes.contains(&snapshot.episode)).cloned().collect())
+            let found = data.snapshots.iter().filter(|snapshot| episodes.contains(&snapshot.episode));
+            Ok(found.filter(|snapshot| !data.hides(snapshot.id.as_str())).cloned().collect())
         })
         .await
     }
@@ -109,12 +121,13 @@ impl Change for World {
             data.check_groups(interface, groups)?;
             data.hold_against_records(interface);
             let swapped = data.start.elapsed();
-            let mut interfaces = data.instances.values_mut().flat_map(|instance| &mut instance.interfaces);
-            let Some(found) = interfaces.find(|found| found.id == *interface) else {
+            let Some(found) = data.interface_mut(interface) else {
                 return refusal(action, Fault::Refused, "InvalidNetworkInterfaceID.NotFound");
             };
             let old = std::mem::replace(&mut found.groups, groups.clone());
-            data.trail(interface, old);
+            if old != *groups {
+                data.trail(interface, old);
+            }
             data.swapped_at.push(swapped);
             data.most_in_transit = data.most_in_transit.max(data.in_transit().len());
             Ok(())
@@ -131,7 +144,18 @@ impl Change for World {
     }
 
     async fn tag(&self, resources: &BTreeSet<String>, tags: &BTreeMap<String, String>) -> Call<()> {
-        self.call("ec2:CreateTags", format!("{resources:?}"), |data| {
+        let action = "ec2:CreateTags";
+        self.call(action, format!("{resources:?}"), |data| {
+            // All of them or none.
+            for resource in resources {
+                if let Some((fault, code)) = data.untaggable.get(resource) {
+                    return refusal(action, *fault, code);
+                }
+                let now = data.tags.get(resource).into_iter().flat_map(BTreeMap::keys);
+                if now.chain(tags.keys()).collect::<BTreeSet<_>>().len() > MOST_TAGS {
+                    return refusal(action, Fault::Refused, "TagLimitExceeded");
+                }
+            }
             for resource in resources {
                 for snapshot in data.snapshots.iter_mut().filter(|snapshot| snapshot.id.as_str() == resource) {
                     snapshot.labelled |= tags.contains_key(LABEL);
@@ -147,7 +171,11 @@ impl Change for World {
     }
 
     async fn untag(&self, resources: &BTreeSet<String>, keys: &BTreeSet<String>) -> Call<()> {
-        self.call("ec2:DeleteTags", format!("{resources:?}"), |data| {
+        let action = "ec2:DeleteTags";
+        self.call(action, format!("{resources:?}"), |data| {
+            if let Some((fault, code)) = resources.iter().find_map(|resource| data.not_to_be_untagged.get(resource)) {
+                return refusal(action, *fault, code);
+            }
             for resource in resources {
                 if let Some(tags) = data.tags.get_mut(resource) {
                     tags.retain(|key, _| !keys.contains(key));
@@ -162,10 +190,19 @@ impl Change for World {
     async fn take_snapshots(
         &self,
         instance: &InstanceId,
+        without: &BTreeMap<VolumeId, String>,
         tags: &BTreeMap<String, String>,
     ) -> Call<BTreeMap<VolumeId, SnapshotId>> {
-        self.call("ec2:CreateSnapshots", instance.to_string(), |data| {
-            let volumes: Vec<VolumeId> = data.instances[instance].volumes.keys().cloned().collect();
+        let action = "ec2:CreateSnapshots";
+        self.call(action, instance.to_string(), |data| {
+            let Some(found) = data.instances.get(instance) else {
+                return refusal(action, Fault::Refused, "InvalidInstanceID.NotFound");
+            };
+            if found.state == "terminated" {
+                return refusal(action, Fault::Refused, "IncorrectInstanceState");
+            }
+            let volumes: Vec<VolumeId> =
+                found.volumes.keys().filter(|id| !without.contains_key(*id)).cloned().collect();
             let episode = tags["ec2-isolation:episode"].clone();
             let set = volumes.into_iter().map(|volume| {
                 let id: SnapshotId = format!("snap-{:x}", 0x10 + data.snapshots.len()).parse().unwrap();
@@ -180,20 +217,17 @@ impl Change for World {
         .await
     }
 
-    async fn set_attribute(&self, instance: &InstanceId, attribute: Attribute) -> Call<()> {
-        self.write_attribute(instance, attribute).await
-    }
-
-    async fn set_deletion(&self, instance: &InstanceId, devices: &BTreeMap<String, bool>) -> Call<()> {
-        self.write_deletion(instance, devices).await
-    }
-
-    async fn detach_profile(&self, profile: &Profile) -> Call<()> {
-        self.take_profile(profile).await
-    }
-
-    async fn attach_profile(&self, instance: &InstanceId, arn: &str) -> Call<()> {
-        self.put_profile(instance, arn).await
+    async fn protect(&self, instance: &InstanceId, change: &Protecting) -> Call<()> {
+        match change {
+            Protecting::Attribute(attribute) => self.write_attribute(instance, *attribute).await,
+            Protecting::Volumes { volumes, go_with_it } => {
+                let devices = volumes.values().map(|device| (device.clone(), *go_with_it)).collect();
+                self.write_deletion(instance, &devices).await
+            }
+            Protecting::DetachProfile(profile) => self.take_profile(profile).await,
+            Protecting::AttachProfile { arn } => self.put_profile(instance, arn).await,
+            Protecting::EnterStandby { .. } | Protecting::ExitStandby { .. } => panic!("not by this call: {change:?}"),
+        }
     }
 
     async fn enter_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> Call<()> {
@@ -202,147 +236,6 @@ impl Change for World {
 
     async fn exit_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> Call<()> {
         self.exit_standby_of(group, instances).await
-    }
-}
-
-impl Records for World {
-    fn name(&self) -> &str {
-        &self.table
-    }
-
-    async fn read(&self) -> Call<Ledger> {
-        self.call("dynamodb:Scan", String::new(), |data| {
-            let intents = data.intents.iter().map(|(key, (intent, _))| (key.clone(), intent.clone()));
-            Ok(Ledger { records: data.records.clone(), intents: intents.collect(), unreadable: BTreeMap::new() })
-        })
-        .await
-    }
-
-    async fn write_intent(&self, owner: &Owner, request_id: &str, desired: &Desired, _now: &str) -> Call<Intent> {
-        self.call("dynamodb:UpdateItem", format!("intent {request_id}"), |data| {
-            let new = Intent { request_id: request_id.to_owned(), desired: desired.clone(), kept: None };
-            let (now, seen) = data.intents.entry(owner.digest()).or_insert_with(|| (new.clone(), BTreeSet::new()));
-            if seen.insert(request_id.to_owned()) || now.request_id == request_id {
-                *now = new;
-            }
-            Ok(now.clone())
-        })
-        .await
-    }
-
-    async fn write_kept(&self, owner: &Owner, reason: &str, _now: &str) -> Call<()> {
-        self.call("dynamodb:UpdateItem", "kept".to_owned(), |data| {
-            if let Some((intent, _)) = data.intents.get_mut(&owner.digest()) {
-                intent.kept = Some(reason.to_owned());
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    async fn record(&self, originals: &Originals<'_>) -> Call<Written> {
-        self.call("dynamodb:PutItem", originals.instance.to_string(), |data| {
-            let holder = match originals.prior {
-                Prior::None => {
-                    let free =
-                        data.records.get(originals.instance).is_none_or(|record| record.state == State::Restored);
-                    if free {
-                        let record = Record {
-                            instance: originals.instance.clone(),
-                            owner: originals.owner.clone(),
-                            state: State::Isolating,
-                            vpc: originals.vpc.clone(),
-                            isolation_group: originals.isolation_group.clone(),
-                            isolation_groups: originals.groups(),
-                            interfaces: originals.interfaces.clone(),
-                            connections_cut: false,
-                            recorded_at: originals.stamp.now.clone(),
-                            snapshots: Snapshots::None,
-                            protection: Protection::default(),
-                            history: vec![originals.history()],
-                        };
-                        data.records.insert(originals.instance.clone(), record);
-                        return Ok(Written::Done);
-                    }
-                    return Ok(Written::Lost);
-                }
-                Prior::Ours => originals.owner,
-                Prior::Of(holder) => holder,
-            };
-            let Some(record) = data.held(holder, originals.instance) else { return Ok(Written::Lost) };
-            record.owner = originals.owner.clone();
-            record.history.push(originals.history());
-            record.state = State::Isolating;
-            record.isolation_group = originals.isolation_group.clone();
-            record.isolation_groups.extend(originals.groups());
-            for (interface, groups) in originals.interfaces {
-                record.interfaces.entry(interface.clone()).or_insert_with(|| groups.clone());
-            }
-            Ok(Written::Done)
-        })
-        .await
-    }
-
-    async fn mark(&self, marking: &Marking<'_>) -> Call<Written> {
-        let Marking { owner, instance, from, state, cut, .. } = *marking;
-        self.call("dynamodb:UpdateItem", format!("{instance} {}", state.as_str()), |data| {
-            let Some(record) = data.held(owner, instance).filter(|record| record.state == from) else {
-                return Ok(Written::Lost);
-            };
-            record.state = state;
-            record.history.push(marking.history());
-            record.connections_cut = cut.unwrap_or(record.connections_cut);
-            Ok(Written::Done)
-        })
-        .await
-    }
-
-    async fn request_snapshots(&self, owner: &Owner, instance: &InstanceId, _now: &str) -> Call<Written> {
-        self.call("dynamodb:UpdateItem", format!("{instance} requested"), |data| {
-            let Some(record) = data.held(owner, instance) else { return Ok(Written::Lost) };
-            if record.snapshots != Snapshots::None {
-                return Ok(Written::Lost);
-            }
-            record.snapshots = Snapshots::Requested;
-            Ok(Written::Done)
-        })
-        .await
-    }
-
-    async fn save_snapshots(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        snapshots: &BTreeMap<VolumeId, SnapshotId>,
-        _now: &str,
-    ) -> Call<Written> {
-        self.call("dynamodb:UpdateItem", format!("{instance} snapshots"), |data| {
-            let Some(record) = data.held(owner, instance) else { return Ok(Written::Lost) };
-            record.snapshots = Snapshots::Taken(snapshots.clone());
-            Ok(Written::Done)
-        })
-        .await
-    }
-
-    async fn save_protection(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        prior: &Protection,
-        _now: &str,
-    ) -> Call<Written> {
-        self.call("dynamodb:UpdateItem", format!("{instance} protection"), |data| {
-            let Some(record) = data.held(owner, instance).filter(|record| record.state != State::Restoring) else {
-                return Ok(Written::Lost);
-            };
-            let new = prior.clone().without(&record.protection);
-            record.protection.attributes.extend(new.attributes);
-            record.protection.volumes.extend(new.volumes);
-            record.protection.profile = record.protection.profile.take().or(new.profile);
-            record.protection.scaling_group = record.protection.scaling_group.take().or(new.scaling_group);
-            Ok(Written::Done)
-        })
-        .await
     }
 }
 
@@ -362,7 +255,10 @@ impl Reply for World {
         if *self.life.borrow() != Life::Lives {
             return std::future::pending().await;
         }
+        let cards = self.cards();
         let mut data = self.data();
+        let in_transit = data.in_transit();
+        data.at_answers.push(AtAnswer { at: Instant::now(), cards, in_transit });
         data.answers.push(answer);
         data.undelivered.clone().map_or(Ok(()), Err)
     }
@@ -381,13 +277,19 @@ impl super::Data {
         if groups.len() > 16 {
             return refusal(action, Fault::Refused, "SecurityGroupsPerInterfaceLimitExceeded");
         }
-        let holder = self.instances.values().find(|instance| instance.interfaces.iter().any(|i| i.id == *interface));
-        let (state, vpc) = holder.map_or((String::new(), None), |holder| (holder.state.clone(), holder.vpc.clone()));
+        let Some(found) = self.interfaces().find(|found| found.id == *interface) else {
+            return refusal(action, Fault::Refused, "InvalidNetworkInterfaceID.NotFound");
+        };
         // As EC2: a group of another VPC has the same code as one that does not exist.
-        if !groups.iter().all(|group| self.groups.get(group).is_some_and(|group| group.vpc == vpc)) {
+        let fits = |group: &Group| {
+            group.vpc == found.vpc
+                || found.vpc.clone().is_some_and(|vpc| self.associated.contains(&(group.id.clone(), vpc)))
+        };
+        if !groups.iter().all(|group| self.groups.get(group).is_some_and(fits)) {
             return refusal(action, Fault::Refused, "InvalidGroup.NotFound");
         }
-        if matches!(state.as_str(), "pending" | "shutting-down" | "terminated") {
+        let holder = found.instance.as_ref().and_then(|instance| self.instances.get(instance));
+        if holder.is_some_and(|at| matches!(at.state.as_str(), "pending" | "shutting-down" | "terminated")) {
             return refusal(action, INCORRECT_STATE, "IncorrectInstanceState");
         }
         Ok(())

@@ -59,8 +59,9 @@ impl World {
             return Ok(BTreeMap::new());
         }
         self.call("ec2:DescribeIamInstanceProfileAssociations", ids.len().to_string(), |data| {
-            let there = ids.iter().filter(|id| data.instances.contains_key(*id));
-            Ok(there.filter_map(|id| Some((id.clone(), data.profiles.shown(id)?))).collect())
+            let there = ids.iter().filter(|id| data.instances.contains_key(*id) && !data.hides(id.as_str()));
+            let there: Vec<&InstanceId> = there.collect();
+            Ok(there.into_iter().filter_map(|id| Some((id.clone(), data.profiles.shown(id)?))).collect())
         })
         .await
     }

@@ -55,7 +55,7 @@ impl World {
     pub(super) async fn read_attribute(&self, instance: &InstanceId, n: usize) -> Call<Attribute> {
         let (action, key) = ("ec2:DescribeInstanceAttribute", UNPROTECTED[n].key());
         self.call(action, format!("{instance} {key}"), |data| {
-            if !data.instances.contains_key(instance) {
+            if !data.instances.contains_key(instance) || data.hides(instance.as_str()) {
                 return refusal(action, Fault::Refused, "InvalidInstanceID.NotFound");
             }
             let now = data.protections.of(instance)[n];

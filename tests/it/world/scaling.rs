@@ -97,7 +97,8 @@ impl World {
         }
         self.call("autoscaling:DescribeAutoScalingInstances", ids.len().to_string(), |data| {
             let now = Instant::now();
-            let there: BTreeSet<&InstanceId> = ids.iter().filter(|id| data.instances.contains_key(*id)).collect();
+            let is_there = |id: &&InstanceId| data.instances.contains_key(*id) && !data.hides(id.as_str());
+            let there: BTreeSet<&InstanceId> = ids.iter().filter(is_there).collect();
             let found = data.scaling.iter().flat_map(|(name, group)| {
                 let states = there.iter().filter_map(|id| Some((*id, group.state(id, now)?)));
                 states.map(move |(id, state)| (id.clone(), Member { group: name.clone(), state: state.to_owned() }))

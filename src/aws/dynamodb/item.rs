@@ -1,0 +1,229 @@
+//! The items of the records table, read and written. No call is made here.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Display;
+use std::str::FromStr;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use crate::model::{
+    Attribute, GroupId, Groups, Intent, InterfaceId, Lease, Owner, Protection, Record, ShutdownBehaviour, SnapshotId,
+    Snapshots, State, VolumeId, restore_command,
+};
+use crate::ports::{Items, Originals, Stamp};
+
+pub(super) const KEY: &str = "InstanceId";
+const OWNER_PREFIX: &str = "owner:";
+const UNREADABLE_PREFIX: &str = "unreadable:";
+const TERMINATION_PROTECTION: &str = "TerminationProtection";
+const STOP_PROTECTION: &str = "StopProtection";
+const SHUTDOWN_BEHAVIOUR: &str = "ShutdownBehaviour";
+const SCALING_GROUP: &str = "AutoScalingGroup";
+
+pub(super) type Item = HashMap<String, AttributeValue>;
+
+pub(super) fn s(text: impl ToString) -> AttributeValue {
+    AttributeValue::S(text.to_string())
+}
+
+/// Nothing if there are no members: DynamoDB has no empty sets.
+pub(super) fn set<T: ToString>(members: impl IntoIterator<Item = T>) -> Option<AttributeValue> {
+    let members: Vec<String> = members.into_iter().map(|member| member.to_string()).collect();
+    (!members.is_empty()).then_some(AttributeValue::Ss(members))
+}
+
+pub(super) fn lines(lines: impl IntoIterator<Item = String>) -> AttributeValue {
+    AttributeValue::L(lines.into_iter().map(s).collect())
+}
+
+pub(super) fn no_entries() -> AttributeValue {
+    AttributeValue::M(Item::new())
+}
+
+pub(super) fn intent_key(owner: &Owner) -> String {
+    format!("{OWNER_PREFIX}{}", owner.digest())
+}
+
+/// Where an item of that key goes which cannot be read.
+pub(super) fn unreadable_key(key: &str, stamp: &Stamp<'_>) -> String {
+    format!("{UNREADABLE_PREFIX}{key}:{}", stamp.now)
+}
+
+/// The groups of interfaces, for the map `Interfaces`.
+pub(super) fn interface_entries(interfaces: &BTreeMap<InterfaceId, Groups>) -> Vec<(String, AttributeValue)> {
+    let entry =
+        |(id, groups): (&InterfaceId, &Groups)| (id.to_string(), AttributeValue::L(groups.iter().map(s).collect()));
+    interfaces.iter().map(entry).collect()
+}
+
+/// What puts them back, for the map `RestoreCommands`. An interface cannot be given no groups.
+pub(super) fn interface_commands(interfaces: &BTreeMap<InterfaceId, Groups>) -> Vec<(String, AttributeValue)> {
+    let known = interfaces.iter().filter(|(_, groups)| !groups.is_empty());
+    known.map(|(id, groups)| (id.to_string(), s(restore_command(id, groups)))).collect()
+}
+
+/// Keys and values of the map `Protection`. That of a volume is its device: the volume was to go with the instance.
+pub(super) fn protection_entries(prior: &Protection) -> Vec<(String, AttributeValue)> {
+    let attributes = prior.attributes.iter().map(|attribute| match attribute {
+        Attribute::TerminationProtection(on) => (TERMINATION_PROTECTION.to_owned(), AttributeValue::Bool(*on)),
+        Attribute::StopProtection(on) => (STOP_PROTECTION.to_owned(), AttributeValue::Bool(*on)),
+        Attribute::ShutdownBehaviour(behaviour) => (SHUTDOWN_BEHAVIOUR.to_owned(), s(behaviour.as_str())),
+    });
+    let volumes = prior.volumes.iter().map(|(volume, device)| (volume.to_string(), s(device)));
+    let group = prior.scaling_group.iter().map(|group| (SCALING_GROUP.to_owned(), s(group)));
+    attributes.chain(volumes).chain(group).collect()
+}
+
+/// A new record, without its key, its history and what outlives it.
+pub(super) fn new_record(
+    owner: &Owner,
+    originals: &Originals,
+    stamp: &Stamp<'_>,
+) -> Vec<(&'static str, AttributeValue)> {
+    let map = |entries: Vec<_>| AttributeValue::M(entries.into_iter().collect());
+    let mut record = vec![
+        ("Owner", s(owner)),
+        ("State", s(State::Isolating.as_str())),
+        ("VpcId", s(&originals.vpc)),
+        ("IsolationGroupId", s(&originals.isolation_group)),
+        ("Interfaces", map(interface_entries(&originals.interfaces))),
+        ("RestoreCommands", map(interface_commands(&originals.interfaces))),
+        ("Protection", no_entries()),
+        ("Snapshots", no_entries()),
+        ("LeaseWriter", s(&originals.lease.writer)),
+        ("LeaseUntil", s(originals.lease.until)),
+        ("AskedBy", s(stamp.asked_by)),
+        ("RecordedAt", s(stamp.now)),
+        ("UpdatedAt", s(stamp.now)),
+    ];
+    record.extend(set(originals.groups()).map(|groups| ("IsolationGroupIds", groups)));
+    record
+}
+
+/// Puts an item where it belongs.
+pub(super) fn sort(item: &Item, items: &mut Items) {
+    let key = text(item, KEY).unwrap_or_default();
+    if key.starts_with(UNREADABLE_PREFIX) {
+        return;
+    }
+    if let Some(digest) = key.strip_prefix(OWNER_PREFIX) {
+        match read_intent(item) {
+            Ok(intent) => drop(items.intents.insert(digest.to_owned(), intent)),
+            // Written again by the next request; what is held stands in the records.
+            Err(reason) => tracing::warn!(item = key, reason, "unreadable intent"),
+        }
+        return;
+    }
+    match read_record(item) {
+        Ok(record) => drop(items.records.insert(record.instance.clone(), record)),
+        Err(reason) => drop(items.unreadable.insert(key.to_owned(), reason)),
+    }
+}
+
+pub(super) fn read_intent(item: &Item) -> Result<Intent, String> {
+    let desired = required(item, "Desired")?;
+    Ok(Intent {
+        request_id: required(item, "RequestId")?.to_owned(),
+        issued: text(item, "IssuedAt").map(parsed).transpose()?,
+        desired: serde_json::from_str(desired).map_err(|error| format!("attribute Desired: {error}"))?,
+        held: members(item, "Held")?,
+        kept: text(item, "KeptReason").map(str::to_owned),
+    })
+}
+
+pub(super) fn read_record(item: &Item) -> Result<Record, String> {
+    let owner = required(item, "Owner")?;
+    let state = required(item, "State")?;
+    let interfaces = map(item, "Interfaces")?.ok_or("attribute Interfaces is missing")?;
+    let isolation_group: GroupId = parsed(required(item, "IsolationGroupId")?)?;
+    let mut isolation_groups: Groups = members(item, "IsolationGroupIds")?;
+    isolation_groups.insert(isolation_group.clone());
+    let taken = map(item, "Snapshots")?.into_iter().flatten().map(|(volume, snapshot)| {
+        let snapshot = snapshot.as_s().map_err(|_| format!("snapshot of {volume} is no string"))?;
+        Ok((parsed::<VolumeId>(volume)?, parsed::<SnapshotId>(snapshot)?))
+    });
+    let lease = match text(item, "LeaseWriter") {
+        Some(writer) => Some(Lease { writer: writer.to_owned(), until: parsed(required(item, "LeaseUntil")?)? }),
+        None => None,
+    };
+    Ok(Record {
+        instance: parsed(required(item, KEY)?)?,
+        owner: Owner::parse(owner).ok_or_else(|| format!("attribute Owner is {owner:?}"))?,
+        state: State::parse(state).ok_or_else(|| format!("attribute State is {state:?}"))?,
+        vpc: parsed(required(item, "VpcId")?)?,
+        isolation_group,
+        isolation_groups,
+        interfaces: interfaces.iter().map(|(id, groups)| read_groups(id, groups)).collect::<Result<_, String>>()?,
+        connections_cut: item.get("ConnectionsCut").and_then(|value| value.as_bool().ok()).copied().unwrap_or(false),
+        passed: members(item, "Passed")?,
+        recorded_at: parsed(required(item, "RecordedAt")?)?,
+        lease,
+        snapshots: Snapshots {
+            taken: taken.collect::<Result<_, String>>()?,
+            requested: item.contains_key("SnapshotsRequestedAt"),
+        },
+        protection: read_protection(item)?,
+        history: read_history(item),
+    })
+}
+
+/// For people: what cannot be read is left out.
+pub(super) fn read_history(item: &Item) -> Vec<String> {
+    let lines = item.get("History").and_then(|value| value.as_l().ok());
+    lines.into_iter().flatten().filter_map(|line| line.as_s().ok().cloned()).collect()
+}
+
+fn read_protection(item: &Item) -> Result<Protection, String> {
+    let mut protection =
+        Protection { profile: text(item, "InstanceProfile").map(str::to_owned), ..Protection::default() };
+    for (key, value) in map(item, "Protection")?.into_iter().flatten() {
+        let (flag, text) = (value.as_bool().ok().copied(), value.as_s().ok().map(String::as_str));
+        let attribute = match key.as_str() {
+            TERMINATION_PROTECTION => flag.map(Attribute::TerminationProtection),
+            STOP_PROTECTION => flag.map(Attribute::StopProtection),
+            SHUTDOWN_BEHAVIOUR => text.and_then(ShutdownBehaviour::parse).map(Attribute::ShutdownBehaviour),
+            SCALING_GROUP => {
+                let group = text.ok_or_else(|| format!("{key} in Protection is no string"))?;
+                protection.scaling_group = Some(group.to_owned());
+                continue;
+            }
+            volume => {
+                let device = text.ok_or_else(|| format!("Protection of {volume} is no device"))?;
+                protection.volumes.insert(parsed(volume)?, device.to_owned());
+                continue;
+            }
+        };
+        protection.attributes.insert(attribute.ok_or_else(|| format!("{key} in Protection is {value:?}"))?);
+    }
+    Ok(protection)
+}
+
+fn read_groups(interface: &str, groups: &AttributeValue) -> Result<(InterfaceId, Groups), String> {
+    let ids = groups.as_l().map_err(|_| format!("groups of {interface} are no list"))?;
+    let ids =
+        ids.iter().map(|id| parsed::<GroupId>(id.as_s().map_err(|_| format!("a group of {interface} is no string"))?));
+    Ok((parsed(interface)?, ids.collect::<Result<_, String>>()?))
+}
+
+fn text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
+    item.get(name)?.as_s().ok().map(String::as_str)
+}
+
+fn required<'a>(item: &'a Item, name: &str) -> Result<&'a str, String> {
+    text(item, name).ok_or_else(|| format!("attribute {name} is missing or no string"))
+}
+
+fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+pub(super) fn map<'a>(item: &'a Item, name: &str) -> Result<Option<&'a Item>, String> {
+    let Some(value) = item.get(name) else { return Ok(None) };
+    value.as_m().map(Some).map_err(|_| format!("attribute {name} is no map"))
+}
+
+fn members<T: FromStr<Err: Display> + Ord>(item: &Item, name: &str) -> Result<BTreeSet<T>, String> {
+    let Some(value) = item.get(name) else { return Ok(BTreeSet::new()) };
+    let members = value.as_ss().map_err(|_| format!("attribute {name} is no set of strings"))?;
+    members.iter().map(|member| parsed(member)).collect()
+}

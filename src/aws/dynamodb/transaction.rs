@@ -1,0 +1,254 @@
+//! Writes of several items at once, all or none: the originals of all who wait, with a check that the intent is still the
+//! request's. What is refused is taken out by the reasons that DynamoDB gives, or by halves where it gives none.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_dynamodb::error::{BuildError, SdkError};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{CancellationReason, ConditionCheck, Put, TransactWriteItem, Update};
+
+use super::edit::{Edit, PORTION};
+use super::item::{
+    Item, KEY, intent_key, interface_commands, interface_entries, lines, new_record, no_entries, read_record, s,
+    unreadable_key,
+};
+use super::{Table, held, pauses, portions};
+use crate::aws::error::{call_error, garbled};
+use crate::model::{Owner, State};
+use crate::plan::Prior;
+use crate::ports::{Call, CallError, Fault, Originals, Stamp, Written};
+
+const TRANSACT: &str = "dynamodb:TransactWriteItems";
+const LOST: &str = "ConditionalCheckFailed";
+/// Reasons that pass (`TransactionCanceledException`, DynamoDB API reference).
+const PASSING: [&str; 3] = ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
+
+/// What belongs together, and what became of it: `Written::Done` until something else is known.
+pub(super) struct Write<'a> {
+    pub result: &'a mut Call<Written>,
+    pub operations: Vec<TransactWriteItem>,
+}
+
+fn built<T>(result: Result<T, BuildError>) -> Call<T> {
+    result.map_err(|error| garbled(TRANSACT, error.to_string()))
+}
+
+/// What must be true of a record that is written in place of none, or of one that is only history.
+pub(super) fn unless_held() -> Edit {
+    Edit::only_if("attribute_not_exists(InstanceId) OR #State = :restored")
+        .with(":restored", s(State::Restored.as_str()))
+}
+
+impl Table {
+    fn check(&self, key: String, edit: &Edit) -> Call<TransactWriteItem> {
+        let check =
+            ConditionCheck::builder().table_name(&self.name).key(KEY, s(key)).condition_expression(&edit.condition);
+        let check = check.set_expression_attribute_values(Some(edit.values.clone())).build();
+        Ok(TransactWriteItem::builder().condition_check(built(check)?).build())
+    }
+
+    pub(super) fn change(&self, key: &str, edit: Edit) -> Call<TransactWriteItem> {
+        let update = Update::builder()
+            .table_name(&self.name)
+            .key(KEY, s(key))
+            .update_expression(edit.expression())
+            .condition_expression(&edit.condition)
+            .set_expression_attribute_names(edit.names())
+            .set_expression_attribute_values(Some(edit.values))
+            .build();
+        Ok(TransactWriteItem::builder().update(built(update)?).build())
+    }
+
+    pub(super) fn put(&self, item: Item, edit: Edit) -> Call<TransactWriteItem> {
+        let put = Put::builder()
+            .table_name(&self.name)
+            .set_item(Some(item))
+            .condition_expression(&edit.condition)
+            .set_expression_attribute_names(edit.names())
+            .set_expression_attribute_values(Some(edit.values).filter(|values| !values.is_empty()))
+            .build();
+        Ok(TransactWriteItem::builder().put(built(put)?).build())
+    }
+
+    /// Saves originals, those with many interfaces in several transactions.
+    pub(super) async fn record_all(
+        &self,
+        owner: &Owner,
+        request_id: &str,
+        originals: &[Originals],
+        stamp: &Stamp<'_>,
+    ) -> Vec<Call<Written>> {
+        let is_ours = Edit::only_if("RequestId = :request").with(":request", s(request_id));
+        let check = match self.check(intent_key(owner), &is_ours) {
+            Ok(check) => check,
+            Err(error) => return vec![Err(error); originals.len()],
+        };
+        let mut results = vec![Ok(Written::Done); originals.len()];
+        let parts: Vec<_> = originals.iter().map(|originals| parts(originals, stamp)).collect();
+        for round in 0..parts.iter().map(Vec::len).max().unwrap_or_default() {
+            let mut writes = Vec::new();
+            for (result, parts) in results.iter_mut().zip(&parts) {
+                let Some(part) = parts.get(round).filter(|_| *result == Ok(Written::Done)) else { continue };
+                match self.operations(owner, part, stamp).await {
+                    Ok(Some(operations)) => writes.push(Write { result, operations }),
+                    Ok(None) => *result = Ok(Written::Lost),
+                    Err(error) => *result = Err(error),
+                }
+            }
+            self.transact(&check, writes).await;
+        }
+        results
+    }
+
+    /// Nothing if what is there is no longer what was seen.
+    async fn operations(
+        &self,
+        owner: &Owner,
+        originals: &Originals,
+        stamp: &Stamp<'_>,
+    ) -> Call<Option<Vec<TransactWriteItem>>> {
+        let key = originals.instance.as_str();
+        let edit = match &originals.prior {
+            Prior::None => renew(owner, originals, stamp),
+            Prior::Ours => extend(owner, owner, originals, stamp),
+            Prior::Of(holder) => extend(holder, owner, originals, stamp),
+            Prior::Unreadable => {
+                let found = self.get(key).await?.filter(|item| read_record(item).is_err());
+                return found.map(|found| self.set_aside(owner, originals, found, stamp)).transpose();
+            }
+        };
+        Ok(Some(vec![self.change(key, edit)?]))
+    }
+
+    /// Keeps an item that cannot be read under a key of its own, and writes a record in its place.
+    fn set_aside(
+        &self,
+        owner: &Owner,
+        originals: &Originals,
+        found: Item,
+        stamp: &Stamp<'_>,
+    ) -> Call<Vec<TransactWriteItem>> {
+        let key = originals.instance.as_str();
+        let as_read = match found.get("UpdatedAt") {
+            Some(time) => Edit::only_if("UpdatedAt = :seen").with(":seen", time.clone()),
+            None => Edit::only_if("attribute_exists(InstanceId) AND attribute_not_exists(UpdatedAt)"),
+        };
+        let own = [(KEY, s(key)), ("History", lines([originals.history.clone()])), ("AllSnapshots", no_entries())];
+        let record = own.into_iter().chain(new_record(owner, originals, stamp));
+        let record = record.map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut copy = found;
+        copy.insert(KEY.to_owned(), s(unreadable_key(key, stamp)));
+        Ok(vec![self.put(copy, Edit::only_if("attribute_not_exists(InstanceId)"))?, self.put(record, as_read)?])
+    }
+
+    /// Writes what can be written, unless the condition of `first`, which goes with each transaction, does not hold.
+    pub(super) async fn transact(&self, first: &TransactWriteItem, writes: Vec<Write<'_>>) {
+        let (simple, other): (Vec<_>, Vec<_>) = writes.into_iter().partition(|write| write.operations.len() == 1);
+        let mut batches: Vec<Vec<Write<'_>>> = other.into_iter().map(|write| vec![write]).chain([simple]).collect();
+        let mut pauses = pauses();
+        while let Some(batch) = batches.pop() {
+            if batch.is_empty() {
+                continue;
+            }
+            let operations = [first].into_iter().chain(batch.iter().flat_map(|write| &write.operations));
+            let request = self.client.transact_write_items().set_transact_items(Some(operations.cloned().collect()));
+            let Err(error) = request.send().await else { continue };
+            let whole = call_error(TRANSACT, &error);
+            let mut reasons = reasons(error).into_iter();
+            let of_first = reasons.next().flatten();
+            if of_first.as_ref().is_some_and(|error| error.code == LOST) {
+                set_all(batch, &Ok(Written::Overtaken));
+                continue;
+            }
+            let mut passing = of_first.filter(|error| error.fault == Fault::Throttled);
+            let (mut rest, count) = (Vec::new(), batch.len());
+            for write in batch {
+                // Of two, one at most has a reason of its own.
+                match reasons.by_ref().take(write.operations.len()).fold(None, Option::or) {
+                    None => rest.push(write),
+                    Some(error) if error.code == LOST => *write.result = Ok(Written::Lost),
+                    Some(error) if error.fault == Fault::Throttled => {
+                        passing = Some(error);
+                        rest.push(write);
+                    }
+                    Some(error) => *write.result = Err(error),
+                }
+            }
+            if let Some(error) = passing {
+                match pauses.next() {
+                    Some(pause) => {
+                        tokio::time::sleep(pause).await;
+                        batches.push(rest);
+                    }
+                    None => set_all(rest, &Err(error)),
+                }
+            } else if rest.len() < count {
+                batches.push(rest);
+            } else if whole.fault == Fault::Refused && count > 1 {
+                batches.push(rest.split_off(count / 2));
+                batches.push(rest);
+            } else {
+                set_all(rest, &Err(whole));
+            }
+        }
+    }
+}
+
+fn set_all(writes: Vec<Write<'_>>, result: &Call<Written>) {
+    for write in writes {
+        write.result.clone_from(result);
+    }
+}
+
+/// Why each operation was refused, if a transaction was cancelled for reasons.
+fn reasons(error: SdkError<TransactWriteItemsError>) -> Vec<Option<CallError>> {
+    let TransactWriteItemsError::TransactionCanceledException(cancelled) = error.into_service_error() else {
+        return Vec::new();
+    };
+    let refusal = |CancellationReason { code, message, .. }| {
+        let code = code.filter(|code| code != "None")?;
+        let fault = if PASSING.contains(&code.as_str()) { Fault::Throttled } else { Fault::Refused };
+        Some(CallError { action: TRANSACT, fault, code, message: message.unwrap_or_default() })
+    };
+    cancelled.cancellation_reasons.unwrap_or_default().into_iter().map(refusal).collect()
+}
+
+/// Originals with so few interfaces that an expression takes them. A record that is written whole takes any number.
+fn parts(originals: &Originals, stamp: &Stamp<'_>) -> Vec<Originals> {
+    if matches!(originals.prior, Prior::None | Prior::Unreadable) || originals.interfaces.len() <= PORTION {
+        return vec![originals.clone()];
+    }
+    let mut prior = originals.prior.clone();
+    let part = |interfaces: BTreeMap<_, _>| {
+        // It is ours from the first part on.
+        let prior = std::mem::replace(&mut prior, Prior::Ours);
+        let history = Originals::line(&interfaces, &prior, stamp);
+        Originals { interfaces, prior, history, ..originals.clone() }
+    };
+    portions(&originals.interfaces).into_iter().map(part).collect()
+}
+
+/// A record in place of none, or of one that is only history, which stays.
+fn renew(owner: &Owner, originals: &Originals, stamp: &Stamp<'_>) -> Edit {
+    let record = new_record(owner, originals, stamp).into_iter();
+    record
+        .fold(unless_held(), |edit, (name, value)| edit.set(name, value))
+        .set_missing("AllSnapshots", no_entries())
+        .log(originals.history.clone())
+        .remove(&["InstanceProfile", "SnapshotsRequestedAt", "ConnectionsCut", "Passed", "KeptReason"])
+}
+
+fn extend(holder: &Owner, owner: &Owner, originals: &Originals, stamp: &Stamp<'_>) -> Edit {
+    held(holder)
+        .set("Owner", s(owner))
+        .set("State", s(State::Isolating.as_str()))
+        .set("IsolationGroupId", s(&originals.isolation_group))
+        .set("LeaseWriter", s(&originals.lease.writer))
+        .set("LeaseUntil", s(originals.lease.until))
+        .set("UpdatedAt", s(stamp.now))
+        .log(originals.history.clone())
+        .fill("Interfaces", interface_entries(&originals.interfaces))
+        .fill("RestoreCommands", interface_commands(&originals.interfaces))
+        .add("IsolationGroupIds", originals.groups())
+        .delete("Passed", &originals.reopened)
+}

@@ -1,0 +1,270 @@
+//! What is read of EC2: by filters, since one unknown id would fail a whole call (`InvalidInstanceID.NotFound`), and in pages:
+//! accounts with very many resources refuse others (hashicorp/terraform-provider-aws#38841).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_ec2::types::{
+    AttributeBooleanValue, AttributeValue, Filter, GroupIdentifier, IamInstanceProfileAssociation,
+    Instance as Ec2Instance, InstanceAttributeName, InstanceNetworkInterface, IpPermission, NetworkInterface,
+    Reservation, SecurityGroup, Snapshot as Ec2Snapshot, SnapshotState, Tag,
+};
+use futures_util::future::try_join_all;
+
+use super::{Ec2, chunks, id};
+use crate::aws::error::{call_error, garbled};
+use crate::model::{
+    Attribute, Attributes, Branch, Group, Groups, Instance, InstanceId, Interface, InterfaceId, Member, Peer, Profile,
+    ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, ShutdownBehaviour, Snapshot, Volume,
+};
+use crate::plan::tag;
+use crate::ports::{Call, GroupQuery, Look, Survey};
+
+/// A filter takes at most 200 values (`FilterLimitExceeded`); half of that keeps answers small.
+const FILTER_VALUES: usize = 100;
+/// Each call here allows 5 to 1,000 (`MaxResults`, EC2 API reference).
+const PAGE: i32 = 1000;
+/// Names the trunk on a branch interface (aws/amazon-vpc-resource-controller-k8s, which makes them for EKS).
+const TRUNK_TAG: &str = "vpcresources.k8s.aws/trunk-eni-id";
+/// The code for an instance that was terminated an hour ago, or never was.
+const NO_INSTANCE: &str = "InvalidInstanceID.NotFound";
+
+const INSTANCES: &str = "ec2:DescribeInstances";
+const INTERFACES: &str = "ec2:DescribeNetworkInterfaces";
+const GROUPS: &str = "ec2:DescribeSecurityGroups";
+const SNAPSHOTS: &str = "ec2:DescribeSnapshots";
+const PROFILES: &str = "ec2:DescribeIamInstanceProfileAssociations";
+
+/// Everything that a describe request finds, over all pages.
+macro_rules! found {
+    ($action:expr, $request:expr) => {{
+        let items = $request.into_paginator().page_size(PAGE).items().send().try_collect().await;
+        items.map_err(|error| call_error($action, &error))
+    }};
+}
+
+fn filter(name: &str, values: Vec<String>) -> Filter {
+    Filter::builder().name(name).set_values(Some(values)).build()
+}
+
+/// What `read` finds by filters for these values, a portion at a time. One that fails fails all.
+async fn by<V: ToString, T, F: Future<Output = Call<Vec<T>>>>(
+    name: &str,
+    values: &BTreeSet<V>,
+    read: impl Fn(Filter) -> F,
+) -> Call<Vec<T>> {
+    let portions = chunks(values, FILTER_VALUES).into_iter().map(|values| read(filter(name, values)));
+    Ok(try_join_all(portions).await?.into_iter().flatten().collect())
+}
+
+impl Look for Ec2 {
+    async fn instances(&self, ids: &BTreeSet<InstanceId>) -> Call<Vec<Instance>> {
+        by("instance-id", ids, |ids| self.instances_by(ids)).await
+    }
+
+    async fn interfaces(&self, ids: &BTreeSet<InterfaceId>) -> Call<Vec<Interface>> {
+        by("network-interface-id", ids, |ids| self.interfaces_by(ids)).await
+    }
+
+    async fn branches(&self, trunks: &BTreeSet<InterfaceId>) -> Call<Vec<Branch>> {
+        let found = by(&format!("tag:{TRUNK_TAG}"), trunks, |trunks| self.interfaces_by(trunks)).await?;
+        let branches = found.into_iter().map(|Interface { id: branch, groups, tags, .. }| {
+            let trunk = id(INTERFACES, "trunk", tags.get(TRUNK_TAG).map(String::as_str))?;
+            Ok(Branch { id: branch, trunk, groups })
+        });
+        branches.collect()
+    }
+
+    async fn groups(&self, query: &GroupQuery) -> Call<Vec<Group>> {
+        let marked = |name: &str, value: &str| {
+            self.groups_by(vec![filter(name, vec![value.to_owned()]), filter("tag-key", vec![ROLE_TAG.to_owned()])])
+        };
+        match query {
+            GroupQuery::Ids(ids) => by("group-id", ids, |ids| self.groups_by(vec![ids])).await,
+            GroupQuery::Marked(vpc) => marked("vpc-id", vpc.as_str()).await,
+            // CloudFormation's own tags cannot be forged.
+            GroupQuery::OfStack(id) => marked(&format!("tag:{STACK_TAG}"), id).await,
+            GroupQuery::OfStackNamed(name) => marked(&format!("tag:{STACK_NAME_TAG}"), name).await,
+        }
+    }
+
+    async fn snapshots(&self, episodes: &BTreeSet<String>) -> Call<Vec<Snapshot>> {
+        by(&format!("tag:{}", tag::EPISODE), episodes, |episodes| self.snapshots_by(episodes)).await
+    }
+
+    async fn attributes(&self, instance: &InstanceId) -> Call<Option<Attributes>> {
+        let names = [
+            InstanceAttributeName::DisableApiTermination,
+            InstanceAttributeName::DisableApiStop,
+            InstanceAttributeName::InstanceInitiatedShutdownBehavior,
+        ];
+        match try_join_all(names.map(|name| self.attribute(instance, name))).await {
+            Ok(found) => Ok(found.try_into().ok()),
+            Err(error) if error.code == NO_INSTANCE => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn profiles(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Profile>> {
+        Ok(by("instance-id", ids, |ids| self.profiles_by(ids)).await?.into_iter().collect())
+    }
+
+    async fn members(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Member>> {
+        self.scaling.members(ids).await
+    }
+}
+
+impl Survey for Ec2 {
+    async fn interfaces_in(&self, groups: &Groups) -> Call<Vec<Interface>> {
+        by("group-id", groups, |groups| self.interfaces_by(groups)).await
+    }
+}
+
+impl Ec2 {
+    async fn instances_by(&self, which: Filter) -> Call<Vec<Instance>> {
+        // An account may hide what another service of AWS manages (EC2 API reference).
+        let request = self.client.describe_instances().include_managed_resources(true).filters(which);
+        let found = found!(INSTANCES, request)?;
+        found.iter().flat_map(Reservation::instances).map(read_instance).collect()
+    }
+
+    async fn interfaces_by(&self, which: Filter) -> Call<Vec<Interface>> {
+        let request = self.client.describe_network_interfaces().include_managed_resources(true).filters(which);
+        found!(INTERFACES, request)?.iter().map(read_interface).collect()
+    }
+
+    async fn groups_by(&self, which: Vec<Filter>) -> Call<Vec<Group>> {
+        let request = self.client.describe_security_groups().set_filters(Some(which));
+        found!(GROUPS, request)?.iter().map(read_group).collect()
+    }
+
+    async fn snapshots_by(&self, which: Filter) -> Call<Vec<Snapshot>> {
+        let request = self.client.describe_snapshots().owner_ids("self").filters(which);
+        found!(SNAPSHOTS, request)?.iter().map(read_snapshot).collect()
+    }
+
+    async fn profiles_by(&self, which: Filter) -> Call<Vec<(InstanceId, Profile)>> {
+        // One that is being taken away no longer counts.
+        let states = filter("state", vec!["associating".to_owned(), "associated".to_owned()]);
+        let request = self.client.describe_iam_instance_profile_associations().filters(which).filters(states);
+        found!(PROFILES, request)?.iter().map(read_profile).collect()
+    }
+
+    async fn attribute(&self, instance: &InstanceId, name: InstanceAttributeName) -> Call<Attribute> {
+        let action = "ec2:DescribeInstanceAttribute";
+        let request = self.client.describe_instance_attribute().instance_id(instance.as_str()).attribute(name.clone());
+        let output = request.send().await.map_err(|error| call_error(action, &error))?;
+        let flag = |value: Option<&AttributeBooleanValue>| value.and_then(AttributeBooleanValue::value);
+        let shutdown = output.instance_initiated_shutdown_behavior().and_then(AttributeValue::value);
+        let found = match &name {
+            InstanceAttributeName::DisableApiTermination => {
+                flag(output.disable_api_termination()).map(Attribute::TerminationProtection)
+            }
+            InstanceAttributeName::DisableApiStop => flag(output.disable_api_stop()).map(Attribute::StopProtection),
+            _ => shutdown.and_then(ShutdownBehaviour::parse).map(Attribute::ShutdownBehaviour),
+        };
+        found.ok_or_else(|| garbled(action, format!("the answer has no {name} of {instance}")))
+    }
+}
+
+fn read_instance(instance: &Ec2Instance) -> Call<Instance> {
+    let here: InstanceId = id(INSTANCES, "instance", instance.instance_id())?;
+    let mut interfaces: Vec<&InstanceNetworkInterface> = instance.network_interfaces().iter().collect();
+    interfaces.sort_by_key(|interface| interface.attachment().and_then(|attachment| attachment.device_index()));
+    let interfaces = interfaces.into_iter().map(|interface| {
+        Ok(Interface {
+            id: id(INSTANCES, "interface", interface.network_interface_id())?,
+            groups: groups_of(INSTANCES, interface.groups())?,
+            tags: BTreeMap::new(),
+            is_trunk: interface.interface_type() == Some("trunk"),
+            vpc: interface.vpc_id().and_then(|id| id.parse().ok()),
+            instance: Some(here.clone()),
+        })
+    });
+    let ebs = instance.block_device_mappings().iter().filter_map(|mapping| {
+        let ebs = mapping.ebs()?;
+        let device = mapping.device_name().unwrap_or_default().to_owned();
+        let delete_on_termination = ebs.delete_on_termination().unwrap_or_default();
+        Some((ebs.volume_id()?.parse().ok()?, Volume { device, delete_on_termination }))
+    });
+    let state = instance.state().and_then(|state| state.name());
+    Ok(Instance {
+        state: state.map(|name| name.as_str().to_owned()).unwrap_or_default(),
+        vpc: instance.vpc_id().and_then(|id| id.parse().ok()),
+        interfaces: interfaces.collect::<Call<_>>()?,
+        volumes: ebs.collect(),
+        tags: tags_of(instance.tags()),
+        id: here,
+    })
+}
+
+fn read_interface(interface: &NetworkInterface) -> Call<Interface> {
+    let instance = interface.attachment().and_then(|attachment| attachment.instance_id());
+    Ok(Interface {
+        id: id(INTERFACES, "interface", interface.network_interface_id())?,
+        groups: groups_of(INTERFACES, interface.groups())?,
+        tags: tags_of(interface.tag_set()),
+        is_trunk: interface.interface_type().is_some_and(|kind| kind.as_str() == "trunk"),
+        vpc: interface.vpc_id().and_then(|id| id.parse().ok()),
+        instance: instance.and_then(|id| id.parse().ok()),
+    })
+}
+
+fn read_group(group: &SecurityGroup) -> Call<Group> {
+    let tags = tags_of(group.tags());
+    Ok(Group {
+        id: id(GROUPS, "group", group.group_id())?,
+        vpc: group.vpc_id().and_then(|id| id.parse().ok()),
+        role: tags.get(ROLE_TAG).and_then(|role| Role::parse(role)),
+        stack_id: tags.get(STACK_TAG).cloned(),
+        ingress: group.ip_permissions().iter().flat_map(rules).collect(),
+        egress: group.ip_permissions_egress().iter().flat_map(rules).collect(),
+    })
+}
+
+fn read_snapshot(snapshot: &Ec2Snapshot) -> Call<Snapshot> {
+    let mut tags = tags_of(snapshot.tags());
+    Ok(Snapshot {
+        id: id(SNAPSHOTS, "snapshot", snapshot.snapshot_id())?,
+        volume: id(SNAPSHOTS, "volume", snapshot.volume_id())?,
+        labelled: tags.contains_key(tag::VOLUME),
+        episode: tags.remove(tag::EPISODE).unwrap_or_default(),
+        failed: snapshot.state() == Some(&SnapshotState::Error),
+    })
+}
+
+fn read_profile(found: &IamInstanceProfileAssociation) -> Call<(InstanceId, Profile)> {
+    let missing = || garbled(PROFILES, "an association has no id or no ARN");
+    let association = found.association_id().ok_or_else(missing)?.to_owned();
+    let arn = found.iam_instance_profile().and_then(|profile| profile.arn()).ok_or_else(missing)?.to_owned();
+    Ok((id(PROFILES, "instance", found.instance_id())?, Profile { association, arn }))
+}
+
+fn groups_of(action: &'static str, groups: &[GroupIdentifier]) -> Call<Groups> {
+    groups.iter().map(|group| id(action, "group", group.group_id())).collect()
+}
+
+fn tags_of(tags: &[Tag]) -> BTreeMap<String, String> {
+    tags.iter().filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()))).collect()
+}
+
+/// One of our rules for each peer of EC2's.
+fn rules(permission: &IpPermission) -> Vec<Rule> {
+    let ports = match (permission.from_port(), permission.to_port()) {
+        (Some(from), Some(to)) if (from, to) != (-1, -1) => Some((from, to)),
+        _ => None,
+    };
+    let v4 = permission.ip_ranges().iter().filter_map(|range| range.cidr_ip().map(|cidr| Peer::Cidr(cidr.to_owned())));
+    let v6 =
+        permission.ipv6_ranges().iter().filter_map(|range| range.cidr_ipv6().map(|cidr| Peer::Cidr(cidr.to_owned())));
+    let groups = permission.user_id_group_pairs().iter().map(|pair| {
+        let text = pair.group_id().unwrap_or("a group without an id");
+        text.parse().map_or_else(|_| Peer::Other(text.to_owned()), Peer::Group)
+    });
+    let lists = permission
+        .prefix_list_ids()
+        .iter()
+        .map(|list| Peer::Other(list.prefix_list_id().unwrap_or("a prefix list").to_owned()));
+    let protocol = permission.ip_protocol().unwrap_or("-1");
+    let peers = v4.chain(v6).chain(groups).chain(lists);
+    peers.map(|peer| Rule { protocol: protocol.to_owned(), ports, peer }).collect()
+}

@@ -1,0 +1,217 @@
+//! A stack as CloudFormation shows it, and what ends it once nothing of it is held isolated any more.
+//!
+//! After a FAILED Delete CloudFormation goes on and deletes the function (cloudformation-coverage-roadmap#852), so the custom
+//! resource that is left cannot be deleted any more: it is retained, which CloudFormation allows in DELETE_FAILED only, and
+//! only for what failed to delete (`DeleteStack`, API reference).
+
+use std::future::Future;
+
+use crate::ports::Call;
+
+/// The type of our custom resource.
+const ISOLATION: &str = "Custom::Ec2Isolation";
+
+/// What `DescribeStacks` says of one stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StackStatus {
+    pub status: String,
+    pub reason: String,
+    /// The stack that this one is nested in.
+    pub parent: Option<String>,
+}
+
+/// CloudFormation.
+pub trait Stacks: Send + Sync {
+    fn status(&self, stack_id: &str) -> impl Future<Output = Call<StackStatus>> + Send;
+}
+
+/// What only the operator's program asks of CloudFormation.
+pub trait StackLife: Stacks {
+    /// `stack` is a name or an id. `None` if there is no such stack, or it is deleted.
+    fn view(&self, stack: &str) -> impl Future<Output = Call<Option<StackView>>> + Send;
+    /// Begins to delete it. `retain` are logical ids that are left as they are, which CloudFormation allows in DELETE_FAILED only.
+    fn delete(&self, stack: &str, retain: &[String]) -> impl Future<Output = Call<()>> + Send;
+}
+
+/// What CloudFormation shows of a stack that is not deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StackView {
+    pub id: String,
+    pub name: String,
+    pub status: StackStatus,
+    /// By CloudFormation's termination protection.
+    pub is_protected: bool,
+    pub resources: Vec<StackResource>,
+}
+
+/// A resource of a stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StackResource {
+    pub logical_id: String,
+    pub physical_id: String,
+    /// As in `AWS::Lambda::Function`.
+    pub kind: String,
+    pub status: String,
+    pub reason: String,
+}
+
+impl StackResource {
+    /// Whether the stack still holds it.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        !matches!(self.status.as_str(), "DELETE_COMPLETE" | "DELETE_SKIPPED")
+    }
+
+    #[must_use]
+    pub fn failed_to_delete(&self) -> bool {
+        self.status == "DELETE_FAILED"
+    }
+}
+
+impl StackView {
+    /// The id behind a logical id, also of what a rollback has left behind.
+    #[must_use]
+    pub fn physical_id(&self, logical_id: &str) -> Option<&str> {
+        let found = self.resources.iter().find(|resource| resource.logical_id == logical_id);
+        found.map(|resource| resource.physical_id.as_str()).filter(|id| !id.is_empty())
+    }
+
+    /// The custom resource, while the stack holds it.
+    #[must_use]
+    pub fn isolation(&self) -> Option<&StackResource> {
+        self.resources.iter().find(|resource| resource.kind == ISOLATION && resource.is_there())
+    }
+
+    /// Whether CloudFormation can still call the function for its custom resource.
+    #[must_use]
+    pub fn is_in_charge(&self) -> bool {
+        let is_function = |resource: &&StackResource| resource.kind == "AWS::Lambda::Function";
+        self.isolation().is_some() && self.resources.iter().filter(is_function).any(StackResource::is_there)
+    }
+
+    /// Whether it restores what it holds when it is deleted, and can be deployed again until then.
+    #[must_use]
+    pub fn takes_care(&self) -> bool {
+        self.is_in_charge() && !matches!(self.status.status.as_str(), "ROLLBACK_FAILED" | "DELETE_FAILED")
+    }
+
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.status.status.ends_with("_IN_PROGRESS") && self.status.status != "REVIEW_IN_PROGRESS"
+    }
+}
+
+/// What ends a stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// One `delete-stack`, which leaves these logical ids alone.
+    Delete { retain: Vec<String> },
+    /// A first `delete-stack` ends in DELETE_FAILED, since nobody answers for these any more; a second one leaves them alone.
+    DeleteTwice { retain: Vec<String> },
+    /// Something is under way; look again when it has ended.
+    Wait,
+    /// It goes with the stack that it is nested in.
+    WithParent { parent: String },
+}
+
+/// Of a stack of whose records none is held.
+#[must_use]
+pub fn ending(stack: &StackView) -> Ending {
+    if stack.is_busy() {
+        return Ending::Wait;
+    }
+    if let Some(parent) = &stack.status.parent {
+        return Ending::WithParent { parent: parent.clone() };
+    }
+    let custom = stack.isolation();
+    let is_deleted = stack.status.status == "DELETE_FAILED";
+    match custom {
+        Some(custom) if is_deleted && custom.failed_to_delete() => {
+            Ending::Delete { retain: vec![custom.logical_id.clone()] }
+        }
+        Some(custom) if !stack.is_in_charge() => Ending::DeleteTwice { retain: vec![custom.logical_id.clone()] },
+        _ => Ending::Delete { retain: vec![] },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FUNCTION: (&str, &str) = ("IsolationFunction", "AWS::Lambda::Function");
+    const CUSTOM: (&str, &str) = ("Isolation", ISOLATION);
+    const GROUP: (&str, &str) = ("IsolatedSecurityGroup", "AWS::EC2::SecurityGroup");
+
+    fn stack(status: &str, resources: &[((&str, &str), &str)]) -> StackView {
+        let resources = resources.iter().map(|((logical_id, kind), status)| StackResource {
+            logical_id: (*logical_id).to_owned(),
+            physical_id: "id".to_owned(),
+            kind: (*kind).to_owned(),
+            status: (*status).to_owned(),
+            reason: String::new(),
+        });
+        StackView {
+            id: "arn".to_owned(),
+            name: "ir".to_owned(),
+            status: StackStatus { status: status.to_owned(), reason: String::new(), parent: None },
+            is_protected: false,
+            resources: resources.collect(),
+        }
+    }
+
+    fn check(stack: &StackView, expected: Ending) {
+        assert_eq!(ending(stack), expected, "{stack:?}");
+    }
+
+    #[test]
+    fn a_stack_with_its_function_is_simply_deleted() {
+        for status in [
+            "CREATE_COMPLETE",
+            "UPDATE_COMPLETE",
+            "CREATE_FAILED",
+            "UPDATE_FAILED",
+            "UPDATE_ROLLBACK_COMPLETE",
+            "UPDATE_ROLLBACK_FAILED",
+            "REVIEW_IN_PROGRESS",
+        ] {
+            let stack = stack(status, &[(FUNCTION, "CREATE_COMPLETE"), (CUSTOM, "CREATE_COMPLETE")]);
+            check(&stack, Ending::Delete { retain: vec![] });
+        }
+    }
+
+    #[test]
+    fn a_rolled_back_stack_whose_group_was_in_use_is_simply_deleted() {
+        let left = [(FUNCTION, "DELETE_COMPLETE"), (CUSTOM, "DELETE_COMPLETE"), (GROUP, "DELETE_FAILED")];
+        check(&stack("ROLLBACK_FAILED", &left), Ending::Delete { retain: vec![] });
+        check(&stack("ROLLBACK_FAILED", &left[2..]), Ending::Delete { retain: vec![] });
+        check(&stack("DELETE_FAILED", &left[2..]), Ending::Delete { retain: vec![] });
+    }
+
+    #[test]
+    fn a_custom_resource_that_failed_to_delete_is_retained() {
+        let left = [(CUSTOM, "DELETE_FAILED"), (GROUP, "DELETE_FAILED")];
+        check(&stack("DELETE_FAILED", &left), Ending::Delete { retain: vec!["Isolation".to_owned()] });
+    }
+
+    #[test]
+    fn retaining_takes_a_delete_that_failed() {
+        let left = [(CUSTOM, "DELETE_FAILED"), (GROUP, "DELETE_FAILED")];
+        check(&stack("ROLLBACK_FAILED", &left), Ending::DeleteTwice { retain: vec!["Isolation".to_owned()] });
+        let left = [(CUSTOM, "CREATE_COMPLETE"), (FUNCTION, "DELETE_COMPLETE")];
+        check(&stack("UPDATE_COMPLETE", &left), Ending::DeleteTwice { retain: vec!["Isolation".to_owned()] });
+    }
+
+    #[test]
+    fn what_is_under_way_is_waited_for() {
+        for status in ["DELETE_IN_PROGRESS", "UPDATE_ROLLBACK_IN_PROGRESS", "CREATE_IN_PROGRESS"] {
+            check(&stack(status, &[(CUSTOM, "DELETE_FAILED")]), Ending::Wait);
+        }
+    }
+
+    #[test]
+    fn a_nested_stack_goes_with_its_parent() {
+        let mut nested = stack("ROLLBACK_FAILED", &[]);
+        nested.status.parent = Some("parent".to_owned());
+        check(&nested, Ending::WithParent { parent: "parent".to_owned() });
+    }
+}

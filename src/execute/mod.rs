@@ -1,0 +1,386 @@
+//! Carries [`Work`] out against the ports and says what became of each step. Makes no choices, but for `transit`, which says so.
+
+mod transit;
+mod writes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::model::{CallError, Fault, Groups, InstanceId, InterfaceId, Lease, Owner, State, Time};
+use crate::plan::{Aim, Change as Protecting, Outcome, Passage, Prior, Step, StepError, Work};
+use crate::ports::{Call, Change, Marking, Originals, Records, Stamp, Written};
+use crate::timing::clock::Clock;
+use crate::timing::gate::{Gate, out_of_time};
+use crate::timing::pace::Pace;
+
+use transit::Transit;
+use writes::Writes;
+
+/// Calls under way at once.
+const CONCURRENCY: usize = 40;
+/// Changes of groups under way at once.
+const SWAPS: usize = 20;
+/// A change that EC2 finds to be one too many is asked for so often before it counts as failed: as often as the SDK would.
+const TRIES: u32 = 6;
+/// A swap that has waited longer than this for its turn reads the intent again before.
+const FRESH: Duration = Duration::from_secs(1);
+/// How long beyond its hold an invocation may change interfaces without saying so again.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// A change of groups is answered within this, or counts as lost: what comes after it has to fit into the lease.
+const ANSWER: Duration = Duration::from_secs(15);
+
+const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
+
+type Done = Result<(), StepError>;
+
+/// For whom, by whom and until when work is carried out.
+#[derive(Debug)]
+pub struct Executor<'a, E, R> {
+    ec2: &'a E,
+    records: &'a R,
+    owner: &'a Owner,
+    request_id: &'a str,
+    gate: &'a Gate,
+    clock: &'a Clock,
+    pace: &'a Pace,
+    asked_by: &'a str,
+    writer: &'a str,
+    /// Whether the intent is this request's: then nothing is done once it no longer is.
+    follows_intent: bool,
+    transit: Transit,
+    writes: Writes,
+    calls: Semaphore,
+    /// Direct changes of groups: they do not wait for anything else.
+    swaps: Semaphore,
+    leases: Mutex<BTreeMap<InstanceId, (Time, Renewal)>>,
+    overtaken: watch::Sender<bool>,
+    last_change: Mutex<Option<Instant>>,
+}
+
+/// How a lease is taken again.
+#[derive(Debug, Clone)]
+enum Renewal {
+    /// By recording once more, which checks the intent.
+    Record(Box<Originals>),
+    Restoring,
+}
+
+/// Who asks, and what limits them.
+#[derive(Debug, Clone, Copy)]
+pub struct Mandate<'a> {
+    pub owner: &'a Owner,
+    pub request_id: &'a str,
+    pub gate: &'a Gate,
+    pub clock: &'a Clock,
+    pub pace: &'a Pace,
+    /// What the history of the records says of it.
+    pub asked_by: &'a str,
+    /// This invocation, as leases name it.
+    pub writer: &'a str,
+    pub follows_intent: bool,
+}
+
+impl<'a, E: Change, R: Records> Executor<'a, E, R> {
+    #[must_use]
+    pub fn new(ec2: &'a E, records: &'a R, mandate: Mandate<'a>) -> Self {
+        let Mandate { owner, request_id, gate, clock, pace, asked_by, writer, follows_intent } = mandate;
+        Self {
+            ec2,
+            records,
+            owner,
+            request_id,
+            gate,
+            clock,
+            pace,
+            asked_by,
+            writer,
+            follows_intent,
+            transit: Transit::default(),
+            writes: Writes::default(),
+            calls: Semaphore::new(CONCURRENCY),
+            swaps: Semaphore::new(SWAPS),
+            leases: Mutex::default(),
+            overtaken: watch::Sender::new(false),
+            last_change: Mutex::default(),
+        }
+    }
+
+    /// Whether another request of the owner has said since what it wants: nothing more is done for this one.
+    pub fn is_overtaken(&self) -> bool {
+        *self.overtaken.borrow()
+    }
+
+    pub fn overtake(&self) {
+        self.overtaken.send_replace(true);
+    }
+
+    /// When something was last changed.
+    pub fn last_change(&self) -> Option<Instant> {
+        *self.last_change.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Steps that were not tried, because the one before them failed, have no outcome.
+    pub async fn carry_out(&self, work: Work) -> Vec<Outcome> {
+        let _crowd = self.transit.begin(&work);
+        // Whoever passes from inside takes a seat before the right to change the interface, which does not last long.
+        let _seats = self.seats(&work).await;
+        let mut outcomes = Vec::new();
+        if let Some(first) = &work.first {
+            let outcome = self.step(first).await;
+            let go_on = outcome.result.is_ok();
+            outcomes.push(outcome);
+            if !go_on {
+                return outcomes;
+            }
+        }
+        outcomes.extend(join_all(work.then.iter().map(|step| self.step(step))).await);
+        outcomes
+    }
+
+    async fn step(&self, step: &Step) -> Outcome {
+        let mut passage = None;
+        let result = self.call(step, &mut passage).await;
+        if result.is_ok() || passage.is_some() {
+            *self.last_change.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+        Outcome { step: step.clone(), result, passage }
+    }
+
+    /// A call, when it is its turn and while the gate is open.
+    async fn pass<T>(&self, action: &'static str, call: impl Future<Output = Call<T>>) -> Call<T> {
+        let paced = async {
+            self.pace.turn(action).await;
+            let _turn = self.calls.acquire().await;
+            let result = call.await;
+            if result.as_ref().is_err_and(|error| error.fault == Fault::Throttled) {
+                self.pace.refused(action);
+            }
+            result
+        };
+        self.gate.pass(action, paced).await
+    }
+
+    /// Gives an interface groups, in turn, and in turn again if EC2 finds it to be one too many.
+    async fn set_groups(&self, instance: &InstanceId, interface: &InterfaceId, groups: &Groups) -> Done {
+        let _swap = self.swaps.acquire().await;
+        let turn = || self.gate.pass(SWAP, self.pace.urgent_turn(SWAP).map(Ok));
+        self.until_taken(instance, interface, groups, turn).await
+    }
+
+    async fn until_taken<F: Future<Output = Call<()>>>(
+        &self,
+        instance: &InstanceId,
+        interface: &InterfaceId,
+        groups: &Groups,
+        turn: impl Fn() -> F,
+    ) -> Done {
+        let mut tries = 1;
+        loop {
+            let since = Instant::now();
+            turn().await?;
+            self.check_right(instance, since).await?;
+            // What is not answered while the lease lasts must not be sent again after it.
+            let swap = tokio::time::timeout(self.lease_left(instance).min(ANSWER), self.swap(interface, groups));
+            let swap = async { swap.await.unwrap_or_else(|_| Err(unanswered(SWAP))) };
+            match self.gate.pass(SWAP, swap).await {
+                Err(error) if error.fault == Fault::Throttled && tries < TRIES => tries += 1,
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    /// Nothing is changed for a request that has been overtaken; a lease that is over is taken again first.
+    async fn check_right(&self, instance: &InstanceId, since: Instant) -> Done {
+        if self.follows_intent && since.elapsed() > FRESH {
+            self.check_intent().await?;
+        }
+        if self.is_overtaken() {
+            return Err(StepError::Overtaken);
+        }
+        let lease = self.leases.lock().unwrap_or_else(PoisonError::into_inner).get(instance).cloned();
+        match lease.filter(|(until, _)| self.clock.now() >= *until) {
+            Some((_, renewal)) => self.renew(instance, renewal).await,
+            None => Ok(()),
+        }
+    }
+
+    /// How long the record's lease still lasts, if it has one.
+    fn lease_left(&self, instance: &InstanceId) -> Duration {
+        let leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        leases.get(instance).map_or(Duration::MAX, |(until, _)| self.clock.now().until(*until))
+    }
+
+    async fn renew(&self, instance: &InstanceId, renewal: Renewal) -> Done {
+        let stamp = &self.stamp();
+        let written = match renewal {
+            Renewal::Record(originals) => {
+                let (interfaces, prior, reopened) = (BTreeMap::new(), Prior::Ours, BTreeSet::new());
+                let history = Originals::line(&interfaces, &prior, stamp);
+                let hold = originals.hold;
+                let originals = Originals { interfaces, prior, reopened, history, ..*originals };
+                self.record(self.leased(originals, hold), stamp).await?
+            }
+            Renewal::Restoring => {
+                let (state, lease) = (State::Restoring, Some(self.lease(instance, Duration::ZERO, Renewal::Restoring)));
+                let (owner, from, reason, cut) = (self.owner, state, None, None);
+                let marking = Marking { owner, instance, from, state, reason, cut, lease, stamp };
+                self.pass("dynamodb:UpdateItem", self.records.mark(&marking)).await?
+            }
+        };
+        self.written(written)
+    }
+
+    async fn check_intent(&self) -> Done {
+        let reading = self.writes.intent(self.records, self.owner);
+        let intent = self.gate.pass("dynamodb:BatchGetItem", reading).await?;
+        if intent.is_some_and(|intent| intent.request_id != self.request_id) {
+            self.overtake();
+            return Err(StepError::Overtaken);
+        }
+        Ok(())
+    }
+
+    /// One call. That it is refused slows down all that come after it.
+    async fn swap(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
+        let result = self.ec2.set_groups(interface, groups).await;
+        if result.as_ref().is_err_and(|error| error.fault == Fault::Throttled) {
+            self.pace.refused(SWAP);
+        }
+        result
+    }
+
+    fn stamp(&self) -> Stamp<'a> {
+        Stamp { now: self.clock.now(), asked_by: self.asked_by, writer: self.writer }
+    }
+
+    fn lease(&self, instance: &InstanceId, hold: Duration, renewal: Renewal) -> Lease {
+        let until = self.clock.now() + hold + LEASE;
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).insert(instance.clone(), (until, renewal));
+        Lease { writer: self.writer.to_owned(), until }
+    }
+
+    /// The originals with a lease from now on.
+    fn leased(&self, originals: Originals, hold: Duration) -> Originals {
+        let lease = self.lease(&originals.instance, hold, Renewal::Record(Box::new(originals.clone())));
+        Originals { lease, ..originals }
+    }
+
+    fn written(&self, written: Written) -> Done {
+        match written {
+            Written::Done => Ok(()),
+            Written::Lost => Err(StepError::Lost),
+            Written::Overtaken => {
+                self.overtake();
+                Err(StepError::Overtaken)
+            }
+        }
+    }
+
+    async fn call(&self, step: &Step, passage: &mut Option<Passage>) -> Done {
+        let Self { ec2, records, owner, .. } = self;
+        let stamp = &self.stamp();
+        let update = "dynamodb:UpdateItem";
+        match step {
+            Step::Record {
+                instance,
+                vpc,
+                isolation_group,
+                transit_group,
+                interfaces,
+                reopened,
+                prior,
+                hold_seconds,
+            } => {
+                let hold = Duration::from_secs(*hold_seconds);
+                let originals = Originals {
+                    instance: instance.clone(),
+                    vpc: vpc.clone(),
+                    isolation_group: isolation_group.clone(),
+                    transit_group: transit_group.clone(),
+                    interfaces: interfaces.clone(),
+                    reopened: reopened.clone(),
+                    prior: prior.clone(),
+                    lease: Lease { writer: self.writer.to_owned(), until: stamp.now },
+                    hold,
+                    history: Originals::line(interfaces, prior, stamp),
+                };
+                self.written(self.record(self.leased(originals, hold), stamp).await?)
+            }
+            Step::Pass { .. } => self.pass_through(step, passage).await,
+            Step::SetGroups { instance, interface, to, .. } => self.set_groups(instance, interface, to).await,
+            Step::Tag { resource, tags, .. } => Ok(self.tag(resource, tags).await?),
+            Step::Untag { resource, keys, .. } => Ok(self.untag(resource, keys).await?),
+            Step::Mark { instance, from, state, reason, cut } => {
+                let lease = match state {
+                    State::Restoring => Some(self.lease(instance, Duration::ZERO, Renewal::Restoring)),
+                    // The interfaces are as they should be.
+                    _ => None,
+                };
+                if lease.is_none() {
+                    self.leases.lock().unwrap_or_else(PoisonError::into_inner).remove(instance);
+                }
+                let (reason, cut) = (reason.as_deref(), cut.as_ref());
+                let marking = Marking { owner, instance, from: *from, state: *state, reason, cut, lease, stamp };
+                self.written(self.pass(update, records.mark(&marking)).await?)
+            }
+            Step::RequestSnapshots { instance, taken } => {
+                let requesting = records.request_snapshots(owner, instance, taken, stamp.now);
+                self.written(self.pass(update, requesting).await?)
+            }
+            Step::TakeSnapshots { instance, without, tags, .. } => {
+                let taking = ec2.take_snapshots(instance, without, tags);
+                let snapshots = self.pass("ec2:CreateSnapshots", taking).await?;
+                let stamp = &self.stamp();
+                let saving = records.save_snapshots(owner, instance, &snapshots, stamp);
+                self.written(self.pass(update, saving).await?)
+            }
+            Step::SaveSnapshots { instance, snapshots } => {
+                let saving = records.save_snapshots(owner, instance, snapshots, stamp);
+                self.written(self.pass(update, saving).await?)
+            }
+            Step::SaveProtection { instance, prior } => {
+                let saving = records.save_protection(owner, instance, prior, stamp.now);
+                self.written(self.pass(update, saving).await?)
+            }
+            Step::Protect { instance, change, .. } => Ok(self.protect(instance, change).await?),
+        }
+    }
+
+    async fn protect(&self, instance: &InstanceId, change: &Protecting) -> Call<()> {
+        let action = match change {
+            Protecting::EnterStandby { group } => return self.standby(group, instance, true).await,
+            Protecting::ExitStandby { group } => return self.standby(group, instance, false).await,
+            Protecting::DetachProfile(_) => "ec2:DisassociateIamInstanceProfile",
+            Protecting::AttachProfile { .. } => "ec2:AssociateIamInstanceProfile",
+            Protecting::Attribute(_) | Protecting::Volumes { .. } => "ec2:ModifyInstanceAttribute",
+        };
+        self.pass(action, self.ec2.protect(instance, change)).await
+    }
+}
+
+/// Whether a step isolates an interface that is outside of isolation.
+fn isolates(step: &Step) -> bool {
+    match step {
+        Step::SetGroups { aim, .. } => *aim != Aim::Restore,
+        Step::Pass { from, to, .. } => *from != Groups::from([to.clone()]),
+        _ => false,
+    }
+}
+
+/// Whether it was carried out is not known.
+fn unanswered(action: &'static str) -> CallError {
+    let message = "no answer in time".to_owned();
+    CallError { action, fault: Fault::TimedOut, code: "Timeout".to_owned(), message }
+}
+
+/// Nothing was changed, since the time for an answer is over.
+fn too_late(action: &'static str) -> CallError {
+    CallError { fault: Fault::Refused, ..out_of_time(action) }
+}

@@ -1,0 +1,203 @@
+//! The passage of one interface through the transit group: enter, hold, leave. The one place of the executor that chooses:
+//! whether there is room for the passage, whether there is time for it, and what to do if the way out is refused.
+//!
+//! **Nothing is left in the transit group, which is open to everybody.**
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+
+use super::{Done, Executor, SWAP, isolates, too_late};
+use tokio::time::Instant;
+
+use crate::model::{Fault, GroupId, Groups, InstanceId, InterfaceId, restore_command};
+use crate::plan::{MOST_IN_TRANSIT, Passage, Step, StepError, Work};
+use crate::ports::{Call, Change, Records};
+use crate::timing::gate::out_of_time;
+
+/// The isolation group is asked for so often before it counts as refused: the interface then waits in the open.
+const REFUSALS: u32 = 3;
+const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+/// What the way out of the transit group may take at the end of the time; nothing enters when less is left.
+const WAY_OUT: Duration = Duration::from_secs(10);
+/// The last try of it, once the time is up.
+const LAST_TRY: Duration = Duration::from_secs(1);
+
+/// Who is inside, and who goes first.
+#[derive(Debug)]
+pub(super) struct Transit {
+    seats: Semaphore,
+    /// Those who leave go before those who enter.
+    leaving: watch::Sender<usize>,
+    /// Interfaces being isolated: those that are isolated already pass after them.
+    isolating: watch::Sender<usize>,
+    /// More are to pass than may: all are isolated directly first.
+    is_crowded: AtomicBool,
+}
+
+impl Default for Transit {
+    fn default() -> Self {
+        let [leaving, isolating] = [(); 2].map(|()| watch::Sender::new(0));
+        Self { seats: Semaphore::new(MOST_IN_TRANSIT), leaving, isolating, is_crowded: AtomicBool::new(false) }
+    }
+}
+
+/// Counted as long as it lives.
+#[derive(Debug)]
+pub(super) struct Counted<'a>(&'a watch::Sender<usize>, usize, Option<&'a AtomicBool>);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= self.1);
+        if let Some(is_crowded) = self.2.filter(|_| *self.0.borrow() == 0) {
+            is_crowded.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Transit {
+    /// Counts what a piece of work isolates, until it is done.
+    pub(super) fn begin(&self, work: &Work) -> Counted<'_> {
+        let count = work.then.iter().filter(|step| isolates(step)).count();
+        self.isolating.send_modify(|isolating| *isolating += count);
+        if *self.isolating.borrow() > MOST_IN_TRANSIT {
+            self.is_crowded.store(true, Ordering::Relaxed);
+        }
+        Counted(&self.isolating, count, Some(&self.is_crowded))
+    }
+
+    async fn are_none(counter: &watch::Sender<usize>) {
+        let _ = counter.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+impl<E: Change, R: Records> Executor<'_, E, R> {
+    /// Seats for interfaces that pass although they are isolated already, once nothing is left to be isolated.
+    pub(super) async fn seats(&self, work: &Work) -> Option<SemaphorePermit<'_>> {
+        let passing = work.then.iter().filter(|step| matches!(step, Step::Pass { .. }) && !isolates(step)).count();
+        let count = u32::try_from(passing).ok().filter(|count| *count > 0)?;
+        let seats = async {
+            let seats = self.transit.seats.acquire_many(count).await.ok();
+            Transit::are_none(&self.transit.isolating).await;
+            Transit::are_none(&self.transit.leaving).await;
+            seats
+        };
+        self.gate.while_open(seats).await.flatten()
+    }
+
+    /// The whole passage of one interface. `passage` is how it fared.
+    pub(super) async fn pass_through(&self, step: &Step, passage: &mut Option<Passage>) -> Done {
+        let Step::Pass { instance, interface, through, hold_seconds, to, originals, .. } = step else { return Ok(()) };
+        let isolation = Groups::from([to.clone()]);
+        let is_outside = isolates(step);
+        if is_outside && self.transit.is_crowded.load(Ordering::Relaxed) {
+            *passage = Some(Passage::Postponed);
+            return self.set_groups(instance, interface, &isolation).await;
+        }
+        // Whoever comes from inside has a seat.
+        let seat = async { if is_outside { self.transit.seats.acquire().await.ok() } else { None } };
+        let _seat = self.gate.while_open(seat).await;
+        let inside = Groups::from([through.clone()]);
+        match self.until_taken(instance, interface, &inside, || self.turn_to_enter()).await {
+            Ok(()) => *passage = Some(Passage::Done),
+            Err(StepError::Overtaken | StepError::LeaseOver) if !is_outside => return Err(StepError::LeaseOver),
+            Err(error @ (StepError::Overtaken | StepError::LeaseOver)) => return Err(error),
+            // It cannot be isolated in any other way either.
+            Err(error) if error.fault() == Some(Fault::Busy) => return Err(error),
+            Err(error) => {
+                tracing::warn!(%interface, %error, "not through the transit group");
+                *passage = Some(Passage::Refused(error.to_string()));
+                if error.fault().is_some_and(|fault| fault.is_without_effect()) {
+                    return match is_outside {
+                        true => self.set_groups(instance, interface, &isolation).await,
+                        false => Ok(()),
+                    };
+                }
+            }
+        }
+        let hold = Duration::from_secs(*hold_seconds).min(self.time_to_hold());
+        if *passage == Some(Passage::Done) {
+            let _ = self.gate.while_open(tokio::time::sleep(hold)).await;
+        }
+        self.transit.leaving.send_modify(|leaving| *leaving += 1);
+        let _leaving = Counted(&self.transit.leaving, 1, None);
+        self.leave(instance, interface, through, &isolation, originals).await
+    }
+
+    fn time_to_hold(&self) -> Duration {
+        self.gate.time_left().saturating_sub(WAY_OUT)
+    }
+
+    /// Those who leave go first, for a token of EC2's as well; and nothing comes in that could not leave in time.
+    async fn turn_to_enter(&self) -> Call<()> {
+        let turn = async {
+            loop {
+                Transit::are_none(&self.transit.leaving).await;
+                let Err(wait) = self.pace.try_turn(SWAP) else { return };
+                tokio::time::sleep(wait).await;
+            }
+        };
+        let is_open = self.gate.while_open(turn).await.is_some() && !self.time_to_hold().is_zero();
+        is_open.then_some(()).ok_or_else(|| too_late(SWAP))
+    }
+
+    /// Sets the isolation group until EC2 accepts it or the time is over. Refused to the end, the originals come back.
+    async fn leave(
+        &self,
+        instance: &InstanceId,
+        interface: &InterfaceId,
+        through: &GroupId,
+        isolation: &Groups,
+        originals: &Groups,
+    ) -> Done {
+        let mut refusals = 0;
+        let trying = async {
+            loop {
+                let is_last = self.gate.while_open(self.pace.urgent_turn(SWAP)).await.is_none();
+                // Whoever has overtaken this request takes out what is left inside once the lease is over.
+                if self.lease_left(instance).is_zero()
+                    && self.check_right(instance, Instant::now()).await == Err(StepError::Overtaken)
+                {
+                    return Err(too_late(SWAP));
+                }
+                let Err(error) = self.swap(interface, isolation).await else { return Ok(()) };
+                refusals += u32::from(!error.fault.may_pass());
+                if is_last || refusals >= REFUSALS || error.code == GONE {
+                    return Err(error);
+                }
+                tracing::warn!(%interface, %error, "still to leave the transit group");
+                let _ = self.gate.while_open(tokio::time::sleep(REFUSAL_PAUSE)).await;
+            }
+        };
+        let Err(error) = self.until_last_try(trying).await else { return Ok(()) };
+        // What is gone is in no group.
+        if error.code == GONE {
+            return Err(error.into());
+        }
+        let going_back = self.ec2.set_groups(interface, originals);
+        if refusals >= REFUSALS && self.until_last_try(going_back).await.is_ok() {
+            return Err(error.into());
+        }
+        let command = restore_command(interface, isolation);
+        let danger = format!("{interface} may be in {through}, which is open to everybody: run {command}");
+        Err(StepError::InTransit { danger, cause: error })
+    }
+
+    /// Ends a little after the gate is closed.
+    async fn until_last_try(&self, call: impl Future<Output = Call<()>>) -> Call<()> {
+        let end = async {
+            self.gate.closed().await;
+            tokio::time::sleep(LAST_TRY).await;
+        };
+        tokio::select! {
+            biased;
+            done = call => done,
+            () = end => Err(out_of_time(SWAP)),
+        }
+    }
+}
+
+/// EC2's code for an interface that is not there.
+const GONE: &str = "InvalidNetworkInterfaceID.NotFound";

@@ -1,0 +1,337 @@
+//! The reads that plans are made from, batched: however many instances ask, one call answers all who wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::join_all;
+use tokio::sync::Semaphore;
+
+use crate::model::{
+    Attributes, Branch, CallError, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId,
+    Member, Owner, PROTECTING, Profile, Record, Snapshot, VpcId,
+};
+use crate::plan::{Needs, Observed, Records as Known};
+use crate::ports::{Call, GroupQuery, Look, Records};
+use crate::timing::gate::out_of_time;
+use crate::timing::gather::Gather;
+use crate::timing::pace::Pace;
+
+/// Ids in one call.
+const AT_ONCE: usize = 100;
+/// Instances whose attributes are read at once, with a call for each attribute.
+const INSPECTED_AT_ONCE: usize = 10;
+/// However many ask, they share a call.
+const ALL: usize = usize::MAX;
+
+type Found<K, V> = BTreeMap<K, V>;
+type Batch<K, V> = Gather<BTreeSet<K>, Call<Found<K, V>>>;
+
+/// An item of the records table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    Record(Box<Record>),
+    /// Why it is no record.
+    Unreadable(String),
+}
+
+/// Reads for all instances of one invocation.
+#[derive(Debug)]
+pub struct Observer<'a, E, R> {
+    pub ec2: &'a E,
+    pub records: &'a R,
+    pub owner: &'a Owner,
+    pub pace: &'a Pace,
+    instances: Batch<InstanceId, Instance>,
+    interfaces: Batch<InterfaceId, Interface>,
+    items: Batch<InstanceId, Item>,
+    groups: Batch<GroupId, Group>,
+    marked: Batch<VpcId, Vec<Group>>,
+    snapshots: Batch<String, Vec<Snapshot>>,
+    branches: Batch<InterfaceId, Vec<Branch>>,
+    members: Batch<InstanceId, Member>,
+    profiles: Batch<InstanceId, Profile>,
+    inspecting: Semaphore,
+    /// As it was read last.
+    intent: Mutex<Option<Intent>>,
+    /// Every record as it was read last.
+    known: Mutex<Arc<Known>>,
+    /// Groups of ours by VPC, which the isolation waits for once only.
+    known_marked: Mutex<BTreeMap<VpcId, Vec<Group>>>,
+}
+
+/// What was read of one instance before anything else of it could be.
+#[derive(Debug)]
+pub struct Base {
+    pub instance: Option<Instance>,
+    pub item: Option<Item>,
+    pub groups: Vec<Group>,
+}
+
+/// What of the protections of one instance is known.
+#[derive(Debug, Default)]
+pub struct Inspection {
+    attributes: Option<Option<Attributes>>,
+    /// What could not be read at the last look, and why.
+    pub unread: BTreeMap<String, CallError>,
+}
+
+impl Inspection {
+    /// The attributes were changed: they are read again.
+    pub fn forget(&mut self) {
+        self.attributes = None;
+    }
+}
+
+async fn read<K, V, F>(batch: &Batch<K, V>, keys: BTreeSet<K>, fetch: impl Fn(BTreeSet<K>) -> F) -> Call<Found<K, V>>
+where
+    K: Ord + Clone + Send,
+    V: Clone + Send,
+    F: Future<Output = Call<Found<K, V>>> + Send,
+{
+    if keys.is_empty() {
+        return Ok(Found::new());
+    }
+    batch
+        .ask(keys, ALL, |asked| portions(asked, &fetch))
+        .await
+        .unwrap_or_else(|| Err(out_of_time("ec2:DescribeInstances")))
+}
+
+/// Answers every set of keys from as few calls as it takes. A portion that fails is missing to those who asked for it only.
+async fn portions<K, V, F>(asked: Vec<BTreeSet<K>>, fetch: impl Fn(BTreeSet<K>) -> F) -> Vec<Call<Found<K, V>>>
+where
+    K: Ord + Clone,
+    V: Clone,
+    F: Future<Output = Call<Found<K, V>>>,
+{
+    let all: Vec<K> = asked.iter().flatten().cloned().collect::<BTreeSet<K>>().into_iter().collect();
+    let portions: Vec<BTreeSet<K>> = all.chunks(AT_ONCE).map(|keys| keys.iter().cloned().collect()).collect();
+    let results = join_all(portions.iter().map(|portion| fetch(portion.clone()))).await;
+    let answer = |keys: BTreeSet<K>| {
+        let mut found = Found::new();
+        for (portion, result) in portions.iter().zip(&results) {
+            if portion.is_disjoint(&keys) {
+                continue;
+            }
+            match result {
+                Ok(items) => found
+                    .extend(items.iter().filter(|(key, _)| keys.contains(key)).map(|(k, v)| (k.clone(), v.clone()))),
+                Err(error) => return Err(error.clone()),
+            }
+        }
+        Ok(found)
+    };
+    asked.into_iter().map(answer).collect()
+}
+
+fn index<K: Ord, V>(items: Call<Vec<V>>, key: impl Fn(&V) -> K) -> Call<Found<K, V>> {
+    Ok(items?.into_iter().map(|item| (key(&item), item)).collect())
+}
+
+fn sort_by<K: Ord + Clone, V>(
+    keys: &BTreeSet<K>,
+    items: Call<Vec<V>>,
+    key: impl Fn(&V) -> K,
+) -> Call<Found<K, Vec<V>>> {
+    let mut found: Found<K, Vec<V>> = keys.iter().map(|key| (key.clone(), vec![])).collect();
+    for item in items? {
+        found.entry(key(&item)).or_default().push(item);
+    }
+    Ok(found)
+}
+
+impl<'a, E: Look, R: Records> Observer<'a, E, R> {
+    #[must_use]
+    pub fn new(ec2: &'a E, records: &'a R, owner: &'a Owner, pace: &'a Pace) -> Self {
+        Self {
+            ec2,
+            records,
+            owner,
+            pace,
+            instances: Batch::default(),
+            interfaces: Batch::default(),
+            items: Batch::default(),
+            groups: Batch::default(),
+            marked: Batch::default(),
+            snapshots: Batch::default(),
+            branches: Batch::default(),
+            members: Batch::default(),
+            profiles: Batch::default(),
+            inspecting: Semaphore::new(INSPECTED_AT_ONCE),
+            intent: Mutex::default(),
+            known: Mutex::default(),
+            known_marked: Mutex::default(),
+        }
+    }
+
+    /// The instance, its item and these groups, in one round trip. The intent is read along.
+    ///
+    /// # Errors
+    /// One of the calls failed.
+    pub async fn base(&self, id: &InstanceId, groups: &Groups, marked: &BTreeSet<VpcId>) -> Call<Base> {
+        let ids = BTreeSet::from([id.clone()]);
+        let (mut instances, mut items, named, marked) = tokio::try_join!(
+            self.instances(ids.clone()),
+            self.items(ids),
+            self.groups(groups.clone()),
+            self.marked(marked),
+        )?;
+        let groups =
+            marked.into_iter().filter(|group| !groups.contains(&group.id)).chain(named.into_values()).collect();
+        Ok(Base { instance: instances.remove(id), item: items.remove(id), groups })
+    }
+
+    /// Adds to `observed` what is needed of `id`. What protects the instance is no reason to fail: it is left out, and named.
+    ///
+    /// # Errors
+    /// One of the other calls failed.
+    pub async fn more(
+        &self,
+        id: &InstanceId,
+        needs: &Needs,
+        inspection: &mut Inspection,
+        observed: &mut Observed,
+    ) -> Call<()> {
+        let interfaces = read(&self.interfaces, needs.interfaces.clone(), |ids| async move {
+            index(self.ec2.interfaces(&ids).await, |interface| interface.id.clone())
+        });
+        let snapshots = read(&self.snapshots, needs.episode.clone().into_iter().collect(), |episodes| async move {
+            sort_by(&episodes, self.ec2.snapshots(&episodes).await, |snapshot| snapshot.episode.clone())
+        });
+        let groups = self.groups(needs.groups.clone());
+        let reading = async { tokio::try_join!(interfaces, snapshots, groups, self.marked(&needs.marked)) };
+        let (reading, ()) = tokio::join!(reading, self.inspect(id, needs, inspection, observed_protections(observed)));
+        let (interfaces, snapshots, groups, marked) = reading?;
+        observed.interfaces.extend(interfaces);
+        observed.looked_up.extend(needs.interfaces.iter().cloned());
+        observed.groups.extend(marked.into_iter().map(|group| (group.id.clone(), group)));
+        observed.groups.retain(|id, _| !needs.groups.contains(id));
+        observed.groups.extend(groups);
+        observed.is_inspected |= needs.attributes || needs.members || needs.profiles;
+        observed.has_snapshots |= needs.episode.is_some();
+        observed.snapshots.extend(snapshots.into_values().flatten());
+        Ok(())
+    }
+
+    /// The intent as it was read last.
+    pub fn last_intent(&self) -> Option<Intent> {
+        self.intent.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The records of all instances that were asked for, as they were read last.
+    pub fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the intent, and the records of these instances.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn items(&self, ids: BTreeSet<InstanceId>) -> Call<Found<InstanceId, Item>> {
+        let fetch = |ids: BTreeSet<InstanceId>| async move {
+            let read = self.records.read(self.owner, &ids).await?;
+            let intent = read.intents.get(&self.owner.digest()).cloned();
+            *self.intent.lock().unwrap_or_else(PoisonError::into_inner) = intent;
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut records = Known::clone(&known);
+            records.retain(|id, _| !ids.contains(id));
+            records.extend(read.records.clone());
+            *known = Arc::new(records);
+            let records = read.records.into_iter().map(|(id, record)| (id, Item::Record(Box::new(record))));
+            let unreadable = read.unreadable.into_iter();
+            let unreadable = unreadable.filter_map(|(key, reason)| Some((key.parse().ok()?, Item::Unreadable(reason))));
+            Ok(records.chain(unreadable).collect())
+        };
+        read(&self.items, ids, fetch).await
+    }
+
+    async fn instances(&self, ids: BTreeSet<InstanceId>) -> Call<Found<InstanceId, Instance>> {
+        read(&self.instances, ids, |ids| async move {
+            index(self.ec2.instances(&ids).await, |instance| instance.id.clone())
+        })
+        .await
+    }
+
+    async fn groups(&self, ids: Groups) -> Call<Found<GroupId, Group>> {
+        read(&self.groups, ids, |ids| async move {
+            index(self.ec2.groups(&GroupQuery::Ids(ids)).await, |group| group.id.clone())
+        })
+        .await
+    }
+
+    async fn marked(&self, vpcs: &BTreeSet<VpcId>) -> Call<Vec<Group>> {
+        let known = || self.known_marked.lock().unwrap_or_else(PoisonError::into_inner);
+        let unknown: BTreeSet<VpcId> = vpcs.iter().filter(|vpc| !known().contains_key(*vpc)).cloned().collect();
+        let found = read(&self.marked, unknown, |vpcs| async move {
+            let reads = vpcs.into_iter().map(|vpc| async move {
+                let groups = self.ec2.groups(&GroupQuery::Marked(vpc.clone())).await?;
+                Ok((vpc, groups))
+            });
+            join_all(reads).await.into_iter().collect()
+        })
+        .await?;
+        known().extend(found);
+        Ok(known().iter().filter(|(vpc, _)| vpcs.contains(*vpc)).flat_map(|(_, groups)| groups.clone()).collect())
+    }
+
+    async fn inspect(
+        &self,
+        id: &InstanceId,
+        needs: &Needs,
+        inspection: &mut Inspection,
+        (attributes, members, profiles, branches): Protections<'_>,
+    ) {
+        inspection.unread.clear();
+        let one = |wanted: bool| if wanted { BTreeSet::from([id.clone()]) } else { BTreeSet::new() };
+        let (found, in_groups, with_profiles, of_trunks) = tokio::join!(
+            self.attributes(id, needs.attributes && inspection.attributes.is_none()),
+            read(&self.members, one(needs.members), |ids| async move { self.ec2.members(&ids).await }),
+            read(&self.profiles, one(needs.profiles), |ids| async move { self.ec2.profiles(&ids).await }),
+            read(&self.branches, needs.trunks.clone(), |trunks| async move {
+                sort_by(&trunks, self.ec2.branches(&trunks).await, |branch| branch.trunk.clone())
+            }),
+        );
+        let mut unread = |what: String, error| drop(inspection.unread.insert(what, error));
+        match found {
+            // One reading that does not know the instance is read again.
+            Some(Ok(None)) => drop(attributes.insert(id.clone(), None)),
+            Some(Ok(found)) => inspection.attributes = Some(found),
+            Some(Err(error)) => unread(format!("the attributes of {id}"), error),
+            None => {}
+        }
+        match in_groups {
+            Ok(found) => *members = needs.members.then_some(found),
+            Err(error) => unread("membership of Auto Scaling groups".to_owned(), error),
+        }
+        match with_profiles {
+            Ok(found) => *profiles = needs.profiles.then_some(found),
+            Err(error) => unread("instance profiles".to_owned(), error),
+        }
+        match of_trunks {
+            Ok(found) => branches.extend(found),
+            Err(error) => unread(crate::plan::branches_unknown(&needs.trunks), error),
+        }
+        if let Some(known) = inspection.attributes.filter(|_| needs.attributes) {
+            attributes.insert(id.clone(), known);
+        }
+    }
+
+    async fn attributes(&self, id: &InstanceId, is_needed: bool) -> Option<Call<Option<Attributes>>> {
+        let _turn = if is_needed { self.inspecting.acquire().await.ok()? } else { return None };
+        for _ in PROTECTING {
+            self.pace.turn("ec2:DescribeInstanceAttribute").await;
+        }
+        Some(self.ec2.attributes(id).await)
+    }
+}
+
+type Protections<'a> = (
+    &'a mut BTreeMap<InstanceId, Option<Attributes>>,
+    &'a mut Option<BTreeMap<InstanceId, Member>>,
+    &'a mut Option<BTreeMap<InstanceId, Profile>>,
+    &'a mut BTreeMap<InterfaceId, Vec<Branch>>,
+);
+
+fn observed_protections(observed: &mut Observed) -> Protections<'_> {
+    (&mut observed.attributes, &mut observed.members, &mut observed.profiles, &mut observed.branches)
+}

@@ -1,0 +1,179 @@
+//! The rules of the groups of ours, and whose group holds an interface.
+//!
+//! The isolation group lets the forensic ports through, tcp 22 by default, from the forensic group, and nothing out but to
+//! the instance itself. The transit group lets everything through, or connections through it would be tracked and not end with it.
+
+use std::collections::BTreeSet;
+
+use super::{Observed, Problem};
+use crate::model::{Group, GroupId, GroupReference, Groups, Interface, Owner, Peer, Role, Rule};
+
+/// Every rule of the isolation group that is wider than it may be.
+pub(super) fn too_wide(group: &Group, forensic: Option<&GroupReference>, ports: &BTreeSet<u16>) -> Vec<Problem> {
+    let may_enter = |rule: &Rule| match (&rule.peer, forensic) {
+        (Peer::Group(peer), Some(forensic)) => {
+            *peer == forensic.id && port(rule).is_some_and(|port| ports.contains(&port))
+        }
+        _ => false,
+    };
+    let ingress = group.ingress.iter().filter(|rule| !may_enter(rule)).map(|rule| ("in", rule));
+    let egress = group.egress.iter().filter(|rule| !is_loopback(rule)).map(|rule| ("out", rule));
+    ingress
+        .chain(egress)
+        .map(|(direction, rule)| Problem::TooWide { group: group.id.clone(), direction, rule: rule.to_string() })
+        .collect()
+}
+
+/// Whether a group could be somebody's isolation: it lets nothing through but single ports from a group (which ones, its own
+/// stack knows) and what stays on the host.
+pub(super) fn is_closed(group: &Group) -> bool {
+    let is_port_from_group = |rule: &Rule| matches!(rule.peer, Peer::Group(_)) && port(rule).is_some();
+    group.ingress.iter().all(is_port_from_group) && group.egress.iter().all(is_loopback)
+}
+
+/// What a transit group lacks to let everything through, both ways, IPv4 and IPv6.
+pub(super) fn not_open(group: &Group) -> Option<String> {
+    let lacks = |rules: &[Rule], cidr: &str| {
+        !rules.iter().any(|rule| rule.protocol == "-1" && rule.peer == Peer::Cidr(cidr.to_owned()))
+    };
+    let ways = [("in", &group.ingress), ("out", &group.egress)];
+    let missing = ways.into_iter().flat_map(|(direction, rules)| {
+        ["0.0.0.0/0", "::/0"]
+            .into_iter()
+            .filter(|cidr| lacks(rules, cidr))
+            .map(move |cidr| format!("{direction} {cidr}"))
+    });
+    let missing: Vec<String> = missing.collect();
+    (!missing.is_empty()).then(|| format!("does not allow all traffic {}", missing.join(", ")))
+}
+
+/// The one tcp port that a rule is about.
+fn port(rule: &Rule) -> Option<u16> {
+    match rule.ports {
+        Some((from, to)) if from == to && rule.protocol == "tcp" => u16::try_from(from).ok(),
+        _ => None,
+    }
+}
+
+fn is_loopback(rule: &Rule) -> bool {
+    matches!(&rule.peer, Peer::Cidr(cidr) if cidr == "127.0.0.1/32" || cidr == "::1/128")
+}
+
+/// The groups that isolate on behalf of `owner`: the ones named, and those that CloudFormation tagged as its stack's.
+pub(super) fn own_groups<'a>(
+    observed: &Observed,
+    owner: &Owner,
+    named: impl IntoIterator<Item = &'a GroupId>,
+) -> Groups {
+    let isolates = |group: &Group| matches!(group.role, Some(Role::Isolation | Role::Transit));
+    let tagged =
+        observed.groups.values().filter(|group| isolates(group) && group.stack_id.as_ref() == Some(&owner.stack_id));
+    tagged.map(|group| group.id.clone()).chain(named.into_iter().cloned()).collect()
+}
+
+/// The stack in whose isolation an interface is, if that is not ours: **all** its groups isolate, and each carries
+/// CloudFormation's own tag of a stack, which nobody can forge. Our marker alone decides nothing: an attacker may be able to
+/// write it, and a colleague may have put another incident's group beside an open one.
+pub(super) fn holder<'a>(observed: &'a Observed, ours: &Groups, interface: &Interface) -> Option<&'a String> {
+    let mut holder = None;
+    for id in &interface.groups {
+        let group = observed.groups.get(id).filter(|_| !ours.contains(id))?;
+        let stack = group.stack_id.as_ref()?;
+        if !is_isolation(observed, group) {
+            return None;
+        }
+        holder = holder.or(Some(stack));
+    }
+    holder
+}
+
+fn is_isolation(observed: &Observed, group: &Group) -> bool {
+    match group.role {
+        Some(Role::Isolation) => is_closed(group),
+        // Open by nature: believed if the same stack has a group that isolates.
+        Some(Role::Transit) => observed
+            .groups
+            .values()
+            .any(|other| other.role == Some(Role::Isolation) && other.stack_id == group.stack_id && is_closed(other)),
+        Some(Role::Forensic) | None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::{group, rule};
+
+    fn problems(ingress: &[Rule], egress: &[Rule]) -> Vec<String> {
+        let mut group = group("sg-1");
+        group.ingress = ingress.to_vec();
+        group.egress = egress.to_vec();
+        too_wide(&group, Some(&"sg-f".parse().unwrap()), &[22, 3389].into()).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_forensic_ports_from_the_forensic_group_and_loopback_are_all_it_may_let_through() {
+        let egress = [rule("-1", None, "127.0.0.1/32"), rule("tcp", Some((0, 0)), "::1/128")];
+        let ingress = [rule("tcp", Some((22, 22)), "sg-f"), rule("tcp", Some((3389, 3389)), "sg-f")];
+        assert_eq!(problems(&ingress, &egress), Vec::<String>::new());
+        assert_eq!(problems(&[], &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn anything_wider_is_named() {
+        let check = |direction: &str, wide: Rule, text: &str| {
+            let found = if direction == "in" { problems(&[wide], &[]) } else { problems(&[], &[wide]) };
+            let expected = format!(
+                "isolation group sg-1 allows {direction} {text}: hosts in it are not cut off; remove that rule"
+            );
+            assert_eq!(found, [expected]);
+        };
+        check("in", rule("tcp", Some((22, 22)), "0.0.0.0/0"), "tcp 22 0.0.0.0/0");
+        check("in", rule("tcp", Some((22, 22)), "sg-e"), "tcp 22 sg-e");
+        check("in", rule("tcp", Some((22, 23)), "sg-f"), "tcp 22-23 sg-f");
+        check("in", rule("tcp", Some((443, 443)), "sg-f"), "tcp 443 sg-f");
+        check("in", rule("udp", Some((3389, 3389)), "sg-f"), "udp 3389 sg-f");
+        check("in", rule("-1", None, "sg-f"), "all protocols sg-f");
+        check("out", rule("-1", None, "0.0.0.0/0"), "all protocols 0.0.0.0/0");
+        check("out", rule("-1", None, "::/0"), "all protocols ::/0");
+        check("out", rule("tcp", Some((443, 443)), "sg-f"), "tcp 443 sg-f");
+    }
+
+    #[test]
+    fn a_group_that_lets_anything_else_through_is_nobodys_isolation() {
+        let mut isolation = group("sg-1");
+        assert!(is_closed(&isolation));
+        isolation.ingress = vec![rule("tcp", Some((22, 22)), "sg-f"), rule("tcp", Some((3389, 3389)), "sg-f")];
+        isolation.egress = vec![rule("-1", None, "127.0.0.1/32")];
+        assert!(is_closed(&isolation));
+        isolation.ingress.push(rule("tcp", Some((0, 65535)), "sg-f"));
+        assert!(!is_closed(&isolation));
+        isolation.ingress.clear();
+        isolation.egress = vec![rule("-1", None, "0.0.0.0/0")];
+        assert!(!is_closed(&isolation));
+        isolation.egress.clear();
+        isolation.ingress = vec![rule("tcp", Some((22, 22)), "10.0.0.0/8")];
+        assert!(!is_closed(&isolation));
+    }
+
+    #[test]
+    fn a_transit_group_lets_everything_through_or_is_none() {
+        let mut transit = group("sg-1");
+        assert_eq!(
+            not_open(&transit).unwrap(),
+            "does not allow all traffic in 0.0.0.0/0, in ::/0, out 0.0.0.0/0, out ::/0"
+        );
+        transit.ingress = vec![rule("-1", None, "0.0.0.0/0"), rule("-1", None, "::/0")];
+        transit.egress = transit.ingress.clone();
+        assert_eq!(not_open(&transit), None);
+        transit.egress = vec![rule("-1", None, "0.0.0.0/0"), rule("tcp", Some((0, 65535)), "::/0")];
+        assert_eq!(not_open(&transit).unwrap(), "does not allow all traffic out ::/0");
+    }
+
+    #[test]
+    fn without_a_forensic_group_nothing_may_come_in() {
+        let mut group = group("sg-1");
+        group.ingress = vec![rule("tcp", Some((22, 22)), "sg-f")];
+        assert_eq!(too_wide(&group, None, &[22].into()).len(), 1);
+    }
+}

@@ -1,0 +1,540 @@
+//! What one invocation did to one instance, and what it saw first: from it follow the two rules about doubtful readings.
+//!
+//! - **A reading that contradicts an accepted write of ours**: it is looked at again; if it stays, the same is written
+//!   again, a few times, and after [`FIGHT`] it is named.
+//! - **A reading by which a duty would end or be refused** is a [`Doubt`]: it is believed when it was read again
+//!   [`DOUBTED`] later.
+//!
+//! Pure: time comes in as how long the invocation has lasted.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::time::Duration;
+
+use super::{Plan, Problem, Step, Work};
+use crate::model::{
+    CallError, Fault, GroupId, Groups, InstanceId, InterfaceId, Record, ShowGroups, SnapshotId, State, Time,
+};
+
+/// How long a contradiction may last before it is named. EC2's reads trail its writes by seconds.
+pub const FIGHT: Duration = Duration::from_secs(30);
+/// A reading that shows nothing is believed when it is the same after this long.
+pub const DOUBTED: Duration = Duration::from_secs(5);
+/// Another delivery asked for the snapshots, and may have died before; Lambda then delivers again after a minute.
+const AWAITED: Duration = Duration::from_secs(15);
+/// EC2 or Auto Scaling are at work.
+const UNDER_WAY: Duration = Duration::from_secs(60);
+/// When the same is written again, counted from the first contradicting look.
+const REWRITES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(12)];
+/// No lease is longer: the longest hold, and half a minute. Whoever says so has another clock.
+const LONGEST_LEASE: Duration = Duration::from_secs(90);
+/// Calls that are throttled are tried again at least so long: others use the account's buckets for a while only, and
+/// giving up leaves an instance in the open.
+const THROTTLED: Duration = Duration::from_secs(300);
+/// The pause before a failed call is tried again doubles from the first to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// A reading by which a duty would end or be refused, or that waits for somebody else.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Doubt {
+    /// The record of an instance that is held is not there.
+    Record,
+    /// A group of ours is not there.
+    Group(GroupId),
+    /// A group of ours does not have the rules that it should have.
+    Rules(GroupId),
+    /// The instance is not there.
+    Instance,
+    /// The instance has no interface.
+    Interfaces,
+    /// An interface is not there.
+    Interface(InterfaceId),
+    /// An interface is as it should be, and this invocation has not written it.
+    AsWanted(InterfaceId),
+    /// A group that an interface had is not there.
+    Original(GroupId),
+    /// A recorded snapshot is not there.
+    Snapshot(SnapshotId),
+    /// Another stack has an instance that this one was isolating, too: it may be about to give it up.
+    Holder,
+    /// The instance is in no Auto Scaling group any more.
+    Member,
+    /// Another delivery of the request asked for snapshots that are not to be seen yet.
+    SnapshotsAwaited,
+    /// EC2 or Auto Scaling are at it: the problem may be gone a little later.
+    UnderWay(Problem),
+    /// Another invocation may still change the interfaces.
+    Rival,
+}
+
+impl Doubt {
+    fn limit(&self) -> Duration {
+        match self {
+            Self::SnapshotsAwaited => AWAITED,
+            Self::UnderWay(_) => UNDER_WAY,
+            // It ends with the lease.
+            Self::Rival => Duration::MAX,
+            _ => DOUBTED,
+        }
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Group(group) | Self::Original(group) => write!(f, "{group} is not shown"),
+            Self::Rules(group) => write!(f, "{group} shows other rules"),
+            Self::Record => f.write_str("no record is shown"),
+            Self::Instance => f.write_str("the instance is not shown"),
+            Self::Interfaces => f.write_str("no interface is shown"),
+            Self::Interface(interface) => write!(f, "{interface} is not shown"),
+            Self::AsWanted(interface) => write!(f, "{interface} shows what it should"),
+            Self::Snapshot(snapshot) => write!(f, "{snapshot} is not shown"),
+            Self::Holder => f.write_str("another stack isolates it, too"),
+            Self::Member => f.write_str("no Auto Scaling group shows the instance"),
+            Self::SnapshotsAwaited => f.write_str("snapshots of another delivery are not shown yet"),
+            Self::UnderWay(problem) => write!(f, "under way: {problem}"),
+            Self::Rival => f.write_str("another invocation may still be at work"),
+        }
+    }
+}
+
+/// Why a step failed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum StepError {
+    #[error("{0}")]
+    Call(CallError),
+    #[error("another request kept changing this record; wait until it has ended")]
+    Lost,
+    /// The lease of the record is over, or the intent has to be read again: the step is to be planned again.
+    #[error("the right to change this interface is over")]
+    LeaseOver,
+    #[error("a later request wants something else")]
+    Overtaken,
+    #[error(
+        "{seen_by} failed: NotVisible: EC2 accepted the change but 30 s later still shows the old state: {shown}; find out who \
+         changes it (CloudTrail)"
+    )]
+    NotSeen { seen_by: &'static str, shown: String },
+    /// The worst that can happen.
+    #[error("{} failed: InTransit: {danger} ({cause})", cause.action)]
+    InTransit { danger: String, cause: CallError },
+}
+
+impl StepError {
+    /// How the call failed, if a call did.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Call(error) | Self::InTransit { cause: error, .. } => Some(error.fault),
+            _ => None,
+        }
+    }
+
+    /// AWS said no, and will again.
+    #[must_use]
+    pub fn is_for_good(&self) -> bool {
+        matches!(self, Self::Call(error) if error.fault == Fault::Refused)
+    }
+}
+
+impl From<CallError> for StepError {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+/// How long failures that may pass are tried again, counted from the first one.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Lost, timed out, HTTP 5xx; throttled for five minutes at least.
+    pub for_faults: Duration,
+    /// Denied: a new role's permissions take a moment to arrive.
+    pub for_permission: Duration,
+}
+
+impl Patience {
+    /// Whether a failure that has lasted this long may still pass.
+    #[must_use]
+    pub fn covers(self, fault: Fault, lasted: Duration) -> bool {
+        let limit = match fault {
+            Fault::Denied => self.for_permission,
+            Fault::Throttled => self.for_faults.max(THROTTLED),
+            fault if fault.may_pass() => self.for_faults,
+            _ => return false,
+        };
+        lasted < limit
+    }
+
+    fn covers_step(self, error: &StepError, lasted: Duration) -> bool {
+        match error {
+            StepError::Call(error) | StepError::InTransit { cause: error, .. } => self.covers(error.fault, lasted),
+            StepError::Lost | StepError::LeaseOver => lasted < FIGHT,
+            StepError::Overtaken | StepError::NotSeen { .. } => false,
+        }
+    }
+}
+
+/// What became of one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub step: Step,
+    pub result: Result<(), StepError>,
+    pub passage: Option<Passage>,
+}
+
+/// How an interface fared that was to pass the transit group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Passage {
+    Done,
+    /// It was isolated directly, for this reason.
+    Refused(String),
+    /// It was isolated directly, since more were to pass than may: its turn comes.
+    Postponed,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Attempt {
+    is_accepted: bool,
+    /// Of the last try, and when the first of an unbroken series failed.
+    failure: Option<(StepError, Duration)>,
+    tries: u32,
+    /// First and last look that contradicted it, and how often it was written again since.
+    contradicted: Option<(Duration, Duration, usize)>,
+    next: Duration,
+    over: Option<StepError>,
+}
+
+/// What this invocation did to one instance.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    attempts: HashMap<Step, Attempt>,
+    under_way: HashSet<Step>,
+    doubts: BTreeMap<Doubt, Duration>,
+    written: BTreeMap<InterfaceId, (Groups, bool)>,
+    passages: BTreeMap<InterfaceId, Passage>,
+    /// The lease of another invocation: as its record says it, and until when it counts.
+    rival: Option<(Time, Time)>,
+    /// Problems that are seen once only, and must not go unsaid.
+    pub said: BTreeSet<Problem>,
+    /// This invocation is the one that asked for the snapshots.
+    pub asked_for_snapshots: bool,
+    /// It took measures to protect the instance.
+    pub has_protected: bool,
+    /// Readings are taken as they are: nothing is waited for.
+    pub is_trusting: bool,
+}
+
+impl Due {
+    fn by(&mut self, at: Option<Duration>) {
+        self.until = self.until.into_iter().chain(at).min();
+    }
+}
+
+/// What of a plan is to be done now.
+#[derive(Debug, Default)]
+pub struct Due {
+    pub work: Vec<Work>,
+    /// Something is not over yet: look again.
+    pub waits: bool,
+    /// When the invocation has lasted this long, at the latest.
+    pub until: Option<Duration>,
+    /// A step was given up just now: what follows from that is not in this plan.
+    pub gave_up: bool,
+}
+
+impl Ledger {
+    /// Whether a doubtful reading is believed by now.
+    #[must_use]
+    pub fn believes(&self, doubt: &Doubt, elapsed: Duration) -> bool {
+        self.is_trusting || self.doubts.get(doubt).is_some_and(|since| elapsed.saturating_sub(*since) >= doubt.limit())
+    }
+
+    /// What was last written to an interface, and whether that was accepted.
+    #[must_use]
+    pub fn written(&self, interface: &InterfaceId) -> Option<(&Groups, bool)> {
+        self.written.get(interface).map(|(groups, is_accepted)| (groups, *is_accepted))
+    }
+
+    /// Whether these groups were written to an interface, which EC2 accepted.
+    #[must_use]
+    pub fn has_written(&self, interface: &InterfaceId, groups: &Groups) -> bool {
+        self.written(interface) == Some((groups, true))
+    }
+
+    /// Whether these groups had to be written to an interface again a moment ago: somebody may be at it still.
+    #[must_use]
+    pub fn is_contested(&self, interface: &InterfaceId, groups: &Groups, elapsed: Duration) -> bool {
+        self.attempts.iter().any(|(step, attempt)| {
+            let is_meant = matches!(step, Step::SetGroups { interface: of, to, .. } if of == interface && to == groups);
+            let is_recent = |last: Duration| elapsed.saturating_sub(last) <= FIGHT;
+            is_meant && attempt.contradicted.is_some_and(|(_, last, writes)| writes > 0 && is_recent(last))
+        })
+    }
+
+    #[must_use]
+    pub fn passage(&self, interface: &InterfaceId) -> Option<&Passage> {
+        self.passages.get(interface)
+    }
+
+    /// Whether a passage of ours holds the interface.
+    #[must_use]
+    pub fn is_passing(&self, interface: &InterfaceId) -> bool {
+        self.under_way.iter().any(|step| matches!(step, Step::Pass { interface: passing, .. } if passing == interface))
+    }
+
+    #[must_use]
+    pub fn has_rival(&self, now: Time) -> bool {
+        self.rival.is_some_and(|(_, until)| now < until) && !self.is_trusting
+    }
+
+    /// Whether a step was tried and has failed, for now or for good.
+    #[must_use]
+    pub fn has_failed(&self, step: &Step) -> bool {
+        self.attempts.get(&step.key()).is_some_and(|attempt| attempt.failure.is_some() || attempt.over.is_some())
+    }
+
+    /// Whether a step was carried out.
+    #[must_use]
+    pub fn is_accepted(&self, step: &Step) -> bool {
+        self.attempts.get(&step.key()).is_some_and(|attempt| attempt.is_accepted)
+    }
+
+    /// Why a step is not tried any more.
+    #[must_use]
+    pub fn given_up(&self, step: &Step) -> Option<&StepError> {
+        self.attempts.get(&step.key()).and_then(|attempt| attempt.over.as_ref())
+    }
+
+    /// Why a step is not done yet, or will not be.
+    #[must_use]
+    pub fn failure(&self, step: &Step) -> Option<&StepError> {
+        let attempt = self.attempts.get(&step.key())?;
+        attempt.over.as_ref().or(attempt.failure.as_ref().map(|(error, _)| error))
+    }
+
+    /// Every step that failed and did not succeed since.
+    pub fn failures(&self) -> impl Iterator<Item = (&Step, &StepError)> {
+        let failed = |attempt: &Attempt| attempt.over.is_some() || attempt.failure.is_some();
+        let failed = self.attempts.iter().filter(move |(_, attempt)| failed(attempt));
+        failed.filter_map(|(step, _)| Some((step, self.failure(step)?)))
+    }
+
+    /// Looks at the record that was read: `writer` is this invocation.
+    pub fn note_record(&mut self, record: Option<&Record>, writer: &str, now: Time) {
+        match record.map(|record| (record, &record.lease)) {
+            Some((record, Some(lease))) if matches!(record.state, State::Isolating | State::Restoring) => {
+                if lease.writer != writer && self.rival.is_none_or(|(said, _)| said < lease.until) {
+                    self.rival = Some((lease.until, lease.until.min(now + LONGEST_LEASE)));
+                }
+            }
+            // Whoever had it has ended.
+            _ => self.rival = None,
+        }
+    }
+
+    /// Looks at what a plan doubts, which is what the look behind it has shown.
+    pub fn note_doubts(&mut self, plan: &Plan, elapsed: Duration) {
+        let since = |doubt: &Doubt| self.doubts.get(doubt).copied().unwrap_or(elapsed);
+        self.doubts = plan.doubts.iter().map(|doubt| (doubt.clone(), since(doubt))).collect();
+        self.said.extend(plan.remember.iter().cloned());
+    }
+
+    /// What of a plan is to be done now.
+    pub fn due(&mut self, plan: &Plan, elapsed: Duration, patience: Patience) -> Due {
+        let mut due = Due { waits: !self.under_way.is_empty(), ..Due::default() };
+        let given_up = self.count_given_up();
+        for doubt in plan.doubts.iter().filter(|doubt| !self.believes(doubt, elapsed)) {
+            due.waits = true;
+            due.by(self.doubts.get(doubt).and_then(|since| since.checked_add(doubt.limit())));
+        }
+        for work in &plan.work {
+            // What is done first is done for the others: it may be done again with them.
+            let is_alone = work.then.is_empty();
+            let first = work.first.as_ref().map(|step| match is_alone {
+                true => self.admit(step, elapsed, patience),
+                false => self.admit_untried(&step.key(), elapsed, patience).unwrap_or(Admission::Due),
+            });
+            match first {
+                Some(Admission::Over) => continue,
+                Some(Admission::Wait) => {
+                    due.waits = true;
+                    continue;
+                }
+                _ => {}
+            }
+            let admitted: Vec<(&Step, Admission)> =
+                work.then.iter().map(|step| (step, self.admit(step, elapsed, patience))).collect();
+            due.waits |= admitted.iter().any(|(_, admission)| *admission == Admission::Wait);
+            let then: Vec<Step> = admitted
+                .into_iter()
+                .filter(|(_, admission)| *admission == Admission::Due)
+                .map(|(step, _)| step.clone())
+                .collect();
+            // The first step is there for the others.
+            if is_alone || !then.is_empty() {
+                due.work.push(Work { first: work.first.clone(), then });
+            }
+        }
+        let waiting = plan.steps().filter_map(|step| self.attempts.get(&step.key()));
+        for attempt in waiting.filter(|attempt| attempt.over.is_none()) {
+            let again = attempt
+                .contradicted
+                .filter(|_| attempt.failure.is_none())
+                .map(|(since, _, writes)| since + REWRITES.get(writes).copied().unwrap_or(FIGHT));
+            due.by(again.or(Some(attempt.next)).filter(|at| *at > elapsed));
+        }
+        due.gave_up = self.count_given_up() > given_up;
+        due
+    }
+
+    fn count_given_up(&self) -> usize {
+        self.attempts.values().filter(|attempt| attempt.over.is_some()).count()
+    }
+
+    fn admit(&mut self, step: &Step, elapsed: Duration, patience: Patience) -> Admission {
+        let key = step.key();
+        if let Some(admission) = self.admit_untried(&key, elapsed, patience) {
+            return admission;
+        }
+        let Some(attempt) = self.attempts.get_mut(&key) else { return Admission::Due };
+        let (since, _, writes) = attempt
+            .contradicted
+            .filter(|(_, last, _)| elapsed.saturating_sub(*last) <= FIGHT)
+            .unwrap_or((elapsed, elapsed, 0));
+        attempt.contradicted = Some((since, elapsed, writes));
+        let lasted = elapsed.saturating_sub(since);
+        if lasted >= FIGHT {
+            let shown = match step {
+                Step::SetGroups { interface, from, .. } => format!("{interface} in {}", ShowGroups(from)),
+                _ => "what was there before".to_owned(),
+            };
+            attempt.over = Some(StepError::NotSeen { seen_by: step.seen_by(), shown });
+            return Admission::Over;
+        }
+        if step.may_be_repeated() && REWRITES.get(writes).is_some_and(|after| lasted >= *after) {
+            attempt.contradicted = Some((since, elapsed, writes + 1));
+            return Admission::Due;
+        }
+        Admission::Wait
+    }
+
+    /// Of a step that was not accepted. `None` if it was.
+    fn admit_untried(&mut self, key: &Step, elapsed: Duration, patience: Patience) -> Option<Admission> {
+        if self.under_way.contains(key) {
+            return Some(Admission::Wait);
+        }
+        let Some(attempt) = self.attempts.get_mut(key) else { return Some(Admission::Due) };
+        if attempt.over.is_some() {
+            return Some(Admission::Over);
+        }
+        let (error, since) = attempt.failure.as_ref()?;
+        if !patience.covers_step(error, elapsed.saturating_sub(*since)) {
+            attempt.over = Some(error.clone());
+            return Some(Admission::Over);
+        }
+        Some(if elapsed >= attempt.next { Admission::Due } else { Admission::Wait })
+    }
+
+    pub fn begin(&mut self, step: &Step) {
+        self.under_way.insert(step.key());
+        self.has_protected |= matches!(step, Step::Protect { aim: super::Aim::Isolate, .. });
+    }
+
+    /// A step that was not tried, because the one before it failed.
+    pub fn drop_untried(&mut self, work: &Work) {
+        for step in work.steps() {
+            self.under_way.remove(&step.key());
+        }
+    }
+
+    /// Learns what became of a step.
+    pub fn learn(&mut self, outcome: &Outcome, elapsed: Duration) {
+        let Outcome { step, result, passage } = outcome;
+        let key = step.key();
+        self.under_way.remove(&key);
+        match step {
+            Step::SetGroups { interface, to, .. } => self.wrote(interface, to, result, elapsed),
+            Step::Pass { interface, to, instance, .. } => {
+                let to = Groups::from([to.clone()]);
+                self.wrote(interface, &to, result, elapsed);
+                self.passed(instance, interface, &to, passage.as_ref(), result, elapsed);
+                if passage.is_some() && passage != &Some(Passage::Done) {
+                    // It was not taken through: whatever became of it is a matter of its groups.
+                    return;
+                }
+            }
+            Step::RequestSnapshots { .. } => self.asked_for_snapshots |= result.is_ok(),
+            _ => {}
+        }
+        self.note(key, result, elapsed);
+    }
+
+    fn wrote(&mut self, interface: &InterfaceId, to: &Groups, result: &Result<(), StepError>, _elapsed: Duration) {
+        let is_certain = result.as_ref().err().and_then(StepError::fault).is_some_and(Fault::is_without_effect)
+            || matches!(result, Err(StepError::LeaseOver | StepError::Overtaken));
+        // A refused write changes nothing of what was written before.
+        if result.is_ok() || !is_certain || !self.written.contains_key(interface) {
+            self.written.insert(interface.clone(), (to.clone(), result.is_ok()));
+        }
+    }
+
+    fn passed(
+        &mut self,
+        instance: &InstanceId,
+        interface: &InterfaceId,
+        to: &Groups,
+        passage: Option<&Passage>,
+        result: &Result<(), StepError>,
+        elapsed: Duration,
+    ) {
+        if let Some(passage) = passage {
+            self.passages.insert(interface.clone(), passage.clone());
+        }
+        // What failed in any other way is tried again directly, at once.
+        if result.as_ref().is_err_and(|error| !error.is_for_good()) {
+            return;
+        }
+        let direct = Step::SetGroups {
+            instance: instance.clone(),
+            interface: interface.clone(),
+            from: Groups::new(),
+            to: to.clone(),
+            aim: super::Aim::Isolate,
+        };
+        self.note(direct.key(), result, elapsed);
+    }
+
+    fn note(&mut self, key: Step, result: &Result<(), StepError>, elapsed: Duration) {
+        let attempt = self.attempts.entry(key).or_default();
+        match result {
+            Ok(()) => {
+                attempt.is_accepted = true;
+                (attempt.failure, attempt.tries) = (None, 0);
+            }
+            Err(error) => {
+                // That the time is up says less than what failed before.
+                let is_late = error.fault() == Some(Fault::OutOfTime);
+                let before = attempt.failure.take();
+                let since = before.as_ref().map_or(elapsed, |(_, since)| *since);
+                let said = before.filter(|_| is_late).map_or_else(|| error.clone(), |(error, _)| error);
+                attempt.failure = Some((said, since));
+                let pause = FIRST_PAUSE.saturating_mul(1 << attempt.tries.min(8)).min(LONGEST_PAUSE);
+                attempt.tries += 1;
+                // What is to be planned again is planned again at once.
+                attempt.next = if *error == StepError::LeaseOver { elapsed } else { elapsed + pause };
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Admission {
+    Due,
+    Wait,
+    Over,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,482 @@
+//! What stands in the way, or is worth saying: every text of a problem. Each names the thing, the reason and what to do.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::model::{
+    GroupId, Groups, InstanceId, InterfaceId, Owner, ShowGroups, SnapshotId, VolumeId, VpcId, comma_list,
+    exit_standby_command, restore_command,
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Problem {
+    /// An interface is in the group that is open to everybody.
+    InTransit {
+        instance: InstanceId,
+        interface: InterfaceId,
+        through: GroupId,
+        isolation_group: GroupId,
+    },
+    Unreadable {
+        item: String,
+        reason: String,
+    },
+    GroupMissing {
+        group: GroupId,
+    },
+    GroupElsewhere {
+        group: GroupId,
+        vpc: String,
+        wanted: VpcId,
+    },
+    /// The isolation group lets more through than it may.
+    TooWide {
+        group: GroupId,
+        direction: &'static str,
+        rule: String,
+    },
+    /// Cutting connections is asked for, and no group is named for it.
+    NoTransit,
+    /// The transit group is not what it must be: no interface goes through it.
+    TransitUnfit {
+        group: GroupId,
+        reason: String,
+    },
+    /// A branch of a trunk interface, with groups of its own, which are not changed: a container on the host may use it.
+    BranchOpen {
+        instance: InstanceId,
+        interface: InterfaceId,
+        trunk: InterfaceId,
+        groups: Groups,
+        isolation_group: GroupId,
+    },
+    /// Isolated, but its connections may live on.
+    NotCut {
+        instance: InstanceId,
+        interface: InterfaceId,
+        reason: String,
+    },
+    Unknown {
+        instance: InstanceId,
+    },
+    Terminated {
+        instance: InstanceId,
+    },
+    /// It is recorded, and there is no snapshot of it.
+    TerminatedUnsaved {
+        instance: InstanceId,
+    },
+    NoInterface {
+        instance: InstanceId,
+        state: String,
+    },
+    OtherVpc {
+        instance: InstanceId,
+        vpc: String,
+        wanted: VpcId,
+    },
+    /// One interface of an instance whose others are in the right VPC.
+    InterfaceElsewhere {
+        instance: InstanceId,
+        interface: InterfaceId,
+        vpc: VpcId,
+        wanted: VpcId,
+    },
+    HeldByOther {
+        instance: InstanceId,
+        holder: String,
+    },
+    OriginalUnknown {
+        instance: InstanceId,
+        interface: InterfaceId,
+        group: GroupId,
+    },
+    /// It shows other groups than those that were recorded, and was never seen isolated since.
+    OriginalsDiffer {
+        instance: InstanceId,
+        interface: InterfaceId,
+        groups: Groups,
+        recorded: Groups,
+    },
+    /// Two records hold it, with different groups.
+    RecordsDiffer {
+        interface: InterfaceId,
+        instance: InstanceId,
+        groups: Groups,
+        other: InstanceId,
+        others: Groups,
+    },
+    OriginalsGone {
+        instance: InstanceId,
+        interface: InterfaceId,
+        groups: Groups,
+    },
+    OriginalDropped {
+        instance: InstanceId,
+        interface: InterfaceId,
+        groups: Groups,
+    },
+    /// It had no group when it was recorded.
+    NoOriginals {
+        instance: InstanceId,
+        interface: InterfaceId,
+    },
+    /// Of an instance that is kept.
+    NotKept {
+        instance: InstanceId,
+        interface: InterfaceId,
+        groups: Groups,
+    },
+    Moved {
+        instance: InstanceId,
+        interface: InterfaceId,
+        groups: Groups,
+    },
+    /// Attached to an instance that stays isolated, whose record does not hold it.
+    AttachedElsewhere {
+        instance: InstanceId,
+        interface: InterfaceId,
+        other: InstanceId,
+    },
+    /// Another stack isolates it by now.
+    ProtectionLeft {
+        instance: InstanceId,
+        holder: String,
+    },
+    NoVolumes {
+        instance: InstanceId,
+    },
+    SnapshotsAwaited {
+        instance: InstanceId,
+    },
+    SnapshotLost {
+        instance: InstanceId,
+        snapshot: SnapshotId,
+        volume: VolumeId,
+        reason: &'static str,
+    },
+    /// A member of an Auto Scaling group that is not in Standby, in Auto Scaling's words.
+    NotInStandby {
+        instance: InstanceId,
+        group: String,
+        state: String,
+    },
+    /// Its record names the group in which it was before.
+    OtherScalingGroup {
+        instance: InstanceId,
+        group: String,
+        recorded: String,
+    },
+    /// On a restore: on its way into Standby or out of it.
+    StillInStandby {
+        instance: InstanceId,
+        group: String,
+        state: String,
+    },
+    StaysInStandby {
+        instance: InstanceId,
+        group: String,
+        reason: String,
+    },
+    LeftScalingGroup {
+        instance: InstanceId,
+        group: String,
+    },
+    /// It has another profile than the one that its record holds.
+    OtherProfile {
+        instance: InstanceId,
+        association: String,
+        arn: String,
+        recorded: String,
+    },
+    /// On a restore: somebody gave it another one.
+    ProfileReplaced {
+        instance: InstanceId,
+        arn: String,
+        recorded: String,
+    },
+    /// Adoption: the new stack's group isolates nobody.
+    GroupUnfit {
+        group: GroupId,
+        reason: String,
+    },
+    /// Adoption: the old stack still works, and lists it.
+    InCharge {
+        instance: InstanceId,
+        stack: String,
+    },
+    BeingRestored {
+        instance: InstanceId,
+        stack: String,
+    },
+    AdoptedElsewhere {
+        instance: InstanceId,
+        vpc: String,
+        wanted: String,
+    },
+    RecordedTwice {
+        instance: InstanceId,
+        owner: Owner,
+    },
+    Unrecorded {
+        instance: InstanceId,
+        interface: InterfaceId,
+        groups: Groups,
+    },
+}
+
+/// How a problem bears on the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// FAILED, and said first.
+    Open,
+    /// FAILED.
+    Fatal,
+    /// FAILED, unless the request allows partial isolation.
+    NotIsolated,
+    /// Only mentioned.
+    Note,
+}
+
+impl Problem {
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::InTransit { .. } => Severity::Open,
+            Self::Unreadable { .. }
+            | Self::GroupMissing { .. }
+            | Self::GroupElsewhere { .. }
+            | Self::TooWide { .. }
+            | Self::TransitUnfit { .. }
+            | Self::NotCut { .. }
+            | Self::OriginalUnknown { .. }
+            | Self::OriginalsGone { .. }
+            | Self::NoOriginals { .. }
+            | Self::AttachedElsewhere { .. }
+            | Self::StillInStandby { .. }
+            | Self::GroupUnfit { .. }
+            | Self::InCharge { .. }
+            | Self::BeingRestored { .. }
+            | Self::AdoptedElsewhere { .. }
+            | Self::RecordedTwice { .. }
+            | Self::Unrecorded { .. } => Severity::Fatal,
+            // Asked for, accepted, and not seen.
+            Self::NotInStandby { state, .. } if state == "InService" => Severity::Fatal,
+            Self::Unknown { .. }
+            | Self::Terminated { .. }
+            | Self::TerminatedUnsaved { .. }
+            | Self::NoInterface { .. }
+            | Self::OtherVpc { .. }
+            | Self::InterfaceElsewhere { .. }
+            | Self::BranchOpen { .. }
+            | Self::HeldByOther { .. } => Severity::NotIsolated,
+            Self::NoTransit
+            | Self::OriginalsDiffer { .. }
+            | Self::RecordsDiffer { .. }
+            | Self::OriginalDropped { .. }
+            | Self::NotKept { .. }
+            | Self::Moved { .. }
+            | Self::ProtectionLeft { .. }
+            | Self::NoVolumes { .. }
+            | Self::SnapshotsAwaited { .. }
+            | Self::SnapshotLost { .. }
+            | Self::NotInStandby { .. }
+            | Self::OtherScalingGroup { .. }
+            | Self::StaysInStandby { .. }
+            | Self::LeftScalingGroup { .. }
+            | Self::OtherProfile { .. }
+            | Self::ProfileReplaced { .. } => Severity::Note,
+        }
+    }
+}
+
+/// The command that gives an interface groups that a person chooses.
+fn choose_groups(interface: &InterfaceId) -> String {
+    restore_command(interface, &Groups::new()).trim_end().to_owned() + " <group ids>"
+}
+
+impl fmt::Display for Problem {
+    #[allow(clippy::too_many_lines)] // One text after the other.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InTransit { instance, interface, through, isolation_group } => write!(
+                f,
+                "{instance}: {interface} may be in {through}, which is open to everybody: run {}",
+                restore_command(interface, &Groups::from([isolation_group.clone()]))
+            ),
+            Self::Unreadable { item, reason } => {
+                write!(f, "item {item} of the records table cannot be read: {reason}; mend it in the DynamoDB console")
+            }
+            Self::GroupMissing { group } => {
+                write!(f, "isolation group {group} does not exist: put the stack right (it makes this group)")
+            }
+            Self::GroupElsewhere { group, vpc, wanted } => {
+                write!(f, "isolation group {group} is in {vpc}, not in {wanted}: nothing was changed; correct VpcId")
+            }
+            Self::TooWide { group, direction, rule } => write!(
+                f,
+                "isolation group {group} allows {direction} {rule}: hosts in it are not cut off; remove that rule"
+            ),
+            Self::NoTransit => f.write_str("established connections were not cut: TransitSecurityGroupId is empty"),
+            Self::TransitUnfit { group, reason } => {
+                write!(f, "established connections are not cut: transit group {group} {reason}; put its rules right")
+            }
+            Self::BranchOpen { instance, interface, trunk, groups, isolation_group } => write!(
+                f,
+                "{instance}: {interface}, a branch of its trunk {trunk}, is in {}: branches are not isolated for you; write its groups down, then run {}",
+                ShowGroups(groups),
+                restore_command(interface, &Groups::from([isolation_group.clone()]))
+            ),
+            Self::NotCut { instance, interface, reason } => {
+                write!(f, "{instance}: {interface} is isolated, but connections that were open may live on: {reason}")
+            }
+            Self::Unknown { instance } => write!(
+                f,
+                "{instance} does not exist in this account and region: check the id, or take it off CompromisedInstanceList"
+            ),
+            Self::Terminated { instance } => {
+                write!(f, "{instance} is terminated: take it off CompromisedInstanceList")
+            }
+            Self::TerminatedUnsaved { instance } => write!(
+                f,
+                "{instance} was terminated before its snapshots: look for volumes that outlived it, then take it off CompromisedInstanceList"
+            ),
+            Self::NoInterface { instance, state } => {
+                write!(f, "{instance} ({state}) has no network interface: wait until it has one")
+            }
+            Self::OtherVpc { instance, vpc, wanted } => write!(
+                f,
+                "{instance} is in {vpc}, not in {wanted}: isolate it with a stack of its own, with VpcId {vpc}"
+            ),
+            Self::InterfaceElsewhere { instance, interface, vpc, wanted } => write!(
+                f,
+                "{instance}: {interface} is in {vpc}, not in {wanted}: give it a group of {vpc} that allows nothing: {}",
+                choose_groups(interface)
+            ),
+            Self::HeldByOther { instance, holder } => write!(
+                f,
+                "{instance} is already isolated by {holder}: take it over with ec2-isolation adopt, or take it off CompromisedInstanceList"
+            ),
+            Self::OriginalUnknown { instance, interface, group } => write!(
+                f,
+                "{instance}: {interface} is in {group} without a record of its original groups: it is isolated; give it its groups by hand"
+            ),
+            Self::OriginalsDiffer { instance, interface, groups, recorded } => write!(
+                f,
+                "{instance}: {interface} was in {} when it was isolated, but its record of an earlier try says {}, which a restore gives it: \
+                 correct the record if that is outdated",
+                ShowGroups(groups),
+                ShowGroups(recorded)
+            ),
+            Self::RecordsDiffer { interface, instance, groups, other, others } => write!(
+                f,
+                "{interface} is in two records with different groups: {} in that of {instance}, which a restore gives it, {} in that of {other}",
+                ShowGroups(groups),
+                ShowGroups(others)
+            ),
+            Self::OriginalsGone { instance, interface, groups } => write!(
+                f,
+                "{instance}: {interface} stays isolated, its original groups {} no longer exist: choose others: {}",
+                ShowGroups(groups),
+                choose_groups(interface)
+            ),
+            Self::OriginalDropped { instance, interface, groups } => {
+                write!(f, "{instance}: {interface} was restored without {}, which no longer exist", ShowGroups(groups))
+            }
+            Self::NoOriginals { instance, interface } => write!(
+                f,
+                "{instance}: {interface} stays isolated, it had no security group when it was recorded: choose one: {}",
+                choose_groups(interface)
+            ),
+            Self::NotKept { instance, interface, groups } => {
+                write!(f, "{instance}: {interface} is not isolated: it was left alone in {}", ShowGroups(groups))
+            }
+            Self::Moved { instance, interface, groups } => write!(
+                f,
+                "{instance}: {interface} was left alone: somebody moved it to {} meanwhile",
+                ShowGroups(groups)
+            ),
+            Self::AttachedElsewhere { instance, interface, other } => write!(
+                f,
+                "{instance}: {interface} is attached to {other} by now, which stays isolated: restore {other} too, or detach it first"
+            ),
+            Self::ProtectionLeft { instance, holder } => write!(
+                f,
+                "{instance}: what protects it was left on, {holder} isolates it by now; its record has what it had before"
+            ),
+            Self::NoVolumes { instance } => write!(f, "{instance} has no EBS volume to snapshot"),
+            Self::SnapshotsAwaited { instance } => {
+                write!(f, "{instance}: its snapshots were asked for, and are not to be seen yet")
+            }
+            Self::SnapshotLost { instance, snapshot, volume, reason } => {
+                write!(f, "{instance}: snapshot {snapshot} of {volume} {reason}, and is not counted: take another one")
+            }
+            Self::NotInStandby { instance, group, state } => write!(
+                f,
+                "{instance} is {state} in Auto Scaling group {group}, not in Standby: Auto Scaling may terminate it; \
+                 look at the group"
+            ),
+            Self::OtherScalingGroup { instance, group, recorded } => write!(
+                f,
+                "{instance} is in service of Auto Scaling group {group}, its record says {recorded}: it was not moved to \
+                 Standby; do so by hand: aws autoscaling enter-standby"
+            ),
+            Self::StillInStandby { instance, group, state } => write!(
+                f,
+                "{instance} is {state} in Auto Scaling group {group}: it is not back in service; when it is in Standby: {}",
+                exit_standby_command(group, instance)
+            ),
+            Self::StaysInStandby { instance, group, reason } => write!(
+                f,
+                "{instance} stays in Standby of Auto Scaling group {group} ({reason}): raise the group's maximum size, then: {}",
+                exit_standby_command(group, instance)
+            ),
+            Self::LeftScalingGroup { instance, group } => {
+                write!(f, "{instance} is no longer in Auto Scaling group {group}: it was not put back into service")
+            }
+            Self::OtherProfile { instance, association, arn, recorded } => write!(
+                f,
+                "{instance} has instance profile {arn}, its record says {recorded}: it was not detached; do so by hand: \
+                 aws ec2 disassociate-iam-instance-profile --association-id {association}"
+            ),
+            Self::ProfileReplaced { instance, arn, recorded } => write!(
+                f,
+                "{instance} was left with instance profile {arn}, which somebody gave it meanwhile; before it had {recorded}"
+            ),
+            Self::GroupUnfit { group, reason } => {
+                write!(f, "isolation group {group} of the new stack {reason}: deploy the new stack first")
+            }
+            Self::InCharge { instance, stack } => write!(
+                f,
+                "{instance} is still isolated by {stack}, which works: deploy that stack once more without {instance} in \
+                 CompromisedInstanceList (OnRemoval=KeepIsolated leaves it isolated), then adopt it"
+            ),
+            Self::BeingRestored { instance, stack } => {
+                write!(f, "{instance} is being restored by {stack}: wait until that has ended, then look at its status")
+            }
+            Self::AdoptedElsewhere { instance, vpc, wanted } => write!(
+                f,
+                "{instance} is recorded in {vpc}, the new stack is for {wanted}: adopt it with a stack that has VpcId={vpc}"
+            ),
+            Self::RecordedTwice { instance, owner } => write!(
+                f,
+                "{instance} has another record in the new table already, held by {owner}, with other interfaces: \
+                 its originals are not mixed; restore one of the two first"
+            ),
+            Self::Unrecorded { instance, interface, groups } => write!(
+                f,
+                "{instance}: {interface} is in {} without a record of its original groups: give it its groups by hand, then adopt {instance}",
+                ShowGroups(groups)
+            ),
+        }
+    }
+}
+
+/// What could not be read of trunks.
+#[must_use]
+pub fn branches_unknown(trunks: &BTreeSet<InterfaceId>) -> String {
+    format!("whether trunk {} has branches, which are not isolated, is not known", comma_list(trunks))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,282 @@
+//! How each problem bears on the answer, and what it says.
+
+use super::*;
+use crate::plan::testing::groups;
+
+#[test]
+fn each_problem_says_what_it_is_about_and_how_bad_it_is() {
+    let instance = || "i-1".parse::<InstanceId>().unwrap();
+    let interface = || "eni-1".parse::<InterfaceId>().unwrap();
+    let group = || "sg-150".parse::<GroupId>().unwrap();
+    let vpc = || "vpc-1".parse::<VpcId>().unwrap();
+    let text = |text: &str| text.to_owned();
+    let owner = Owner { stack_id: text("stack-1"), logical_id: text("Isolation") };
+    let web = |state: &str| (instance(), text("web"), text(state));
+    let in_standby = |state: &str| {
+        let (instance, group, state) = web(state);
+        Problem::NotInStandby { instance, group, state }
+    };
+    let g = || groups(&["sg-a", "sg-b"]);
+    let modify = "aws ec2 modify-network-interface-attribute --network-interface-id eni-1 --groups";
+    use Severity::{Fatal, NotIsolated, Note, Open};
+    let check = |severity: Severity, problem: Problem, expected: &str| {
+        let expected = expected.replace("{modify}", modify);
+        assert_eq!((problem.severity(), problem.to_string()), (severity, expected));
+    };
+    check(
+        Open,
+        Problem::InTransit {
+            instance: instance(),
+            interface: interface(),
+            through: "sg-7a5".parse().unwrap(),
+            isolation_group: group(),
+        },
+        "i-1: eni-1 may be in sg-7a5, which is open to everybody: run {modify} sg-150",
+    );
+    check(
+        Fatal,
+        Problem::Unreadable { item: text("i-1"), reason: text("no State") },
+        "item i-1 of the records table cannot be read: no State; mend it in the DynamoDB console",
+    );
+    check(
+        Fatal,
+        Problem::GroupMissing { group: group() },
+        "isolation group sg-150 does not exist: put the stack right (it makes this group)",
+    );
+    check(
+        Fatal,
+        Problem::GroupElsewhere { group: group(), vpc: text("vpc-2"), wanted: vpc() },
+        "isolation group sg-150 is in vpc-2, not in vpc-1: nothing was changed; correct VpcId",
+    );
+    check(
+        Fatal,
+        Problem::TooWide { group: group(), direction: "in", rule: text("tcp 443 sg-a") },
+        "isolation group sg-150 allows in tcp 443 sg-a: hosts in it are not cut off; remove that rule",
+    );
+    check(Note, Problem::NoTransit, "established connections were not cut: TransitSecurityGroupId is empty");
+    check(
+        Fatal,
+        Problem::TransitUnfit { group: group(), reason: text("does not exist") },
+        "established connections are not cut: transit group sg-150 does not exist; put its rules right",
+    );
+    check(
+        NotIsolated,
+        Problem::BranchOpen {
+            instance: instance(),
+            interface: interface(),
+            trunk: "eni-2".parse().unwrap(),
+            groups: g(),
+            isolation_group: group(),
+        },
+        "i-1: eni-1, a branch of its trunk eni-2, is in [sg-a, sg-b]: branches are not isolated for you; write its groups down, then run {modify} sg-150",
+    );
+    check(
+        Fatal,
+        Problem::NotCut { instance: instance(), interface: interface(), reason: text("why") },
+        "i-1: eni-1 is isolated, but connections that were open may live on: why",
+    );
+    check(
+        NotIsolated,
+        Problem::Unknown { instance: instance() },
+        "i-1 does not exist in this account and region: check the id, or take it off CompromisedInstanceList",
+    );
+    check(
+        NotIsolated,
+        Problem::Terminated { instance: instance() },
+        "i-1 is terminated: take it off CompromisedInstanceList",
+    );
+    check(
+        NotIsolated,
+        Problem::TerminatedUnsaved { instance: instance() },
+        "i-1 was terminated before its snapshots: look for volumes that outlived it, then take it off CompromisedInstanceList",
+    );
+    check(
+        NotIsolated,
+        Problem::NoInterface { instance: instance(), state: text("pending") },
+        "i-1 (pending) has no network interface: wait until it has one",
+    );
+    check(
+        NotIsolated,
+        Problem::OtherVpc { instance: instance(), vpc: text("vpc-2"), wanted: vpc() },
+        "i-1 is in vpc-2, not in vpc-1: isolate it with a stack of its own, with VpcId vpc-2",
+    );
+    check(
+        NotIsolated,
+        Problem::InterfaceElsewhere {
+            instance: instance(),
+            interface: interface(),
+            vpc: "vpc-2".parse().unwrap(),
+            wanted: vpc(),
+        },
+        "i-1: eni-1 is in vpc-2, not in vpc-1: give it a group of vpc-2 that allows nothing: {modify} <group ids>",
+    );
+    check(
+        NotIsolated,
+        Problem::HeldByOther { instance: instance(), holder: text("stack-2") },
+        "i-1 is already isolated by stack-2: take it over with ec2-isolation adopt, or take it off CompromisedInstanceList",
+    );
+    check(
+        Fatal,
+        Problem::OriginalUnknown { instance: instance(), interface: interface(), group: group() },
+        "i-1: eni-1 is in sg-150 without a record of its original groups: it is isolated; give it its groups by hand",
+    );
+    check(
+        Note,
+        Problem::OriginalsDiffer {
+            instance: instance(),
+            interface: interface(),
+            groups: g(),
+            recorded: groups(&["sg-c"]),
+        },
+        "i-1: eni-1 was in [sg-a, sg-b] when it was isolated, but its record of an earlier try says [sg-c], which a restore gives it: correct the record if that is outdated",
+    );
+    check(
+        Note,
+        Problem::RecordsDiffer {
+            interface: interface(),
+            instance: instance(),
+            groups: g(),
+            other: "i-2".parse().unwrap(),
+            others: groups(&["sg-c"]),
+        },
+        "eni-1 is in two records with different groups: [sg-a, sg-b] in that of i-1, which a restore gives it, [sg-c] in that of i-2",
+    );
+    check(
+        Fatal,
+        Problem::OriginalsGone { instance: instance(), interface: interface(), groups: g() },
+        "i-1: eni-1 stays isolated, its original groups [sg-a, sg-b] no longer exist: choose others: {modify} <group ids>",
+    );
+    check(
+        Note,
+        Problem::OriginalDropped { instance: instance(), interface: interface(), groups: g() },
+        "i-1: eni-1 was restored without [sg-a, sg-b], which no longer exist",
+    );
+    check(
+        Fatal,
+        Problem::NoOriginals { instance: instance(), interface: interface() },
+        "i-1: eni-1 stays isolated, it had no security group when it was recorded: choose one: {modify} <group ids>",
+    );
+    check(
+        Note,
+        Problem::Moved { instance: instance(), interface: interface(), groups: g() },
+        "i-1: eni-1 was left alone: somebody moved it to [sg-a, sg-b] meanwhile",
+    );
+    check(
+        Fatal,
+        Problem::AttachedElsewhere { instance: instance(), interface: interface(), other: "i-2".parse().unwrap() },
+        "i-1: eni-1 is attached to i-2 by now, which stays isolated: restore i-2 too, or detach it first",
+    );
+    check(
+        Note,
+        Problem::ProtectionLeft { instance: instance(), holder: text("stack-2") },
+        "i-1: what protects it was left on, stack-2 isolates it by now; its record has what it had before",
+    );
+    check(Note, Problem::NoVolumes { instance: instance() }, "i-1 has no EBS volume to snapshot");
+    check(
+        Note,
+        Problem::SnapshotsAwaited { instance: instance() },
+        "i-1: its snapshots were asked for, and are not to be seen yet",
+    );
+    check(
+        Note,
+        Problem::SnapshotLost {
+            instance: instance(),
+            snapshot: "snap-1".parse().unwrap(),
+            volume: "vol-1".parse().unwrap(),
+            reason: "failed",
+        },
+        "i-1: snapshot snap-1 of vol-1 failed, and is not counted: take another one",
+    );
+    // Asked for, accepted, and not seen.
+    for (state, severity) in [("InService", Fatal), ("Terminating", Note), ("EnteringStandby", Note)] {
+        let expected = format!(
+            "i-1 is {state} in Auto Scaling group web, not in Standby: Auto Scaling may terminate it; look at the group"
+        );
+        check(severity, in_standby(state), &expected);
+    }
+    check(
+        Note,
+        Problem::OtherScalingGroup { instance: instance(), group: text("web"), recorded: text("old") },
+        "i-1 is in service of Auto Scaling group web, its record says old: it was not moved to Standby; do so by hand: aws autoscaling enter-standby",
+    );
+    let exit = "aws autoscaling exit-standby --auto-scaling-group-name 'web' --instance-ids i-1";
+    let (instance_, group_, state) = web("Standby");
+    check(
+        Fatal,
+        Problem::StillInStandby { instance: instance_, group: group_, state },
+        &format!("i-1 is Standby in Auto Scaling group web: it is not back in service; when it is in Standby: {exit}"),
+    );
+    let (instance_, group_, reason) = web("full");
+    check(
+        Note,
+        Problem::StaysInStandby { instance: instance_, group: group_, reason },
+        &format!("i-1 stays in Standby of Auto Scaling group web (full): raise the group's maximum size, then: {exit}"),
+    );
+    check(
+        Note,
+        Problem::LeftScalingGroup { instance: instance(), group: text("web") },
+        "i-1 is no longer in Auto Scaling group web: it was not put back into service",
+    );
+    check(
+        Note,
+        Problem::OtherProfile {
+            instance: instance(),
+            association: text("iip-assoc-1"),
+            arn: text("arn:b"),
+            recorded: text("arn:a"),
+        },
+        "i-1 has instance profile arn:b, its record says arn:a: it was not detached; do so by hand: aws ec2 disassociate-iam-instance-profile --association-id iip-assoc-1",
+    );
+    check(
+        Note,
+        Problem::ProfileReplaced { instance: instance(), arn: text("arn:b"), recorded: text("arn:a") },
+        "i-1 was left with instance profile arn:b, which somebody gave it meanwhile; before it had arn:a",
+    );
+    check(
+        Fatal,
+        Problem::GroupUnfit { group: group(), reason: text("does not exist") },
+        "isolation group sg-150 of the new stack does not exist: deploy the new stack first",
+    );
+    check(
+        Fatal,
+        Problem::InCharge { instance: instance(), stack: text("stack-1") },
+        "i-1 is still isolated by stack-1, which works: deploy that stack once more without i-1 in CompromisedInstanceList (OnRemoval=KeepIsolated leaves it isolated), then adopt it",
+    );
+    check(
+        Fatal,
+        Problem::BeingRestored { instance: instance(), stack: text("stack-1") },
+        "i-1 is being restored by stack-1: wait until that has ended, then look at its status",
+    );
+    check(
+        Fatal,
+        Problem::AdoptedElsewhere { instance: instance(), vpc: text("vpc-1"), wanted: text("vpc-2") },
+        "i-1 is recorded in vpc-1, the new stack is for vpc-2: adopt it with a stack that has VpcId=vpc-1",
+    );
+    check(
+        Fatal,
+        Problem::RecordedTwice { instance: instance(), owner },
+        "i-1 has another record in the new table already, held by stack-1|Isolation, with other interfaces: its originals are not mixed; restore one of the two first",
+    );
+    check(
+        Fatal,
+        Problem::Unrecorded { instance: instance(), interface: interface(), groups: g() },
+        "i-1: eni-1 is in [sg-a, sg-b] without a record of its original groups: give it its groups by hand, then adopt i-1",
+    );
+}
+
+#[test]
+fn what_is_open_is_said_first() {
+    assert!(
+        Severity::Open < Severity::Fatal
+            && Severity::Fatal < Severity::NotIsolated
+            && Severity::NotIsolated < Severity::Note
+    );
+}
+
+#[test]
+fn trunks_whose_branches_are_not_known_are_named() {
+    assert_eq!(
+        branches_unknown(&["eni-1".parse().unwrap(), "eni-2".parse().unwrap()].into()),
+        "whether trunk eni-1, eni-2 has branches, which are not isolated, is not known"
+    );
+}

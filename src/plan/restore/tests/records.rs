@@ -1,0 +1,161 @@
+//! Whose an interface is: of this record, of another, of none, or of an instance that stays isolated.
+
+use super::*;
+
+#[test]
+fn what_is_gone_counts_as_restored_once_that_was_read_twice() {
+    let gone = |world: World| world.record("i-1", State::Isolated, &[("eni-1", &["sg-a"])]).plain_group("sg-a");
+    for world in [gone(World::new().terminated("i-1")), gone(World::new())] {
+        check(&world, "? eni-1 is not shown");
+        check_standing(&world, false, false);
+        check_later(&world, "i-1: mark restored\n? eni-1 is not shown");
+        check_standing(&world.clone().state(State::Restored), false, false);
+        check_standing(&later(&world.state(State::Restored)), true, true);
+    }
+    // An instance with protections must be seen, or not be there.
+    let protected = |world: World| world.saved_with(|record| record.protection.profile = Some("arn:a".to_owned()));
+    let doubts = "? the instance is not shown\n? eni-1 is not shown";
+    check(&protected(gone(World::new())), doubts);
+    check_later(&protected(gone(World::new())), &format!("i-1: mark restored\n{doubts}"));
+    check(&protected(gone(World::new())).state(State::Restored), "? eni-1 is not shown");
+    check(&protected(gone(World::new().terminated("i-1"))), "? eni-1 is not shown");
+    let alone = protected(gone(World::new())).saved_with(|record| record.interfaces.clear());
+    check(&alone, "? the instance is not shown");
+    check_standing(&alone, false, false);
+    check_later(&alone, "i-1: mark restored\n? the instance is not shown");
+}
+
+#[test]
+fn a_detached_interface_is_restored_where_it_is() {
+    for at in [None, Some("i-2")] {
+        let world = World::new().plain_group("sg-a").elsewhere("eni-1", &["sg-150"], at);
+        let world = world.record("i-1", State::Isolated, &[("eni-1", &["sg-a"])]);
+        check(&world, "i-1: mark restoring\ni-1: restore eni-1 [sg-150] -> [sg-a]");
+    }
+}
+
+/// `eni-1` is attached to `i-2`, which stays isolated.
+fn attached_elsewhere(shown: &[&str]) -> World {
+    let world = World::new().plain_group("sg-a").elsewhere("eni-1", shown, Some("i-2")).stays("i-2");
+    world.record("i-1", State::Isolated, &[("eni-1", &["sg-a"])])
+}
+
+#[test]
+fn an_interface_on_an_instance_that_stays_isolated_is_not_opened() {
+    let named = "! i-1: eni-1 is attached to i-2 by now, which stays isolated: restore i-2 too, or detach it first";
+    let world = attached_elsewhere(&["sg-150"]);
+    check(&world, named);
+    check_standing(&world, false, false);
+    // The record of that one knows its groups.
+    let held = |state| world.clone().record("i-2", state, &[("eni-1", &["sg-b"])]);
+    check(&held(State::Isolated), "i-1: mark restored");
+    check(&held(State::Restored), named);
+    check(&world.clone().record("i-2", State::Isolated, &[("eni-2", &["sg-b"])]), named);
+    // It is not in our isolation.
+    check(&attached_elsewhere(&["sg-c"]), "i-1: mark restored");
+    // It does not stay, or it is this one.
+    let back = "i-1: mark restoring\ni-1: restore eni-1 [sg-150] -> [sg-a]";
+    check(&world.clone().with(|world| world.stays.clear()), back);
+    check(&world.change_interface("eni-1", |found| found.instance = Some("i-1".parse().unwrap())).stays("i-1"), back);
+}
+
+#[test]
+fn of_two_records_that_hold_an_interface_one_speaks_for_it() {
+    let both = |at: Option<&str>, state| {
+        let world = World::new().plain_group("sg-a").plain_group("sg-b").elsewhere("eni-1", &["sg-150"], at);
+        let world = world.record("i-1", State::Isolated, &[("eni-1", &["sg-a"])]);
+        world.record("i-2", state, &[("eni-1", &["sg-b"])])
+    };
+    let first = "i-1: mark restoring\ni-1: restore eni-1 [sg-150] -> [sg-a]";
+    let differ = "! eni-1 is in two records with different groups: [sg-a] in that of i-1, which a restore gives it, [sg-b] in that of i-2";
+    check(&both(Some("i-1"), State::Isolated), &format!("{first}\n{differ}"));
+    check(&both(None, State::Isolated), &format!("{first}\n{differ}"));
+    check(&both(Some("i-3"), State::Isolated), &format!("{first}\n{differ}"));
+    check(&both(Some("i-2"), State::Isolated), "i-1: mark restored");
+    // Also while it is restored before the first: its own plan does the rest.
+    check(&both(Some("i-2"), State::Restored), "i-1: mark restored");
+    let second = |at, state| both(at, state).with(|world| world.id = "i-2".parse().unwrap());
+    let theirs = "i-2: mark restoring\ni-2: restore eni-1 [sg-150] -> [sg-b]";
+    let differ = "! eni-1 is in two records with different groups: [sg-b] in that of i-2, which a restore gives it, [sg-a] in that of i-1";
+    check(&second(None, State::Isolated), "i-2: mark restored");
+    check(&second(Some("i-2"), State::Restored), "i-2: restore eni-1 [sg-150] -> [sg-b]");
+    check(&second(None, State::Isolated).state(State::Restored), "i-2: mark restored");
+    check(&second(Some("i-2"), State::Isolated), &format!("{theirs}\n{differ}"));
+    // Where the first is another stack's it says nothing.
+    let foreign = second(None, State::Isolated).saved_with(|record| record.owner.stack_id = "stack-2".to_owned());
+    check(&foreign, theirs);
+    let without = second(Some("i-1"), State::Isolated).saved_with(|record| record.interfaces.clear());
+    check(&without, theirs);
+    let equal = both(Some("i-1"), State::Isolated).record("i-2", State::Isolated, &[("eni-1", &["sg-a"])]);
+    check(&equal, first);
+    // A record that is history compares nothing.
+    check(&both(None, State::Isolated).state(State::Restored), "i-1: restore eni-1 [sg-150] -> [sg-a]");
+}
+
+#[test]
+fn an_interface_in_our_group_without_a_record_is_named_and_the_others_are_restored() {
+    let named =
+        "! i-1: eni-2 is in sg-150 without a record of its original groups: it is isolated; give it its groups by hand";
+    let stray = |world: World, ids: &[&str]| {
+        world.change_instance(|instance| instance.interfaces.push(crate::plan::testing::interface("eni-2", ids)))
+    };
+    check(&stray(isolated(), &["sg-150"]), &format!("i-1: mark restoring\n{BACK}\n{named}"));
+    check(&stray(back(), &["sg-150"]), named);
+    check_standing(&stray(back(), &["sg-150"]), false, false);
+    check_standing(&stray(back(), &["sg-150"]).state(State::Restored), false, false);
+    check(&stray(back(), &["sg-a"]), "i-1: mark restored");
+    // Another record knows it.
+    let known = |state| stray(back(), &["sg-150"]).record("i-2", state, &[("eni-2", &["sg-a"])]);
+    check(&known(State::Isolated), "i-1: mark restored");
+    check(&known(State::Restored), named);
+    check(
+        &stray(back(), &["sg-150"]).change_instance(|instance| instance.state = "terminated".to_owned()),
+        "i-1: mark restored",
+    );
+}
+
+#[test]
+fn without_a_record_only_what_shows_our_groups_is_left_to_say() {
+    let world = |shown: &[&str]| World::new().instance("i-1", &[("eni-1", shown)]);
+    let doubt = "? no record is shown";
+    check(&world(&["sg-a"]), doubt);
+    check_standing(&world(&["sg-a"]), true, false);
+    check_standing(&later(&world(&["sg-a"])), true, true);
+    check_standing(&later(&World::new()), true, true);
+    let named =
+        "! i-1: eni-1 is in sg-150 without a record of its original groups: it is isolated; give it its groups by hand";
+    check(&world(&["sg-150"]), &format!("{named}\n{doubt}"));
+    check_standing(&later(&world(&["sg-150"])), false, false);
+    let rival = later(&world(&["sg-a"]).rival(10));
+    check(&rival, &format!("{doubt}\n? another invocation may still be at work"));
+    check_standing(&rival, true, false);
+    check_standing(&later(&world(&["sg-150"]).rival(10)), false, false);
+}
+
+#[test]
+fn a_record_that_changed_hands_is_nothing_to_restore() {
+    check(&isolated().saved_with(|record| record.owner.stack_id = "stack-2".to_owned()), "");
+    let other = isolated().saved_with(|record| record.owner.logical_id = "New".to_owned());
+    check(&other, "");
+    assert!(other.plan(&Goal::Restore).standing.is_restored);
+}
+
+#[test]
+fn while_another_invocation_may_be_at_work_nothing_is_settled() {
+    let world = back().state(State::Restored).rival(10);
+    check(&world, "? another invocation may still be at work");
+    check_standing(&world, true, false);
+    check_standing(&back().state(State::Restored).rival(0), true, true);
+    // Nor is anything put back or marked, which it may be at.
+    check(&back().rival(10), "? another invocation may still be at work");
+    check(&back().rival(0), "i-1: mark restored");
+    check(&isolated().rival(10), &format!("i-1: mark restoring\n{BACK}\n? another invocation may still be at work"));
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_named() {
+    let world = World::new().instance("i-1", &[("eni-1", &["sg-150"])]);
+    let world = world.with(|world| world.unreadable = Some("no State".to_owned()));
+    check(&world, "! item i-1 of the records table cannot be read: no State; mend it in the DynamoDB console");
+    check_standing(&world, false, false);
+}

@@ -1,0 +1,71 @@
+//! A plan carried out on paper: what would be read after it.
+
+use std::collections::BTreeSet;
+
+use super::{Case, Observed, Plan, Records, Step};
+use crate::model::{Groups, InstanceId, InterfaceId, Lease, Protection, Record, Snapshots, State};
+
+/// Records and observation as they would be once every step was carried out.
+#[must_use]
+pub fn carried_out(plan: &Plan, case: &Case<'_>) -> (Records, Observed) {
+    let (mut records, mut observed) = (case.records.clone(), case.observed.clone());
+    for step in plan.steps() {
+        match step {
+            Step::Record { instance, vpc, isolation_group, transit_group, interfaces, .. } => {
+                let ours = [isolation_group].into_iter().chain(transit_group).cloned();
+                let held = records.remove(instance).filter(|record| record.state != State::Restored);
+                let mut record = held.unwrap_or_else(|| Record {
+                    instance: instance.clone(),
+                    owner: case.owner.clone(),
+                    state: State::Isolating,
+                    vpc: vpc.clone(),
+                    isolation_group: isolation_group.clone(),
+                    isolation_groups: Groups::new(),
+                    interfaces: Default::default(),
+                    connections_cut: false,
+                    passed: BTreeSet::new(),
+                    recorded_at: case.now.time,
+                    lease: None,
+                    snapshots: Snapshots::default(),
+                    protection: Protection::default(),
+                    history: vec![],
+                });
+                record.owner = case.owner.clone();
+                record.state = State::Isolating;
+                record.lease = Some(Lease { writer: case.now.writer.to_owned(), until: case.now.time });
+                record.isolation_group = isolation_group.clone();
+                record.isolation_groups.extend(ours);
+                for (id, groups) in interfaces {
+                    record.interfaces.entry(id.clone()).or_insert_with(|| groups.clone());
+                }
+                records.insert(instance.clone(), record);
+            }
+            Step::RequestSnapshots { instance, .. } => {
+                records.entry(instance.clone()).and_modify(|record| record.snapshots.requested = true);
+            }
+            Step::Mark { instance, state, .. } => {
+                records.entry(instance.clone()).and_modify(|record| record.state = *state);
+            }
+            Step::SetGroups { instance, interface, to, .. } => set(&mut observed, instance, interface, to),
+            Step::Pass { instance, interface, to, .. } => {
+                set(&mut observed, instance, interface, &Groups::from([to.clone()]));
+                records.entry(instance.clone()).and_modify(|record| {
+                    record.passed.insert(interface.clone());
+                });
+            }
+            _ => {}
+        }
+    }
+    (records, observed)
+}
+
+fn set(observed: &mut Observed, instance: &InstanceId, interface: &InterfaceId, groups: &Groups) {
+    observed.interfaces.entry(interface.clone()).and_modify(|found| found.groups = groups.clone());
+    let instance = observed.instances.get_mut(instance).into_iter().flat_map(|instance| &mut instance.interfaces);
+    for found in instance.filter(|found| found.id == *interface) {
+        found.groups = groups.clone();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! Snapshots of an isolated instance: one crash-consistent set, and one more of the volumes that were attached later.
+
+use std::collections::BTreeMap;
+
+use super::tags::{Tags, tag};
+use super::{Case, Doubt, Plan, Problem, Step, Work};
+use crate::model::{Instance, Record, Snapshot, SnapshotId, VolumeId, Wants};
+
+/// Whether the snapshots of a record have to be looked up. A set that this invocation asked for is looked up, too, before any
+/// of it is counted.
+pub(super) fn are_needed(record: &Record) -> bool {
+    record.snapshots.requested || !record.snapshots.taken.is_empty()
+}
+
+/// Snapshots every volume of `instance` that has none; labels and counts those that there are.
+pub(super) fn snapshot(case: &Case<'_>, wants: &Wants, record: &Record, instance: &Instance, plan: &mut Plan) {
+    let taken = &record.snapshots.taken;
+    let lacks = |id: &VolumeId| !taken.contains_key(id);
+    let volumes: BTreeMap<VolumeId, String> = devices(instance, lacks);
+    count(case, record, plan);
+    label(case, record, instance, plan);
+    if instance.volumes.is_empty() && taken.is_empty() {
+        plan.problems.push(Problem::NoVolumes { instance: case.id() });
+    }
+    if volumes.is_empty() {
+        return;
+    }
+    let take = take(case, wants, record, instance, volumes.clone());
+    if !record.snapshots.requested {
+        plan.work.push(Work {
+            first: Some(Step::RequestSnapshots { instance: case.id(), taken: taken.clone() }),
+            then: vec![take],
+        });
+        return;
+    }
+    if !case.observed.has_snapshots {
+        return;
+    }
+    if let Some(found) = found(case, record, &volumes) {
+        let snapshots = taken.iter().map(|(volume, id)| (volume.clone(), id.clone())).chain(found).collect();
+        plan.push(Step::SaveSnapshots { instance: case.id(), snapshots });
+    } else if case.ledger.asked_for_snapshots || case.believes(Doubt::SnapshotsAwaited, plan) {
+        plan.push(take);
+    } else {
+        plan.problems.push(Problem::SnapshotsAwaited { instance: case.id() });
+    }
+}
+
+fn devices(instance: &Instance, which: impl Fn(&VolumeId) -> bool) -> BTreeMap<VolumeId, String> {
+    let selected = instance.volumes.iter().filter(|(id, _)| which(id));
+    selected.map(|(id, volume)| (id.clone(), volume.device.clone())).collect()
+}
+
+/// Counts the recorded snapshots that exist and did not fail, and names the others.
+pub(super) fn count(case: &Case<'_>, record: &Record, plan: &mut Plan) {
+    for (volume, id) in &record.snapshots.taken {
+        let shown = case.observed.snapshots.iter().find(|snapshot| snapshot.id == *id);
+        let reason = match shown {
+            Some(snapshot) if snapshot.failed => "failed",
+            Some(_) => {
+                plan.standing.snapshots.insert(id.clone());
+                continue;
+            }
+            None if !case.observed.has_snapshots => continue,
+            None if case.believes(Doubt::Snapshot(id.clone()), plan) => "does not exist any more",
+            None => continue,
+        };
+        let (instance, snapshot, volume) = (case.id(), id.clone(), volume.clone());
+        plan.problems.push(Problem::SnapshotLost { instance, snapshot, volume, reason });
+    }
+}
+
+/// The snapshots of a set are born with the same tags: each gets its own, until it is seen with them. A single one is born
+/// with its own.
+fn label(case: &Case<'_>, record: &Record, instance: &Instance, plan: &mut Plan) {
+    for (volume, id) in &record.snapshots.taken {
+        let shown = case.observed.snapshots.iter().find(|snapshot| snapshot.id == *id);
+        if shown.is_some_and(|snapshot| !snapshot.labelled && !snapshot.failed) {
+            let device = instance.volumes.get(volume).map_or("", |volume| volume.device.as_str());
+            plan.push(Step::Tag { instance: case.id(), resource: id.to_string(), tags: volume_tags(volume, device) });
+        }
+    }
+}
+
+/// The set that an earlier try took of these volumes, if it is whole. One snapshot in error spoils its set
+/// (`CreateSnapshots` is all or nothing).
+fn found(
+    case: &Case<'_>,
+    record: &Record,
+    volumes: &BTreeMap<VolumeId, String>,
+) -> Option<BTreeMap<VolumeId, SnapshotId>> {
+    let episode = record.episode();
+    let is_usable = |snapshot: &&Snapshot| snapshot.episode == episode && !snapshot.failed;
+    let usable = case.observed.snapshots.iter().filter(is_usable);
+    let set: BTreeMap<_, _> = usable
+        .filter(|snapshot| volumes.contains_key(&snapshot.volume))
+        .map(|snapshot| (snapshot.volume.clone(), snapshot.id.clone()))
+        .collect();
+    volumes.keys().all(|volume| set.contains_key(volume)).then_some(set)
+}
+
+fn take(
+    case: &Case<'_>,
+    wants: &Wants,
+    record: &Record,
+    instance: &Instance,
+    volumes: BTreeMap<VolumeId, String>,
+) -> Step {
+    let shared = [
+        (tag::STACK, record.owner.stack_id.clone()),
+        (tag::OWNER, record.owner.logical_id.clone()),
+        (tag::INSTANCE, instance.id.to_string()),
+        (tag::PURPOSE, wants.purpose.clone()),
+        // As on everything else that the stack makes.
+        ("Purpose", wants.purpose.clone()),
+        (tag::TIME, record.recorded_at.to_string()),
+        (tag::EPISODE, record.episode()),
+    ];
+    let mut tags: Tags = shared.map(|(key, value)| (key.to_owned(), value)).into();
+    if let (Some((volume, device)), 1) = (volumes.first_key_value(), volumes.len()) {
+        tags.extend(volume_tags(volume, device));
+    }
+    let without = devices(instance, |id| !volumes.contains_key(id));
+    Step::TakeSnapshots { instance: case.id(), volumes, without, tags }
+}
+
+/// What tells the snapshots of one set apart.
+fn volume_tags(volume: &VolumeId, device: &str) -> Tags {
+    [(tag::VOLUME, volume.to_string()), (tag::DEVICE, device.to_owned())].map(|(k, v)| (k.to_owned(), v)).into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+//! What can be done: one remote change each, as data with a voice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::protections::Change;
+use crate::model::{
+    GroupId, Groups, InstanceId, InterfaceId, Owner, Protection, ShowGroups, SnapshotId, State, VolumeId, VpcId,
+    comma_list,
+};
+
+/// One remote change. Doing it twice changes nothing more than doing it once, except where said.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Saves the groups of interfaces before they are first changed, and takes the lease under which they may be. Never
+    /// overwrites a recorded original.
+    Record {
+        instance: InstanceId,
+        vpc: VpcId,
+        isolation_group: GroupId,
+        transit_group: Option<GroupId>,
+        interfaces: BTreeMap<InterfaceId, Groups>,
+        /// Those that have left isolation since they passed the transit group.
+        reopened: BTreeSet<InterfaceId>,
+        prior: Prior,
+        hold_seconds: u64,
+    },
+    /// Replaces the groups of one interface.
+    SetGroups {
+        instance: InstanceId,
+        interface: InterfaceId,
+        from: Groups,
+        to: Groups,
+        aim: Aim,
+    },
+    /// Takes an interface through the transit group, where it stays a while, into the isolation group. **It leaves the
+    /// transit group whatever fails**; if the isolation group is refused to the end, to its originals. Not twice.
+    Pass {
+        instance: InstanceId,
+        interface: InterfaceId,
+        from: Groups,
+        through: GroupId,
+        hold_seconds: u64,
+        to: GroupId,
+        originals: Groups,
+    },
+    /// Tags for people; they never decide.
+    Tag {
+        instance: InstanceId,
+        resource: String,
+        tags: BTreeMap<String, String>,
+    },
+    Untag {
+        instance: InstanceId,
+        resource: String,
+        keys: BTreeSet<String>,
+    },
+    /// Writes the state of a record; refused if it is no longer `from`: what was seen in that state need not hold in another.
+    Mark {
+        instance: InstanceId,
+        from: State,
+        state: State,
+        /// Why it is kept, or what is to be remembered of a restore.
+        reason: Option<String>,
+        /// What to say of the connections; `None` if that does not change.
+        cut: Option<Cut>,
+    },
+    /// Says in the record that snapshots are about to be asked for.
+    RequestSnapshots {
+        instance: InstanceId,
+        /// Those that the record holds.
+        taken: BTreeMap<VolumeId, SnapshotId>,
+    },
+    /// One crash-consistent set of these volumes. Twice makes two sets: the plan looks for the first one by tag.
+    TakeSnapshots {
+        instance: InstanceId,
+        volumes: BTreeMap<VolumeId, String>,
+        /// Volumes of the instance that have a snapshot already.
+        without: BTreeMap<VolumeId, String>,
+        tags: BTreeMap<String, String>,
+    },
+    SaveSnapshots {
+        instance: InstanceId,
+        snapshots: BTreeMap<VolumeId, SnapshotId>,
+    },
+    /// Saves what the instance has before it is protected; never overwrites what is recorded.
+    SaveProtection {
+        instance: InstanceId,
+        prior: Protection,
+    },
+    /// Changes what protects the instance, or puts it back.
+    Protect {
+        instance: InstanceId,
+        change: Change,
+        aim: Aim,
+    },
+}
+
+/// What the record of an instance was when a [`Step::Record`] was planned; the write is refused if it no longer is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Prior {
+    /// None, or one that is only history.
+    None,
+    /// Ours: interfaces are added to it.
+    Ours,
+    /// Another resource of the same stack held it: it changes hands.
+    Of(Owner),
+    /// An item that cannot be read: it is set aside, whole, under a key of its own.
+    Unreadable,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Aim {
+    Isolate,
+    Restore,
+    /// What is seen is as it should be, but an earlier run may have changed it, unseen as yet (EC2's reads trail its
+    /// writes): it is written once more, which changes nothing if the reading was right.
+    Confirm,
+}
+
+/// Which connections of an instance are cut.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Cut {
+    /// Those of the whole instance.
+    pub whole: bool,
+    /// Interfaces that passed the transit group, or had no connections.
+    pub interfaces: BTreeSet<InterfaceId>,
+}
+
+impl Step {
+    #[must_use]
+    pub fn instance(&self) -> &InstanceId {
+        match self {
+            Self::Record { instance, .. }
+            | Self::SetGroups { instance, .. }
+            | Self::Pass { instance, .. }
+            | Self::Tag { instance, .. }
+            | Self::Untag { instance, .. }
+            | Self::Mark { instance, .. }
+            | Self::RequestSnapshots { instance, .. }
+            | Self::TakeSnapshots { instance, .. }
+            | Self::SaveSnapshots { instance, .. }
+            | Self::SaveProtection { instance, .. }
+            | Self::Protect { instance, .. } => instance,
+        }
+    }
+
+    /// The step without what was seen before it: equal for steps that write the same.
+    #[must_use]
+    pub fn key(&self) -> Self {
+        let mut key = self.clone();
+        match &mut key {
+            Self::SetGroups { from, aim, .. } => (*from, *aim) = (Groups::new(), Aim::Confirm),
+            Self::Pass { from, .. } => *from = Groups::new(),
+            Self::Protect { aim, .. } => *aim = Aim::Confirm,
+            _ => {}
+        }
+        key
+    }
+
+    /// Whether it may be repeated if what it has done is not seen.
+    #[must_use]
+    pub fn may_be_repeated(&self) -> bool {
+        !matches!(self, Self::Pass { .. } | Self::TakeSnapshots { .. } | Self::RequestSnapshots { .. })
+    }
+
+    /// The call that shows whether it was carried out.
+    #[must_use]
+    pub fn seen_by(&self) -> &'static str {
+        match self {
+            Self::SetGroups { .. } | Self::Pass { .. } | Self::Tag { .. } | Self::Untag { .. } => {
+                "ec2:DescribeNetworkInterfaces"
+            }
+            Self::TakeSnapshots { .. } => "ec2:DescribeSnapshots",
+            Self::Protect { change, .. } => change.seen_by(),
+            _ => "dynamodb:BatchGetItem",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record { instance, interfaces, prior, .. } => {
+                write!(f, "{instance}: record")?;
+                for (interface, groups) in interfaces {
+                    write!(f, " {interface} {}", ShowGroups(groups))?;
+                }
+                match prior {
+                    Prior::None => Ok(()),
+                    Prior::Ours if interfaces.is_empty() => f.write_str(" as isolating"),
+                    Prior::Ours => f.write_str(" (added)"),
+                    Prior::Of(owner) => write!(f, " (taken over from {})", owner.logical_id),
+                    Prior::Unreadable => f.write_str(" (in place of an item that cannot be read)"),
+                }
+            }
+            Self::SetGroups { instance, interface, from, to, aim } => {
+                let verb = match aim {
+                    Aim::Isolate => "isolate",
+                    Aim::Restore => "restore",
+                    Aim::Confirm => "confirm",
+                };
+                write!(f, "{instance}: {verb} {interface} {} -> {}", ShowGroups(from), ShowGroups(to))
+            }
+            Self::Pass { instance, interface, through, hold_seconds, to, .. } => {
+                write!(f, "{instance}: isolate {interface} by way of {through} for {hold_seconds} s -> [{to}]")
+            }
+            Self::Tag { resource, tags, .. } => write!(f, "tag {resource} with {}", comma_list(tags.keys())),
+            Self::Untag { resource, keys, .. } => write!(f, "untag {resource} of {}", comma_list(keys)),
+            Self::Mark { instance, state, .. } => write!(f, "{instance}: mark {}", state.as_str()),
+            Self::RequestSnapshots { instance, .. } => write!(f, "{instance}: mark snapshots requested"),
+            Self::TakeSnapshots { instance, volumes, .. } => {
+                write!(f, "{instance}: snapshot {}", comma_list(volumes.keys()))
+            }
+            Self::SaveSnapshots { instance, snapshots } => {
+                write!(f, "{instance}: save snapshots {}", comma_list(snapshots.values()))
+            }
+            Self::SaveProtection { instance, prior } => write!(f, "{instance}: save {prior}"),
+            Self::Protect { instance, change, aim } => change.describe(f, instance, *aim),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

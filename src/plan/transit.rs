@@ -1,0 +1,120 @@
+//! The transit group on the way into isolation: who passes, who has passed, who is left in it.
+//!
+//! What is tracked through a group that allows everything is not tracked, and ends when the interface leaves it. **An
+//! interface passes once**, and nothing is left inside.
+
+use std::collections::BTreeMap;
+
+use super::groups::{holder, is_closed, not_open};
+use super::isolate::Isolation;
+use super::{Aim, Case, Doubt, Passage, Plan, Problem, Step};
+use crate::model::{GroupId, Groups, Instance, Interface, InterfaceId, State, Wants};
+
+/// How many interfaces may be in the transit group at once: it is open to everybody.
+pub const MOST_IN_TRANSIT: usize = 20;
+
+/// The transit group, if connections are to be cut and it is fit for it.
+pub(super) fn transit<'a>(case: &Case<'a>, wants: &'a Wants, plan: &mut Plan) -> Option<&'a GroupId> {
+    if !wants.cut_connections {
+        return None;
+    }
+    let Some(id) = &wants.transit_group else {
+        plan.problems.push(Problem::NoTransit);
+        return None;
+    };
+    let unfit = match case.observed.groups.get(id) {
+        Some(group) if group.vpc.as_ref() == Some(&wants.vpc) => not_open(group),
+        Some(_) => Some(format!("is not in {}", wants.vpc)),
+        None => Some("does not exist".to_owned()),
+    };
+    let Some(reason) = unfit else { return Some(id) };
+    case.believes(Doubt::Rules(id.clone()), plan);
+    plan.problems.push(Problem::TransitUnfit { group: id.clone(), reason });
+    None
+}
+
+impl Isolation<'_> {
+    /// Whether an interface in our isolation has no connections from before.
+    pub(super) fn is_cut(&self, interface: &Interface, instance: Option<&Instance>) -> bool {
+        let id = &interface.id;
+        let records = self.case.records.values().filter(|record| record.owner.stack_id == self.case.owner.stack_id);
+        let has_passed = self.case.ledger.passage(id) == Some(&Passage::Done)
+            || self.case.passed.contains(id)
+            || records.into_iter().any(|record| record.state != State::Restored && record.passed.contains(id));
+        has_passed || instance.is_none_or(|instance| instance.state == "stopped")
+    }
+
+    pub(super) fn can_pass(&self, instance: Option<&Instance>) -> bool {
+        self.transit.is_some() && !self.has_rival && instance.is_some_and(|instance| instance.state != "stopped")
+    }
+
+    /// The passage of an interface that is isolated already.
+    pub(super) fn passage_from_inside(
+        &self,
+        interface: &Interface,
+        instance: Option<&Instance>,
+        originals: &BTreeMap<InterfaceId, Groups>,
+        plan: &mut Plan,
+    ) -> Option<Step> {
+        match self.case.ledger.passage(&interface.id) {
+            Some(Passage::Refused(reason)) => {
+                let (instance, interface, reason) = (self.case.id(), interface.id.clone(), reason.clone());
+                plan.problems.push(Problem::NotCut { instance, interface, reason });
+                None
+            }
+            Some(Passage::Done) => None,
+            Some(Passage::Postponed) | None => self.passage(interface, instance, originals),
+        }
+    }
+
+    /// The way of an interface into isolation: once through the transit group, unless it comes from isolation.
+    pub(super) fn isolate(
+        &self,
+        interface: &Interface,
+        instance: Option<&Instance>,
+        originals: &BTreeMap<InterfaceId, Groups>,
+    ) -> Step {
+        let is_inside = !interface.groups.is_empty() && interface.groups.is_subset(&self.ours);
+        let is_foreign = holder(self.case.observed, &self.ours, interface).is_some();
+        let was_tried = self.case.ledger.written(&interface.id).is_some();
+        let may_pass = !is_inside
+            && !is_foreign
+            && !self.case.passed.contains(&interface.id)
+            && !was_tried
+            && self.case.ledger.passage(&interface.id).is_none();
+        let passage = if may_pass { self.passage(interface, instance, originals) } else { None };
+        let aim = if self.shows_target(interface) { Aim::Confirm } else { Aim::Isolate };
+        passage.unwrap_or_else(|| self.set_groups(interface, &self.target(), aim))
+    }
+
+    pub(super) fn passage(
+        &self,
+        interface: &Interface,
+        instance: Option<&Instance>,
+        originals: &BTreeMap<InterfaceId, Groups>,
+    ) -> Option<Step> {
+        let through = self.transit.filter(|_| self.can_pass(instance))?;
+        let recorded = self.case.held().and_then(|record| record.interfaces.get(&interface.id));
+        let originals = recorded.or_else(|| originals.get(&interface.id))?;
+        Some(Step::Pass {
+            instance: self.case.id(),
+            interface: interface.id.clone(),
+            from: interface.groups.clone(),
+            through: through.clone(),
+            hold_seconds: self.wants.hold_seconds,
+            to: self.wants.isolation_group.clone(),
+            originals: originals.clone(),
+        })
+    }
+}
+
+/// The group of ours in which an interface is and that lets something through: left there by an invocation that died.
+pub(super) fn open_group<'a>(
+    case: &Case<'a>,
+    ours: &Groups,
+    isolation: &GroupId,
+    interface: &'a Interface,
+) -> Option<&'a GroupId> {
+    let mut inside = interface.groups.iter().filter(|id| *id != isolation && ours.contains(*id));
+    inside.find(|id| case.observed.groups.get(*id).is_none_or(|group| !is_closed(group)))
+}

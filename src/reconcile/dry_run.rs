@@ -1,0 +1,181 @@
+//! A dry run: looks, plans, asks EC2 whether it would, and says what would be done. **Nothing is changed**, not even what
+//! the table says is wanted.
+
+use std::collections::{BTreeSet, HashSet};
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+
+use super::Reconciler;
+use super::instance::{Run, Seen, Subject};
+use super::report::{Rehearsed, Report};
+use crate::execute::{Executor, Mandate};
+use crate::model::{CallError, InstanceId, Wants};
+use crate::observe::Observer;
+use crate::plan::{Goal, Needs, Observed, Outcome, Passage, Plan, Reach, Step, carried_out, needs, plan};
+use crate::ports::{Call, Change, Guard, Look, Records};
+
+/// EC2 counts a dry run against the same throttle as the change.
+const AT_ONCE: usize = 10;
+/// A plan follows from the one before as it is carried out, a few times at most.
+const MOST_ROUNDS: usize = 4;
+
+impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
+    /// Says what a Create or Update with these wants would do now.
+    pub async fn dry_run(&self, wants: &Wants) -> Report {
+        let stays: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();
+        let mut subjects: Vec<Subject<'_>> =
+            wants.instances.iter().map(|id| Subject::new(id.clone(), Goal::Isolate(wants))).collect();
+        let plans = match self.rehearse(&mut subjects, &stays).await {
+            Ok(plans) => plans,
+            Err(error) => return Report::failure(format!("dry run, nothing was changed: {error}")),
+        };
+        let removed = match self.persist(self.patience(), || self.intent()).await {
+            Ok(intent) => intent.map(|intent| intent.held.difference(&stays).cloned().collect()).unwrap_or_default(),
+            Err(error) => return Report::failure(format!("dry run, nothing was changed: {error}")),
+        };
+        let refusals = self.ask(&plans).await;
+        Rehearsed { wants, subjects: &subjects, plans, refusals, removed }.report()
+    }
+
+    /// Says what [`Reconciler::restore`] would do now.
+    ///
+    /// # Errors
+    /// Something cannot be read.
+    pub async fn rehearse_restore(&self, all: &BTreeSet<InstanceId>, only: &BTreeSet<InstanceId>) -> Call<Plan> {
+        let stays = if only.is_empty() { BTreeSet::new() } else { all.difference(only).cloned().collect() };
+        let meant = all.iter().filter(|id| only.is_empty() || only.contains(*id));
+        let mut subjects: Vec<Subject<'_>> = meant.map(|id| Subject::new(id.clone(), Goal::Restore)).collect();
+        let mut whole = Plan::default();
+        for plan in self.rehearse(&mut subjects, &stays).await? {
+            // What follows, tags and marks, goes without saying.
+            let is_said = |step: &Step| matches!(step, Step::SetGroups { .. } | Step::Protect { .. });
+            whole.work.extend(plan.work.into_iter().filter(|work| work.steps().any(is_said)));
+            whole.problems.extend(plan.problems);
+        }
+        whole.problems.sort();
+        whole.problems.dedup();
+        Ok(whole)
+    }
+
+    /// The plans that would follow from each other, as far as that can be seen now.
+    async fn rehearse(&self, subjects: &mut [Subject<'_>], stays: &BTreeSet<InstanceId>) -> Call<Vec<Plan>> {
+        let Self { ec2, records, owner, request_id, gate, clock, pace, asked_by, writer, .. } = *self;
+        let observer = Observer::new(ec2, records, owner, pace);
+        let mandate = Mandate { owner, request_id, gate, clock, pace, asked_by, writer, follows_intent: false };
+        let executor = Executor::new(ec2, records, mandate);
+        let patience = self.patience();
+        let (observer, executor, passed) = (&observer, &executor, std::sync::Mutex::default());
+        let run = Run {
+            observer,
+            executor,
+            owner,
+            request_id,
+            gate,
+            clock,
+            writer,
+            patience,
+            intent: None,
+            stays,
+            passed: &passed,
+        };
+        let mut plans: Vec<Vec<Plan>> = Vec::new();
+        for subject in subjects.iter_mut() {
+            // What is doubted in a real run is shown here as it is.
+            subject.ledger.is_trusting = true;
+        }
+        let looks = futures_util::future::join_all(subjects.iter_mut().map(|subject| async {
+            // The groups of ours that others marked are read on the first look only.
+            run.observe(subject, Reach::First).await?;
+            let (seen, observed) = run.observe(subject, Reach::Full).await?;
+            Ok((subject, seen, observed))
+        }));
+        for looked in looks.await {
+            let (subject, seen, observed): (&mut Subject<'_>, Seen, Observed) = looked?;
+            subject.plan = plan(&run.case(subject, &seen, &observed));
+            plans.push(self.rounds(&run, subject, seen, observed).await?);
+        }
+        // What comes first of all instances comes first.
+        let rounds = plans.iter().map(Vec::len).max().unwrap_or_default();
+        Ok((0..rounds).flat_map(|round| plans.iter().filter_map(move |plans| plans.get(round))).cloned().collect())
+    }
+
+    async fn rounds(
+        &self,
+        run: &Run<'_, E, R>,
+        subject: &mut Subject<'_>,
+        mut seen: Seen,
+        mut observed: Observed,
+    ) -> Call<Vec<Plan>> {
+        let mut plans: Vec<Plan> = Vec::new();
+        for _ in 0..MOST_ROUNDS {
+            let next = {
+                let case = run.case(subject, &seen, &observed);
+                let mut next = plan(&case);
+                let said: HashSet<Step> = plans.iter().flat_map(Plan::steps).map(Step::key).collect();
+                for work in &mut next.work {
+                    work.first.take_if(|step| said.contains(&step.key()));
+                    work.then.retain(|step| !said.contains(&step.key()));
+                }
+                next.work.retain(|work| work.first.is_some() || !work.then.is_empty());
+                let (known, after) = carried_out(&next, &case);
+                (seen.known, observed) = (Arc::new(known), after);
+                next
+            };
+            for step in next.steps() {
+                let outcome = Outcome { step: step.clone(), result: Ok(()), passage: passage(step) };
+                subject.ledger.learn(&outcome, self.clock.elapsed());
+            }
+            let is_over = next.is_empty();
+            plans.push(next);
+            if is_over {
+                break;
+            }
+            let wanted = needs(&run.case(subject, &seen, &observed), Reach::Full);
+            let unread = Needs {
+                interfaces: wanted.interfaces.difference(&observed.looked_up).cloned().collect(),
+                attributes: wanted.attributes && observed.attributes.is_empty(),
+                members: wanted.members && observed.members.is_none(),
+                profiles: wanted.profiles && observed.profiles.is_none(),
+                episode: wanted.episode.filter(|_| !observed.has_snapshots),
+                ..Needs::default()
+            };
+            run.read_more(subject, &unread, &mut observed).await?;
+        }
+        // The last one says what stands in the way; those before it said it as well.
+        let last = plans.last().map(|plan| plan.problems.clone()).unwrap_or_default();
+        plans.iter_mut().for_each(|plan| plan.problems.clear());
+        if let Some(plan) = plans.first_mut() {
+            plan.problems = last;
+        }
+        Ok(plans)
+    }
+
+    /// What EC2 says to each change of an interface: whether the isolation group would be accepted. An emulator that does not
+    /// know dry runs then isolates, which is what is asked for.
+    async fn ask(&self, plans: &[Plan]) -> Vec<(Step, CallError)> {
+        let changes = plans.iter().flat_map(Plan::steps).filter_map(|step| match step {
+            Step::SetGroups { interface, to, .. } => Some((step, interface, to.clone())),
+            Step::Pass { interface, to, .. } => Some((step, interface, [to.clone()].into())),
+            _ => None,
+        });
+        let questions: Vec<_> = changes
+            .map(|(step, interface, groups)| async move {
+                let action = "ec2:ModifyNetworkInterfaceAttribute";
+                let ask = || async {
+                    self.pace.turn(action).await;
+                    self.ec2.may_set_groups(interface, &groups).await
+                };
+                let answer = self.persist(self.patience(), ask).await;
+                answer.err().map(|error| (step.clone(), error))
+            })
+            .collect();
+        stream::iter(questions).buffered(AT_ONCE).filter_map(std::future::ready).collect().await
+    }
+}
+
+fn passage(step: &Step) -> Option<Passage> {
+    matches!(step, Step::Pass { .. }).then_some(Passage::Done)
+}

@@ -1,0 +1,403 @@
+//! The loop of one instance: observe, plan, carry out, until its plan is empty or what is left of it has failed. Loops run side
+//! by side, so that an instance that makes trouble costs the others nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::execute::Executor;
+use crate::model::{CallError, Groups, InstanceId, Intent, InterfaceId, Owner, State, VpcId, Wants};
+use crate::observe::{Base, Inspection, Item, Observer};
+use crate::plan::{
+    Case, Change as Protecting, Goal, Ledger, Needs, Now, Observed, Outcome, Passage, Patience, Plan, Problem, Reach,
+    Records as Known, Step, StepError, Work, needs, plan,
+};
+use crate::ports::{Call, Change, Look, Records};
+use crate::timing::clock::Clock;
+use crate::timing::gate::{Gate, out_of_time};
+
+/// Pauses between looks that wait for something double from the first to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// What the loops of one invocation share.
+pub(crate) struct Run<'a, E, R> {
+    pub(crate) observer: &'a Observer<'a, E, R>,
+    pub(crate) executor: &'a Executor<'a, E, R>,
+    pub(crate) owner: &'a Owner,
+    pub(crate) request_id: &'a str,
+    pub(crate) gate: &'a Gate,
+    pub(crate) clock: &'a Clock,
+    pub(crate) writer: &'a str,
+    pub(crate) patience: Patience,
+    /// The intent once it is written; `None` for a run that follows none.
+    pub(crate) intent: Option<&'a watch::Sender<Option<Announced>>>,
+    /// The instances that stay isolated.
+    pub(crate) stays: &'a BTreeSet<InstanceId>,
+    /// Interfaces that passed the transit group, whatever they are attached to by now.
+    pub(crate) passed: &'a Mutex<BTreeSet<InterfaceId>>,
+}
+
+/// One instance, and what became of it.
+#[derive(Debug)]
+pub(crate) struct Subject<'a> {
+    pub(crate) instance: InstanceId,
+    pub(crate) goal: Goal<'a>,
+    pub(crate) ledger: Ledger,
+    /// It was held when it was first looked at.
+    pub(crate) was_held: bool,
+    inspection: Inspection,
+    groups: BTreeMap<crate::model::GroupId, crate::model::Group>,
+    /// Of the last look.
+    pub(crate) plan: Plan,
+    /// When the look began that found nothing more to do.
+    settled_at: Option<Instant>,
+    /// Why nothing could be read to the end: nothing is known.
+    pub(crate) blind: Option<CallError>,
+    /// Since when something could not be read.
+    unread: BTreeMap<String, (Duration, CallError)>,
+}
+
+impl<'a> Subject<'a> {
+    pub(crate) fn new(instance: InstanceId, goal: Goal<'a>) -> Self {
+        Self {
+            instance,
+            goal,
+            ledger: Ledger::default(),
+            was_held: false,
+            inspection: Inspection::default(),
+            groups: BTreeMap::new(),
+            plan: Plan::default(),
+            settled_at: None,
+            blind: None,
+            unread: BTreeMap::new(),
+        }
+    }
+
+    /// Whether it was settled before something else was changed: what it claims has to be looked at once more.
+    pub(crate) fn is_stale(&self, last_change: Option<Instant>) -> bool {
+        self.blind.is_none() && self.settled_at.is_none_or(|at| last_change.is_some_and(|change| at <= change))
+    }
+
+    /// Whether everything that it held was given back, and read back.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.blind.is_none() && matches!(self.goal, Goal::Restore) && self.plan.standing.is_restored
+    }
+
+    /// Whether one of its interfaces may be in the transit group.
+    pub(crate) fn is_in_transit(&self) -> bool {
+        let is_shown = self.plan.problems.iter().any(|problem| matches!(problem, Problem::InTransit { .. }));
+        is_shown || self.failures().iter().any(|(_, error)| matches!(error, StepError::InTransit { .. }))
+    }
+
+    /// What could not be read at the last look, and why.
+    pub(crate) fn unread(&self) -> impl Iterator<Item = (&String, &CallError)> {
+        self.unread.iter().map(|(what, (_, error))| (what, error))
+    }
+
+    /// Steps that have failed for good and are still to be done, or that somebody keeps undoing.
+    pub(crate) fn failures(&self) -> Vec<(&Step, &StepError)> {
+        let mut failures: Vec<(&Step, &StepError)> = Vec::new();
+        for step in self.plan.steps() {
+            if let Some(error) = self.ledger.failure(step) {
+                failures.push((step, error));
+            }
+        }
+        let planned: BTreeSet<String> = failures.iter().map(|(step, _)| step.key().to_string()).collect();
+        for (step, error) in self.ledger.failures() {
+            let is_fought_over = matches!((step, error), (Step::SetGroups { .. }, StepError::NotSeen { .. }));
+            let is_tag = matches!(step, Step::Untag { .. });
+            let is_said = is_fought_over || is_tag || self.blind.is_some();
+            if is_said && !planned.contains(&step.to_string()) {
+                failures.push((step, error));
+            }
+        }
+        failures
+    }
+}
+
+type Passing<'f> = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = (Work, Vec<Outcome>)> + Send + 'f>>>;
+
+impl<E: Look + Change, R: Records> Run<'_, E, R> {
+    /// Goes on until there is nothing more to do.
+    pub(crate) async fn pursue(&self, subject: &mut Subject<'_>, mut depth: Reach) {
+        let mut passing: Passing<'_> = FuturesUnordered::new();
+        let (mut done, mut pauses) = (Vec::new(), 0);
+        let mut blind_since: Option<Duration> = None;
+        loop {
+            if self.learn(subject, &mut done) {
+                depth = Reach::Light;
+            }
+            if self.gate.is_closed() || self.executor.is_overtaken() {
+                break;
+            }
+            let began = Instant::now();
+            let looking = alongside(self.gate.while_open(self.look(subject, depth)), &mut passing, &mut done).await;
+            let Some(looked) = looking else { break };
+            let plan = match looked {
+                Ok(plan) => plan,
+                Err(error) => {
+                    let elapsed = self.clock.elapsed();
+                    let since = *blind_since.get_or_insert(elapsed);
+                    subject.blind = Some(error.clone());
+                    if !self.patience.covers(error.fault, elapsed.saturating_sub(since)) {
+                        break;
+                    }
+                    tracing::warn!(instance = %subject.instance, %error, "cannot look");
+                    alongside(self.pause(&mut pauses), &mut passing, &mut done).await;
+                    continue;
+                }
+            };
+            (blind_since, subject.blind) = (None, None);
+            if !self.is_ours(began).await {
+                break;
+            }
+            let elapsed = self.clock.elapsed();
+            subject.ledger.note_doubts(&plan, elapsed);
+            let due = subject.ledger.due(&plan, elapsed, self.patience);
+            let waits = due.waits | self.note_unread(subject, elapsed);
+            subject.plan = plan;
+            if !due.work.is_empty() {
+                let plan = Plan { work: due.work, problems: subject.plan.problems.clone(), ..Plan::default() };
+                tracing::info!(%plan, "to do");
+                plan.steps().for_each(|step| subject.ledger.begin(step));
+                let (slow, quick): (Vec<Work>, Vec<Work>) = plan.work.into_iter().partition(Work::passes);
+                let is_all_slow = quick.is_empty();
+                for work in slow {
+                    passing.push(Box::pin(self.carry_out(work)));
+                }
+                let quick = join_all(quick.into_iter().map(|work| self.carry_out(work)));
+                let outcomes = alongside(quick, &mut passing, &mut done).await;
+                let is_slow = outcomes.iter().flat_map(|(_, outcomes)| outcomes).any(|outcome| outcome.result.is_err());
+                done.extend(outcomes);
+                // What follows from a change of groups is planned from what is read back.
+                depth = if depth == Reach::First { Reach::Light } else { Reach::Full };
+                if is_all_slow && subject.plan.standing.isolated.is_empty() {
+                    // There is nothing to look at before one of them is through.
+                    done.extend(passing.next().await);
+                } else if is_slow {
+                    self.learn(subject, &mut done);
+                    alongside(self.pause(&mut pauses), &mut passing, &mut done).await;
+                } else {
+                    pauses = 0;
+                }
+            } else if due.gave_up {
+                // Plan again.
+            } else if depth != Reach::Full && !subject.plan.standing.isolated.is_empty() {
+                depth = Reach::Full;
+            } else if !passing.is_empty() {
+                // A passage takes seconds: what it changes is looked at when it has ended.
+                done.extend(passing.next().await);
+            } else if waits {
+                self.pause_until(&mut pauses, due.until).await;
+                depth = Reach::Full;
+            } else if depth == Reach::Full {
+                subject.settled_at = Some(began);
+                break;
+            } else {
+                depth = Reach::Full;
+            }
+        }
+        // Whoever is in the transit group leaves it.
+        while let Some(passed) = passing.next().await {
+            done.push(passed);
+        }
+        self.learn(subject, &mut done);
+        if self.gate.is_closed() && subject.settled_at.is_none() && subject.blind.is_none() {
+            subject.blind = Some(out_of_time("ec2:DescribeInstances"));
+        }
+    }
+
+    /// Learns what became of work. Whether groups were changed.
+    fn learn(&self, subject: &mut Subject<'_>, done: &mut Vec<(Work, Vec<Outcome>)>) -> bool {
+        let (elapsed, mut has_swapped) = (self.clock.elapsed(), false);
+        for (work, outcomes) in done.drain(..) {
+            subject.ledger.drop_untried(&work);
+            for outcome in outcomes {
+                match &outcome.result {
+                    Ok(()) => {}
+                    Err(error) => tracing::warn!(step = %outcome.step, %error, "failed"),
+                }
+                has_swapped |= matches!(outcome.step, Step::SetGroups { .. } | Step::Pass { .. });
+                if matches!(outcome.step, Step::Protect { change: Protecting::Attribute(_), .. }) {
+                    subject.inspection.forget();
+                }
+                if let (Step::Pass { interface, .. }, Some(Passage::Done)) = (&outcome.step, &outcome.passage) {
+                    self.passed.lock().unwrap_or_else(PoisonError::into_inner).insert(interface.clone());
+                }
+                subject.ledger.learn(&outcome, elapsed);
+            }
+        }
+        has_swapped
+    }
+
+    async fn carry_out(&self, work: Work) -> (Work, Vec<Outcome>) {
+        let outcomes = self.executor.carry_out(work.clone()).await;
+        (work, outcomes)
+    }
+
+    async fn pause(&self, pauses: &mut u32) {
+        self.pause_until(pauses, None).await;
+    }
+
+    /// A pause that ends when the invocation has lasted as long as that, at the latest.
+    async fn pause_until(&self, pauses: &mut u32, until: Option<Duration>) {
+        let pause = FIRST_PAUSE.saturating_mul(1 << (*pauses).min(8)).min(LONGEST_PAUSE);
+        let left = until.map_or(pause, |until| until.saturating_sub(self.clock.elapsed()).max(FIRST_PAUSE));
+        let pause = pause.min(left);
+        *pauses += 1;
+        let _ = self.gate.while_open(tokio::time::sleep(pause)).await;
+    }
+
+    /// Waits until the intent is written. Whether it is this request's, as far as a look that began then shows.
+    async fn is_ours(&self, began: Instant) -> bool {
+        let Some(intent) = self.intent else { return true };
+        let mut receiver = intent.subscribe();
+        let announced = self.gate.while_open(receiver.wait_for(Option::is_some)).await;
+        let Some(Ok(announced)) = announced else { return false };
+        let Some(Announced { intent: Ok(intent), at }) = &*announced else { return false };
+        let is_other = |intent: &Intent| intent.request_id != self.request_id;
+        // What was read beside the writing of the intent may be older than it.
+        if is_other(intent) || began >= *at && self.observer.last_intent().as_ref().is_some_and(is_other) {
+            self.executor.overtake();
+        }
+        !self.executor.is_overtaken()
+    }
+
+    fn note_unread(&self, subject: &mut Subject<'_>, elapsed: Duration) -> bool {
+        let known = std::mem::take(&mut subject.unread);
+        let since = |what: &String| known.get(what).map_or(elapsed, |(since, _)| *since);
+        let unread = subject.inspection.unread.iter();
+        subject.unread = unread.map(|(what, error)| (what.clone(), (since(what), error.clone()))).collect();
+        let mut unread = subject.unread.values();
+        unread.any(|(since, error)| self.patience.covers(error.fault, elapsed.saturating_sub(*since)))
+    }
+
+    /// Reads what is needed, and plans from it.
+    pub(crate) async fn look(&self, subject: &mut Subject<'_>, depth: Reach) -> Call<Plan> {
+        let (known, observed) = self.observe(subject, depth).await?;
+        Ok(plan(&self.case(subject, &known, &observed)))
+    }
+
+    /// What one look sees: records and observation.
+    pub(crate) async fn observe(&self, subject: &mut Subject<'_>, depth: Reach) -> Call<(Seen, Observed)> {
+        let (groups, vpcs) = match (depth, &subject.goal) {
+            (Reach::Light, _) => Default::default(),
+            (depth, Goal::Isolate(wants)) => (
+                named(wants),
+                if depth == Reach::First { [wants.vpc.clone()].into() } else { BTreeSet::<VpcId>::new() },
+            ),
+            _ => Default::default(),
+        };
+        let Base { instance, item, groups: found } = self.observer.base(&subject.instance, &groups, &vpcs).await?;
+        subject.groups.retain(|id, _| !groups.contains(id));
+        subject.groups.extend(found.into_iter().map(|group| (group.id.clone(), group)));
+        let known = self.observer.known();
+        let kept = self.observer.last_intent().and_then(|intent| intent.kept);
+        let passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut seen = Seen { known, unreadable: None, kept, passed };
+        match item {
+            Some(Item::Record(record)) => {
+                subject.was_held |= record.state != State::Restored && record.owner == *self.owner
+            }
+            Some(Item::Unreadable(reason)) => {
+                subject.was_held = true;
+                seen.unreadable = Some(reason);
+            }
+            None => {}
+        }
+        let record = seen.known.get(&subject.instance);
+        subject.ledger.note_record(record, self.writer, self.clock.now());
+        let mut observed = Observed {
+            instances: instance.map(|instance| (instance.id.clone(), instance)).into_iter().collect(),
+            groups: subject.groups.clone(),
+            ..Observed::default()
+        };
+        // What one round shows may call for another one: protections are read once the interfaces are in place.
+        let mut asked = Needs::default();
+        for _ in 0..2 {
+            let wanted = needs(&self.case(subject, &seen, &observed), depth);
+            if wanted == asked {
+                break;
+            }
+            let due = wanted.without(&asked);
+            self.observer.more(&subject.instance, &due, &mut subject.inspection, &mut observed).await?;
+            asked = wanted;
+        }
+        // What was read last counts.
+        for interface in observed.instances.values_mut().flat_map(|instance| &mut instance.interfaces) {
+            if let Some(read) = observed.interfaces.get(&interface.id) {
+                interface.groups.clone_from(&read.groups);
+            }
+        }
+        Ok((seen, observed))
+    }
+
+    /// Reads more for a subject.
+    pub(crate) async fn read_more(
+        &self,
+        subject: &mut Subject<'_>,
+        needs: &Needs,
+        observed: &mut Observed,
+    ) -> Call<()> {
+        self.observer.more(&subject.instance, needs, &mut subject.inspection, observed).await
+    }
+
+    pub(crate) fn case<'c>(&'c self, subject: &'c Subject<'_>, seen: &'c Seen, observed: &'c Observed) -> Case<'c> {
+        Case {
+            instance: &subject.instance,
+            owner: self.owner,
+            goal: &subject.goal,
+            records: &seen.known,
+            unreadable: seen.unreadable.as_ref(),
+            observed,
+            ledger: &subject.ledger,
+            now: Now { elapsed: self.clock.elapsed(), time: self.clock.now(), writer: self.writer },
+            kept: seen.kept.as_deref(),
+            passed: &seen.passed,
+            stays: self.stays,
+        }
+    }
+}
+
+/// The intent of this request, as it was when it had been written.
+#[derive(Debug, Clone)]
+pub(crate) struct Announced {
+    pub(crate) intent: Call<Intent>,
+    pub(crate) at: Instant,
+}
+
+/// Records as one look sees them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    pub(crate) kept: Option<String>,
+    pub(crate) passed: BTreeSet<InterfaceId>,
+    pub(crate) known: Arc<Known>,
+    pub(crate) unreadable: Option<String>,
+}
+
+fn named(wants: &Wants) -> Groups {
+    [&wants.isolation_group].into_iter().chain(&wants.transit_group).cloned().collect()
+}
+
+/// Does something while passages go on.
+async fn alongside<T>(
+    work: impl Future<Output = T>,
+    passing: &mut Passing<'_>,
+    done: &mut Vec<(Work, Vec<Outcome>)>,
+) -> T {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            Some(passed) = passing.next(), if !passing.is_empty() => done.push(passed),
+            result = &mut work => return result,
+        }
+    }
+}

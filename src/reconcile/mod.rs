@@ -1,0 +1,358 @@
+//! From a request to what became of it: every instance has its loop, then all are looked at once more. Knows no CloudFormation.
+//!
+//! Every loop works towards the *intent*, which holds what was asked last: **nothing is isolated for a request that has been
+//! overtaken**, and whatever ends or dies last, what was asked last is what is.
+
+mod dry_run;
+pub(crate) mod instance;
+pub mod report;
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::execute::{Executor, Mandate};
+use crate::model::{CallError, Desired, InstanceId, Intent, Owner, Release, State, Time, Wants};
+use crate::observe::Observer;
+use crate::plan::{Goal, Heritage, Patience, Reach, Step};
+use crate::ports::{Asked, Call, Change, Guard, Look, Records, Verdict};
+use crate::timing::clock::Clock;
+use crate::timing::gate::{Gate, out_of_time};
+use crate::timing::pace::Pace;
+
+use instance::{Announced, Run, Subject};
+use report::{Isolated, Report, Restored, kept, overtaken};
+
+/// Faults are tried again for a minute: the SDK's own retries have taken their share before.
+const FOR_FAULTS: Duration = Duration::from_secs(60);
+/// A call on its own is repeated after this long, then after twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// One request of one owner.
+#[derive(Debug)]
+pub struct Reconciler<'a, E, R, G> {
+    pub ec2: &'a E,
+    pub records: &'a R,
+    pub guard: &'a G,
+    pub owner: &'a Owner,
+    pub request_id: &'a str,
+    /// When the request was issued, if that is known.
+    pub issued: Option<Time>,
+    /// This invocation, as no other is named.
+    pub writer: &'a str,
+    pub gate: &'a Gate,
+    pub pace: &'a Pace,
+    pub clock: &'a Clock,
+    /// Who or what asked, as the history of the records says it.
+    pub asked_by: &'a str,
+    /// How long a denial is doubted.
+    pub for_permission: Duration,
+}
+
+/// What an invocation has read and written when its loops have ended.
+struct Ended<'s> {
+    subjects: Vec<Subject<'s>>,
+    /// The request that overtook this one.
+    overtaken_by: Option<String>,
+    /// Why the intent could not be written: nothing was done.
+    unannounced: Option<CallError>,
+}
+
+impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
+    /// Create and Update: every listed instance ends isolated; what is held and no longer listed stays so, or is restored.
+    pub async fn isolate(&self, wants: &Wants) -> Report {
+        let desired = Desired::Isolated(Box::new(wants.clone()));
+        let stays: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();
+        let mut released = Released::default();
+        let removed = async |intent: &Intent| {
+            let removed: BTreeSet<InstanceId> = intent.held.difference(&stays).cloned().collect();
+            if removed.is_empty() {
+                return (Release::KeepIsolated, removed, Released::default());
+            }
+            if wants.on_removal == Release::KeepIsolated {
+                let why = "OnRemoval is KeepIsolated".to_owned();
+                return (
+                    Release::KeepIsolated,
+                    removed.clone(),
+                    Released { kept: Some((removed, why)), trouble: None },
+                );
+            }
+            match self.persist(self.patience(), || self.guard.may_release()).await {
+                Ok(Verdict::Restore) => (Release::Restore, removed, Released::default()),
+                Ok(Verdict::Keep(why)) => {
+                    (Release::KeepIsolated, removed.clone(), Released { kept: Some((removed, why)), trouble: None })
+                }
+                Err(error) => {
+                    let ids = crate::model::comma_list(&removed);
+                    let trouble = format!("{ids} still isolated: the stack's status cannot be read: {error}");
+                    (Release::KeepIsolated, BTreeSet::new(), Released { kept: None, trouble: Some(trouble) })
+                }
+            }
+        };
+        let listed = wants.instances.iter().map(|id| (id.clone(), Goal::Isolate(wants)));
+        let ended = self
+            .run(Some(&desired), &stays, listed.collect(), self.patience(), async |intent: &Intent| {
+                let (release, ids, what) = removed(intent).await;
+                let why =
+                    what.kept.as_ref().map(|(_, why)| why.clone()).filter(|_| wants.on_removal == Release::Restore);
+                released = what;
+                let goal = move |id| match release {
+                    Release::Restore => (id, Goal::Restore),
+                    Release::KeepIsolated => (id, Goal::Keep(why.clone())),
+                };
+                ids.into_iter().map(goal).collect()
+            })
+            .await;
+        self.release(&ended).await;
+        Isolated { wants, ended: &ended.subjects, released: &released, unannounced: ended.unannounced.as_ref() }
+            .report()
+            .overtaken_by(ended.overtaken_by.as_deref())
+    }
+
+    /// Delete: every instance that the owner holds ends restored. It tries until its time is up: a Delete that fails is not
+    /// sent again while its function still exists.
+    pub async fn restore_all(&self) -> Report {
+        let patience = Patience { for_faults: Duration::MAX, for_permission: Duration::ZERO };
+        let stays = BTreeSet::new();
+        let restored = self.restore_held(&Desired::Restored, &stays, patience, |_| true).await;
+        match restored {
+            Ok(restored) => restored.report(),
+            Err(request) => overtaken(&request),
+        }
+    }
+
+    /// Restores what an operator asks for, whatever the stack is doing: `only` these instances, or all if that is empty.
+    /// `all` are the instances that the table holds for the owner.
+    ///
+    /// # Errors
+    /// The id of the request that wants something else.
+    pub async fn restore(&self, all: &BTreeSet<InstanceId>, only: &BTreeSet<InstanceId>) -> Result<Restored, String> {
+        let patience = self.patience();
+        let intent = match self.persist(patience, || self.intent()).await {
+            Ok(intent) => intent,
+            Err(error) => return Ok(Restored { blind: Some(error), open: only.clone(), ..Restored::default() }),
+        };
+        // So that nobody isolates them again, and the others stay.
+        let desired = match intent.map(|intent| intent.desired) {
+            Some(Desired::Isolated(mut wants)) if !only.is_empty() => {
+                wants.instances.retain(|id| !only.contains(id));
+                Desired::Isolated(wants)
+            }
+            _ => Desired::Restored,
+        };
+        let stays = if only.is_empty() { BTreeSet::new() } else { all.difference(only).cloned().collect() };
+        self.restore_with(&desired, &stays, patience, all, |id| only.is_empty() || only.contains(id)).await
+    }
+
+    /// A Delete that must not release: nothing is left in the transit group, and the records say why they are kept.
+    pub async fn keep(&self, ids: &BTreeSet<InstanceId>, reason: &str) -> Report {
+        let mut troubles = Vec::new();
+        let now = self.clock.now();
+        if let Err(error) = self.persist(self.patience(), || self.records.write_kept(self.owner, reason, now)).await {
+            troubles.push(error.to_string());
+        }
+        let goals = ids.iter().map(|id| (id.clone(), Goal::Keep(Some(reason.to_owned()))));
+        let none = async |_: &Intent| vec![];
+        let ended = self.run(None, ids, goals.collect(), self.patience(), none).await;
+        kept(ids, reason, troubles, &ended.subjects, self.records.name())
+    }
+
+    /// Moves instances whose records were copied under the owner; they stay isolated throughout. What failed, and whether that
+    /// matters.
+    pub async fn adopt(&self, heritage: &Heritage<'_>, ids: &BTreeSet<InstanceId>) -> (bool, Vec<String>) {
+        let goals = ids.iter().map(|id| (id.clone(), Goal::Adopt(heritage)));
+        let ended = self.run(None, ids, goals.collect(), self.patience(), async |_: &Intent| vec![]).await;
+        let (mut failed, mut details) = (false, Vec::new());
+        for subject in &ended.subjects {
+            failed |= subject.failures().iter().any(|(step, _)| !matches!(step, Step::Tag { .. }));
+            details.extend(subject.failures().into_iter().map(|(step, error)| format!("{step}: {error}")));
+            details.extend(subject.blind.iter().map(|error| format!("what is true now is not known: {error}")));
+        }
+        (failed, details)
+    }
+
+    /// The intent of the owner, if it ever asked for anything.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn intent(&self) -> Call<Option<Intent>> {
+        let mut items = self.records.read(self.owner, &BTreeSet::new()).await?;
+        Ok(items.intents.remove(&self.owner.digest()))
+    }
+
+    /// Those of these instances that the owner may hold: their records are not only history, or not to be read.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn held(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeSet<InstanceId>> {
+        if ids.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let items = self.records.read(self.owner, ids).await?;
+        let is_held = |id: &&InstanceId| {
+            // One that is not shown may be there all the same.
+            let record = items.records.get(*id);
+            record.is_none_or(|record| record.owner == *self.owner && record.state != State::Restored)
+        };
+        Ok(ids.iter().filter(is_held).cloned().collect())
+    }
+
+    async fn restore_held(
+        &self,
+        desired: &Desired,
+        stays: &BTreeSet<InstanceId>,
+        patience: Patience,
+        which: impl Fn(&InstanceId) -> bool,
+    ) -> Result<Restored, String> {
+        self.restore_with(desired, stays, patience, &BTreeSet::new(), which).await
+    }
+
+    async fn restore_with(
+        &self,
+        desired: &Desired,
+        stays: &BTreeSet<InstanceId>,
+        patience: Patience,
+        all: &BTreeSet<InstanceId>,
+        which: impl Fn(&InstanceId) -> bool,
+    ) -> Result<Restored, String> {
+        let held = async |intent: &Intent| {
+            let ids: BTreeSet<&InstanceId> = intent.held.union(all).filter(|id| which(id)).collect();
+            ids.into_iter().map(|id| (id.clone(), Goal::Restore)).collect()
+        };
+        let ended = self.run(Some(desired), stays, vec![], patience, held).await;
+        self.release(&ended).await;
+        match ended.overtaken_by {
+            Some(request) => Err(request),
+            None => Ok(Restored::of(&ended.subjects, ended.unannounced)),
+        }
+    }
+
+    /// Runs the loops of `first`, and of what follows from the intent once it is written, until all of them are settled by a
+    /// look that is younger than every change.
+    async fn run<'s>(
+        &'s self,
+        desired: Option<&Desired>,
+        stays: &BTreeSet<InstanceId>,
+        first: Vec<(InstanceId, Goal<'s>)>,
+        patience: Patience,
+        then: impl AsyncFnOnce(&Intent) -> Vec<(InstanceId, Goal<'static>)>,
+    ) -> Ended<'s> {
+        let Self { ec2, records, owner, request_id, gate, clock, pace, asked_by, writer, .. } = *self;
+        let observer = Observer::new(ec2, records, owner, pace);
+        let follows_intent = desired.is_some();
+        let mandate = Mandate { owner, request_id, gate, clock, pace, asked_by, writer, follows_intent };
+        let executor = Executor::new(ec2, records, mandate);
+        let intent = watch::Sender::new(None);
+        let run = Run {
+            observer: &observer,
+            executor: &executor,
+            owner,
+            request_id,
+            gate,
+            clock,
+            writer,
+            patience,
+            intent: desired.map(|_| &intent),
+            stays,
+            passed: &Mutex::default(),
+        };
+        let mut subjects: Vec<Subject<'s>> = first.into_iter().map(|(id, goal)| Subject::new(id, goal)).collect();
+        let announcing = async {
+            let Some(desired) = desired else { return (vec![], None) };
+            let announced = self.announce(desired, patience).await;
+            intent.send_replace(Some(Announced { intent: announced.clone(), at: Instant::now() }));
+            match announced {
+                Ok(written) if written.request_id == request_id => {
+                    let wanted = then(&written).await;
+                    let mut others: Vec<Subject<'s>> =
+                        wanted.into_iter().map(|(id, goal)| Subject::new(id, goal)).collect();
+                    join_all(others.iter_mut().map(|subject| run.pursue(subject, Reach::First))).await;
+                    (others, None)
+                }
+                Ok(_) => (vec![], None),
+                Err(error) => (vec![], Some(error)),
+            }
+        };
+        let looping = join_all(subjects.iter_mut().map(|subject| run.pursue(subject, Reach::First)));
+        let ((others, unannounced), _) = tokio::join!(announcing, looping);
+        subjects.extend(others);
+        // The last look: whoever was settled before something was changed is looked at once more.
+        while !gate.is_closed() && !executor.is_overtaken() && unannounced.is_none() {
+            let last_change = executor.last_change();
+            let stale: Vec<_> = subjects.iter_mut().filter(|subject| subject.is_stale(last_change)).collect();
+            if stale.is_empty() {
+                break;
+            }
+            join_all(stale.into_iter().map(|subject| run.pursue(subject, Reach::Full))).await;
+        }
+        let overtaken_by = executor.is_overtaken().then(|| {
+            let announced = intent.borrow().clone().and_then(|announced| announced.intent.ok());
+            let read = observer.last_intent().or(announced.clone()).filter(|intent| intent.request_id != request_id);
+            read.or(announced).map_or_else(|| "unknown".to_owned(), |intent| intent.request_id)
+        });
+        Ended { subjects, overtaken_by, unannounced }
+    }
+
+    /// Says what is wanted, unless a later request has said something else. What is wanted now.
+    async fn announce(&self, desired: &Desired, patience: Patience) -> Call<Intent> {
+        let asked = Asked { owner: self.owner, request_id: self.request_id, issued: self.issued, desired };
+        self.persist(patience, || self.records.write_intent(&asked, self.clock.now())).await
+    }
+
+    /// Takes what was restored off the intent. What is not taken off is looked at once more by the next request.
+    async fn release(&self, ended: &Ended<'_>) {
+        let restored = ended.subjects.iter().filter(|subject| subject.is_restored());
+        let ids: BTreeSet<InstanceId> = restored.map(|subject| subject.instance.clone()).collect();
+        if ids.is_empty() || ended.overtaken_by.is_some() {
+            return;
+        }
+        let releasing = self.records.release(self.owner, self.request_id, &ids);
+        if let Some(Err(error)) = self.gate.while_open(releasing).await {
+            tracing::warn!(%error, "restored instances stay on the intent");
+        }
+    }
+
+    /// How long failures are tried again.
+    #[must_use]
+    pub fn patience(&self) -> Patience {
+        Patience { for_faults: FOR_FAULTS, for_permission: self.for_permission }
+    }
+
+    /// One call on its own, with the patience of a loop.
+    ///
+    /// # Errors
+    /// Its last failure, also if the time ran out meanwhile.
+    pub async fn persist<T, F>(&self, patience: Patience, call: impl Fn() -> F) -> Call<T>
+    where
+        F: Future<Output = Call<T>>,
+    {
+        let (since, mut pause, mut last) = (Instant::now(), FIRST_PAUSE, None);
+        loop {
+            match self.gate.while_open(call()).await {
+                None => return Err(last.unwrap_or_else(|| out_of_time("dynamodb:BatchGetItem"))),
+                Some(Err(error)) if patience.covers(error.fault, since.elapsed()) => {
+                    tracing::warn!(%error, "trying again");
+                    let _ = self.gate.while_open(tokio::time::sleep(pause)).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    last = Some(error);
+                }
+                Some(result) => return result,
+            }
+        }
+    }
+}
+
+/// What becomes of instances that are held and no longer listed.
+#[derive(Debug, Default)]
+pub(crate) struct Released {
+    /// They stay isolated, for this reason.
+    pub(crate) kept: Option<(BTreeSet<InstanceId>, String)>,
+    /// Why that is not known.
+    pub(crate) trouble: Option<String>,
+}

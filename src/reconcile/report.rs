@@ -1,0 +1,415 @@
+//! What became of a request, in words for a tired responder: worst first, each with the thing, the reason and the way out.
+
+use std::collections::BTreeSet;
+
+use super::Released;
+use super::instance::Subject;
+use crate::model::{CallError, Fault, InstanceId, Release, Wants, attach_profile_command, comma_list};
+use crate::plan::{Aim, Change, Goal, Plan, Problem, Severity, Step, StepError};
+
+/// What there is to say, before it is made to fit. Nothing here is longer than it needs to be, but the lists have no bound.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    pub failed: bool,
+    /// One sentence.
+    pub headline: String,
+    /// Worst first; cut from the end.
+    pub details: Vec<String>,
+    /// What a person does now. Stands behind the details, however many of them are left out.
+    pub next: String,
+    pub isolated_instances: Vec<String>,
+    pub isolated_interface_count: usize,
+    pub snapshots: Vec<String>,
+    pub not_isolated: Vec<String>,
+}
+
+impl Report {
+    #[must_use]
+    pub fn failure(headline: impl Into<String>) -> Self {
+        Self { failed: true, headline: headline.into(), ..Self::default() }
+    }
+
+    /// Says so if a later request of the owner came in between.
+    #[must_use]
+    pub fn overtaken_by(self, request_id: Option<&str>) -> Self {
+        match request_id {
+            Some(request_id) => Self { details: self.details, ..overtaken(request_id) },
+            None => self,
+        }
+    }
+}
+
+/// The report of a request that a later one has overtaken.
+#[must_use]
+pub fn overtaken(request_id: &str) -> Report {
+    Report::failure(format!("superseded by request {request_id} of this stack: nothing more was done for this one"))
+}
+
+/// The outcome of a Create or Update.
+pub(super) struct Isolated<'a> {
+    pub(super) wants: &'a Wants,
+    pub(super) ended: &'a [Subject<'a>],
+    pub(super) released: &'a Released,
+    pub(super) unannounced: Option<&'a CallError>,
+}
+
+impl Isolated<'_> {
+    pub(super) fn report(&self) -> Report {
+        let listed: Vec<&Subject<'_>> =
+            self.ended.iter().filter(|subject| matches!(subject.goal, Goal::Isolate(_))).collect();
+        let is_whole = |subject: &&&Subject<'_>| subject.plan.standing.is_whole();
+        let isolated: Vec<String> =
+            listed.iter().filter(is_whole).map(|subject| subject.instance.to_string()).collect();
+        let interfaces: usize = listed.iter().map(|subject| subject.plan.standing.isolated.len()).sum();
+        let snapshots: Vec<String> =
+            listed.iter().flat_map(|subject| &subject.plan.standing.snapshots).map(ToString::to_string).collect();
+        let total = self.wants.instances.len();
+        let mut findings = Findings::default();
+        findings.add(self.ended);
+        findings.fatal.extend(self.unannounced.map(unknown));
+        findings.fatal.extend(self.released.trouble.clone());
+        let restored = Restored::of(self.ended, None);
+        let tolerable = self.wants.allow_partial && interfaces > 0;
+        let incomplete = isolated.len() < total && !tolerable;
+
+        let mut headline = if isolated.len() == total {
+            count(total, "instance")
+        } else {
+            format!("{} of {}", isolated.len(), count(total, "instance"))
+        };
+        headline.push_str(&format!(" isolated ({})", count(interfaces, "interface")));
+        if self.unannounced.is_some() || listed.iter().any(|subject| subject.blind.is_some()) {
+            headline = match isolated.len() {
+                0 => format!("it is not known whether {} isolated", are(total, "instance")),
+                _ => format!("it is not known what is isolated now; last seen: {headline}"),
+            };
+        } else if self.wants.snapshot_volumes {
+            headline.push_str(&format!(", {}", count(snapshots.len(), "snapshot")));
+        }
+        if !restored.restored.is_empty() {
+            headline.push_str(&format!(", {} restored that are no longer listed", comma_list(&restored.restored)));
+        }
+        if let Some((kept, why)) = &self.released.kept {
+            findings.notes.push(format!("{} still isolated though no longer listed: {why}", comma_list(kept)));
+        }
+        let not_isolated = listed.iter().filter(|subject| !subject.plan.standing.is_whole());
+        Report {
+            failed: findings.is_fatal() || incomplete || !restored.open.is_empty(),
+            headline,
+            details: findings.in_order(),
+            isolated_interface_count: interfaces,
+            not_isolated: not_isolated.flat_map(|subject| open(subject)).collect(),
+            isolated_instances: isolated,
+            snapshots,
+            ..Report::default()
+        }
+    }
+}
+
+/// `i-…` if no interface of it is known to be open, `i-…/eni-…` for each open interface otherwise.
+fn open(subject: &Subject<'_>) -> Vec<String> {
+    let id = &subject.instance;
+    let open = &subject.plan.standing.open;
+    if open.is_empty() {
+        vec![id.to_string()]
+    } else {
+        open.iter().map(|interface| format!("{id}/{interface}")).collect()
+    }
+}
+
+/// The outcome of a dry run.
+pub(super) struct Rehearsed<'a> {
+    pub(super) wants: &'a Wants,
+    /// How the instances stand now, with what is to be done about them.
+    pub(super) subjects: &'a [Subject<'a>],
+    /// What would be done, in order.
+    pub(super) plans: Vec<Plan>,
+    /// What EC2 says it would refuse.
+    pub(super) refusals: Vec<(Step, CallError)>,
+    /// Held, and no longer listed.
+    pub(super) removed: BTreeSet<InstanceId>,
+}
+
+impl Rehearsed<'_> {
+    /// FAILED if the real request would fail, as far as that can be seen.
+    pub(super) fn report(self) -> Report {
+        let mut findings = Findings::default();
+        for (step, error) in &self.refusals {
+            findings.step(step, &StepError::Call(error.clone()));
+        }
+        for subject in self.subjects {
+            findings.unknown(subject);
+        }
+        for problem in self.plans.iter().flat_map(|plan| plan.problems.iter().chain(&plan.remember)) {
+            findings.problem(problem);
+        }
+        if !self.removed.is_empty() {
+            let fate = match self.wants.on_removal {
+                Release::KeepIsolated => "would stay isolated though no longer listed: OnRemoval is KeepIsolated",
+                Release::Restore => "would be restored, unless the stack rolls back: OnRemoval is Restore",
+            };
+            findings.notes.push(format!("{} {fate}", comma_list(&self.removed)));
+        }
+        let steps: Vec<String> = self.plans.iter().flat_map(Plan::steps).map(ToString::to_string).collect();
+        let is_whole = |subject: &&Subject<'_>| subject.plan.standing.is_whole();
+        let isolated: Vec<String> =
+            self.subjects.iter().filter(is_whole).map(|subject| subject.instance.to_string()).collect();
+        let headline = format!(
+            "dry run, nothing was changed: {} of {} isolated now; {} would be taken",
+            isolated.len(),
+            count(self.wants.instances.len(), "instance"),
+            count(steps.len(), "step")
+        );
+        let failed = findings.is_fatal() || !findings.not_isolated.is_empty() && !self.wants.allow_partial;
+        let mut details = findings.in_order();
+        details.extend(steps);
+        let not_isolated = self.subjects.iter().filter(|subject| !is_whole(subject));
+        Report {
+            failed,
+            headline,
+            details,
+            isolated_interface_count: self.subjects.iter().map(|subject| subject.plan.standing.isolated.len()).sum(),
+            not_isolated: not_isolated.flat_map(open).collect(),
+            isolated_instances: isolated,
+            ..Report::default()
+        }
+    }
+}
+
+/// The outcome of a Delete, or of the restore of what an Update no longer lists.
+#[derive(Debug, Default)]
+pub struct Restored {
+    pub restored: BTreeSet<InstanceId>,
+    /// Still held.
+    pub open: BTreeSet<InstanceId>,
+    /// Those of them whose interfaces have their groups back.
+    pub half: BTreeSet<InstanceId>,
+    /// Those of them that may be in the transit group.
+    pub in_transit: BTreeSet<InstanceId>,
+    /// Why nothing is known.
+    pub blind: Option<CallError>,
+    pub(super) findings: Findings,
+}
+
+impl Restored {
+    pub(super) fn of(subjects: &[Subject<'_>], unannounced: Option<CallError>) -> Self {
+        let mut outcome = Self { blind: unannounced, ..Self::default() };
+        let restoring = || subjects.iter().filter(|subject| matches!(subject.goal, Goal::Restore));
+        outcome.findings.add(restoring());
+        for subject in restoring() {
+            let id = subject.instance.clone();
+            if !subject.is_restored() {
+                if subject.blind.is_none() && subject.plan.standing.is_in_place {
+                    outcome.half.insert(id.clone());
+                }
+                if subject.is_in_transit() {
+                    outcome.in_transit.insert(id.clone());
+                }
+                outcome.open.insert(id);
+            } else if subject.was_held {
+                outcome.restored.insert(id);
+            }
+        }
+        outcome
+    }
+
+    #[must_use]
+    pub fn report(mut self) -> Report {
+        self.findings.fatal.extend(self.blind.as_ref().map(unknown));
+        let failed = self.findings.is_fatal() || !self.findings.not_isolated.is_empty() || !self.open.is_empty();
+        let headline = match (self.restored.len(), self.open.len()) {
+            (0, 0) if failed => "it is not known what is isolated; nothing was restored".to_owned(),
+            (0, 0) => NOTHING_HELD.to_owned(),
+            (restored, 0) => format!("{} restored", count(restored, "instance")),
+            (restored, open) => {
+                format!("{restored} of {} restored; {}", count(restored + open, "instance"), self.still_open())
+            }
+        };
+        Report { failed, headline, details: self.findings.in_order(), ..Report::default() }
+    }
+
+    fn still_open(&self) -> String {
+        let (inside, others): (Vec<&InstanceId>, Vec<_>) =
+            self.open.iter().partition(|id| self.in_transit.contains(*id));
+        let (half, isolated): (Vec<&InstanceId>, Vec<_>) = others.into_iter().partition(|id| self.half.contains(*id));
+        let parts = [
+            ("in the transit group, which is open to everybody", inside),
+            ("still isolated", isolated),
+            ("security groups restored, the rest not yet", half),
+        ];
+        let parts = parts.into_iter().filter(|(_, ids)| !ids.is_empty());
+        parts.map(|(what, ids)| format!("{what}: {}", comma_list(ids))).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// The headline if there was nothing to do.
+pub const NOTHING_HELD: &str = "nothing to restore: no instance was isolated";
+
+/// The report of a Delete that must not release: it succeeds, since there is nothing left to do about it.
+pub(super) fn kept(
+    ids: &BTreeSet<InstanceId>,
+    reason: &str,
+    mut troubles: Vec<String>,
+    subjects: &[Subject<'_>],
+    table: &str,
+) -> Report {
+    let is_held = |id: &&InstanceId| {
+        let mut meant = subjects.iter().filter(|subject| subject.instance == **id);
+        meant.all(|subject| subject.was_held || subject.blind.is_some())
+    };
+    let ids: BTreeSet<&InstanceId> = ids.iter().filter(is_held).collect();
+    if ids.is_empty() {
+        return Report { headline: NOTHING_HELD.to_owned(), ..Report::default() };
+    }
+    let mut findings = Findings::default();
+    findings.add(subjects);
+    // An interface in the transit group must not be left there; a mark that is missing harms nobody.
+    let is_open = |subject: &Subject<'_>| {
+        let mut failures = subject.failures().into_iter();
+        subject.blind.is_some() || failures.any(|(step, _)| matches!(step, Step::SetGroups { .. }))
+    };
+    let failed = subjects.iter().any(is_open) || !findings.open.is_empty();
+    troubles.splice(0..0, findings.in_order());
+    let inside: Vec<&InstanceId> =
+        subjects.iter().filter(|subject| subject.is_in_transit()).map(|subject| &subject.instance).collect();
+    let open = subjects.iter().filter(|subject| !subject.plan.standing.open.is_empty()).count();
+    let isolated = match open {
+        0 => count(ids.len(), "instance"),
+        open => format!("{} of {}", ids.len() - open, count(ids.len(), "instance")),
+    };
+    let kept = format!("{isolated} kept isolated, nothing was restored: {reason}");
+    let headline = match inside.is_empty() {
+        true => kept,
+        false => format!("{} in the transit group, which is open to everybody: {reason}", comma_list(inside)),
+    };
+    let next = format!(
+        "to restore them run ec2-isolation restore --table {table}, or the commands in RestoreCommands of each of its items; the table stays"
+    );
+    Report { failed, headline, details: troubles, next, ..Report::default() }
+}
+
+/// The report of a Delete when it cannot be told whether the stack is being deleted or rolls back.
+#[must_use]
+pub fn undecided(ids: &BTreeSet<InstanceId>, error: &CallError) -> Report {
+    Report::failure(format!(
+        "{} kept isolated, nothing was restored: whether this stack is being deleted cannot be read: {error}",
+        count(ids.len(), "instance")
+    ))
+}
+
+/// What follows from a look that failed to the end.
+fn unknown(error: &CallError) -> String {
+    format!("{error}{}: what is true now is not known", advice(Some(error.fault)))
+}
+
+/// Problems and failures by weight.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    open: Vec<String>,
+    fatal: Vec<String>,
+    not_isolated: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Findings {
+    fn add<'s>(&mut self, subjects: impl IntoIterator<Item = &'s Subject<'s>, IntoIter: Clone>) {
+        let subjects = subjects.into_iter();
+        for subject in subjects.clone() {
+            subject.failures().into_iter().for_each(|(step, error)| self.step(step, error));
+            self.unknown(subject);
+        }
+        for subject in subjects {
+            let planned = &subject.plan.problems;
+            let said = subject.ledger.said.iter().filter(|problem| !planned.contains(problem));
+            planned.iter().chain(said).for_each(|problem| self.problem(problem));
+        }
+    }
+
+    fn unknown(&mut self, subject: &Subject<'_>) {
+        self.fatal.extend(subject.blind.as_ref().map(unknown));
+        let unread = subject.unread();
+        self.fatal.extend(unread.map(|(what, error)| {
+            let verb = if what.contains(" is not known") { "" } else { " cannot be read" };
+            format!("{what}{verb}: {error}{}", advice(Some(error.fault)))
+        }));
+    }
+
+    fn problem(&mut self, problem: &Problem) {
+        let list = match problem.severity() {
+            Severity::Open => &mut self.open,
+            Severity::Fatal => &mut self.fatal,
+            Severity::NotIsolated => &mut self.not_isolated,
+            Severity::Note => &mut self.notes,
+        };
+        list.push(problem.to_string());
+    }
+
+    fn step(&mut self, step: &Step, error: &StepError) {
+        let text = failure(step, error);
+        let is_refused = error.is_for_good() || error.fault() == Some(Fault::Busy);
+        let list = match step {
+            _ if matches!(error, StepError::InTransit { .. }) => &mut self.open,
+            // EC2 refuses the interface, whoever asks: that is what partial isolation allows. A denial of IAM is not.
+            Step::SetGroups { .. } | Step::Pass { .. } if is_refused => &mut self.not_isolated,
+            // Tags are for people: an instance that has fifty of its own is isolated all the same, and one that keeps ours restored.
+            // What tells the snapshots of a set apart is evidence.
+            Step::Untag { .. } => &mut self.notes,
+            Step::Tag { resource, .. } if !resource.starts_with("snap-") || error.is_for_good() => &mut self.notes,
+            Step::Protect { change, aim: Aim::Isolate, .. }
+                if change.is_for_some_instances_only() && error.is_for_good() =>
+            {
+                &mut self.notes
+            }
+            _ => &mut self.fatal,
+        };
+        list.push(text);
+    }
+
+    fn is_fatal(&self) -> bool {
+        !self.fatal.is_empty() || !self.open.is_empty()
+    }
+
+    fn in_order(self) -> Vec<String> {
+        let Self { open, fatal, not_isolated, notes } = self;
+        let mut seen = BTreeSet::new();
+        let all = open.into_iter().chain(not_isolated).chain(fatal).chain(notes);
+        all.filter(|text| seen.insert(text.clone())).collect()
+    }
+}
+
+fn failure(step: &Step, error: &StepError) -> String {
+    let advice = match (step, error) {
+        (Step::SetGroups { aim: Aim::Isolate, .. } | Step::Pass { .. }, StepError::Call(error))
+            if error.code == "AuthFailure" && error.fault == Fault::Refused =>
+        {
+            " (EC2 lets only its maker change this interface; AllowPartialIsolation accepts that)".to_owned()
+        }
+        // It takes iam:PassRole, which the role has only if the option is on.
+        (Step::Protect { instance, change: Change::AttachProfile { arn }, .. }, _) => {
+            format!(" (by hand: {})", attach_profile_command(arn, instance))
+        }
+        _ => advice(error.fault()).to_owned(),
+    };
+    format!("{step}: {error}{advice}")
+}
+
+/// What to do about it.
+fn advice(fault: Option<Fault>) -> &'static str {
+    match fault {
+        Some(Fault::Denied) => " (allow the function's role this action, or wait a minute and deploy again)",
+        Some(Fault::Busy) => " (wait until the instance is running, stopped or gone)",
+        Some(Fault::Throttled) => " (AWS allows this account no more calls just now: wait a few minutes)",
+        Some(Fault::Server | Fault::Connection | Fault::TimedOut | Fault::Garbled) => " (AWS did not answer properly)",
+        Some(Fault::Refused | Fault::OutOfTime) | None => "",
+    }
+}
+
+/// `1 instance is`, `2 instances are`
+fn are(n: usize, noun: &str) -> String {
+    format!("{} {}", count(n, noun), if n == 1 { "is" } else { "are" })
+}
+
+fn count(n: usize, noun: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{n} {noun}{plural}")
+}

@@ -1,0 +1,477 @@
+//! Loops over whole invocations: every reading once without each item, every interface changed by somebody else at every
+//! call, the event delivered once more at every call. Three instances of two interfaces each.
+//!
+//! After each: one answer for each delivery, which is true of what was last read; nobody untouched is touched, nobody is in
+//! the transit group, the other instances are done, and a last Delete gives the world back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use ec2_isolation::cloudformation::answer::{Answer, Status};
+use ec2_isolation::model::{Groups, InterfaceId, PROTECTING, State};
+use futures_util::FutureExt as _;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::world::{Data, ISOLATION, TRANSIT, Trouble, VPC, World, groups};
+use crate::{A, B, BYSTANDER, C, D, as_request, cutting, deliver, die, entries, event, listing, run};
+
+const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
+const INSTANCES: [&str; 3] = [A, B, C];
+const INTERFACES: [&str; 6] = ["eni-0a1", "eni-0a2", "eni-0b1", "eni-0b2", "eni-0c1", "eni-0c2"];
+/// Two rounds of readings, attributes three instances at a time, with a call in hand.
+const LAST_LOOK: Duration = Duration::from_millis(200);
+/// Not listed, and a bystander of whatever is moved to it.
+const UNTOUCHED: [&str; 3] = ["eni-0d", "eni-0e1", "eni-0e2"];
+
+fn trio() -> World {
+    let world = World::new();
+    {
+        let mut data = world.data();
+        (data.latency, data.stale_reads) = (Duration::from_millis(20), 0);
+    }
+    world.add(A, VPC, &[("eni-0a1", &["sg-0a"]), ("eni-0a2", &["sg-0b"])]);
+    world.add(B, VPC, &[("eni-0b1", &["sg-0b", "sg-0c"]), ("eni-0b2", &["sg-0a"])]);
+    world.add(C, VPC, &[("eni-0c1", &["sg-0c"]), ("eni-0c2", &["sg-0a", "sg-0c"])]);
+    world.add(D, VPC, &[("eni-0d", &["sg-0a"])]);
+    world.add(BYSTANDER, VPC, &[("eni-0e1", &["sg-0a", "sg-0d"]), ("eni-0e2", &["sg-0d"])]);
+    world.give_profile(A, "arn:aws:iam::123456789012:instance-profile/web");
+    world.scale("web", &[A, C, BYSTANDER], "InService");
+    world
+}
+
+fn instance_of(interface: &str) -> &'static str {
+    match &interface[..6] {
+        "eni-0a" => A,
+        "eni-0b" => B,
+        _ => C,
+    }
+}
+
+fn id(interface: &str) -> InterfaceId {
+    interface.parse().unwrap()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Create,
+    /// A is no longer listed, and restored.
+    Update,
+    Delete,
+    /// A Delete in a rollback, after a Create that was killed in the passage.
+    Keep,
+}
+
+const KINDS: [Kind; 4] = [Kind::Create, Kind::Update, Kind::Delete, Kind::Keep];
+
+impl Kind {
+    /// The world before the event under test, and the event.
+    async fn prepared(self) -> (World, Value) {
+        let world = trio();
+        let create = |ids: &[&str]| listing(ids, cutting(event("create")));
+        let event = match self {
+            Self::Create => create(&INSTANCES),
+            Self::Update => {
+                deliver(&world, create(&[A, B])).await;
+                world.set_status("UPDATE_IN_PROGRESS");
+                let mut update = listing(&[B, C], cutting(event("update")));
+                update["ResourceProperties"]["OnRemoval"] = json!("Restore");
+                update
+            }
+            Self::Delete => {
+                deliver(&world, create(&INSTANCES)).await;
+                event("delete")
+            }
+            Self::Keep => {
+                world.data().troubles_of.insert(SWAP, (5, Trouble::DiesAfter));
+                die(&world, create(&INSTANCES)).await;
+                // Its lease ends.
+                tokio::time::sleep(Duration::from_secs(120)).await;
+                world.set_status("ROLLBACK_IN_PROGRESS");
+                event("delete")
+            }
+        };
+        let mut data = world.data();
+        data.answers.clear();
+        data.at_answers.clear();
+        data.calls.clear();
+        data.shown.clear();
+        drop(data);
+        (world, event)
+    }
+
+    /// The instances that are isolated afterwards.
+    fn isolates(self) -> &'static [&'static str] {
+        match self {
+            Self::Create | Self::Keep => &INSTANCES,
+            Self::Update => &[B, C],
+            Self::Delete => &[],
+        }
+    }
+
+    /// The calls of an undisturbed run.
+    async fn calls(self) -> Vec<(&'static str, String)> {
+        let (world, event) = self.prepared().await;
+        let answer = deliver(&world, event).await;
+        check(self, &world, &answer, None, &format!("{self:?}, undisturbed"));
+        assert_eq!(answer.status, Status::Success, "{self:?}: {}", answer.reason);
+        world.data().calls.clone()
+    }
+}
+
+/// What an answer says is true, and whatever was not disturbed is done.
+fn check(kind: Kind, world: &World, answer: &Answer, disturbed: Option<&str>, case: &str) {
+    let case = format!("{case}: {:?} {}", answer.status, answer.reason);
+    let start = trio();
+    let (at, shown, calls, meddled_at) = {
+        let data = world.data();
+        let n = data.answers.iter().position(|other| other == answer).unwrap();
+        (data.at_answers[n].clone(), data.shown.clone(), data.calls.clone(), data.meddled_at)
+    };
+    let is_late = meddled_at.is_some_and(|meddled| at.at.saturating_duration_since(meddled) < LAST_LOOK);
+    let is_named =
+        |interface: &str| answer.reason.contains(interface) || answer.reason.contains(instance_of(interface));
+    let last_shown = |interface: &str| shown.get(&id(interface)).map(|(_, groups)| groups.clone());
+    for interface in INTERFACES {
+        let Some(now) = at.cards.get(interface) else { continue };
+        // What happened after the last look is not to be known.
+        let is_seen = disturbed != Some(interface) || !is_late || last_shown(interface).as_ref() == Some(now);
+        let isolates = kind.isolates().contains(&instance_of(interface));
+        let is_right = if isolates { *now == groups(&[ISOLATION]) } else { *now == start.cards()[interface] };
+        let is_elsewhere = disturbed == Some(interface) && is_moved(world, interface);
+        let last_calls = || last_calls(world, at.at);
+        assert!(
+            is_right || !is_seen || is_named(interface) || is_elsewhere,
+            "{case}: {interface} in {now:?}{}",
+            last_calls()
+        );
+        if answer.status == Status::Success && isolates && kind != Kind::Keep && !is_elsewhere {
+            assert!(is_right || !is_seen, "{case}: {interface} in {now:?}{}", last_calls());
+        }
+        let is_inside = now.contains(&TRANSIT.parse().unwrap());
+        assert!(!is_inside || !is_seen, "{case}: {interface} is in the transit group");
+    }
+    for instance in INSTANCES.into_iter().filter(|other| disturbed.map(instance_of) != Some(other)) {
+        check_done(kind, world, instance, &case);
+    }
+    for interface in UNTOUCHED {
+        assert_eq!(world.cards()[interface], start.cards()[interface], "{case}");
+        assert!(!calls.iter().any(|(_, what)| what.contains(interface)), "{case}: {interface}");
+    }
+}
+
+/// The calls of the last second before an answer, and all that change a record or an interface.
+fn last_calls(world: &World, at: Instant) -> String {
+    let data = world.data();
+    let before = |then: Instant| at.saturating_duration_since(then);
+    let is_told = |action: &str, then: Instant| {
+        before(then) < Duration::from_secs(1) || action == SWAP || action.contains("Write") || action.contains("Update")
+    };
+    let calls = data.calls.iter().zip(&data.called_at).filter(|((action, _), then)| is_told(action, **then));
+    let calls: String =
+        calls.map(|((action, what), then)| format!("\n  {:?} before: {action} {what}", before(*then))).collect();
+    format!("; it was disturbed {:?} before{calls}", data.meddled_at.map(before))
+}
+
+fn is_moved(world: &World, interface: &str) -> bool {
+    let data = world.data();
+    let at = data.interfaces().find(|found| found.id == id(interface)).and_then(|found| found.instance.clone());
+    at.is_none_or(|at| at.as_str() != instance_of(interface))
+}
+
+/// Isolated, tagged, snapshotted and protected, or as at the start.
+fn check_done(kind: Kind, world: &World, instance: &str, case: &str) {
+    let isolates = kind.isolates().contains(&instance);
+    let (cards, start, protections) = (world.cards(), trio(), world.protections());
+    for interface in INTERFACES.into_iter().filter(|interface| instance_of(interface) == instance) {
+        let expected = if isolates { &groups(&[ISOLATION]) } else { &start.cards()[interface] };
+        assert_eq!(&cards[interface], expected, "{case}: {instance} {interface}");
+    }
+    let (state, data) = (world.state(instance), world.data());
+    let is_tagged = data.tags.get(instance).is_some_and(|tags| tags.contains_key("ec2-isolation:stack"));
+    match kind {
+        Kind::Keep => assert_eq!(state, Some(State::Kept), "{case}: {instance}"),
+        _ if isolates => {
+            assert_eq!((state, is_tagged), (Some(State::Isolated), true), "{case}: {instance}");
+            let volume = instance.replace("i-", "vol-");
+            let snapshots = data.snapshots.iter().filter(|snapshot| snapshot.volume.as_str() == volume).count();
+            assert_eq!(snapshots, 1, "{case}: snapshots of {instance}");
+            for attribute in PROTECTING {
+                assert!(protections[instance].contains(&attribute.to_string()), "{case}: {instance} {attribute}");
+            }
+        }
+        _ if state.is_some() => {
+            assert_eq!((state, is_tagged), (Some(State::Restored), false), "{case}: {instance}");
+            assert_eq!(protections[instance], start.protections()[instance], "{case}: {instance}");
+        }
+        _ => {}
+    }
+}
+
+/// A last Delete, which nobody disturbs, gives everything back but what somebody gave other groups.
+async fn check_the_end(world: &World, disturbed: Option<(&str, &[Groups])>, case: &str) {
+    {
+        let mut data = world.data();
+        data.calm();
+        data.hidden.clear();
+        data.before_call.clear();
+    }
+    world.set_status("DELETE_IN_PROGRESS");
+    let end = deliver(world, as_request("the end", event("delete"))).await;
+    let case = format!("{case}, the end: {}", end.reason);
+    // What was in our group before it could be recorded has no originals.
+    let is_unknown = disturbed.is_some_and(|(interface, given)| {
+        let named = format!("{interface} is in {ISOLATION} without a record of its original groups");
+        given.contains(&groups(&[ISOLATION])) && end.reason.contains(&named)
+    });
+    assert_eq!(end.status == Status::Success, !is_unknown, "{case}");
+    if is_unknown {
+        return;
+    }
+    let (start, cards) = (trio().cards(), world.cards());
+    for (interface, now) in &cards {
+        let is_given = disturbed.is_some_and(|(other, given)| other == interface && given.contains(now));
+        assert!(*now == start[interface] || is_given, "{case}: {interface} in {now:?}");
+    }
+    let (now, before) = (world.protections(), trio().protections());
+    for (instance, protections) in before {
+        assert_eq!(now[&instance], protections, "{case}");
+    }
+}
+
+/// The cases of a loop that failed.
+#[derive(Debug, Default)]
+struct Failures(Vec<String>, usize);
+
+impl Failures {
+    async fn note(&mut self, case: impl Future<Output = ()>) {
+        self.1 += 1;
+        if let Err(panic) = AssertUnwindSafe(case).catch_unwind().await {
+            let text = panic.downcast_ref::<String>().cloned();
+            self.0.push(text.unwrap_or_else(|| panic.downcast_ref::<&str>().copied().unwrap_or_default().to_owned()));
+        }
+    }
+
+    fn assert_none(self) {
+        let first: Vec<&str> = self.0.iter().take(3).map(String::as_str).collect();
+        assert!(first.is_empty(), "{} of {} cases failed, as in\n{}", self.0.len(), self.1, first.join("\n"));
+    }
+}
+
+/// What a reading by this call can leave out.
+fn items(action: &str, what: &str) -> Vec<String> {
+    let named = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+    match action {
+        "ec2:DescribeInstances" => [named(&INSTANCES), named(&INTERFACES)].concat(),
+        "ec2:DescribeNetworkInterfaces" => named(&INTERFACES),
+        "ec2:DescribeSecurityGroups" => named(&[ISOLATION, TRANSIT, "sg-0a", "sg-0b", "sg-0c"]),
+        "ec2:DescribeSnapshots" => named(&["snap-10", "snap-11", "snap-12"]),
+        "dynamodb:BatchGetItem" => INSTANCES.map(|id| format!("record {id}")).into(),
+        "ec2:DescribeInstanceAttribute" => {
+            INSTANCES.map(str::to_owned).into_iter().filter(|id| what.contains(id)).collect()
+        }
+        "autoscaling:DescribeAutoScalingInstances" | "ec2:DescribeIamInstanceProfileAssociations" => named(&INSTANCES),
+        _ => vec![],
+    }
+}
+
+/// Every reading once without each item, or from then on for so long; every third of an Update and of a Delete that keeps.
+async fn without_each_item(kind: Kind, time: Option<Duration>) {
+    let mut failures = Failures::default();
+    let stride = if matches!(kind, Kind::Update | Kind::Keep) { 3 } else { 1 };
+    let mut count = 0;
+    for (n, (action, what)) in (1..).zip(kind.calls().await) {
+        // A consistent reading of the table misses nothing for long.
+        for item in items(action, &what).into_iter().filter(|item| time.is_none() || !item.starts_with("record")) {
+            count += 1;
+            if count % stride != 0 {
+                continue;
+            }
+            let case = format!("{kind:?}, {item} left out of call {n} ({action}), for {time:?}");
+            let disturbed = async {
+                let (world, event) = kind.prepared().await;
+                match time {
+                    None => world.data().hide_in_call = Some((n, item)),
+                    Some(time) => world.before_call(n, move |data: &mut Data| {
+                        data.hidden.insert(item, Instant::now() + time);
+                    }),
+                }
+                let answer = deliver(&world, event).await;
+                assert_eq!(answer.status, Status::Success, "{case}: {}", answer.reason);
+                check(kind, &world, &answer, None, &case);
+                check_the_end(&world, None, &case).await;
+            };
+            failures.note(disturbed).await;
+        }
+    }
+    failures.assert_none();
+}
+
+macro_rules! for_each_kind {
+    ($($name:ident: $loop:expr;)*) => {
+        $(#[tokio::test(start_paused = true)]
+        async fn $name() {
+            $loop.await;
+        })*
+    };
+}
+
+for_each_kind! {
+    every_reading_of_a_create_once_without_each_item: without_each_item(Kind::Create, None);
+    every_reading_of_an_update_once_without_each_item: without_each_item(Kind::Update, None);
+    every_reading_of_a_delete_once_without_each_item: without_each_item(Kind::Delete, None);
+    every_reading_of_a_delete_that_keeps_once_without_each_item: without_each_item(Kind::Keep, None);
+    every_reading_of_a_create_without_each_item_for_3_s: without_each_item(Kind::Create, Some(Duration::from_secs(3)));
+    every_reading_of_an_update_without_each_item_for_3_s: without_each_item(Kind::Update, Some(Duration::from_secs(3)));
+    every_reading_of_a_delete_without_each_item_for_3_s: without_each_item(Kind::Delete, Some(Duration::from_secs(3)));
+    every_reading_of_a_delete_that_keeps_without_each_item_for_3_s: without_each_item(Kind::Keep, Some(Duration::from_secs(3)));
+}
+
+/// What somebody does to one interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    GroupAdded,
+    OriginalsBack,
+    ThirdGroup,
+    IntoTransit,
+    Deleted,
+    MovedToAListedOne,
+    MovedToOneThatIsNotListed,
+}
+
+const CHANGES: [Change; 7] = [
+    Change::GroupAdded,
+    Change::OriginalsBack,
+    Change::ThirdGroup,
+    Change::IntoTransit,
+    Change::Deleted,
+    Change::MovedToAListedOne,
+    Change::MovedToOneThatIsNotListed,
+];
+
+impl Change {
+    fn happen(self, data: &mut Data, interface: &str) {
+        let now = data.interfaces().find(|found| found.id == id(interface)).map(|found| found.groups.clone());
+        let Some(mut now) = now else { return };
+        let third: Groups = groups(&["sg-0d"]);
+        match self {
+            Self::GroupAdded => {
+                now.extend(third);
+                data.put_back(&id(interface), now);
+            }
+            Self::OriginalsBack => data.put_back(&id(interface), trio().cards()[interface].clone()),
+            Self::ThirdGroup => data.put_back(&id(interface), third),
+            Self::IntoTransit => data.put_back(&id(interface), groups(&[TRANSIT])),
+            Self::Deleted => data.delete_interface(interface),
+            Self::MovedToAListedOne => data.move_to(interface, if instance_of(interface) == C { B } else { C }),
+            Self::MovedToOneThatIsNotListed => data.move_to(interface, D),
+        }
+    }
+
+    /// What the interface may have in the end instead of what it had at the start.
+    fn given(self, interface: &str) -> Groups {
+        match self {
+            Self::GroupAdded => trio().cards()[interface].iter().cloned().chain(groups(&["sg-0d"])).collect(),
+            _ => groups(&["sg-0d"]),
+        }
+    }
+}
+
+/// Every interface is changed by somebody else right before every call: each change before every fourth call, the calls and
+/// the interfaces in turn.
+async fn changed_at_every_call(kind: Kind) {
+    let (count, mut failures) = (kind.calls().await.len(), Failures::default());
+    for (change, n) in
+        CHANGES.into_iter().zip(1..).flat_map(|(change, k)| (k..=count).step_by(4).map(move |n| (change, n)))
+    {
+        failures.note(changed_at(kind, change, n)).await;
+    }
+    failures.assert_none();
+}
+
+async fn changed_at(kind: Kind, change: Change, n: usize) {
+    let interface = INTERFACES[n % INTERFACES.len()];
+    let case = format!("{kind:?}, {interface} {change:?} before call {n}");
+    let (world, event) = kind.prepared().await;
+    world.before_call(n, move |data: &mut Data| change.happen(data, interface));
+    let answer = deliver(&world, event).await;
+    check(kind, &world, &answer, Some(interface), &case);
+    assert!(INTERFACES.iter().all(|interface| entries(&world, interface) <= 1), "{case}: nobody passes twice");
+    // What was given back, somebody may put wherever she likes.
+    let mut given = vec![change.given(interface)];
+    if change == Change::IntoTransit {
+        given.push(groups(&[ISOLATION]));
+    }
+    if kind == Kind::Delete || kind == Kind::Update && instance_of(interface) == A {
+        given.push(groups(&[TRANSIT]));
+    }
+    check_the_end(&world, Some((interface, &given)), &case).await;
+}
+
+for_each_kind! {
+    every_interface_of_a_create_changed_at_every_call: changed_at_every_call(Kind::Create);
+    every_interface_of_an_update_changed_at_every_call: changed_at_every_call(Kind::Update);
+    every_interface_of_a_delete_changed_at_every_call: changed_at_every_call(Kind::Delete);
+    every_interface_of_a_delete_that_keeps_changed_at_every_call: changed_at_every_call(Kind::Keep);
+}
+
+/// The same event is delivered once more right before every call.
+async fn delivered_again_at_every_call(kind: Kind) {
+    let mut failures = Failures::default();
+    for n in 1..=kind.calls().await.len() {
+        failures.note(delivered_again_at(kind, n)).await;
+    }
+    failures.assert_none();
+}
+
+async fn delivered_again_at(kind: Kind, n: usize) {
+    let case = format!("{kind:?}, delivered again at call {n}");
+    let (world, event) = kind.prepared().await;
+    let (now, begun) = oneshot::channel();
+    world.before_call(n, move |_: &mut Data| now.send(()).expect("it is waited for"));
+    let second = async {
+        begun.await.expect("the call is made");
+        run(&world, event.clone()).await
+    };
+    tokio::join!(run(&world, event.clone()), second);
+    let answers = world.data().answers.clone();
+    assert_eq!(answers.len(), 2, "{case}: one answer for each");
+    for (answer, at) in answers.iter().zip(world.data().at_answers.clone()) {
+        let case = format!("{case}: {answer:?}");
+        assert_eq!(answer.status, Status::Success, "{case}");
+        assert_eq!(at.in_transit, [""; 0], "{case}");
+        let isolated: BTreeSet<&str> = INTERFACES
+            .into_iter()
+            .filter(|interface| at.cards[*interface] == groups(&[ISOLATION]))
+            .map(instance_of)
+            .collect();
+        assert_eq!(isolated, kind.isolates().iter().copied().collect(), "{case}");
+    }
+    for instance in INSTANCES {
+        check_done(kind, &world, instance, &case);
+    }
+    let passes_once = INTERFACES.iter().all(|interface| entries(&world, interface) <= 1);
+    assert!(passes_once, "{case}: nobody passes twice{}", last_calls(&world, Instant::now()));
+    let taken: BTreeMap<_, usize> = world.data().snapshots.iter().fold(BTreeMap::new(), |mut taken, snapshot| {
+        *taken.entry(snapshot.volume.to_string()).or_default() += 1;
+        taken
+    });
+    assert!(taken.values().all(|count| *count == 1), "{case}: {taken:?}");
+    check_the_end(&world, None, &case).await;
+}
+
+for_each_kind! {
+    a_create_delivered_again_at_every_call: delivered_again_at_every_call(Kind::Create);
+    an_update_delivered_again_at_every_call: delivered_again_at_every_call(Kind::Update);
+    a_delete_delivered_again_at_every_call: delivered_again_at_every_call(Kind::Delete);
+    a_delete_that_keeps_delivered_again_at_every_call: delivered_again_at_every_call(Kind::Keep);
+}
+
+#[tokio::test(start_paused = true)]
+async fn undisturbed_each_kind_does_what_it_should() {
+    for kind in KINDS {
+        assert!(kind.calls().await.len() > 8, "{kind:?}");
+    }
+}

@@ -1,0 +1,261 @@
+//! Somebody else changes an interface while it is being isolated or restored: that is not a late reading.
+
+use std::time::Duration;
+
+use ec2_isolation::cloudformation::answer::{Answer, Status};
+use serde_json::Value;
+
+use crate::world::{ISOLATION, TRANSIT, World, groups};
+use crate::{
+    A, B, C, cards_but, cutting, deliver, entries, event, isolated, listing, once_in, quick_fleet, run, snapshotted,
+    succeeds,
+};
+
+const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
+const ALL: [&str; 3] = ["eni-0a", "eni-0b", "eni-0c"];
+
+fn directly(event: Value) -> Value {
+    event
+}
+
+fn create(way: fn(Value) -> Value) -> Value {
+    listing(&[A, B, C], way(event("create")))
+}
+
+fn put(world: &World, interface: &str, ids: &[&str]) {
+    world.data().put_back(&interface.parse().unwrap(), groups(ids));
+}
+
+/// Handles the event while somebody is at work for good.
+async fn against(world: &World, event: Value, somebody: impl Future<Output = ()>) -> Answer {
+    tokio::select! {
+        answer = deliver(world, event) => answer,
+        () = somebody => unreachable!("it never ends"),
+    }
+}
+
+async fn every(time: Duration, mut act: impl FnMut()) {
+    loop {
+        act();
+        tokio::time::sleep(time).await;
+    }
+}
+
+/// The others of the three have everything, each at the latest so long after the first change of an interface.
+fn assert_others_have_everything(world: &World, within: Duration) {
+    for (instance, interface) in [(B, "eni-0b"), (C, "eni-0c")] {
+        assert_eq!(world.cards()[interface], groups(&[ISOLATION]));
+        let data = world.data();
+        let begun = data.swapped_at[0];
+        for (action, what) in [
+            ("ec2:CreateSnapshots", instance.to_owned()),
+            ("ec2:ModifyInstanceAttribute", format!("{instance} termination protection on")),
+            ("dynamodb:UpdateItem", format!("{instance} isolated")),
+            ("ec2:CreateTags", interface.to_owned()),
+        ] {
+            let call = data.calls.iter().position(|call| call.0 == action && call.1.contains(&what));
+            let at = data.called_at[call.unwrap_or_else(|| panic!("{action} {what}"))] - data.start;
+            assert!(at <= begun + within, "{action} {what}: {at:?}");
+        }
+    }
+}
+
+/// https://github.com/kubernetes-sigs/cluster-api-provider-aws/issues/3943
+#[tokio::test(start_paused = true)]
+async fn a_controller_puts_the_original_groups_back_once_right_after_the_swap() {
+    for way in [directly, cutting] {
+        for delay in 0..20 {
+            let world = quick_fleet();
+            world.data().stale_reads = delay % 3;
+            let controller = async {
+                once_in(&world, "eni-0a", ISOLATION).await;
+                tokio::time::sleep(Duration::from_millis(5 * u64::from(delay))).await;
+                put(&world, "eni-0a", &["sg-0a"]);
+                let open = tokio::time::Instant::now();
+                once_in(&world, "eni-0a", ISOLATION).await;
+                open.elapsed()
+            };
+            let (answer, open) = tokio::join!(deliver(&world, create(way)), controller);
+            assert_eq!(answer.status, Status::Success, "{delay}: {}", answer.reason);
+            assert_eq!(world.data().at_answers[0].cards["eni-0a"], groups(&[ISOLATION]), "{delay}");
+            assert!(open < Duration::from_secs(5), "{delay}: {open:?} in the open");
+            assert_eq!(isolated(&world), ALL, "{delay}");
+        }
+    }
+}
+
+/// https://github.com/kubernetes-sigs/cluster-api-provider-aws/pull/5813
+#[tokio::test(start_paused = true)]
+async fn delete_put_back_into_the_isolation_group_once() {
+    for delay in 0..20 {
+        let world = quick_fleet();
+        succeeds(&world, create(directly)).await;
+        world.data().stale_reads = delay % 3;
+        let somebody = async {
+            once_in(&world, "eni-0a", "sg-0a").await;
+            tokio::time::sleep(Duration::from_millis(5 * u64::from(delay))).await;
+            put(&world, "eni-0a", &[ISOLATION]);
+            once_in(&world, "eni-0a", "sg-0a").await;
+        };
+        let (answer, ()) = tokio::join!(deliver(&world, event("delete")), somebody);
+        assert_eq!((answer.status, answer.reason.as_str()), (Status::Success, "3 instances restored"), "{delay}");
+        assert_eq!(world.cards(), quick_fleet().cards(), "{delay}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_three_instances_alternates_between_two_groups_for_good() {
+    for pair in [["sg-0a", "sg-0d"], ["sg-0d", TRANSIT], ["sg-0a", ISOLATION]] {
+        let world = quick_fleet();
+        let mut n = 0;
+        let somebody = every(Duration::from_millis(200), || {
+            n += 1;
+            put(&world, "eni-0a", &[pair[n % 2]]);
+        });
+        let answer = against(&world, create(directly), somebody).await;
+        assert_others_have_everything(&world, Duration::from_secs(5));
+        assert!(world.count(SWAP) < 20, "{pair:?}: {} swaps", world.count(SWAP));
+        if pair[1] == ISOLATION && answer.status == Status::Success {
+            // It was isolated when it was looked at.
+            assert_eq!(world.data().shown[&"eni-0a".parse().unwrap()].1, groups(&[ISOLATION]), "{}", answer.reason);
+            continue;
+        }
+        assert_eq!(answer.status, Status::Failed, "{pair:?}: {}", answer.reason);
+        assert!(answer.reason.contains("eni-0a"), "{pair:?}: {}", answer.reason);
+        assert!(answer.data.not_isolated.contains("eni-0a"), "{pair:?}: {}", answer.data.not_isolated);
+        let lasted = world.data().start.elapsed();
+        assert!((25..70).contains(&lasted.as_secs()), "{pair:?}: named after {lasted:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_three_shows_a_foreign_group_at_each_look_of_the_second_phase() {
+    for way in [directly, cutting] {
+        let world = quick_fleet();
+        let somebody = async {
+            once_in(&world, "eni-0a", ISOLATION).await;
+            every(Duration::from_millis(10), || put(&world, "eni-0a", &["sg-0d"])).await;
+        };
+        let answer = against(&world, create(way), somebody).await;
+        assert_eq!(answer.status, Status::Failed, "{}", answer.reason);
+        assert!(answer.reason.contains("eni-0a"), "{}", answer.reason);
+        assert!(ALL.iter().all(|interface| entries(&world, interface) <= 1), "nobody passes twice");
+        assert_others_have_everything(&world, Duration::from_secs(15));
+        assert_eq!(cards_but(&world, &["eni-0a"]).values().filter(|at| **at == groups(&[ISOLATION])).count(), 2);
+    }
+}
+
+/// What somebody does to `eni-0a`.
+const CHANGES: [&[&str]; 4] = [&[ISOLATION, "sg-0d"], &["sg-0a"], &["sg-0d"], &[TRANSIT]];
+
+/// https://github.com/kubernetes-sigs/cluster-api-provider-aws/pull/4363
+#[tokio::test(start_paused = true)]
+async fn while_tags_and_snapshots_are_made_a_group_is_added_the_originals_are_put_back_or_it_is_put_into_our_transit_group()
+ {
+    for way in [directly, cutting] {
+        for change in CHANGES {
+            for (action, first) in [
+                ("ec2:CreateTags", 0),
+                ("ec2:CreateTags", 2),
+                ("ec2:CreateSnapshots", 0),
+                ("ec2:CreateSnapshots", 2),
+                ("ec2:ModifyInstanceAttribute", 0),
+                ("ec2:ModifyInstanceAttribute", 5),
+                ("ec2:DescribeInstanceAttribute", 0),
+            ] {
+                let case = format!("{change:?} before {action} {first}");
+                let world = quick_fleet();
+                world.before_call_of(action, first, move |data| {
+                    data.put_back(&"eni-0a".parse().unwrap(), groups(change));
+                });
+                let answer = succeeds(&world, create(way)).await;
+                let at_answer = world.data().at_answers[0].clone();
+                for interface in ALL {
+                    assert_eq!(at_answer.cards[interface], groups(&[ISOLATION]), "{case}: {}", answer.reason);
+                }
+                assert!(ALL.iter().all(|interface| entries(&world, interface) <= 1), "{case}: nobody passes twice");
+                assert_eq!(snapshotted(&world).len(), 3, "{case}");
+            }
+        }
+    }
+}
+
+/// https://github.com/kubernetes-sigs/cluster-api-provider-aws/pull/4363
+#[tokio::test(start_paused = true)]
+async fn while_tags_and_snapshots_are_made_it_is_changed_every_200_ms() {
+    for way in [directly, cutting] {
+        for change in CHANGES {
+            let world = quick_fleet();
+            let somebody = async {
+                while world.count("ec2:CreateTags") == 0 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                every(Duration::from_millis(200), || put(&world, "eni-0a", change)).await;
+            };
+            let answer = against(&world, create(way), somebody).await;
+            let is_right = world.data().at_answers[0].cards["eni-0a"] == groups(&[ISOLATION]);
+            match answer.status {
+                Status::Success => assert!(is_right, "{change:?}: {}", answer.reason),
+                Status::Failed => assert!(answer.reason.contains("eni-0a"), "{change:?}: {}", answer.reason),
+            }
+            assert_others_have_everything(&world, Duration::from_secs(15));
+        }
+    }
+}
+
+/// What was read of one instance is old when another one has been waited for.
+#[tokio::test(start_paused = true)]
+async fn it_is_changed_while_another_instance_is_still_pending() {
+    for way in [directly, cutting] {
+        for change in CHANGES {
+            for seconds in [5, 15, 28, 30] {
+                let world = quick_fleet();
+                crate::set_state(&world, C, "pending");
+                let somebody = async {
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                    put(&world, "eni-0a", change);
+                    tokio::time::sleep(Duration::from_secs(31 - seconds)).await;
+                    crate::set_state(&world, C, "running");
+                };
+                let (answer, ()) = tokio::join!(deliver(&world, create(way)), somebody);
+                let cards = world.data().at_answers[0].cards.clone();
+                assert_eq!(cards["eni-0a"], groups(&[ISOLATION]), "{change:?} after {seconds} s: {}", answer.reason);
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lambda_delivers_the_create_twice_the_second_enters_the_transit_group_after_the_firsts_read_back() {
+    for n in 0..120 {
+        let world = quick_fleet();
+        if n % 2 == 1 {
+            // Calls of a quarter of a second to two.
+            world.data().jitter = Some(n);
+        }
+        let delay = Duration::from_millis(if n % 2 == 1 { 300 * (n % 40) } else { 100 * n });
+        let late = async {
+            tokio::time::sleep(delay).await;
+            run(&world, create(cutting)).await
+        };
+        tokio::join!(run(&world, create(cutting)), late);
+        let (answers, at_answers) = {
+            let data = world.data();
+            (data.answers.clone(), data.at_answers.clone())
+        };
+        for (answer, at) in answers.iter().zip(at_answers) {
+            let case = format!("{n}, {delay:?}: {}", answer.reason);
+            assert_eq!(answer.status, Status::Success, "{case}");
+            assert_eq!(at.in_transit, [""; 0], "{case}");
+            assert!(ALL.iter().all(|interface| at.cards[*interface] == groups(&[ISOLATION])), "{case}");
+        }
+        let passed: Vec<usize> = ALL.iter().map(|interface| entries(&world, interface)).collect();
+        let data = world.data();
+        let log = data.calls.iter().zip(&data.called_at);
+        let log = log
+            .filter(|((action, what), _)| *action == SWAP || action.contains("Write") || what.ends_with(" isolated"));
+        let log: String =
+            log.map(|((action, what), at)| format!("\n  {:?} {action} {what}", *at - data.start)).collect();
+        assert_eq!(passed, [1, 1, 1], "{n}, {delay:?}: nobody passes twice{log}");
+    }
+}

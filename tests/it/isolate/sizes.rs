@@ -1,0 +1,91 @@
+//! Many of everything: interfaces, volumes, instances.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ec2_isolation::model::Volume;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::world::{VPC, World};
+use crate::{A, B, cutting, event, isolated, quick_fleet, rerun, succeeds};
+
+#[tokio::test(start_paused = true)]
+async fn thirty_three_interfaces_added_at_once() {
+    let world = quick_fleet();
+    succeeds(&world, event("create")).await;
+    for n in 0..33 {
+        world.attach(A, &format!("eni-0f{n:02}"), &["sg-0a", "sg-0b", "sg-0d"]);
+    }
+    let answer = succeeds(&world, rerun(&[A, B])).await;
+    assert_eq!(answer.reason, "2 instances isolated (35 interfaces), 2 snapshots");
+    assert_eq!(isolated(&world).len(), 35);
+    assert_eq!(world.data().records[&A.parse().unwrap()].interfaces.len(), 34);
+}
+
+#[tokio::test(start_paused = true)]
+async fn thirty_one_volumes_that_are_deleted_with_the_instance() {
+    let world = quick_fleet();
+    for n in 0..31 {
+        let volume = Volume { device: format!("/dev/sdb{n}"), delete_on_termination: true };
+        let mut data = world.data();
+        let instance = data.instances.get_mut(&A.parse().unwrap()).unwrap();
+        instance.volumes.insert(format!("vol-0f{n:02}").parse().unwrap(), volume);
+    }
+    let start = world.protections();
+    let answer = succeeds(&world, event("create")).await;
+    assert_eq!(answer.reason, "2 instances isolated (2 interfaces), 33 snapshots");
+    {
+        let data = world.data();
+        assert!(data.instances[&A.parse().unwrap()].volumes.values().all(|volume| !volume.delete_on_termination));
+    }
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.protections(), start);
+}
+
+/// A call of 20 ms, EC2's usual buckets, every default.
+#[tokio::test(start_paused = true)]
+#[allow(clippy::print_stdout)] // The measurement is the result.
+async fn one_hundred_instances_all_defaults_ec2s_usual_bucket() {
+    for (count, cut) in [(100, false), (100, true), (204, false)] {
+        let world = World::new();
+        let ids: Vec<String> = (0..count).map(|n| format!("i-{:x}", 0x1000 + n)).collect();
+        for (n, id) in ids.iter().enumerate() {
+            world.add(id, VPC, &[(&format!("eni-{:x}", 0x1000 + n), &["sg-0a", "sg-0b"])]);
+        }
+        {
+            let mut data = world.data();
+            (data.latency, data.buckets) = (Duration::from_millis(20), Some(BTreeMap::new()));
+        }
+        let mut create = event("create");
+        if cut {
+            create = cutting(create);
+        }
+        create["ResourceProperties"]["InstanceIds"] = json!(ids);
+        succeeds(&world, create).await;
+        let data = world.data();
+        let at = |action: &str, what: &str| -> Option<Instant> {
+            let n = data.calls.iter().position(|call| call.0 == action && call.1.starts_with(what))?;
+            Some(data.called_at[n])
+        };
+        let contained =
+            |n: usize| at("ec2:ModifyNetworkInterfaceAttribute", &format!("eni-{:x} [sg-0a11", 0x1000 + n)).unwrap();
+        let first = (0..count).map(contained).min().unwrap();
+        let since = |at: Option<Instant>| at.unwrap().saturating_duration_since(first);
+        let (snapshot, protection) =
+            (since(at("ec2:CreateSnapshots", "")), since(at("ec2:ModifyInstanceAttribute", "")));
+        let last = (0..count).map(contained).max().unwrap() - first;
+        let mut waits: Vec<Duration> = (0..count)
+            .map(|n| at("ec2:CreateSnapshots", &ids[n]).unwrap().saturating_duration_since(contained(n)))
+            .collect();
+        waits.sort();
+        println!(
+            "{count} instances, cut {cut}: last contained {last:?} after the first, first snapshot {snapshot:?}, first \
+             protection {protection:?}; snapshots after their own isolation: median {:?}, longest {:?}",
+            waits[waits.len() / 2],
+            waits[waits.len() - 1]
+        );
+        let limit = Duration::from_secs(2);
+        assert!(snapshot <= limit && protection <= limit, "{snapshot:?} {protection:?}");
+    }
+}

@@ -1,0 +1,175 @@
+//! Overlaps and late events: nothing is isolated, or released, for a request that was overtaken.
+
+use std::time::Duration;
+
+use ec2_isolation::cloudformation::answer::Status;
+use ec2_isolation::model::State;
+use serde_json::{Value, json};
+
+use crate::world::{ISOLATION, TRANSIT, Trouble, World};
+use crate::{
+    A, B, C, as_request, cutting, deliver, die, entries, event, fleet, isolated, issued_before, listing, quick_fleet,
+    run, set_state, succeeds,
+};
+
+const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
+
+fn holding(seconds: u64) -> Value {
+    let mut create = cutting(event("create"));
+    create["ResourceProperties"]["HoldSeconds"] = json!(seconds.to_string());
+    create
+}
+
+/// No interface was sent into a group of ours by a call that was sent after the Delete had succeeded.
+fn assert_nothing_isolated_after_the_delete(world: &World, case: &str) {
+    let data = world.data();
+    let delete = event("delete")["RequestId"].as_str().unwrap().to_owned();
+    let at = data.answers.iter().zip(&data.at_answers).find(|(answer, _)| answer.request_id == delete);
+    let Some((answer, at)) = at.filter(|(answer, _)| answer.status == Status::Success) else { return };
+    for ((action, what), called) in data.calls.iter().zip(&data.called_at) {
+        let isolates = *action == SWAP && (what.contains(ISOLATION) || what.contains(TRANSIT));
+        let log = || {
+            let log = data.calls.iter().zip(&data.called_at);
+            let lines =
+                log.filter(|((action, _), _)| !action.contains("Attribute") || action.contains("NetworkInterface"));
+            lines.map(|((action, what), at)| format!("\n  {:?} {action} {what}", *at - data.start)).collect::<String>()
+        };
+        let when = at.at - data.start;
+        assert!(!isolates || *called <= at.at, "{case}: {what} after {}, {when:?}{}", answer.reason, log());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn delete_during_a_create_that_waits_in_a_hold() {
+    // The second instance starts at different times of the hold.
+    for (n, jitter) in (0..40).map(|n| (n, n % 4)) {
+        let case = format!("{n}, jitter {jitter}");
+        let world = fleet();
+        world.hold_against();
+        if jitter == 0 {
+            (world.data().latency, world.data().stale_reads) = (Duration::from_millis(50), 0);
+        } else {
+            world.data().jitter = Some(n);
+        }
+        set_state(&world, B, "pending");
+        let starting = async {
+            tokio::time::sleep(Duration::from_millis(700 * n)).await;
+            set_state(&world, B, "running");
+        };
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(400 * n)).await;
+            run(&world, event("delete")).await
+        };
+        tokio::join!(run(&world, holding(10)), late, starting);
+        assert_nothing_isolated_after_the_delete(&world, &case);
+        assert_eq!(world.cards(), fleet().cards(), "{case}");
+        assert_eq!(world.protections(), fleet().protections(), "{case}");
+        let data = world.data();
+        assert!(data.records.values().all(|record| record.state == State::Restored), "{case}");
+        assert!(!data.tags.keys().any(|id| !id.starts_with("snap-")), "{case}: {:?}", data.tags);
+        assert_eq!(data.violations, [""; 0], "{case}");
+        let delete = data.answers.iter().find(|answer| answer.reason.contains("restore")).unwrap();
+        assert_eq!(delete.status, Status::Success, "{case}: {}", delete.reason);
+    }
+}
+
+/// The Create dies at any call after the Delete began; a second Delete finds what is left of it.
+#[tokio::test(start_paused = true)]
+async fn delete_during_a_create_that_waits_in_a_hold_and_dies() {
+    for trouble in [Trouble::Dies, Trouble::DiesAfter] {
+        for n in 0..24 {
+            let case = format!("{trouble:?} {n}");
+            let world = quick_fleet();
+            world.hold_against();
+            let doomed = async {
+                let process = world.process();
+                let ports = Ok(process.ports());
+                let (worker, invocation) = (tokio::runtime::Handle::current(), crate::invocation());
+                let work =
+                    ec2_isolation::cloudformation::handler::handle(&ports, &worker, holding(5), &invocation, |_, _| {
+                        process.clone()
+                    });
+                let time = tokio::time::sleep(Duration::from_millis(500 * n + 40));
+                tokio::pin!(time);
+                tokio::select! {
+                    biased;
+                    _ = work => {}
+                    () = &mut time => process.kill(trouble),
+                }
+            };
+            let late = async {
+                tokio::time::sleep(Duration::from_millis(300 * (n % 12))).await;
+                crate::run(&world, event("delete")).await
+            };
+            tokio::join!(doomed, late);
+            assert_nothing_isolated_after_the_delete(&world, &case);
+            let end = succeeds(&world, as_request("the end", event("delete"))).await;
+            assert_eq!(world.cards(), fleet().cards(), "{case}: {}", end.reason);
+            assert_eq!(world.protections(), fleet().protections(), "{case}: {}", end.reason);
+            assert!(world.data().records.values().all(|record| record.state == State::Restored), "{case}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn delete_nothing_held_then_the_create_that_was_issued_five_minutes_earlier_is_delivered_for_the_first_time() {
+    for way in [|event: Value| event, cutting] {
+        let world = quick_fleet();
+        let answer = succeeds(&world, event("delete")).await;
+        assert_eq!(answer.reason, "nothing to restore: no instance was isolated");
+        let late = deliver(&world, issued_before(300, way(event("create")))).await;
+        assert_eq!(late.status, Status::Failed);
+        assert!(late.reason.starts_with("superseded by request "), "{}", late.reason);
+        assert_eq!((world.cards(), world.count(SWAP)), (quick_fleet().cards(), 0));
+        assert_eq!((world.count("ec2:CreateSnapshots"), world.data().records.len()), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_update_with_on_removal_restore_is_first_delivered_after_a_newer_one() {
+    let world = quick_fleet();
+    succeeds(&world, issued_before(600, event("create"))).await;
+    world.set_status("UPDATE_IN_PROGRESS");
+    succeeds(&world, listing(&[A, B, C], as_request("newer", event("update")))).await;
+    let cards = world.cards();
+    let mut older = issued_before(300, listing(&[A], as_request("older", event("update"))));
+    older["ResourceProperties"]["OnRemoval"] = json!("Restore");
+    let late = deliver(&world, older).await;
+    assert_eq!(late.status, Status::Failed, "{}", late.reason);
+    assert!(late.reason.starts_with("superseded by request newer"), "{}", late.reason);
+    assert_eq!(world.cards(), cards);
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b", "eni-0c"]);
+    // What was asked last is still what is wanted.
+    let wanted = world.data().intents.values().next().unwrap().0.clone();
+    assert_eq!((wanted.request_id.as_str(), wanted.held.len()), ("newer", 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_update_that_lists_less_and_is_first_delivered_after_the_delete() {
+    let world = quick_fleet();
+    succeeds(&world, issued_before(600, event("create"))).await;
+    succeeds(&world, event("delete")).await;
+    let late = deliver(&world, issued_before(300, as_request("older", event("update")))).await;
+    assert_eq!(late.status, Status::Failed, "{}", late.reason);
+    assert_eq!((world.cards(), world.count(SWAP)), (quick_fleet().cards(), 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn custom_resource_renamed_after_the_process_died_between_create_snapshots_and_saving() {
+    for first in 0..2 {
+        let world = quick_fleet();
+        world.data().troubles_of.insert("ec2:CreateSnapshots", (first, Trouble::DiesAfter));
+        die(&world, cutting(event("create"))).await;
+        let taken = world.data().snapshots.len();
+        assert!(taken > 0);
+        let renamed = |mut event: Value| {
+            event["LogicalResourceId"] = json!("Renamed");
+            as_request("renamed", event)
+        };
+        world.set_status("UPDATE_IN_PROGRESS");
+        let answer = succeeds(&world, renamed(cutting(event("create")))).await;
+        assert_eq!(answer.data.snapshot_count, "2", "{}", answer.reason);
+        assert_eq!(world.data().snapshots.len(), 2, "one set each");
+        assert_eq!((entries(&world, "eni-0a"), entries(&world, "eni-0b")), (1, 1), "nobody passes twice");
+    }
+}

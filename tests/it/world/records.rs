@@ -1,0 +1,278 @@
+//! The records table of the world, with the conditions of its writes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ec2_isolation::model::{
+    Desired, InstanceId, Intent, Owner, Protection, Record, SnapshotId, Snapshots, State, Time, VolumeId, comma_list,
+};
+use ec2_isolation::plan::Prior;
+use ec2_isolation::ports::{
+    Asked, Call, CallError, Items, Marking, Originals, RECORDED_AT_ONCE, Records, Stamp, Written,
+};
+
+use super::readings::record as record_key;
+use super::{Data, World};
+
+const TRANSACT: &str = "dynamodb:TransactWriteItems";
+const UPDATE: &str = "dynamodb:UpdateItem";
+
+/// What one table holds.
+#[derive(Debug, Default)]
+pub struct Table {
+    pub records: BTreeMap<InstanceId, Record>,
+    pub intents: BTreeMap<String, (Intent, BTreeSet<String>)>,
+    pub unreadable: BTreeMap<String, String>,
+}
+
+impl Data {
+    /// A record that `owner` holds.
+    fn held(&mut self, owner: &Owner, instance: &InstanceId) -> Option<&mut Record> {
+        if self.unreadable.contains_key(instance.as_str()) {
+            return None;
+        }
+        self.records.get_mut(instance).filter(|record| record.owner == *owner && record.state != State::Restored)
+    }
+
+    /// What a consistent reading shows of the items that are wanted.
+    pub(super) fn items(&self, has_intent: impl Fn(&str) -> bool, has_record: impl Fn(&str) -> bool) -> Items {
+        let is_shown = |id: &InstanceId| {
+            has_record(id.as_str()) && !self.unreadable.contains_key(id.as_str()) && !self.hides(&record_key(id))
+        };
+        let records = self.records.iter().filter(|(id, _)| is_shown(id));
+        let intents = self.intents.iter().filter(|(digest, _)| has_intent(digest));
+        let unreadable = self.unreadable.iter().filter(|(key, _)| has_record(key));
+        Items {
+            records: records.map(|(id, record)| (id.clone(), record.clone())).collect(),
+            intents: intents.map(|(digest, (intent, _))| (digest.clone(), intent.clone())).collect(),
+            unreadable: unreadable.map(|(key, reason)| (key.clone(), reason.clone())).collect(),
+        }
+    }
+
+    fn record(&mut self, owner: &Owner, originals: &Originals, stamp: &Stamp<'_>) -> Written {
+        let instance = &originals.instance;
+        let holder = match &originals.prior {
+            Prior::None => {
+                let is_held = self.records.get(instance).is_some_and(|record| record.state != State::Restored);
+                if is_held || self.unreadable.contains_key(instance.as_str()) {
+                    return Written::Lost;
+                }
+                self.start(owner, originals, stamp);
+                return Written::Done;
+            }
+            Prior::Unreadable => {
+                let Some(reason) = self.unreadable.remove(instance.as_str()) else { return Written::Lost };
+                self.set_aside.insert(instance.to_string(), reason);
+                self.records.remove(instance);
+                self.start(owner, originals, stamp);
+                return Written::Done;
+            }
+            Prior::Ours => owner,
+            Prior::Of(holder) => holder,
+        };
+        let Some(record) = self.held(holder, instance) else { return Written::Lost };
+        record.owner = owner.clone();
+        record.history.push(originals.history.clone());
+        record.state = State::Isolating;
+        record.isolation_group = originals.isolation_group.clone();
+        record.isolation_groups.extend(originals.groups());
+        record.lease = Some(originals.lease.clone());
+        record.passed.retain(|interface| !originals.reopened.contains(interface));
+        for (interface, groups) in &originals.interfaces {
+            record.interfaces.entry(interface.clone()).or_insert_with(|| groups.clone());
+        }
+        Written::Done
+    }
+
+    /// A record of its own; what came of an earlier one stays.
+    fn start(&mut self, owner: &Owner, originals: &Originals, stamp: &Stamp<'_>) {
+        let past = self.records.get(&originals.instance).map(|record| record.history.clone());
+        let record = Record {
+            instance: originals.instance.clone(),
+            owner: owner.clone(),
+            state: State::Isolating,
+            vpc: originals.vpc.clone(),
+            isolation_group: originals.isolation_group.clone(),
+            isolation_groups: originals.groups(),
+            interfaces: originals.interfaces.clone(),
+            connections_cut: false,
+            passed: BTreeSet::new(),
+            recorded_at: stamp.now,
+            lease: Some(originals.lease.clone()),
+            snapshots: Snapshots::default(),
+            protection: Protection::default(),
+            history: past.into_iter().flatten().chain([originals.history.clone()]).collect(),
+        };
+        self.records.insert(originals.instance.clone(), record);
+    }
+}
+
+impl Records for World {
+    fn name(&self) -> &str {
+        &self.table
+    }
+
+    async fn read(&self, owner: &Owner, ids: &BTreeSet<InstanceId>) -> Call<Items> {
+        self.call("dynamodb:BatchGetItem", ids.len().to_string(), |data| {
+            Ok(data.items(|digest| digest == owner.digest(), |key| ids.iter().any(|id| id.as_str() == key)))
+        })
+        .await
+    }
+
+    async fn write_intent(&self, asked: &Asked<'_>, _now: Time) -> Call<Intent> {
+        self.call(UPDATE, format!("intent {}", asked.request_id), |data| {
+            let new = Intent {
+                request_id: asked.request_id.to_owned(),
+                issued: asked.issued,
+                desired: asked.desired.clone(),
+                held: BTreeSet::new(),
+                kept: None,
+            };
+            let is_new = !data.intents.contains_key(&asked.owner.digest());
+            let (intent, seen) = data.intents.entry(asked.owner.digest()).or_insert_with(|| (new, BTreeSet::new()));
+            let is_superseded = seen.contains(asked.request_id) && intent.request_id != asked.request_id;
+            let is_older = asked.issued.is_some_and(|issued| intent.issued.is_some_and(|now| issued < now));
+            if is_superseded || (is_older && !is_new) {
+                return Ok(intent.clone());
+            }
+            seen.insert(asked.request_id.to_owned());
+            intent.request_id = asked.request_id.to_owned();
+            intent.issued = asked.issued.or(intent.issued);
+            intent.desired = asked.desired.clone();
+            intent.kept = None;
+            if let Desired::Isolated(wants) = asked.desired {
+                intent.held.extend(wants.instances.iter().cloned());
+            }
+            Ok(intent.clone())
+        })
+        .await
+    }
+
+    async fn write_kept(&self, owner: &Owner, reason: &str, _now: Time) -> Call<()> {
+        self.call(UPDATE, "kept".to_owned(), |data| {
+            if let Some((intent, _)) = data.intents.get_mut(&owner.digest()) {
+                intent.kept = Some(reason.to_owned());
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn release(&self, owner: &Owner, request_id: &str, ids: &BTreeSet<InstanceId>) -> Call<()> {
+        self.call(UPDATE, format!("release {}", comma_list(ids)), |data| {
+            if let Some((intent, _)) = data.intents.get_mut(&owner.digest())
+                && intent.request_id == request_id
+            {
+                intent.held.retain(|id| !ids.contains(id));
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn record(
+        &self,
+        owner: &Owner,
+        request_id: &str,
+        originals: &[Originals],
+        stamp: &Stamp<'_>,
+    ) -> Vec<Call<Written>> {
+        assert!(originals.len() <= RECORDED_AT_ONCE, "{} at once", originals.len());
+        let what: Vec<&str> = originals.iter().map(|of| of.instance.as_str()).collect();
+        let all = self.call_unless(TRANSACT, what.join(","), None, |data| {
+            let is_current =
+                data.intents.get(&owner.digest()).is_some_and(|(intent, _)| intent.request_id == request_id);
+            if !is_current {
+                return Ok(originals.iter().map(|_| Ok(Written::Overtaken)).collect());
+            }
+            let always_on = data.always_on.clone().filter(|(action, ..)| *action == TRANSACT);
+            let each = originals.iter().map(|of| match &always_on {
+                Some((_, id, fault)) if of.instance.as_str() == id => Err(CallError {
+                    action: TRANSACT,
+                    fault: *fault,
+                    code: format!("{fault:?}"),
+                    message: "a test wants it".to_owned(),
+                }),
+                _ => Ok(data.record(owner, of, stamp)),
+            });
+            Ok(each.collect::<Vec<_>>())
+        });
+        match all.await {
+            Ok(each) => each,
+            Err(error) => originals.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    async fn mark(&self, marking: &Marking<'_>) -> Call<Written> {
+        let Marking { owner, instance, from, state, .. } = *marking;
+        self.call(UPDATE, format!("{instance} {}", state.as_str()), |data| {
+            let Some(record) = data.held(owner, instance).filter(|record| record.state == from) else {
+                return Ok(Written::Lost);
+            };
+            record.state = state;
+            record.history.push(marking.history());
+            record.lease = marking.lease.clone();
+            if let Some(cut) = marking.cut {
+                record.connections_cut = cut.whole;
+                record.passed = cut.interfaces.clone();
+            }
+            Ok(Written::Done)
+        })
+        .await
+    }
+
+    async fn request_snapshots(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        taken: &BTreeMap<VolumeId, SnapshotId>,
+        _now: Time,
+    ) -> Call<Written> {
+        self.call(UPDATE, format!("{instance} requested"), |data| {
+            let is_seen = |record: &&mut Record| !record.snapshots.requested && record.snapshots.taken == *taken;
+            let Some(record) = data.held(owner, instance).filter(is_seen) else {
+                return Ok(Written::Lost);
+            };
+            record.snapshots.requested = true;
+            Ok(Written::Done)
+        })
+        .await
+    }
+
+    async fn save_snapshots(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        snapshots: &BTreeMap<VolumeId, SnapshotId>,
+        stamp: &Stamp<'_>,
+    ) -> Call<Written> {
+        self.call(UPDATE, format!("{instance} snapshots"), |data| {
+            let Some(record) = data.held(owner, instance) else { return Ok(Written::Lost) };
+            record.snapshots.taken.extend(snapshots.clone());
+            record.snapshots.requested = false;
+            record.history.push(stamp.line(&format!("snapshots {}", comma_list(snapshots.values()))));
+            Ok(Written::Done)
+        })
+        .await
+    }
+
+    async fn save_protection(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        prior: &Protection,
+        _now: Time,
+    ) -> Call<Written> {
+        self.call(UPDATE, format!("{instance} protection"), |data| {
+            let Some(record) = data.held(owner, instance).filter(|record| record.state != State::Restoring) else {
+                return Ok(Written::Lost);
+            };
+            let new = prior.clone().without(&record.protection);
+            record.protection.attributes.extend(new.attributes);
+            record.protection.volumes.extend(new.volumes);
+            record.protection.profile = record.protection.profile.take().or(new.profile);
+            record.protection.scaling_group = record.protection.scaling_group.take().or(new.scaling_group);
+            Ok(Written::Done)
+        })
+        .await
+    }
+}
