@@ -12,8 +12,16 @@ use crate::tls::ROOTS;
 use crate::wire::{Shared, listen};
 use crate::world::{Groups, World};
 
-/// No run takes longer: 204 instances with every bucket empty take some two minutes.
-const LONGEST: Duration = Duration::from_secs(420);
+/// No run takes longer: 204 instances with everything on take some three minutes.
+const LONGEST: Duration = Duration::from_secs(780);
+
+/// From an instance's own containment, which is that of its last interface, to the first call that does something for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wait {
+    /// Of the instance that was the first to get it.
+    pub first: Duration,
+    pub most: Duration,
+}
 
 /// What was measured. Times count from the moment the event was handed out, `init` from the start of the process to then.
 #[derive(Debug, Clone)]
@@ -25,6 +33,11 @@ pub struct Run {
     pub settled: Duration,
     pub answer: Duration,
     pub calls: BTreeMap<String, u32>,
+    /// Those before the first change of groups.
+    pub calls_before: u32,
+    /// How long instances wait for what follows their own containment. None where they are asked for nothing of the kind.
+    pub snapshot: Option<Wait>,
+    pub protection: Option<Wait>,
     /// Calls that EC2's buckets refused; how often the same one at most.
     pub refused: u32,
     pub refused_most: u32,
@@ -93,6 +106,9 @@ pub async fn run(
         settled,
         answer: notes.answered.expect("an answer") - ready,
         calls: world.calls.clone(),
+        calls_before: world.calls_before,
+        snapshot: None,
+        protection: None,
         refused: world.refused.values().sum(),
         refused_most: world.refused.values().max().copied().unwrap_or_default(),
         connections: notes.connections,
@@ -134,6 +150,21 @@ pub fn times(world: &World, start: Instant, aim: impl Fn(&str) -> Groups) -> Res
     }
     let since = |at: Option<&Instant>| at.expect("there are interfaces").duration_since(start);
     Ok([since(first.values().min()), since(first.values().max()), since(settled.values().max())])
+}
+
+/// How long the instances in `done` have waited for it since each was where `aim` says. An instance that is not contained
+/// before has not waited.
+pub fn wait(world: &World, done: &BTreeMap<String, Instant>, aim: impl Fn(&str) -> Groups) -> Option<Wait> {
+    let mut contained = BTreeMap::new();
+    for swap in world.swaps.iter().filter(|swap| swap.groups == aim(&swap.interface)) {
+        contained.entry(&swap.interface).or_insert(swap.at);
+    }
+    let since = |(instance, at): (&String, &Instant)| {
+        let last = world.instances[instance].iter().map(|card| contained[card]).max().expect("it has interfaces");
+        at.saturating_duration_since(last)
+    };
+    let first = done.iter().min_by_key(|(_, at)| **at).map(since)?;
+    Some(Wait { first, most: done.iter().map(since).max()? })
 }
 
 /// The most memory that the process ever had, in KiB, and what its threads used of the processor. Nothing once it has ended.

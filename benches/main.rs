@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use lambda::Run;
+use lambda::{Run, Wait};
 use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
 use tool::Tool;
@@ -32,9 +32,11 @@ const LOG: &str = "target/bench/programs.log";
 /// Of every case; of those that take seconds; the throttled ones take minutes, hardly vary and run once.
 const REPETITIONS: usize = 7;
 const FEW: usize = 3;
+/// Those that run side by side begin so long after each other: each is alone with the processor while it is busiest.
+const APART: Duration = Duration::from_secs(6);
 /// What the function holds an interface in the transit group for here. The template's default is 5.
 const HOLD: Duration = Duration::from_secs(1);
-/// Pieces of work that the function has under way at once (src/execute.rs).
+/// Changes of groups that the function has under way at once, beside 40 other calls (src/execute/mod.rs).
 const AT_ONCE: usize = 20;
 /// EC2's bucket for `ModifyNetworkInterfaceAttribute`: at the start, and each second.
 const BUCKET: (usize, f64) = (100, 5.0);
@@ -78,6 +80,8 @@ pub struct Case {
     pub cut: bool,
     /// Tags belong to every case; protections only here.
     pub everything: bool,
+    /// Without snapshots, too: what containment alone takes.
+    pub bare: bool,
     /// EC2's token buckets are on, in real time.
     pub throttled: bool,
     /// Connections are those of AWS.
@@ -86,13 +90,18 @@ pub struct Case {
 
 impl Case {
     fn new(program: Program, instances: usize, interfaces: usize, cut: bool) -> Self {
-        Self { program, instances, interfaces, cut, everything: false, throttled: false, tls: false }
+        Self { program, instances, interfaces, cut, everything: false, bare: false, throttled: false, tls: false }
     }
 
     /// Without EC2's buckets a large fleet is all contained in a second. The function would then take its snapshots at the pace
     /// of EC2's bucket, a minute that shows nothing about that second.
     pub fn snapshots(&self) -> bool {
-        self.throttled || self.instances <= BUCKET.0
+        !self.bare && (self.throttled || self.everything || self.instances <= BUCKET.0)
+    }
+
+    /// A fleet with everything on is measured for how long its instances wait for what follows containment.
+    pub fn is_for_waits(&self) -> bool {
+        self.everything && self.instances > 1
     }
 }
 
@@ -140,7 +149,6 @@ fn latency() -> Duration {
 /// The sequential calls that no order of doing it safely can do without, times what a call takes; or what EC2's bucket gives.
 fn bound(case: &Case, act: Act) -> (Duration, String) {
     let trips = |count: usize| latency() * u32::try_from(count).expect("few");
-    let waves = case.instances.div_ceil(AT_ONCE);
     let (cards, interface_waves) =
         (case.instances * case.interfaces, (case.instances * case.interfaces).div_ceil(AT_ONCE));
     let ((size, rate), swaps) = match (case.program, act) {
@@ -164,19 +172,19 @@ fn bound(case: &Case, act: Act) -> (Duration, String) {
         (Program::Custodian, _) => (trips(1 + cards), format!("{} calls, one after the other", 1 + cards)),
         // Look, find no group, make one, empty it, then swap.
         (Program::Dredge, _) => (trips(4 + cards), format!("{} calls, one after the other", 4 + cards)),
-        // Look, then record and swap; so many instances at once.
-        (Program::Ours, Act::Isolate) => (trips(1 + 2 * waves), format!("{} round trips", 1 + 2 * waves)),
+        // Look, record, then swap; so many interfaces at once.
+        (Program::Ours, Act::Isolate) => (trips(2 + interface_waves), format!("{} round trips", 2 + interface_waves)),
         // Look, record, enter, leave.
         (Program::Ours, Act::IsolateAndCut) if cards <= AT_ONCE => {
             (trips(4) + HOLD, format!("4 round trips, {} s hold", HOLD.as_secs()))
         }
         // All directly, a look, then in waves.
         (Program::Ours, Act::IsolateAndCut) => {
-            let (count, hold) = (2 + 2 * waves + 2 * interface_waves, HOLD * u32::try_from(interface_waves).unwrap());
+            let (count, hold) = (3 + 3 * interface_waves, HOLD * u32::try_from(interface_waves).unwrap());
             (trips(count) + hold, format!("{count} round trips, {interface_waves} holds"))
         }
-        // Records, status of the stack, intent, records once more, look, then mark and swap.
-        (Program::Ours, Act::Restore) => (trips(5 + 2 * waves), format!("{} round trips", 5 + 2 * waves)),
+        // Status of the stack, intent, look, mark, then swap.
+        (Program::Ours, Act::Restore) => (trips(4 + interface_waves), format!("{} round trips", 4 + interface_waves)),
     };
     let refill = Duration::from_secs_f64(swaps.saturating_sub(size) as f64 / rate);
     // The function enters the transit group at the bucket's pace, whether the other side has one or not.
@@ -232,9 +240,18 @@ async fn measure(case: &Case, tools: &[Tool], tls: Option<&TlsAcceptor>) -> Vec<
         "ResourceProperties": properties(case, &world),
     });
     let isolated = |_: &str| Groups::from([ISOLATION.to_owned()]);
-    let (mut world, isolate) = lambda::run(function(case.program), world, tls.clone(), event.clone(), isolated).await;
+    let (mut world, mut isolate) =
+        lambda::run(function(case.program), world, tls.clone(), event.clone(), isolated).await;
     let volumes = if case.snapshots() { 2 * case.instances } else { 0 };
     assert_eq!(world.snapshots.len(), volumes, "snapshots of all volumes");
+    if case.everything {
+        assert_eq!(world.protected.len(), case.instances, "all protected");
+        isolate.snapshot = lambda::wait(&world, &world.snapshotted, isolated);
+        isolate.protection = lambda::wait(&world, &world.protected, isolated);
+    }
+    if case.is_for_waits() {
+        return vec![isolate];
+    }
     world.rest();
     event["RequestType"] = "Delete".into();
     event["RequestId"] = "delete".into();
@@ -258,6 +275,9 @@ fn median(runs: &[Run]) -> Run {
         settled: middle(runs, |run| run.settled),
         answer: middle(runs, |run| run.answer),
         calls: runs[0].calls.clone(),
+        calls_before: middle(runs, |run| run.calls_before),
+        snapshot: middle(runs, |run| run.snapshot),
+        protection: middle(runs, |run| run.protection),
         refused: middle(runs, |run| run.refused),
         refused_most: middle(runs, |run| run.refused_most),
         connections: middle(runs, |run| run.connections),
@@ -307,6 +327,22 @@ fn print(row: &Row) {
     );
 }
 
+fn print_waits(rows: &[Row]) {
+    println!("\nfrom an instance's own containment: of the first instance to get it, and the longest of all");
+    for row in rows {
+        if let (Some(snapshot), Some(protection)) = (row.run.snapshot, row.run.protection) {
+            println!(
+                "{:<46} snapshot {:>8} {:>8}   protection {:>8} {:>8}",
+                row.name(),
+                ms(snapshot.first),
+                ms(snapshot.most),
+                ms(protection.first),
+                ms(protection.most),
+            );
+        }
+    }
+}
+
 /// A figure that is to stay below another.
 #[derive(Debug)]
 pub struct Bar {
@@ -333,6 +369,7 @@ fn bars(rows: &[Row], zipped: f64) -> Vec<Bar> {
                 && row.act == Act::Isolate
                 && row.case.throttled == throttled
                 && !row.case.everything
+                && !row.case.bare
                 && !row.case.tls
         })
     };
@@ -349,6 +386,11 @@ fn bars(rows: &[Row], zipped: f64) -> Vec<Bar> {
         bars.push(Bar::new("204 instances: peak memory, MiB", row.run.peak_kib as f64 / 1024.0, 32.0));
         let times = f64::from(row.run.refused_most);
         bars.push(Bar::new("204 instances with buckets: times the same call was refused", times, 1.0));
+    }
+    if let Some(row) = rows.iter().find(|row| row.case.bare && row.act == Act::Isolate) {
+        let all = row.run.calls.values().sum::<u32>();
+        bars.push(Bar::new("1 instance without snapshots and protections: calls", f64::from(all), 16.0));
+        bars.push(Bar::new("the same: calls before its groups are changed", f64::from(row.run.calls_before), 6.0));
     }
     let share = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
     let from_start = |run: &Run| run.init + run.last;
@@ -379,6 +421,7 @@ fn cases(tools: &[Tool]) -> Vec<(Case, usize)> {
         cases.push((case(Program::Ours, instances, 1, true), FEW));
     }
     cases.push((Case { everything: true, ..case(Program::Ours, 1, 1, false) }, REPETITIONS));
+    cases.push((Case { bare: true, ..case(Program::Ours, 1, 1, false) }, REPETITIONS));
     for (program, instances) in [(Program::Ours, 1), (Program::Ours, 50), (Program::Python, 1)] {
         cases.push((Case { tls: true, ..case(program, instances, 1, false) }, REPETITIONS));
     }
@@ -400,9 +443,17 @@ fn throttled_cases() -> Vec<Case> {
     .collect()
 }
 
+/// The function keeps what follows containment to EC2's buckets whether the other side has them or not.
+fn waiting_cases() -> Vec<Case> {
+    let case = |instances| Case { everything: true, ..Case::new(Program::Ours, instances, 1, false) };
+    let all = [100, 204].into_iter().flat_map(|instances| [(instances, false), (instances, true)]);
+    all.map(|(instances, throttled)| Case { throttled, ..case(instances) }).collect()
+}
+
 fn json_of(row: &Row) -> Value {
     let Row { case, run, .. } = row;
     let ms = |time: Duration| (time.as_secs_f64() * 10_000.0).round() / 10.0;
+    let wait = |wait: Option<Wait>| wait.map(|wait| json!({"first_ms": ms(wait.first), "most_ms": ms(wait.most)}));
     json!({
         "row": row.name(),
         "instances": case.instances,
@@ -418,6 +469,9 @@ fn json_of(row: &Row) -> Value {
         "bound_is": row.made_of,
         "ratio": (row.ratio() * 100.0).round() / 100.0,
         "calls": run.calls,
+        "calls_before_groups_are_changed": run.calls_before,
+        "snapshot_after_containment": wait(run.snapshot),
+        "protection_after_containment": wait(run.protection),
         "refused": run.refused,
         "same_call_refused_at_most": run.refused_most,
         "connections": run.connections,
@@ -484,11 +538,15 @@ async fn main() -> ExitCode {
         }
     }
     if quick {
-        println!("QUICK: without EC2's token buckets, which take two minutes");
+        println!("QUICK: without EC2's token buckets and fleets with everything on, which take four minutes");
     } else {
-        println!("EC2's token buckets, in real time and side by side (they wait most of the time): two minutes");
-        let cases = throttled_cases();
-        let runs = futures_util::future::join_all(cases.iter().map(|case| measure(case, &[], None))).await;
+        println!("EC2's token buckets, in real time and side by side (they wait most of the time): four minutes");
+        let cases = [throttled_cases(), waiting_cases()].concat();
+        let runs = cases.iter().zip(0..).map(|(case, n)| async move {
+            tokio::time::sleep(APART * n).await;
+            measure(case, &[], None).await
+        });
+        let runs = futures_util::future::join_all(runs).await;
         for (case, run) in cases.iter().zip(runs) {
             for row in rows(case, &[run]) {
                 print(&row);
@@ -496,6 +554,7 @@ async fn main() -> ExitCode {
             }
         }
     }
+    print_waits(&all);
 
     let zipped = zipped();
     let bars = bars(&all, zipped);

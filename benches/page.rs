@@ -43,12 +43,13 @@ fn page(rows: &[Row], bars: &[Bar], tools: &[Tool], skipped: &[String], zipped: 
          - *settled*: the last one is there for good. Where connections are cut in a fleet of more than 20 interfaces, all are \
          isolated first and pass through the transit group later, so this is later than *last*. Interfaces are held there for \
          1 s here; the template's default is 5 s.\n\
-         - *bound*: what *settled* cannot undercut: the calls that have to follow each other (look, record, swap), for so many \
-         instances at once as the function allows itself (20), times the latency; or what EC2's token bucket lets through. The \
+         - *bound*: what *settled* cannot undercut: the calls that have to follow each other (look, record, swap), with so many \
+         changes of groups at once as the function allows itself (20), times the latency; or what EC2's token bucket lets through. The \
          function changes groups as fast as EC2 takes it, but enters the transit group at the bucket's pace (100 calls, then 5 a \
          second), so where it cuts, that is its bound in a large fleet whether the other side has a bucket or not.\n\
          - *no snapshots*: the function takes snapshots once all are isolated, at the pace of EC2's bucket. In these rows it is \
-         asked for none: that would be a minute more, after what they are for.\n\
+         asked for none: that would be a minute more, after what they are for. For one instance, it shows what containment \
+         alone takes.\n\
          - *buckets*: EC2's token buckets are on, in real time, nothing scaled; one run each.\n\
          - *CPU*: what the program used of a processor until its answer. Lambda gives it some 29 % of one at 512 MB.\n\
          - *Python*: the usual walk-through on boto3, [benches/alternative.py](../benches/alternative.py), one instance after the \
@@ -89,6 +90,7 @@ fn page(rows: &[Row], bars: &[Bar], tools: &[Tool], skipped: &[String], zipped: 
             ms(run.cpu),
         );
     }
+    page.push_str(&waits(rows));
     page.push_str(&public_tools(rows, tools, skipped));
     page.push_str("\n## Calls\n\n| | calls, by action | the bound is |\n|---|---|---|\n");
     for row in rows {
@@ -99,6 +101,31 @@ fn page(rows: &[Row], bars: &[Bar], tools: &[Tool], skipped: &[String], zipped: 
     page.push('\n');
     page.push_str(TRIED);
     page
+}
+
+/// What follows the containment of each instance.
+fn waits(rows: &[Row]) -> String {
+    let mut section = "\n## From containment to evidence\n\n\
+        The time from an instance's own containment to the answer of the first call that takes snapshots of it, and of the first \
+        one that protects it: of the instance that is the first to get it, and the longest of all. Everything is on. \
+        The function keeps these calls to EC2's usual buckets whether the other side has them or not, so in a large fleet the last \
+        instance waits for tokens in either case; one run each of a fleet.\n\n\
+        | | first snapshot | longest | first protection | longest |\n|---|--:|--:|--:|--:|\n"
+        .to_owned();
+    for row in rows {
+        if let (Some(snapshot), Some(protection)) = (row.run.snapshot, row.run.protection) {
+            let _ = writeln!(
+                section,
+                "| {} | {} | {} | {} | {} |",
+                row.name().replace("   ", " ").replace("  ", " "),
+                ms(snapshot.first),
+                ms(snapshot.most),
+                ms(protection.first),
+                ms(protection.most),
+            );
+        }
+    }
+    section
 }
 
 /// The programs that did the same fleets, all of them from the start of the process.

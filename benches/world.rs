@@ -54,6 +54,11 @@ pub struct World {
     pub cards: BTreeMap<String, Groups>,
     pub swaps: Vec<Swap>,
     pub calls: BTreeMap<String, u32>,
+    /// Calls that came before the first change of groups.
+    pub calls_before: u32,
+    /// When the first call for a snapshot of an instance was answered, and the first one that protects it.
+    pub snapshotted: BTreeMap<String, Instant>,
+    pub protected: BTreeMap<String, Instant>,
     /// How often EC2 refused a call, by what it asked: a retry asks the same.
     pub refused: HashMap<String, u32>,
     /// None: EC2 takes whatever comes.
@@ -85,6 +90,9 @@ impl World {
     pub fn rest(&mut self) {
         self.swaps.clear();
         self.calls.clear();
+        self.calls_before = 0;
+        self.snapshotted.clear();
+        self.protected.clear();
         self.refused.clear();
         if let Some(buckets) = &mut self.buckets {
             buckets.clear();
@@ -93,6 +101,9 @@ impl World {
 
     /// Counts a call, and says whether EC2 takes it.
     pub fn admit(&mut self, action: &str, body: &str) -> bool {
+        if action == "ModifyNetworkInterfaceAttribute" && !self.calls.contains_key(action) {
+            self.calls_before = self.calls.values().sum();
+        }
         *self.calls.entry(action.to_owned()).or_insert(0) += 1;
         let Some(buckets) = &mut self.buckets else { return true };
         let Some((name, size, rate)) = BUCKETS.iter().find(|(name, ..)| *name == action) else { return true };
@@ -232,10 +243,14 @@ impl World {
 
     fn describe_interfaces(&self, query: &Query) -> String {
         let wanted: BTreeSet<String> = filtered(query, "network-interface-id").collect();
-        let own = self.cards.keys().filter(|id| wanted.contains(*id));
-        let items = own.map(|id| {
+        let groups: Groups = filtered(query, "group-id").collect();
+        let all = self.instances.iter().flat_map(|(instance, cards)| cards.iter().map(move |card| (instance, card)));
+        let own = all.filter(|(_, id)| wanted.contains(*id) || !groups.is_disjoint(&self.cards[*id]));
+        let items = own.map(|(instance, id)| {
             format!(
-                "<item><networkInterfaceId>{id}</networkInterfaceId><interfaceType>interface</interfaceType>\
+                "<item><networkInterfaceId>{id}</networkInterfaceId><vpcId>{VPC}</vpcId><status>in-use</status>\
+                 <interfaceType>interface</interfaceType><attachment><attachmentId>eni-attach-0</attachmentId>\
+                 <instanceId>{instance}</instanceId><status>attached</status></attachment>\
                  <groupSet>{}</groupSet><tagSet>{}</tagSet></item>",
                 self.group_set(id),
                 self.tag_set(id)
@@ -246,7 +261,9 @@ impl World {
 
     fn create_snapshots(&mut self, query: &Query) -> String {
         let mut body = "<snapshotSet>".to_owned();
-        for (_, volume) in volumes(value(query, "InstanceSpecification.InstanceId")) {
+        let instance = value(query, "InstanceSpecification.InstanceId");
+        self.snapshotted.entry(instance.to_owned()).or_insert_with(Instant::now);
+        for (_, volume) in volumes(instance) {
             let id = format!("snap-{:017x}", self.snapshots.len());
             let prefix = "TagSpecification.1.Tag.";
             let keys = query.iter().filter(|(name, _)| name.starts_with(prefix) && name.ends_with(".Key"));
@@ -289,6 +306,8 @@ impl World {
             for card in self.instances[&instance].clone() {
                 self.swap(&card, groups.clone());
             }
+        } else {
+            self.protected.entry(instance.clone()).or_insert_with(Instant::now);
         }
         for name in ["DisableApiTermination", "DisableApiStop", "InstanceInitiatedShutdownBehavior"] {
             if let Some((_, value)) = query.iter().find(|(key, _)| *key == format!("{name}.Value")) {
@@ -307,9 +326,15 @@ impl World {
     pub fn table(&mut self, operation: &str, input: &Value) -> Value {
         let key = |item: &Value| item["InstanceId"]["S"].as_str().expect("every item has the key").to_owned();
         match operation {
-            "Scan" => {
-                let items: Vec<&Map<String, Value>> = self.items.values().collect();
-                json!({"Count": items.len(), "ScannedCount": items.len(), "Items": items})
+            "BatchGetItem" => {
+                let tables = input["RequestItems"].as_object().expect("tables");
+                let responses = tables.iter().map(|(table, asked)| {
+                    let keys = asked["Keys"].as_array().expect("keys");
+                    assert!(keys.len() <= 100, "DynamoDB reads at most 100 keys");
+                    let found: Vec<_> = keys.iter().filter_map(|asked| self.items.get(&key(asked))).collect();
+                    (table.clone(), json!(found))
+                });
+                json!({"Responses": responses.collect::<Map<_, _>>(), "UnprocessedKeys": {}})
             }
             "GetItem" => self.items.get(&key(&input["Key"])).map_or(json!({}), |item| json!({"Item": item})),
             "PutItem" => {
@@ -325,6 +350,19 @@ impl World {
                 let fresh = input["Key"].as_object().expect("a key");
                 let item = self.items.entry(key(&input["Key"])).or_insert_with(|| fresh.clone());
                 update(item, input);
+                if input["ReturnValues"] == "ALL_NEW" { json!({"Attributes": item}) } else { json!({}) }
+            }
+            "TransactWriteItems" => {
+                let parts = input["TransactItems"].as_array().expect("operations");
+                assert!(parts.len() <= 100, "DynamoDB takes at most 100 operations");
+                for (kind, part) in parts.iter().flat_map(|part| part.as_object().expect("an operation")) {
+                    match kind.as_str() {
+                        "ConditionCheck" => {}
+                        "Update" => drop(self.table("UpdateItem", part)),
+                        "Put" => drop(self.table("PutItem", part)),
+                        other => panic!("nobody is expected to {other} in a transaction"),
+                    }
+                }
                 json!({})
             }
             other => panic!("nobody is expected to call {other}"),
@@ -384,7 +422,13 @@ fn describe_groups(query: &Query) -> String {
     let wanted: BTreeSet<String> = filtered(query, "group-id").collect();
     // None has a name: who looks for one finds nothing.
     let is_named = filtered(query, "group-name").next().is_some();
-    let own = all.into_iter().filter(|(id, ..)| !is_named && (wanted.is_empty() || wanted.contains(*id)));
+    // Whoever looks for a tag looks for ours: all of them are of one VPC and one stack.
+    let is_marked = filtered(query, "tag-key").next().is_some();
+    let is_wanted = |id: &str, tags: &str| {
+        let is_left_out = is_named || is_marked && tags.is_empty();
+        !is_left_out && (wanted.is_empty() || wanted.contains(id))
+    };
+    let own = all.into_iter().filter(|(id, tags, ..)| is_wanted(id, tags));
     let items = own.map(|(id, tags, ingress, egress)| {
         format!(
             "<item><groupId>{id}</groupId><groupName>{id}</groupName><vpcId>{VPC}</vpcId><ipPermissions>{ingress}</ipPermissions>\
@@ -394,7 +438,7 @@ fn describe_groups(query: &Query) -> String {
     format!("<securityGroupInfo>{}</securityGroupInfo>", items.collect::<String>())
 }
 
-/// Carries an update expression out: SET with `if_not_exists` and `list_append`, REMOVE, ADD to a set.
+/// Carries an update expression out: SET with `if_not_exists` and `list_append`, REMOVE, ADD to a set, DELETE from one.
 fn update(item: &mut Map<String, Value>, input: &Value) {
     let expression = input["UpdateExpression"].as_str().expect("an expression");
     for section in sections(expression) {
@@ -419,6 +463,17 @@ fn update(item: &mut Map<String, Value>, input: &Value) {
                         old.extend(new);
                     }
                 }
+                "DELETE" => {
+                    let (name, members) = part.split_once(' ').expect("a set and what is taken out");
+                    let gone = input["ExpressionAttributeValues"][members]["SS"].as_array().expect("a set");
+                    if let Some(set) = item.get_mut(name).and_then(|set| set["SS"].as_array_mut()) {
+                        set.retain(|member| !gone.contains(member));
+                        // DynamoDB has no empty sets.
+                        if set.is_empty() {
+                            item.remove(name);
+                        }
+                    }
+                }
                 "REMOVE" => drop(item.remove(part.trim())),
                 other => panic!("nobody is expected to {other}"),
             }
@@ -427,7 +482,7 @@ fn update(item: &mut Map<String, Value>, input: &Value) {
 }
 
 fn sections(expression: &str) -> Vec<&str> {
-    let mut starts: Vec<usize> = ["SET ", "REMOVE ", "ADD "]
+    let mut starts: Vec<usize> = ["SET ", "REMOVE ", "ADD ", "DELETE "]
         .iter()
         .filter_map(|verb| if expression.starts_with(verb) { Some(0) } else { expression.find(&format!(" {verb}")) })
         .collect();
