@@ -78,8 +78,7 @@ fn is_lost<R>(error: &SdkError<UpdateItemError, R>) -> bool {
 
 impl Table {
     async fn get(&self, key: &str) -> Call<Option<Item>> {
-        let get = self.client.get_item().table_name(&self.name).key(KEY, s(key)).consistent_read(true);
-        Ok(get.send().await.map_err(|error| call_error("dynamodb:GetItem", &error))?.item)
+        Ok(self.read_keys(&[key.to_owned()]).await?.pop())
     }
 
     fn update(&self, key: &str, edit: Edit) -> UpdateItemFluentBuilder {

@@ -284,14 +284,14 @@ async fn a_conflict_of_transactions_passes_or_is_a_throttled_call() {
 #[tokio::test]
 async fn an_item_that_cannot_be_read_is_set_aside_whole_and_never_overwritten() {
     let item = json!({"InstanceId": {"S": "i-0a"}, "State": {"S": "melted"}, "UpdatedAt": {"S": "then"}});
-    let found = json!({"Item": item}).to_string();
+    let found = json!({"Responses": {"records": [item]}}).to_string();
     let (http, seen) = wire(&[(200, &found), (200, "{}"), (200, "{}")]);
     let table = table(http);
     let both = [originals("i-0a", one(), Prior::Unreadable), originals("i-0b", one(), Prior::None)];
     let results = table.record(&owner(), "req-1", &both, &stamp()).await;
     assert_eq!(results, vec![Ok(Written::Done); 2]);
     let requests = requests(&seen);
-    assert_eq!(requests[0]["ConsistentRead"], json!(true));
+    assert_eq!(requests[0]["RequestItems"]["records"]["ConsistentRead"], json!(true));
     let transaction = requests.iter().find(|request| request["TransactItems"][1]["Put"].is_object()).unwrap();
     let (copy, put) = (&operations(transaction)[1]["Put"], &operations(transaction)[2]["Put"]);
     let mut expected = item.clone();
@@ -302,7 +302,7 @@ async fn an_item_that_cannot_be_read_is_set_aside_whole_and_never_overwritten() 
     assert_eq!(put["Item"]["State"], json!({"S": "isolating"}));
     assert!(shown(&put["Item"]["History"]).contains("recorded, in place of an item that could not be read: eni-01"));
     // It is gone, or has become readable.
-    let readable = json!({"Item": item_of("i-0a", "kept")}).to_string();
+    let readable = json!({"Responses": {"records": [item_of("i-0a", "kept")]}}).to_string();
     for found in ["{}", &readable] {
         let (http, seen) = wire(&[(200, found)]);
         let results = super::table(http).record(&owner(), "req-1", &both[..1], &stamp()).await;
@@ -546,7 +546,7 @@ async fn a_superseded_intent_is_answered_with_what_is_wanted_now() {
     let found = intent("req-2", &Desired::Restored);
     let kind = "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException";
     let with_item = json!({"__type": kind, "message": "no", "Item": found}).to_string();
-    let item = json!({"Item": found}).to_string();
+    let item = json!({"Responses": {"records": [found]}}).to_string();
     let owner = owner();
     let asked = Asked { owner: &owner, request_id: "req-1", issued: None, desired: &wants() };
     for answers in [vec![(400, with_item.as_str())], vec![(400, LOST), (200, item.as_str())]] {

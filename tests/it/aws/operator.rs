@@ -44,7 +44,9 @@ fn heir() -> Owner {
 /// The transaction that writes the new record, if there is one. `past` is what the new table has.
 async fn take_over(found: &Value, past: &Value, written: (u16, &str)) -> (Result<Written, Fault>, Option<Value>) {
     let seen = read().await;
-    let answers = [found, past].map(|item| json!({"Item": item}).to_string());
+    let items = |item: &Value| if item.is_null() { json!([]) } else { json!([item]) };
+    let answers = [("records", found), ("records-2", past)]
+        .map(|(table, item)| json!({"Responses": {table: items(item)}}).to_string());
     let (http, requests) = wire(&[(200, &answers[0]), (200, &answers[1]), written]);
     let (new, stamp) =
         (heir(), Stamp { now: "2026-11-26T03:00:00Z".parse().unwrap(), asked_by: "somebody", writer: "w-1" });
@@ -53,7 +55,7 @@ async fn take_over(found: &Value, past: &Value, written: (u16, &str)) -> (Result
     let result = to.take_over(&from, &seen, &takeover).await.map_err(|error| error.fault);
     let requests = requests.lock().unwrap();
     let get: Value = serde_json::from_str(&requests[0]).unwrap();
-    assert_eq!((&get["TableName"], &get["ConsistentRead"]), (&json!("records"), &json!(true)));
+    assert_eq!(get["RequestItems"]["records"]["ConsistentRead"], json!(true));
     (result, requests.get(2).map(|body| serde_json::from_str(body).unwrap()))
 }
 
