@@ -72,7 +72,9 @@ impl Archive for World {
 
     async fn take_over(&self, from: &Self, seen: &Record, takeover: &Takeover<'_>) -> Call<Written> {
         let found = from
-            .call("dynamodb:BatchGetItem", seen.instance.to_string(), |data| Ok(data.records.get(&seen.instance).cloned()))
+            .call("dynamodb:BatchGetItem", seen.instance.to_string(), |data| {
+                Ok(data.records.get(&seen.instance).cloned())
+            })
             .await?;
         let Some(mut record) = found.filter(|record| record == seen) else { return Ok(Written::Lost) };
         record.owner = takeover.owner.clone();
