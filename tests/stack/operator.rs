@@ -112,7 +112,7 @@ async fn exists(name: &str) -> bool {
 
 async fn changes_since(since: u64) -> Vec<String> {
     let calls = cloud().calls(since).await;
-    let reads = ["Describe", "Get", "List", "Scan"];
+    let reads = ["BatchGet", "Describe", "Get", "List", "Scan"];
     let changes = calls.into_iter().filter(|call| !reads.iter().any(|read| call.action.starts_with(read)));
     changes.map(|call| call.action).collect()
 }
@@ -415,7 +415,7 @@ async fn instances_of_a_vanished_stack_move_under_another_one_without_leaving_is
     // The new one: its name differs, its site does not.
     let mut new = crate::Incident::new(cloud(), "op-new", &scene.site, "op-old");
     let reason = new.list(&[&a]).deploy_fails().await;
-    assert!(reason.contains("is already held isolated by"), "{reason}");
+    assert!(reason.contains("is already isolated by"), "{reason}");
     let group = new.physical_id("IsolatedSecurityGroup").await;
     let since = cloud().now().await;
     let adopt = ["adopt", "--from", &table, "--to", "op-new"];

@@ -33,16 +33,17 @@ async fn without_any_statement_of_the_policy_the_answer_names_the_action() {
     scene.incident.set("OnRemoval", "Restore").list(&[&listed]).deploy();
     // ReadSnapshots follows CreateSnapshots: what was asked for and not taken is looked up. A denial is waited out for a
     // minute, so what does not depend on each other is denied together.
-    let everything: [&[(&str, &str)]; 11] = [
+    let everything: [&[(&str, &str)]; 12] = [
         // Reads at once fail in any order.
         &[("ReadInstances", "ec2:DescribeInstances or ec2:DescribeSecurityGroups")],
         &[("ChangeGroupsOfInterfaces", "ec2:ModifyNetworkInterfaceAttribute")],
         &[("ChangeGroupsToGroups", "ec2:ModifyNetworkInterfaceAttribute")],
         &[("ChangeGroupsOfInstances", "ec2:ModifyNetworkInterfaceAttribute")],
+        &[("ProtectInstances", "ec2:ModifyInstanceAttribute")],
         // Tags of instances are for people: without them the answer has a note, here beside an error.
-        &[("UntagRestored", "ec2:DeleteTags"), ("ProtectInstances", "ec2:ModifyInstanceAttribute")],
+        &[("UntagRestored", "ec2:DeleteTags"), ("ReadAutoScaling", "autoscaling:DescribeAutoScalingInstances")],
         &[("TagIsolated", "ec2:CreateTags"), ("ReadProtection", "ec2:DescribeInstanceAttribute")],
-        &[("TagNewSnapshots", "ec2:CreateTags"), ("ReadAutoScaling", "autoscaling:DescribeAutoScalingInstances")],
+        &[("TagNewSnapshots", "ec2:CreateTags")],
         &[("TagOwnSnapshots", "ec2:CreateTags")],
         &[("CreateSnapshots", "ec2:CreateSnapshots")],
         &[("ReadSnapshots", "ec2:DescribeSnapshots")],
