@@ -194,7 +194,8 @@ async fn two_stacks_that_claim_one_instance_end_with_one_owner() {
     first.incident.list(&[&a]).deploy();
     let reason = second.incident.list(&[&a, &b]).deploy_fails().await;
     let holder = first.incident.stack_id().await;
-    assert!(reason.contains(&format!("{a} is already held isolated by {holder}: delete that stack first")), "{reason}");
+    let advice = "take it over with ec2-isolation adopt, or take it off CompromisedInstanceList";
+    assert!(reason.contains(&format!("{a} is already isolated by {holder}: {advice}")), "{reason}");
     first.assert_isolated(&[&a]).await;
     second.assert_isolated(&[&b]).await;
     // Deleting the first of two incidents restores what is its own, and what the second one named is free for it.
