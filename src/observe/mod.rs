@@ -233,10 +233,10 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
             let intent = read.intents.get(&self.owner.digest()).cloned();
             *self.intent.lock().unwrap_or_else(PoisonError::into_inner) = intent;
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut records = Known::clone(&known);
+            let records = Arc::make_mut(&mut known);
             records.retain(|id, _| !ids.contains(id));
             records.extend(read.records.clone());
-            *known = Arc::new(records);
+            drop(known);
             let records = read.records.into_iter().map(|(id, record)| (id, Item::Record(Box::new(record))));
             let unreadable = read.unreadable.into_iter();
             let unreadable = unreadable.filter_map(|(key, reason)| Some((key.parse().ok()?, Item::Unreadable(reason))));

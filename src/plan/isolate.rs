@@ -9,7 +9,7 @@ use super::groups::{holder, is_closed, own_groups, too_wide};
 use super::protections::protect;
 use super::snapshots::{self, snapshot};
 use super::tags::tag_isolated;
-use super::transit::{MOST_IN_TRANSIT, open_group, transit};
+use super::transit::{MOST_IN_TRANSIT, say_if_in_transit, transit};
 use super::{Aim, Case, Cut, Doubt, Needs, Plan, Prior, Problem, Reach, Step, Work};
 use crate::model::{Group, GroupId, Groups, Instance, Interface, InterfaceId, Record, Role, State, Wants};
 
@@ -95,12 +95,8 @@ pub(super) struct Isolation<'a> {
 
 /// Where one interface stands.
 enum Place {
-    /// In the isolation group, for certain.
+    /// In the isolation group. Where that is not certain the plan has a doubt, and is not settled.
     Isolated {
-        is_cut: bool,
-    },
-    /// It shows the isolation group: this is believed when it is read again.
-    Shown {
         is_cut: bool,
     },
     /// A passage of ours holds it.
@@ -278,7 +274,7 @@ impl<'a> Isolation<'a> {
                 plan.standing.trunks.insert(interface.id.clone());
             }
             match self.place(interface, instance, &originals, plan) {
-                Place::Isolated { is_cut } | Place::Shown { is_cut } => {
+                Place::Isolated { is_cut } => {
                     plan.standing.isolated.insert(interface.id.clone());
                     if is_cut {
                         cut.insert(interface.id.clone());
@@ -300,7 +296,7 @@ impl<'a> Isolation<'a> {
                     if interface.groups.is_disjoint(&self.ours) {
                         reopened.insert(interface.id.clone());
                     }
-                    self.say_if_in_transit(interface, plan);
+                    say_if_in_transit(case, &self.ours, &self.wants.isolation_group, interface, plan);
                     swaps.push(self.isolate(interface, instance, &originals));
                 }
             }
@@ -399,10 +395,8 @@ impl<'a> Isolation<'a> {
             Some((groups, true))
                 if *groups == self.target() && case.ledger.is_contested(id, groups, case.now.elapsed) =>
             {
-                match case.believes(Doubt::AsWanted(id.clone()), plan) {
-                    true => Place::Isolated { is_cut },
-                    false => Place::Shown { is_cut },
-                }
+                case.believes(Doubt::AsWanted(id.clone()), plan);
+                Place::Isolated { is_cut }
             }
             Some((groups, is_accepted)) if *groups == self.target() => {
                 if is_accepted {
@@ -411,26 +405,14 @@ impl<'a> Isolation<'a> {
                     Place::Outside
                 }
             }
-            _ if was_seen && record.owner == *case.owner => match case.believes(Doubt::AsWanted(id.clone()), plan) {
-                true => Place::Isolated { is_cut },
-                false => Place::Shown { is_cut },
-            },
+            _ if was_seen && record.owner == *case.owner => {
+                case.believes(Doubt::AsWanted(id.clone()), plan);
+                Place::Isolated { is_cut }
+            }
             // The record changes hands, which changes nothing of the interface.
             _ if was_seen => Place::Isolated { is_cut },
             // An earlier change may not be visible yet: it is written once more.
             _ => Place::Outside,
-        }
-    }
-
-    /// Names an interface that shows a group of ours that does not isolate.
-    fn say_if_in_transit(&self, interface: &Interface, plan: &mut Plan) {
-        if let Some(through) = open_group(self.case, &self.ours, &self.wants.isolation_group, interface) {
-            plan.problems.push(Problem::InTransit {
-                instance: self.case.id(),
-                interface: interface.id.clone(),
-                through: through.clone(),
-                isolation_group: self.wants.isolation_group.clone(),
-            });
         }
     }
 

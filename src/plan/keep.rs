@@ -4,7 +4,7 @@
 //! They are left as they are, but **no interface is left in the transit group**.
 
 use super::groups::{is_closed, own_groups};
-use super::transit::open_group;
+use super::transit::say_if_in_transit;
 use super::{Aim, Case, Doubt, Needs, Plan, Problem, Step};
 use crate::model::{Groups, Interface, Record, State};
 
@@ -35,14 +35,7 @@ pub(super) fn plan(case: &Case<'_>, reason: Option<&str>, plan: &mut Plan) {
             }
             continue;
         };
-        if let Some(through) = open_group(case, &ours, &record.isolation_group, interface) {
-            plan.problems.push(Problem::InTransit {
-                instance: case.id(),
-                interface: id.clone(),
-                through: through.clone(),
-                isolation_group: record.isolation_group.clone(),
-            });
-        }
+        say_if_in_transit(case, &ours, &record.isolation_group, interface, plan);
         if may_be_inside(case, record, interface, &passages, &target, plan) {
             let aim = if interface.groups == target { Aim::Confirm } else { Aim::Isolate };
             let (instance, interface, from) = (case.id(), id.clone(), interface.groups.clone());
@@ -100,5 +93,6 @@ fn may_be_inside(
     let is_written = case.ledger.has_written(&interface.id, target) && interface.groups == *target;
     is_open && !never_went_in && !is_written
 }
+
 #[cfg(test)]
 mod tests;

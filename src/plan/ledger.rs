@@ -455,10 +455,10 @@ impl Ledger {
         let key = step.key();
         self.under_way.remove(&key);
         match step {
-            Step::SetGroups { interface, to, .. } => self.wrote(interface, to, result, elapsed),
+            Step::SetGroups { interface, to, .. } => self.wrote(interface, to, result),
             Step::Pass { interface, to, instance, .. } => {
                 let to = Groups::from([to.clone()]);
-                self.wrote(interface, &to, result, elapsed);
+                self.wrote(interface, &to, result);
                 self.passed(instance, interface, &to, passage.as_ref(), result, elapsed);
                 if passage.is_some() && passage != &Some(Passage::Done) {
                     // It was not taken through: whatever became of it is a matter of its groups.
@@ -471,7 +471,7 @@ impl Ledger {
         self.note(key, result, elapsed);
     }
 
-    fn wrote(&mut self, interface: &InterfaceId, to: &Groups, result: &Result<(), StepError>, _elapsed: Duration) {
+    fn wrote(&mut self, interface: &InterfaceId, to: &Groups, result: &Result<(), StepError>) {
         let is_certain = result.as_ref().err().and_then(StepError::fault).is_some_and(Fault::is_without_effect)
             || matches!(result, Err(StepError::LeaseOver | StepError::Overtaken));
         // A refused write changes nothing of what was written before.

@@ -6,7 +6,7 @@
 use super::groups::{holder, own_groups};
 use super::protections::unprotect;
 use super::tags::untag_restored;
-use super::transit::open_group;
+use super::transit::say_if_in_transit;
 use super::{Aim, Case, Doubt, Needs, Plan, Problem, Severity, Step, Work};
 use crate::model::{Groups, Interface, InterfaceId, Record, State};
 
@@ -61,13 +61,10 @@ pub(super) fn plan(case: &Case<'_>, plan: &mut Plan) {
         put_back(case, record, plan);
     }
     plan.standing.is_restored = record.state == State::Restored
-        && todo_is_over(plan)
+        && plan.standing.is_in_place
+        && plan.is_empty()
         && plan.doubts.iter().all(|doubt| case.ledger.believes(doubt, case.now.elapsed))
         && !has_rival;
-}
-
-fn todo_is_over(plan: &Plan) -> bool {
-    plan.standing.is_in_place && plan.work.is_empty()
 }
 
 /// What the interfaces of a record need.
@@ -133,14 +130,7 @@ fn one(
     if record.state != State::Restored {
         case.compare_records(id, originals, plan);
     }
-    if let Some(through) = open_group(case, ours, &record.isolation_group, interface) {
-        plan.problems.push(Problem::InTransit {
-            instance: case.id(),
-            interface: id.clone(),
-            through: through.clone(),
-            isolation_group: record.isolation_group.clone(),
-        });
-    }
+    say_if_in_transit(case, ours, &record.isolation_group, interface, plan);
     let change = |to: &Groups, aim| Step::SetGroups {
         instance: case.id(),
         interface: id.clone(),

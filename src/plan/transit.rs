@@ -108,8 +108,26 @@ impl Isolation<'_> {
     }
 }
 
+/// Names an interface that shows a group of ours that does not isolate.
+pub(super) fn say_if_in_transit(
+    case: &Case<'_>,
+    ours: &Groups,
+    isolation_group: &GroupId,
+    interface: &Interface,
+    plan: &mut Plan,
+) {
+    if let Some(through) = open_group(case, ours, isolation_group, interface) {
+        plan.problems.push(Problem::InTransit {
+            instance: case.id(),
+            interface: interface.id.clone(),
+            through: through.clone(),
+            isolation_group: isolation_group.clone(),
+        });
+    }
+}
+
 /// The group of ours in which an interface is and that lets something through: left there by an invocation that died.
-pub(super) fn open_group<'a>(
+fn open_group<'a>(
     case: &Case<'a>,
     ours: &Groups,
     isolation: &GroupId,
