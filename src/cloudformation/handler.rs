@@ -18,10 +18,9 @@ use super::responder::{Reply, Undelivered};
 use super::rollback::{StackGuard, may_restore, stack_chain};
 use super::stack::Stacks;
 use crate::model::{InstanceId, Release, Time, short_digest};
-use crate::plan::Patience;
 use crate::ports::{Change, Guard, Look, Ports, Records, Verdict};
-use crate::reconcile::Reconciler;
 use crate::reconcile::report::{NOTHING_HELD, Report, overtaken, undecided};
+use crate::reconcile::{Reconciler, TO_THE_END};
 use crate::timing::clock::Clock;
 use crate::timing::gate::Gate;
 use crate::timing::pace::Pace;
@@ -29,8 +28,6 @@ use crate::timing::pace::Pace;
 /// IAM changes take up to a minute to arrive; a denial that lasts longer is meant. A Create may run with a role made a moment ago, an
 /// Update with rights that the role was just given.
 const NEW_RIGHT: Duration = Duration::from_secs(60);
-/// A Delete that fails is not sent again while its function still exists: it tries until its time is up.
-const TO_THE_END: Patience = Patience { for_faults: Duration::MAX, for_permission: Duration::ZERO };
 /// What sending the answer may take at the end of an invocation.
 const SEND_BUDGET: Duration = Duration::from_secs(8);
 /// What the work may take to stop and say how far it came once the time is up.

@@ -30,9 +30,13 @@ use report::{Isolated, Report, Restored, kept, overtaken};
 
 /// Faults are tried again for a minute: the SDK's own retries have taken their share before.
 const FOR_FAULTS: Duration = Duration::from_secs(60);
-/// A call on its own is repeated after this long, then after twice as long.
+/// Pauses between looks that wait for something, and between the tries of a call on its own, double from the first to the
+/// longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// A Delete that fails is not sent again while its function still exists: it tries until its time is up.
+pub const TO_THE_END: Patience = Patience { for_faults: Duration::MAX, for_permission: Duration::ZERO };
 
 /// One request of one owner.
 #[derive(Debug)]
@@ -69,59 +73,43 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
     pub async fn isolate(&self, wants: &Wants) -> Report {
         let desired = Desired::Isolated(Box::new(wants.clone()));
         let stays: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();
-        let mut released = Released::default();
-        let removed = async |intent: &Intent| {
-            let removed: BTreeSet<InstanceId> = intent.held.difference(&stays).cloned().collect();
-            if removed.is_empty() {
-                return (Release::KeepIsolated, removed, Released::default());
-            }
-            if wants.on_removal == Release::KeepIsolated {
-                let why = "OnRemoval is KeepIsolated".to_owned();
-                return (
-                    Release::KeepIsolated,
-                    removed.clone(),
-                    Released { kept: Some((removed, why)), trouble: None },
-                );
-            }
-            match self.persist(self.patience(), || self.guard.may_release()).await {
-                Ok(Verdict::Restore) => (Release::Restore, removed, Released::default()),
-                Ok(Verdict::Keep(why)) => {
-                    (Release::KeepIsolated, removed.clone(), Released { kept: Some((removed, why)), trouble: None })
-                }
-                Err(error) => {
-                    let ids = crate::model::comma_list(&removed);
-                    let trouble = format!("{ids} still isolated: the stack's status cannot be read: {error}");
-                    (Release::KeepIsolated, BTreeSet::new(), Released { kept: None, trouble: Some(trouble) })
-                }
-            }
-        };
+        let mut verdict = None;
         let listed = wants.instances.iter().map(|id| (id.clone(), Goal::Isolate(wants)));
         let ended = self
             .run(Some(&desired), &stays, listed.collect(), self.patience(), async |intent: &Intent| {
-                let (release, ids, what) = removed(intent).await;
-                let why =
-                    what.kept.as_ref().map(|(_, why)| why.clone()).filter(|_| wants.on_removal == Release::Restore);
-                released = what;
-                let goal = move |id| match release {
-                    Release::Restore => (id, Goal::Restore),
-                    Release::KeepIsolated => (id, Goal::Keep(why.clone())),
-                };
-                ids.into_iter().map(goal).collect()
+                let removed: Vec<InstanceId> = intent.held.difference(&stays).cloned().collect();
+                if removed.is_empty() {
+                    return vec![];
+                }
+                let (goal, said) = self.fate(wants.on_removal).await;
+                verdict = Some(said);
+                removed.into_iter().map(|id| (id, goal.clone())).collect()
             })
             .await;
         self.release(&ended).await;
-        Isolated { wants, ended: &ended.subjects, released: &released, unannounced: ended.unannounced.as_ref() }
+        Isolated { wants, ended: &ended.subjects, verdict, unannounced: ended.unannounced.as_ref() }
             .report()
             .overtaken_by(ended.overtaken_by.as_deref())
     }
 
-    /// Delete: every instance that the owner holds ends restored. It tries until its time is up: a Delete that fails is not
-    /// sent again while its function still exists.
+    /// What becomes of instances that are held and no longer listed, and who says so.
+    async fn fate(&self, on_removal: Release) -> (Goal<'static>, Call<Verdict>) {
+        if on_removal == Release::KeepIsolated {
+            return (Goal::Keep(None), Ok(Verdict::Keep("OnRemoval is KeepIsolated".to_owned())));
+        }
+        let verdict = self.persist(self.patience(), || self.guard.may_release()).await;
+        let goal = match &verdict {
+            Ok(Verdict::Restore) => Goal::Restore,
+            Ok(Verdict::Keep(why)) => Goal::Keep(Some(why.clone())),
+            Err(_) => Goal::Keep(None),
+        };
+        (goal, verdict)
+    }
+
+    /// Delete: every instance that the owner holds ends restored.
     pub async fn restore_all(&self) -> Report {
-        let patience = Patience { for_faults: Duration::MAX, for_permission: Duration::ZERO };
-        let stays = BTreeSet::new();
-        let restored = self.restore_held(&Desired::Restored, &stays, patience, |_| true).await;
-        match restored {
+        let none = BTreeSet::new();
+        match self.restore_with(&Desired::Restored, &none, TO_THE_END, &none, |_| true).await {
             Ok(restored) => restored.report(),
             Err(request) => overtaken(&request),
         }
@@ -201,16 +189,6 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             record.is_none_or(|record| record.owner == *self.owner && record.state != State::Restored)
         };
         Ok(ids.iter().filter(is_held).cloned().collect())
-    }
-
-    async fn restore_held(
-        &self,
-        desired: &Desired,
-        stays: &BTreeSet<InstanceId>,
-        patience: Patience,
-        which: impl Fn(&InstanceId) -> bool,
-    ) -> Result<Restored, String> {
-        self.restore_with(desired, stays, patience, &BTreeSet::new(), which).await
     }
 
     async fn restore_with(
@@ -346,13 +324,4 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             }
         }
     }
-}
-
-/// What becomes of instances that are held and no longer listed.
-#[derive(Debug, Default)]
-pub(crate) struct Released {
-    /// They stay isolated, for this reason.
-    pub(crate) kept: Option<(BTreeSet<InstanceId>, String)>,
-    /// Why that is not known.
-    pub(crate) trouble: Option<String>,
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::Released;
 use super::instance::Subject;
 use crate::model::{CallError, Fault, InstanceId, Release, Wants, attach_profile_command, comma_list};
 use crate::plan::{Aim, Change, Goal, Plan, Problem, Severity, Step, StepError};
+use crate::ports::{Call, Verdict};
 
 /// What there is to say, before it is made to fit. Nothing here is longer than it needs to be, but the lists have no bound.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -49,7 +49,8 @@ pub fn overtaken(request_id: &str) -> Report {
 pub(super) struct Isolated<'a> {
     pub(super) wants: &'a Wants,
     pub(super) ended: &'a [Subject<'a>],
-    pub(super) released: &'a Released,
+    /// What becomes of instances that are held and no longer listed, if there are any.
+    pub(super) verdict: Option<Call<Verdict>>,
     pub(super) unannounced: Option<&'a CallError>,
 }
 
@@ -67,7 +68,6 @@ impl Isolated<'_> {
         let mut findings = Findings::default();
         findings.add(self.ended);
         findings.fatal.extend(self.unannounced.map(unknown));
-        findings.fatal.extend(self.released.trouble.clone());
         let restored = Restored::of(self.ended, None);
         let tolerable = self.wants.allow_partial && interfaces > 0;
         let incomplete = isolated.len() < total && !tolerable;
@@ -89,8 +89,21 @@ impl Isolated<'_> {
         if !restored.restored.is_empty() {
             headline.push_str(&format!(", {} restored that are no longer listed", comma_list(&restored.restored)));
         }
-        if let Some((kept, why)) = &self.released.kept {
-            findings.notes.push(format!("{} still isolated though no longer listed: {why}", comma_list(kept)));
+        // Of what is no longer held nothing is claimed, and what was left elsewhere says so itself.
+        let is_kept = |subject: &&Subject<'_>| {
+            let is_inside = subject.plan.standing.open.is_empty() && !subject.is_in_transit();
+            matches!(subject.goal, Goal::Keep(_)) && subject.was_held && subject.blind.is_none() && is_inside
+        };
+        let kept = comma_list(self.ended.iter().filter(is_kept).map(|subject| &subject.instance));
+        match &self.verdict {
+            Some(Ok(Verdict::Keep(why))) if !kept.is_empty() => {
+                findings.notes.push(format!("{kept} still isolated though no longer listed: {why}"));
+            }
+            Some(Err(error)) => {
+                let what = if kept.is_empty() { "nothing was restored" } else { &format!("{kept} still isolated") };
+                findings.fatal.push(format!("{what}: the stack's status cannot be read: {error}"));
+            }
+            _ => {}
         }
         let not_isolated = listed.iter().filter(|subject| !subject.plan.standing.is_whole());
         Report {

@@ -6,7 +6,9 @@ use ec2_isolation::ports::Fault;
 use serde_json::json;
 
 use crate::world::Trouble;
-use crate::{A, B, BYSTANDER, C, D, deliver, event, fails, fleet, isolated, succeeds, with, world};
+use crate::{
+    A, B, BYSTANDER, C, D, as_request, deliver, event, fails, fleet, isolated, move_by_hand, succeeds, with, world,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_create_isolates_and_a_delete_gives_everything_back() {
@@ -83,6 +85,21 @@ async fn an_update_isolates_what_is_new_and_keeps_what_is_no_longer_listed() {
     );
     succeeds(&world, event("delete")).await;
     assert_eq!(world.cards(), start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_moved_and_is_no_longer_listed_is_not_called_isolated() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    move_by_hand(&world, "eni-0a", &["sg-0a"]);
+    let left = format!("{A}: eni-0a is not isolated: it was left alone in [sg-0a]");
+    let answer = succeeds(&world, event("update")).await;
+    assert!(answer.reason.contains(&left) && !answer.reason.contains("still isolated"), "{}", answer.reason);
+    world.data().always = Some(("cloudformation:DescribeStacks", Fault::Denied));
+    let reason = fails(&world, as_request("again", with("update", "OnRemoval", json!("Restore")))).await;
+    assert!(reason.contains("nothing was restored: the stack's status cannot be read: "), "{reason}");
+    assert!(reason.contains(&left) && !reason.contains("still isolated"), "{reason}");
+    assert_eq!(isolated(&world), ["eni-0b", "eni-0c"]);
 }
 
 #[tokio::test(start_paused = true)]
