@@ -45,15 +45,7 @@ type Done = Result<(), StepError>;
 pub struct Executor<'a, E, R> {
     ec2: &'a E,
     records: &'a R,
-    owner: &'a Owner,
-    request_id: &'a str,
-    gate: &'a Gate,
-    clock: &'a Clock,
-    pace: &'a Pace,
-    asked_by: &'a str,
-    writer: &'a str,
-    /// Whether the intent is this request's: then nothing is done once it no longer is.
-    follows_intent: bool,
+    mandate: Mandate<'a>,
     transit: Transit,
     writes: Writes,
     calls: Semaphore,
@@ -84,24 +76,17 @@ pub struct Mandate<'a> {
     pub asked_by: &'a str,
     /// This invocation, as leases name it.
     pub writer: &'a str,
+    /// Whether the intent is this request's: then nothing is done once it no longer is.
     pub follows_intent: bool,
 }
 
 impl<'a, E: Change, R: Records> Executor<'a, E, R> {
     #[must_use]
     pub fn new(ec2: &'a E, records: &'a R, mandate: Mandate<'a>) -> Self {
-        let Mandate { owner, request_id, gate, clock, pace, asked_by, writer, follows_intent } = mandate;
         Self {
             ec2,
             records,
-            owner,
-            request_id,
-            gate,
-            clock,
-            pace,
-            asked_by,
-            writer,
-            follows_intent,
+            mandate,
             transit: Transit::default(),
             writes: Writes::default(),
             calls: Semaphore::new(CONCURRENCY),
@@ -156,21 +141,21 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
     /// A call, when it is its turn and while the gate is open.
     async fn pass<T>(&self, action: &'static str, call: impl Future<Output = Call<T>>) -> Call<T> {
         let paced = async {
-            self.pace.turn(action).await;
+            self.mandate.pace.turn(action).await;
             let _turn = self.calls.acquire().await;
             let result = call.await;
             if result.as_ref().is_err_and(|error| error.fault == Fault::Throttled) {
-                self.pace.refused(action);
+                self.mandate.pace.refused(action);
             }
             result
         };
-        self.gate.pass(action, paced).await
+        self.mandate.gate.pass(action, paced).await
     }
 
     /// Gives an interface groups, in turn, and in turn again if EC2 finds it to be one too many.
     async fn set_groups(&self, instance: &InstanceId, interface: &InterfaceId, groups: &Groups) -> Done {
         let _swap = self.swaps.acquire().await;
-        let turn = || self.gate.pass(SWAP, self.pace.urgent_turn(SWAP).map(Ok));
+        let turn = || self.mandate.gate.pass(SWAP, self.mandate.pace.urgent_turn(SWAP).map(Ok));
         self.until_taken(instance, interface, groups, turn).await
     }
 
@@ -189,7 +174,7 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
             // What is not answered while the lease lasts must not be sent again after it.
             let swap = tokio::time::timeout(self.lease_left(instance).min(ANSWER), self.swap(interface, groups));
             let swap = async { swap.await.unwrap_or_else(|_| Err(unanswered(SWAP))) };
-            match self.gate.pass(SWAP, swap).await {
+            match self.mandate.gate.pass(SWAP, swap).await {
                 Err(error) if error.fault == Fault::Throttled && tries < TRIES => tries += 1,
                 result => return Ok(result?),
             }
@@ -198,14 +183,14 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
 
     /// Nothing is changed for a request that has been overtaken; a lease that is over is taken again first.
     async fn check_right(&self, instance: &InstanceId, since: Instant) -> Done {
-        if self.follows_intent && since.elapsed() > FRESH {
+        if self.mandate.follows_intent && since.elapsed() > FRESH {
             self.check_intent().await?;
         }
         if self.is_overtaken() {
             return Err(StepError::Overtaken);
         }
         let lease = self.leases.lock().unwrap_or_else(PoisonError::into_inner).get(instance).cloned();
-        match lease.filter(|(until, _)| self.clock.now() >= *until) {
+        match lease.filter(|(until, _)| self.mandate.clock.now() >= *until) {
             Some((_, renewal)) => self.renew(instance, renewal).await,
             None => Ok(()),
         }
@@ -214,7 +199,7 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
     /// How long the record's lease still lasts, if it has one.
     fn lease_left(&self, instance: &InstanceId) -> Duration {
         let leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
-        leases.get(instance).map_or(Duration::MAX, |(until, _)| self.clock.now().until(*until))
+        leases.get(instance).map_or(Duration::MAX, |(until, _)| self.mandate.clock.now().until(*until))
     }
 
     async fn renew(&self, instance: &InstanceId, renewal: Renewal) -> Done {
@@ -223,13 +208,12 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
             Renewal::Record(originals) => {
                 let (interfaces, prior, reopened) = (BTreeMap::new(), Prior::Ours, BTreeSet::new());
                 let history = Originals::line(&interfaces, &prior, stamp);
-                let hold = originals.hold;
                 let originals = Originals { interfaces, prior, reopened, history, ..*originals };
-                self.record(self.leased(originals, hold), stamp).await?
+                self.record(self.leased(originals), stamp).await?
             }
             Renewal::Restoring => {
                 let (state, lease) = (State::Restoring, Some(self.lease(instance, Duration::ZERO, Renewal::Restoring)));
-                let (owner, from, reason, cut) = (self.owner, state, None, None);
+                let (owner, from, reason, cut) = (self.mandate.owner, state, None, None);
                 let marking = Marking { owner, instance, from, state, reason, cut, lease, stamp };
                 self.pass("dynamodb:UpdateItem", self.records.mark(&marking)).await?
             }
@@ -238,9 +222,9 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
     }
 
     async fn check_intent(&self) -> Done {
-        let reading = self.writes.intent(self.records, self.owner);
-        let intent = self.gate.pass("dynamodb:BatchGetItem", reading).await?;
-        if intent.is_some_and(|intent| intent.request_id != self.request_id) {
+        let reading = self.writes.intent(self.records, self.mandate.owner);
+        let intent = self.mandate.gate.pass("dynamodb:BatchGetItem", reading).await?;
+        if intent.is_some_and(|intent| intent.request_id != self.mandate.request_id) {
             self.overtake();
             return Err(StepError::Overtaken);
         }
@@ -251,24 +235,24 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
     async fn swap(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
         let result = self.ec2.set_groups(interface, groups).await;
         if result.as_ref().is_err_and(|error| error.fault == Fault::Throttled) {
-            self.pace.refused(SWAP);
+            self.mandate.pace.refused(SWAP);
         }
         result
     }
 
     fn stamp(&self) -> Stamp<'a> {
-        Stamp { now: self.clock.now(), asked_by: self.asked_by, writer: self.writer }
+        Stamp { now: self.mandate.clock.now(), asked_by: self.mandate.asked_by, writer: self.mandate.writer }
     }
 
     fn lease(&self, instance: &InstanceId, hold: Duration, renewal: Renewal) -> Lease {
-        let until = self.clock.now() + hold + LEASE;
+        let until = self.mandate.clock.now() + hold + LEASE;
         self.leases.lock().unwrap_or_else(PoisonError::into_inner).insert(instance.clone(), (until, renewal));
-        Lease { writer: self.writer.to_owned(), until }
+        Lease { writer: self.mandate.writer.to_owned(), until }
     }
 
     /// The originals with a lease from now on.
-    fn leased(&self, originals: Originals, hold: Duration) -> Originals {
-        let lease = self.lease(&originals.instance, hold, Renewal::Record(Box::new(originals.clone())));
+    fn leased(&self, originals: Originals) -> Originals {
+        let lease = self.lease(&originals.instance, originals.hold, Renewal::Record(Box::new(originals.clone())));
         Originals { lease, ..originals }
     }
 
@@ -284,7 +268,7 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
     }
 
     async fn call(&self, step: &Step, passage: &mut Option<Passage>) -> Done {
-        let Self { ec2, records, owner, .. } = self;
+        let Self { ec2, records, mandate: Mandate { owner, .. }, .. } = self;
         let stamp = &self.stamp();
         let update = "dynamodb:UpdateItem";
         match step {
@@ -307,11 +291,11 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
                     interfaces: interfaces.clone(),
                     reopened: reopened.clone(),
                     prior: prior.clone(),
-                    lease: Lease { writer: self.writer.to_owned(), until: stamp.now },
+                    lease: Lease { writer: self.mandate.writer.to_owned(), until: stamp.now },
                     hold,
                     history: Originals::line(interfaces, prior, stamp),
                 };
-                self.written(self.record(self.leased(originals, hold), stamp).await?)
+                self.written(self.record(self.leased(originals), stamp).await?)
             }
             Step::Pass { .. } => self.pass_through(step, passage).await,
             Step::SetGroups { instance, interface, to, .. } => self.set_groups(instance, interface, to).await,

@@ -84,7 +84,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
             Transit::are_none(&self.transit.leaving).await;
             seats
         };
-        self.gate.while_open(seats).await.flatten()
+        self.mandate.gate.while_open(seats).await.flatten()
     }
 
     /// The whole passage of one interface. `passage` is how it fared.
@@ -98,7 +98,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
         }
         // Whoever comes from inside has a seat.
         let seat = async { if is_outside { self.transit.seats.acquire().await.ok() } else { None } };
-        let _seat = self.gate.while_open(seat).await;
+        let _seat = self.mandate.gate.while_open(seat).await;
         let inside = Groups::from([through.clone()]);
         match self.until_taken(instance, interface, &inside, || self.turn_to_enter()).await {
             Ok(()) => *passage = Some(Passage::Done),
@@ -119,7 +119,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
         }
         let hold = Duration::from_secs(*hold_seconds).min(self.time_to_hold());
         if *passage == Some(Passage::Done) {
-            let _ = self.gate.while_open(tokio::time::sleep(hold)).await;
+            let _ = self.mandate.gate.while_open(tokio::time::sleep(hold)).await;
         }
         self.transit.leaving.send_modify(|leaving| *leaving += 1);
         let _leaving = Counted(&self.transit.leaving, 1, None);
@@ -127,7 +127,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
     }
 
     fn time_to_hold(&self) -> Duration {
-        self.gate.time_left().saturating_sub(WAY_OUT)
+        self.mandate.gate.time_left().saturating_sub(WAY_OUT)
     }
 
     /// Those who leave go first, for a token of EC2's as well; and nothing comes in that could not leave in time.
@@ -135,11 +135,11 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
         let turn = async {
             loop {
                 Transit::are_none(&self.transit.leaving).await;
-                let Err(wait) = self.pace.try_turn(SWAP) else { return };
+                let Err(wait) = self.mandate.pace.try_turn(SWAP) else { return };
                 tokio::time::sleep(wait).await;
             }
         };
-        let is_open = self.gate.while_open(turn).await.is_some() && !self.time_to_hold().is_zero();
+        let is_open = self.mandate.gate.while_open(turn).await.is_some() && !self.time_to_hold().is_zero();
         is_open.then_some(()).ok_or_else(|| too_late(SWAP))
     }
 
@@ -155,7 +155,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
         let mut refusals = 0;
         let trying = async {
             loop {
-                let is_last = self.gate.while_open(self.pace.urgent_turn(SWAP)).await.is_none();
+                let is_last = self.mandate.gate.while_open(self.mandate.pace.urgent_turn(SWAP)).await.is_none();
                 // Whoever has overtaken this request takes out what is left inside once the lease is over.
                 if self.lease_left(instance).is_zero()
                     && self.check_right(instance, Instant::now()).await == Err(StepError::Overtaken)
@@ -168,7 +168,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
                     return Err(error);
                 }
                 tracing::warn!(%interface, %error, "still to leave the transit group");
-                let _ = self.gate.while_open(tokio::time::sleep(REFUSAL_PAUSE)).await;
+                let _ = self.mandate.gate.while_open(tokio::time::sleep(REFUSAL_PAUSE)).await;
             }
         };
         let Err(error) = self.until_last_try(trying).await else { return Ok(()) };
@@ -188,7 +188,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
     /// Ends a little after the gate is closed.
     async fn until_last_try(&self, call: impl Future<Output = Call<()>>) -> Call<()> {
         let end = async {
-            self.gate.closed().await;
+            self.mandate.gate.closed().await;
             tokio::time::sleep(LAST_TRY).await;
         };
         tokio::select! {

@@ -47,7 +47,8 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
         let action = "dynamodb:TransactWriteItems";
         let write = |all: Vec<Originals>| async move {
             let count = all.len();
-            let writing = async { Ok(self.records.record(self.owner, self.request_id, &all, stamp).await) };
+            let writing =
+                async { Ok(self.records.record(self.mandate.owner, self.mandate.request_id, &all, stamp).await) };
             self.pass(action, writing).await.unwrap_or_else(|error| vec![Err(error); count])
         };
         let asked = self.writes.records.ask(originals, RECORDED_AT_ONCE, write).await;

@@ -2,8 +2,7 @@
 //! the table says is wanted.
 
 use std::collections::{BTreeSet, HashSet};
-
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -11,7 +10,7 @@ use futures_util::stream;
 use super::Reconciler;
 use super::instance::{Run, Seen, Subject};
 use super::report::{Rehearsed, Report};
-use crate::execute::{Executor, Mandate};
+use crate::execute::Executor;
 use crate::model::{CallError, InstanceId, Wants};
 use crate::observe::Observer;
 use crate::plan::{Goal, Needs, Observed, Outcome, Passage, Plan, Reach, Step, carried_out, needs, plan};
@@ -62,24 +61,17 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
 
     /// The plans that would follow from each other, as far as that can be seen now.
     async fn rehearse(&self, subjects: &mut [Subject<'_>], stays: &BTreeSet<InstanceId>) -> Call<Vec<Plan>> {
-        let Self { ec2, records, owner, request_id, gate, clock, pace, asked_by, writer, .. } = *self;
-        let observer = Observer::new(ec2, records, owner, pace);
-        let mandate = Mandate { owner, request_id, gate, clock, pace, asked_by, writer, follows_intent: false };
-        let executor = Executor::new(ec2, records, mandate);
-        let patience = self.patience();
-        let (observer, executor, passed) = (&observer, &executor, std::sync::Mutex::default());
+        let observer = Observer::new(self.ec2, self.records, self.owner, self.pace);
+        let mandate = self.mandate(false);
+        let executor = Executor::new(self.ec2, self.records, mandate);
         let run = Run {
-            observer,
-            executor,
-            owner,
-            request_id,
-            gate,
-            clock,
-            writer,
-            patience,
+            observer: &observer,
+            executor: &executor,
+            mandate,
+            patience: self.patience(),
             intent: None,
             stays,
-            passed: &passed,
+            passed: &Mutex::default(),
         };
         let mut plans: Vec<Vec<Plan>> = Vec::new();
         for subject in subjects.iter_mut() {

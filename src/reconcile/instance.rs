@@ -11,30 +11,23 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::execute::Executor;
-use crate::model::{CallError, Groups, InstanceId, Intent, InterfaceId, Owner, State, VpcId, Wants};
+use crate::execute::{Executor, Mandate};
+use crate::model::{CallError, Groups, InstanceId, Intent, InterfaceId, State, VpcId, Wants};
 use crate::observe::{Base, Inspection, Item, Observer};
 use crate::plan::{
     Case, Change as Protecting, Goal, Ledger, Needs, Now, Observed, Outcome, Passage, Patience, Plan, Problem, Reach,
     Records as Known, Step, StepError, Work, needs, plan,
 };
 use crate::ports::{Call, Change, Look, Records};
-use crate::timing::clock::Clock;
-use crate::timing::gate::{Gate, out_of_time};
+use crate::timing::gate::out_of_time;
 
-/// Pauses between looks that wait for something double from the first to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+use super::{FIRST_PAUSE, LONGEST_PAUSE};
 
 /// What the loops of one invocation share.
 pub(crate) struct Run<'a, E, R> {
     pub(crate) observer: &'a Observer<'a, E, R>,
     pub(crate) executor: &'a Executor<'a, E, R>,
-    pub(crate) owner: &'a Owner,
-    pub(crate) request_id: &'a str,
-    pub(crate) gate: &'a Gate,
-    pub(crate) clock: &'a Clock,
-    pub(crate) writer: &'a str,
+    pub(crate) mandate: Mandate<'a>,
     pub(crate) patience: Patience,
     /// The intent once it is written; `None` for a run that follows none.
     pub(crate) intent: Option<&'a watch::Sender<Option<Announced>>>,
@@ -134,16 +127,17 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             if self.learn(subject, &mut done) {
                 depth = Reach::Light;
             }
-            if self.gate.is_closed() || self.executor.is_overtaken() {
+            if self.mandate.gate.is_closed() || self.executor.is_overtaken() {
                 break;
             }
             let began = Instant::now();
-            let looking = alongside(self.gate.while_open(self.look(subject, depth)), &mut passing, &mut done).await;
+            let looking =
+                alongside(self.mandate.gate.while_open(self.look(subject, depth)), &mut passing, &mut done).await;
             let Some(looked) = looking else { break };
             let plan = match looked {
                 Ok(plan) => plan,
                 Err(error) => {
-                    let elapsed = self.clock.elapsed();
+                    let elapsed = self.mandate.clock.elapsed();
                     let since = *blind_since.get_or_insert(elapsed);
                     subject.blind = Some(error.clone());
                     if !self.patience.covers(error.fault, elapsed.saturating_sub(since)) {
@@ -158,7 +152,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             if !self.is_ours(began).await {
                 break;
             }
-            let elapsed = self.clock.elapsed();
+            let elapsed = self.mandate.clock.elapsed();
             subject.ledger.note_doubts(&plan, elapsed);
             let due = subject.ledger.due(&plan, elapsed, self.patience);
             let waits = due.waits | self.note_unread(subject, elapsed);
@@ -209,14 +203,14 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             done.push(passed);
         }
         self.learn(subject, &mut done);
-        if self.gate.is_closed() && subject.settled_at.is_none() && subject.blind.is_none() {
+        if self.mandate.gate.is_closed() && subject.settled_at.is_none() && subject.blind.is_none() {
             subject.blind = Some(out_of_time("ec2:DescribeInstances"));
         }
     }
 
     /// Learns what became of work. Whether groups were changed.
     fn learn(&self, subject: &mut Subject<'_>, done: &mut Vec<(Work, Vec<Outcome>)>) -> bool {
-        let (elapsed, mut has_swapped) = (self.clock.elapsed(), false);
+        let (elapsed, mut has_swapped) = (self.mandate.clock.elapsed(), false);
         for (work, outcomes) in done.drain(..) {
             subject.ledger.drop_untried(&work);
             for outcome in outcomes {
@@ -249,20 +243,20 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
     /// A pause that ends when the invocation has lasted as long as that, at the latest.
     async fn pause_until(&self, pauses: &mut u32, until: Option<Duration>) {
         let pause = FIRST_PAUSE.saturating_mul(1 << (*pauses).min(8)).min(LONGEST_PAUSE);
-        let left = until.map_or(pause, |until| until.saturating_sub(self.clock.elapsed()).max(FIRST_PAUSE));
+        let left = until.map_or(pause, |until| until.saturating_sub(self.mandate.clock.elapsed()).max(FIRST_PAUSE));
         let pause = pause.min(left);
         *pauses += 1;
-        let _ = self.gate.while_open(tokio::time::sleep(pause)).await;
+        let _ = self.mandate.gate.while_open(tokio::time::sleep(pause)).await;
     }
 
     /// Waits until the intent is written. Whether it is this request's, as far as a look that began then shows.
     async fn is_ours(&self, began: Instant) -> bool {
         let Some(intent) = self.intent else { return true };
         let mut receiver = intent.subscribe();
-        let announced = self.gate.while_open(receiver.wait_for(Option::is_some)).await;
+        let announced = self.mandate.gate.while_open(receiver.wait_for(Option::is_some)).await;
         let Some(Ok(announced)) = announced else { return false };
         let Some(Announced { intent: Ok(intent), at }) = &*announced else { return false };
-        let is_other = |intent: &Intent| intent.request_id != self.request_id;
+        let is_other = |intent: &Intent| intent.request_id != self.mandate.request_id;
         // What was read beside the writing of the intent may be older than it.
         if is_other(intent) || began >= *at && self.observer.last_intent().as_ref().is_some_and(is_other) {
             self.executor.overtake();
@@ -304,7 +298,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
         let mut seen = Seen { known, unreadable: None, kept, passed };
         match item {
             Some(Item::Record(record)) => {
-                subject.was_held |= record.state != State::Restored && record.owner == *self.owner
+                subject.was_held |= record.state != State::Restored && record.owner == *self.mandate.owner
             }
             Some(Item::Unreadable(reason)) => {
                 subject.was_held = true;
@@ -313,7 +307,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             None => {}
         }
         let record = seen.known.get(&subject.instance);
-        subject.ledger.note_record(record, self.writer, self.clock.now());
+        subject.ledger.note_record(record, self.mandate.writer, self.mandate.clock.now());
         let mut observed = Observed {
             instances: instance.map(|instance| (instance.id.clone(), instance)).into_iter().collect(),
             groups: subject.groups.clone(),
@@ -352,13 +346,17 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
     pub(crate) fn case<'c>(&'c self, subject: &'c Subject<'_>, seen: &'c Seen, observed: &'c Observed) -> Case<'c> {
         Case {
             instance: &subject.instance,
-            owner: self.owner,
+            owner: self.mandate.owner,
             goal: &subject.goal,
             records: &seen.known,
             unreadable: seen.unreadable.as_ref(),
             observed,
             ledger: &subject.ledger,
-            now: Now { elapsed: self.clock.elapsed(), time: self.clock.now(), writer: self.writer },
+            now: Now {
+                elapsed: self.mandate.clock.elapsed(),
+                time: self.mandate.clock.now(),
+                writer: self.mandate.writer,
+            },
             kept: seen.kept.as_deref(),
             passed: &seen.passed,
             stays: self.stays,

@@ -221,20 +221,15 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         patience: Patience,
         then: impl AsyncFnOnce(&Intent) -> Vec<(InstanceId, Goal<'static>)>,
     ) -> Ended<'s> {
-        let Self { ec2, records, owner, request_id, gate, clock, pace, asked_by, writer, .. } = *self;
+        let Self { ec2, records, owner, request_id, gate, pace, .. } = *self;
         let observer = Observer::new(ec2, records, owner, pace);
-        let follows_intent = desired.is_some();
-        let mandate = Mandate { owner, request_id, gate, clock, pace, asked_by, writer, follows_intent };
+        let mandate = self.mandate(desired.is_some());
         let executor = Executor::new(ec2, records, mandate);
         let intent = watch::Sender::new(None);
         let run = Run {
             observer: &observer,
             executor: &executor,
-            owner,
-            request_id,
-            gate,
-            clock,
-            writer,
+            mandate,
             patience,
             intent: desired.map(|_| &intent),
             stays,
@@ -294,6 +289,11 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         if let Some(Err(error)) = self.gate.while_open(releasing).await {
             tracing::warn!(%error, "restored instances stay on the intent");
         }
+    }
+
+    fn mandate(&self, follows_intent: bool) -> Mandate<'_> {
+        let Self { owner, request_id, gate, clock, pace, asked_by, writer, .. } = *self;
+        Mandate { owner, request_id, gate, clock, pace, asked_by, writer, follows_intent }
     }
 
     /// How long failures are tried again.
