@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
@@ -94,7 +95,8 @@ pub trait Change: Send + Sync {
 /// What was read of the table, consistently.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Items {
-    pub records: BTreeMap<InstanceId, Record>,
+    /// Shared by all who look: every look is planned from all of them.
+    pub records: BTreeMap<InstanceId, Arc<Record>>,
     /// Intents by [`Owner::digest`].
     pub intents: BTreeMap<String, Intent>,
     /// Items that are no record although they should be, by their key, and why.

@@ -29,7 +29,7 @@ type Batch<K, V> = Gather<BTreeSet<K>, Call<Found<K, V>>>;
 /// An item of the records table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
-    Record(Box<Record>),
+    Record(Arc<Record>),
     /// Why it is no record.
     Unreadable(String),
 }
@@ -237,7 +237,7 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
             records.retain(|id, _| !ids.contains(id));
             records.extend(read.records.clone());
             drop(known);
-            let records = read.records.into_iter().map(|(id, record)| (id, Item::Record(Box::new(record))));
+            let records = read.records.into_iter().map(|(id, record)| (id, Item::Record(record)));
             let unreadable = read.unreadable.into_iter();
             let unreadable = unreadable.filter_map(|(key, reason)| Some((key.parse().ok()?, Item::Unreadable(reason))));
             Ok(records.chain(unreadable).collect())

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::incident::{Address, Incident, cannot_look, index, observe_held};
 use super::{Operator, Trouble};
 use crate::cloudformation::stack::{StackLife, StackView};
-use crate::model::{Desired, GroupId, InstanceId, Owner, Record, ShowGroups};
+use crate::model::{Desired, GroupId, InstanceId, Owner, ShowGroups};
 use crate::plan::{Adoption, Heir, Heritage, Legacy, Observed, Step, adopt};
 use crate::ports::{Archive, Call, Change, GroupQuery, Items, Ports, Stamp, Survey, Takeover, Written};
 
@@ -161,9 +161,8 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
 
     async fn look(&self, handover: &Handover<R>) -> Call<Seen> {
         let (old, new) = tokio::try_join!(handover.from.scan(), handover.to.scan())?;
-        let records: Vec<Record> = old.records.values().cloned().collect();
-        let mut observed = observe_held(&self.ports.ec2, &records).await?;
-        let episodes: BTreeSet<String> = records.iter().map(Record::episode).collect();
+        let mut observed = observe_held(&self.ports.ec2, &old.records).await?;
+        let episodes: BTreeSet<String> = old.records.values().map(|record| record.episode()).collect();
         let group = GroupQuery::Ids([handover.isolation_group.clone()].into());
         let (snapshots, groups) = tokio::try_join!(self.ports.ec2.snapshots(&episodes), self.ports.ec2.groups(&group))?;
         observed.snapshots = snapshots;

@@ -1,13 +1,14 @@
 //! Everything there is to see of one incident, read once: stack, records, hosts, groups. Changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::{Operator, Trouble};
 use crate::cloudformation::stack::{StackLife, StackView};
 use crate::model::{
     Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, State, VpcId,
 };
-use crate::plan::Observed;
+use crate::plan::{Observed, Records};
 use crate::ports::{Archive, Call, Change, GroupQuery, Items, Look, Ports, Survey};
 
 /// The logical id of the records table in our template.
@@ -55,7 +56,7 @@ pub struct Incident {
 impl Incident {
     /// Records that are not only history.
     pub fn held(&self) -> impl Iterator<Item = &Record> {
-        self.ledger.records.values().filter(|record| record.state != State::Restored)
+        self.ledger.records.values().map(Arc::as_ref).filter(|record| record.state != State::Restored)
     }
 
     /// Whose they are, each with one of its instances.
@@ -112,11 +113,10 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
             (None, None) => GroupQuery::OfStackNamed(stack_name.clone()),
         };
         let groups = self.ports.ec2.groups(&query).await.map_err(cannot_look)?;
-        let all: Vec<Record> = ledger.records.values().cloned().collect();
-        let observed = observe_held(&self.ports.ec2, &all).await.map_err(cannot_look)?;
+        let observed = observe_held(&self.ports.ec2, &ledger.records).await.map_err(cannot_look)?;
         let isolating = groups.iter().filter(|group| group.role.is_some()).map(|group| group.id.clone());
         let isolating: Groups = isolating
-            .chain(all.iter().flat_map(|record| record.isolation_groups.clone()))
+            .chain(ledger.records.values().flat_map(|record| record.isolation_groups.clone()))
             .filter(|id| observed.groups.contains_key(id) || groups.iter().any(|group| group.id == *id))
             .collect();
         let members = if isolating.is_empty() {
@@ -126,8 +126,9 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
         };
         let forensic: Groups =
             groups.iter().filter(|group| group.role == Some(Role::Forensic)).map(|group| group.id.clone()).collect();
-        let recorded: BTreeSet<&InterfaceId> = all
-            .iter()
+        let recorded: BTreeSet<&InterfaceId> = ledger
+            .records
+            .values()
             .filter(|record| record.state != State::Restored)
             .flat_map(|record| record.interfaces.keys())
             .collect();
@@ -217,13 +218,13 @@ pub(super) fn index<K: Ord, V>(items: Vec<V>, key: impl Fn(&V) -> K) -> BTreeMap
 }
 
 /// Instances, interfaces and groups of these records, with the other groups of ours in their VPCs.
-pub(super) async fn observe_held<E: Look>(ec2: &E, records: &[Record]) -> Call<Observed> {
-    let instances = records.iter().map(|record| record.instance.clone()).collect();
-    let ids: BTreeSet<InterfaceId> = records.iter().flat_map(|record| record.interfaces.keys().cloned()).collect();
-    let originals = records.iter().flat_map(|record| record.interfaces.values().flatten().cloned());
+pub(super) async fn observe_held<E: Look>(ec2: &E, records: &Records) -> Call<Observed> {
+    let instances = records.values().map(|record| record.instance.clone()).collect();
+    let ids: BTreeSet<InterfaceId> = records.values().flat_map(|record| record.interfaces.keys().cloned()).collect();
+    let originals = records.values().flat_map(|record| record.interfaces.values().flatten().cloned());
     let groups =
-        GroupQuery::Ids(originals.chain(records.iter().flat_map(|record| record.isolation_groups.clone())).collect());
-    let vpcs: BTreeSet<VpcId> = records.iter().map(|record| record.vpc.clone()).collect();
+        GroupQuery::Ids(originals.chain(records.values().flat_map(|record| record.isolation_groups.clone())).collect());
+    let vpcs: BTreeSet<VpcId> = records.values().map(|record| record.vpc.clone()).collect();
     let marked = futures_util::future::try_join_all(
         vpcs.into_iter().map(|vpc| async move { ec2.groups(&GroupQuery::Marked(vpc)).await }),
     );

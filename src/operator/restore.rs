@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -129,7 +130,7 @@ impl fmt::Display for RestoreReport {
 /// were restored.
 fn of(incident: &Incident, owner: &Owner) -> BTreeSet<InstanceId> {
     let records = incident.ledger.records.values().filter(|record| record.owner == *owner);
-    let is_meant = |record: &&Record| {
+    let is_meant = |record: &&Arc<Record>| {
         let ours = incident.isolating(record);
         let shows = |id| incident.observed.interfaces.get(id).is_some_and(|found| !found.groups.is_disjoint(&ours));
         record.state != State::Restored || record.interfaces.keys().any(shows)

@@ -5,6 +5,7 @@
 //! stop anywhere and be repeated.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::groups::{is_closed, own_groups};
 use super::tags::{contains, original_groups_tags, way_out};
@@ -96,8 +97,13 @@ impl Adoption {
 pub fn adopt(legacy: Legacy<'_>, heir: Heir<'_>, observed: &Observed) -> Adoption {
     let mut adoption = Adoption::default();
     let is_meant = |record: &&Record| legacy.only.is_empty() || legacy.only.contains(&record.instance);
-    let held: Vec<&Record> =
-        legacy.records.values().filter(|record| record.state != State::Restored).filter(is_meant).collect();
+    let held: Vec<&Record> = legacy
+        .records
+        .values()
+        .map(Arc::as_ref)
+        .filter(|record| record.state != State::Restored)
+        .filter(is_meant)
+        .collect();
     if held.is_empty() {
         return adoption;
     }
@@ -138,7 +144,7 @@ impl Case<'_> {
 
     /// The new record, where there is one that is not only history.
     fn successor(&self) -> Option<&Record> {
-        self.heir.records.get(&self.record.instance).filter(|record| record.state != State::Restored)
+        self.heir.records.get(&self.record.instance).map(Arc::as_ref).filter(|record| record.state != State::Restored)
     }
 
     fn obstacle(&self) -> Option<Problem> {

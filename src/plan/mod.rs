@@ -22,6 +22,7 @@ mod transit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
@@ -63,7 +64,7 @@ pub struct Observed {
 }
 
 /// The records that an invocation is about.
-pub type Records = BTreeMap<InstanceId, Record>;
+pub type Records = BTreeMap<InstanceId, Arc<Record>>;
 
 /// What is wanted of one instance.
 #[derive(Debug, Clone)]
@@ -171,7 +172,7 @@ impl Case<'_> {
     }
 
     fn record(&self) -> Option<&Record> {
-        self.records.get(self.instance)
+        self.records.get(self.instance).map(Arc::as_ref)
     }
 
     /// The record, unless it is only history.
@@ -214,7 +215,7 @@ impl Case<'_> {
     fn speaker(&self, interface: &Interface) -> Option<&InstanceId> {
         // While several are restored, the one that spoke first goes on speaking.
         let is_restoring = matches!(self.goal, Goal::Restore);
-        let holds = |record: &&Record| {
+        let holds = |record: &&Arc<Record>| {
             record.owner.stack_id == self.owner.stack_id
                 && (is_restoring || record.state != State::Restored)
                 && record.interfaces.contains_key(&interface.id)

@@ -1,6 +1,7 @@
 //! A plan carried out on paper: what would be read after it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::{Case, Observed, Plan, Records, Step};
 use crate::model::{Groups, InstanceId, InterfaceId, Lease, Protection, Record, Snapshots, State};
@@ -14,7 +15,7 @@ pub fn carried_out(plan: &Plan, case: &Case<'_>) -> (Records, Observed) {
             Step::Record { instance, vpc, isolation_group, transit_group, interfaces, .. } => {
                 let ours = [isolation_group].into_iter().chain(transit_group).cloned();
                 let held = records.remove(instance).filter(|record| record.state != State::Restored);
-                let mut record = held.unwrap_or_else(|| Record {
+                let mut record = held.map(Arc::unwrap_or_clone).unwrap_or_else(|| Record {
                     instance: instance.clone(),
                     owner: case.owner.clone(),
                     state: State::Isolating,
@@ -38,19 +39,19 @@ pub fn carried_out(plan: &Plan, case: &Case<'_>) -> (Records, Observed) {
                 for (id, groups) in interfaces {
                     record.interfaces.entry(id.clone()).or_insert_with(|| groups.clone());
                 }
-                records.insert(instance.clone(), record);
+                records.insert(instance.clone(), Arc::new(record));
             }
             Step::RequestSnapshots { instance, .. } => {
-                records.entry(instance.clone()).and_modify(|record| record.snapshots.requested = true);
+                records.entry(instance.clone()).and_modify(|record| Arc::make_mut(record).snapshots.requested = true);
             }
             Step::Mark { instance, state, .. } => {
-                records.entry(instance.clone()).and_modify(|record| record.state = *state);
+                records.entry(instance.clone()).and_modify(|record| Arc::make_mut(record).state = *state);
             }
             Step::SetGroups { instance, interface, to, .. } => set(&mut observed, instance, interface, to),
             Step::Pass { instance, interface, to, .. } => {
                 set(&mut observed, instance, interface, &Groups::from([to.clone()]));
                 records.entry(instance.clone()).and_modify(|record| {
-                    record.passed.insert(interface.clone());
+                    Arc::make_mut(record).passed.insert(interface.clone());
                 });
             }
             _ => {}

@@ -1,6 +1,7 @@
 //! Small worlds for the planner's tests: VPC `vpc-1`, isolation group `sg-150`, stack `stack-1`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
@@ -207,7 +208,7 @@ impl World {
             protection: Protection::default(),
             history: vec![],
         };
-        self.records.insert(record.instance.clone(), record);
+        self.records.insert(record.instance.clone(), Arc::new(record));
         self
     }
 }
@@ -261,7 +262,7 @@ impl World {
     }
 
     pub(super) fn saved(&mut self) -> &mut Record {
-        self.records.values_mut().next().unwrap()
+        Arc::make_mut(self.records.values_mut().next().unwrap())
     }
 }
 
@@ -366,7 +367,7 @@ impl World {
         let lease = Lease { writer: "another".to_owned(), until: Time(NOW.time.0 + seconds) };
         let world =
             Self::isolated().saved_with(|record| (record.state, record.lease) = (State::Isolating, Some(lease)));
-        self.ledger.note_record(world.records.values().next(), NOW.writer, NOW.time);
+        self.ledger.note_record(world.records.values().next().map(Arc::as_ref), NOW.writer, NOW.time);
         self
     }
 

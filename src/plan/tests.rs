@@ -165,7 +165,7 @@ fn run(mut world: World, goal: &Goal<'_>, weather: Weather) -> (World, Vec<Strin
         world.observed = readings[readings.len() - 1 - late].clone();
         world.elapsed = Duration::from_secs(4 * round as u64);
         let record = world.records.get(&world.id).cloned();
-        world.ledger.note_record(record.as_ref(), NOW.writer, NOW.time);
+        world.ledger.note_record(record.as_deref(), NOW.writer, NOW.time);
         let mut plan = world.plan(goal);
         // What is for people only is not waited for.
         plan.work.retain(|work| !work.steps().all(|step| matches!(step, Step::Tag { .. })));

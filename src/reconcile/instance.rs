@@ -306,7 +306,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             }
             None => {}
         }
-        let record = seen.known.get(&subject.instance);
+        let record = seen.known.get(&subject.instance).map(Arc::as_ref);
         subject.ledger.note_record(record, self.mandate.writer, self.mandate.clock.now());
         let mut observed = Observed {
             instances: instance.map(|instance| (instance.id.clone(), instance)).into_iter().collect(),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Display;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
@@ -115,7 +116,7 @@ pub(super) fn sort(item: &Item, items: &mut Items) {
         return;
     }
     match read_record(item) {
-        Ok(record) => drop(items.records.insert(record.instance.clone(), record)),
+        Ok(record) => drop(items.records.insert(record.instance.clone(), Arc::new(record))),
         Err(reason) => drop(items.unreadable.insert(key.to_owned(), reason)),
     }
 }

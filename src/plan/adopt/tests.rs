@@ -51,7 +51,7 @@ impl Scene {
         record.owner = self.heir.clone();
         record.state = State::Isolating;
         record.isolation_groups.insert("sg-250".parse().unwrap());
-        self.new.insert(record.instance.clone(), record);
+        self.new.insert(record.instance.clone(), Arc::new(record));
         self
     }
 
@@ -71,7 +71,7 @@ impl Scene {
     }
 
     fn marked(mut self, state: State) -> Self {
-        self.new.values_mut().for_each(|record| record.state = state);
+        self.new.values_mut().for_each(|record| Arc::make_mut(record).state = state);
         self
     }
 }
@@ -148,10 +148,12 @@ fn a_restore_of_either_stack_is_not_worked_against() {
 #[test]
 fn two_records_are_never_mixed() {
     let mut scene = scene(State::Kept).taken_over();
-    scene.new.values_mut().next().unwrap().interfaces.remove(&"eni-2".parse().unwrap());
+    Arc::make_mut(scene.new.values_mut().next().unwrap()).interfaces.remove(&"eni-2".parse().unwrap());
     assert!(matches!(scene.look().obstacles.as_slice(), [Problem::RecordedTwice { .. }]));
     let mut scene = scene.taken_over();
-    scene.new.values_mut().next().unwrap().interfaces.insert("eni-1".parse().unwrap(), groups(&["sg-b"]));
+    Arc::make_mut(scene.new.values_mut().next().unwrap())
+        .interfaces
+        .insert("eni-1".parse().unwrap(), groups(&["sg-b"]));
     assert!(matches!(scene.look().obstacles.as_slice(), [Problem::RecordedTwice { .. }]));
     // History is no record.
     scene.marked(State::Restored).check("take over i-1");
@@ -232,14 +234,14 @@ fn a_stack_that_works_but_does_not_list_it_lets_it_go() {
 #[test]
 fn a_record_that_another_resource_holds_in_the_new_table_is_not_mixed_either() {
     let mut scene = scene(State::Kept).taken_over();
-    scene.new.values_mut().next().unwrap().owner.logical_id = "Other".to_owned();
+    Arc::make_mut(scene.new.values_mut().next().unwrap()).owner.logical_id = "Other".to_owned();
     scene.check(
         "! i-1 has another record in the new table already, held by stack-2|Other, with other interfaces: its originals are \
          not mixed; restore one of the two first",
     );
     // More than was recorded before is no harm.
     let mut scene = self::scene(State::Kept).taken_over().moved("eni-1", "sg-250").moved("eni-2", "sg-250").tagged();
-    let record = scene.new.values_mut().next().unwrap();
+    let record = Arc::make_mut(scene.new.values_mut().next().unwrap());
     record.interfaces.insert("eni-3".parse().unwrap(), groups(&["sg-a"]));
     scene.check("i-1: mark isolated");
 }

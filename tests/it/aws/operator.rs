@@ -34,7 +34,7 @@ fn item() -> Value {
 
 async fn read() -> Record {
     let (http, _) = wire(&[(200, &json!({"Items": [item()]}).to_string())]);
-    table(http).scan().await.unwrap().records.into_values().next().unwrap()
+    std::sync::Arc::unwrap_or_clone(table(http).scan().await.unwrap().records.into_values().next().unwrap())
 }
 
 fn heir() -> Owner {

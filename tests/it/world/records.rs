@@ -42,7 +42,7 @@ impl Data {
         let intents = self.intents.iter().filter(|(digest, _)| has_intent(digest));
         let unreadable = self.unreadable.iter().filter(|(key, _)| has_record(key));
         Items {
-            records: records.map(|(id, record)| (id.clone(), record.clone())).collect(),
+            records: records.map(|(id, record)| (id.clone(), std::sync::Arc::new(record.clone()))).collect(),
             intents: intents.map(|(digest, (intent, _))| (digest.clone(), intent.clone())).collect(),
             unreadable: unreadable.map(|(key, reason)| (key.clone(), reason.clone())).collect(),
         }
