@@ -200,10 +200,18 @@ struct Attempt {
     /// Of the last try, and when the first of an unbroken series failed.
     failure: Option<(StepError, Duration)>,
     tries: u32,
-    /// First and last look that contradicted it, and how often it was written again since.
-    contradicted: Option<(Duration, Duration, usize)>,
+    contradicted: Option<Contradiction>,
     next: Duration,
     over: Option<StepError>,
+}
+
+/// Looks that show what was there before an accepted write.
+#[derive(Debug, Clone, Copy)]
+struct Contradiction {
+    first: Duration,
+    last: Duration,
+    /// How often the same was written again since the first.
+    rewrites: usize,
 }
 
 /// What this invocation did to one instance.
@@ -211,6 +219,8 @@ struct Attempt {
 pub struct Ledger {
     attempts: HashMap<Step, Attempt>,
     under_way: HashSet<Step>,
+    /// When it was looked last, and before that.
+    looked: (Option<Duration>, Option<Duration>),
     doubts: BTreeMap<Doubt, Duration>,
     written: BTreeMap<InterfaceId, (Groups, bool)>,
     passages: BTreeMap<InterfaceId, Passage>,
@@ -269,7 +279,7 @@ impl Ledger {
         self.attempts.iter().any(|(step, attempt)| {
             let is_meant = matches!(step, Step::SetGroups { interface: of, to, .. } if of == interface && to == groups);
             let is_recent = |last: Duration| elapsed.saturating_sub(last) <= FIGHT;
-            is_meant && attempt.contradicted.is_some_and(|(_, last, writes)| writes > 0 && is_recent(last))
+            is_meant && attempt.contradicted.is_some_and(|seen| seen.rewrites > 0 && is_recent(seen.last))
         })
     }
 
@@ -336,6 +346,7 @@ impl Ledger {
 
     /// Looks at what a plan doubts, which is what the look behind it has shown.
     pub fn note_doubts(&mut self, plan: &Plan, elapsed: Duration) {
+        self.looked = (Some(elapsed), self.looked.0);
         let since = |doubt: &Doubt| self.doubts.get(doubt).copied().unwrap_or(elapsed);
         self.doubts = plan.doubts.iter().map(|doubt| (doubt.clone(), since(doubt))).collect();
         self.said.extend(plan.remember.iter().cloned());
@@ -382,7 +393,7 @@ impl Ledger {
             let again = attempt
                 .contradicted
                 .filter(|_| attempt.failure.is_none())
-                .map(|(since, _, writes)| since + REWRITES.get(writes).copied().unwrap_or(FIGHT));
+                .map(|seen| seen.first + REWRITES.get(seen.rewrites).copied().unwrap_or(FIGHT));
             due.by(again.or(Some(attempt.next)).filter(|at| *at > elapsed));
         }
         due.gave_up = self.count_given_up() > given_up;
@@ -399,25 +410,33 @@ impl Ledger {
             return admission;
         }
         let Some(attempt) = self.attempts.get_mut(&key) else { return Admission::Due };
-        let (since, _, writes) = attempt
-            .contradicted
-            .filter(|(_, last, _)| elapsed.saturating_sub(*last) <= FIGHT)
-            .unwrap_or((elapsed, elapsed, 0));
-        attempt.contradicted = Some((since, elapsed, writes));
-        let lasted = elapsed.saturating_sub(since);
-        if lasted >= FIGHT {
-            let shown = match step {
-                Step::SetGroups { interface, from, .. } => format!("{interface} in {}", ShowGroups(from)),
-                _ => "what was there before".to_owned(),
-            };
-            attempt.over = Some(StepError::NotSeen { seen_by: step.seen_by(), shown });
-            return Admission::Over;
-        }
-        if step.may_be_repeated() && REWRITES.get(writes).is_some_and(|after| lasted >= *after) {
-            attempt.contradicted = Some((since, elapsed, writes + 1));
-            return Admission::Due;
-        }
-        Admission::Wait
+        // Where looks are far between, nothing has shown that it was over.
+        let goes_on = |seen: &Contradiction| {
+            elapsed.saturating_sub(seen.last) <= FIGHT || self.looked.1.is_none_or(|before| before <= seen.last)
+        };
+        let seen = attempt.contradicted.filter(goes_on);
+        let mut seen = seen.unwrap_or(Contradiction { first: elapsed, last: elapsed, rewrites: 0 });
+        seen.last = elapsed;
+        let lasted = elapsed.saturating_sub(seen.first);
+        let rewrite = REWRITES.get(seen.rewrites).filter(|_| step.may_be_repeated());
+        let admission = match rewrite {
+            // However late a look comes: what may be written again is, before it is given up.
+            Some(after) if lasted >= *after => {
+                seen.rewrites += 1;
+                Admission::Due
+            }
+            None if lasted >= FIGHT => {
+                let shown = match step {
+                    Step::SetGroups { interface, from, .. } => format!("{interface} in {}", ShowGroups(from)),
+                    _ => "what was there before".to_owned(),
+                };
+                attempt.over = Some(StepError::NotSeen { seen_by: step.seen_by(), shown });
+                Admission::Over
+            }
+            _ => Admission::Wait,
+        };
+        attempt.contradicted = Some(seen);
+        admission
     }
 
     /// Of a step that was not accepted. `None` if it was.

@@ -154,6 +154,10 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             }
             let elapsed = self.mandate.clock.elapsed();
             subject.ledger.note_doubts(&plan, elapsed);
+            // What is to be changed is read again, however that ends.
+            if plan.steps().any(|step| matches!(step, Step::Protect { change: Protecting::Attribute(_), .. })) {
+                subject.inspection.forget();
+            }
             let due = subject.ledger.due(&plan, elapsed, self.patience);
             let waits = due.waits | self.note_unread(subject, elapsed);
             subject.plan = plan;
@@ -219,9 +223,6 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                     Err(error) => tracing::warn!(step = %outcome.step, %error, "failed"),
                 }
                 has_swapped |= matches!(outcome.step, Step::SetGroups { .. } | Step::Pass { .. });
-                if matches!(outcome.step, Step::Protect { change: Protecting::Attribute(_), .. }) {
-                    subject.inspection.forget();
-                }
                 if let (Step::Pass { interface, .. }, Some(Passage::Done)) = (&outcome.step, &outcome.passage) {
                     self.passed.lock().unwrap_or_else(PoisonError::into_inner).insert(interface.clone());
                 }

@@ -57,7 +57,9 @@ fn outcome(step: &Step, result: Result<(), StepError>) -> Outcome {
 }
 
 fn verdict(ledger: &mut Ledger, step: &Step, seconds: f64) -> &'static str {
-    let due = ledger.due(&plan_of(&[Work::only(step.clone())]), at(seconds), PATIENCE);
+    let plan = plan_of(&[Work::only(step.clone())]);
+    ledger.note_doubts(&plan, at(seconds));
+    let due = ledger.due(&plan, at(seconds), PATIENCE);
     match (due.work.as_slice(), due.waits) {
         ([], true) => "wait",
         ([], false) => "over",

@@ -72,7 +72,9 @@ fn what_was_accepted_and_is_still_planned_is_written_three_times_more_and_then_n
     };
     assert_eq!(not_seen(&story), "ec2:DescribeNetworkInterfaces: eni-1 in [sg-a]");
     assert!(story.ledger.has_failed(&isolate()));
-    let story = Story::of(protect(Aim::Isolate)).accepted(0.0).check(&[(0.0, "wait"), (30.0, "over")]);
+    // Looks that come late give nothing up before it was written again.
+    let story = Story::of(protect(Aim::Isolate)).accepted(0.0);
+    let story = story.check(&[(0.0, "wait"), (30.0, "due"), (30.1, "due"), (70.0, "due"), (70.1, "over")]);
     assert_eq!(not_seen(&story), "ec2:DescribeInstanceAttribute: what was there before");
 }
 
@@ -99,9 +101,26 @@ fn a_write_in_between_does_not_start_the_fight_anew() {
 
 #[test]
 fn a_contradiction_that_ended_more_than_30_s_ago_starts_anew() {
-    let contradicted = || Story::of(isolate()).accepted(0.0).check(&[(10.0, "wait"), (15.0, "due")]);
-    contradicted().check(&[(45.0, "over")]);
-    contradicted().check(&[(45.001, "wait"), (46.0, "wait"), (46.001, "due"), (75.0, "due"), (75.001, "over")]);
+    let ended = || {
+        let mut story = Story::of(isolate()).accepted(0.0).check(&[(10.0, "wait"), (15.0, "due")]);
+        story.ledger.note_doubts(&Plan::default(), at(16.0));
+        story
+    };
+    ended().check(&[(45.0, "due"), (45.1, "due"), (45.2, "over")]);
+    ended().check(&[
+        (45.001, "wait"),
+        (46.0, "wait"),
+        (46.001, "due"),
+        (75.0, "due"),
+        (75.001, "due"),
+        (75.002, "over"),
+    ]);
+}
+
+#[test]
+fn a_contradiction_goes_on_until_a_look_shows_that_it_is_over() {
+    let story = Story::of(isolate()).accepted(0.0).check(&[(10.0, "wait")]);
+    story.check(&[(50.0, "due"), (90.0, "due"), (130.0, "due"), (170.0, "over")]);
 }
 
 #[test]
@@ -223,8 +242,9 @@ fn failures_are_told_until_a_step_succeeds() {
     ledger.learn(&outcome(&isolate(), Ok(())), at(1.0));
     assert_eq!(told(&ledger), "");
     // What is given up without a failure is told, too.
-    verdict(&mut ledger, &tag, 1.0);
-    verdict(&mut ledger, &tag, 31.0);
+    for seconds in [1.0, 2.0, 5.0, 13.0, 31.0] {
+        verdict(&mut ledger, &tag, seconds);
+    }
     assert!(told(&ledger).contains("30 s later"), "{}", told(&ledger));
 }
 
