@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_sdk_autoscaling::Client;
 use futures_util::future::try_join_all;
 
-use crate::aws::error::{call_error, garbled};
+use crate::aws::error::{call_error, garbled, sent};
 use crate::model::{InstanceId, Member};
 use crate::ports::Call;
 
@@ -48,13 +48,13 @@ impl AutoScaling {
     pub(crate) async fn enter_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> Call<()> {
         let request = self.0.enter_standby().auto_scaling_group_name(group).set_instance_ids(Some(texts(instances)));
         let request = request.should_decrement_desired_capacity(false);
-        request.send().await.map_err(|error| call_error("autoscaling:EnterStandby", &error))?;
+        sent("autoscaling:EnterStandby", request.send()).await?;
         Ok(())
     }
 
     pub(crate) async fn exit_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> Call<()> {
         let request = self.0.exit_standby().auto_scaling_group_name(group).set_instance_ids(Some(texts(instances)));
-        request.send().await.map_err(|error| call_error("autoscaling:ExitStandby", &error))?;
+        sent("autoscaling:ExitStandby", request.send()).await?;
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::types::Stack;
 
-use crate::aws::error::{call_error, garbled};
+use crate::aws::error::{garbled, sent};
 use crate::cloudformation::stack::{StackLife, StackResource, StackStatus, StackView, Stacks};
 use crate::ports::{Call, CallError};
 
@@ -13,7 +13,7 @@ pub struct CloudFormation(pub Client);
 impl Stacks for CloudFormation {
     async fn status(&self, stack_id: &str) -> Call<StackStatus> {
         let action = "cloudformation:DescribeStacks";
-        let output = self.0.describe_stacks().stack_name(stack_id).send().await.map_err(|e| call_error(action, &e))?;
+        let output = sent(action, self.0.describe_stacks().stack_name(stack_id).send()).await?;
         read_status(output.stacks().first().ok_or_else(|| garbled(action, "the answer has no stack"))?)
     }
 }
@@ -36,7 +36,7 @@ fn is_missing(error: &CallError) -> bool {
 impl StackLife for CloudFormation {
     async fn view(&self, stack: &str) -> Call<Option<StackView>> {
         let action = "cloudformation:DescribeStacks";
-        let output = match self.0.describe_stacks().stack_name(stack).send().await.map_err(|e| call_error(action, &e)) {
+        let output = match sent(action, self.0.describe_stacks().stack_name(stack).send()).await {
             Ok(output) => output,
             Err(error) if is_missing(&error) => return Ok(None),
             Err(error) => return Err(error),
@@ -49,8 +49,7 @@ impl StackLife for CloudFormation {
             return Ok(None);
         }
         let action = "cloudformation:DescribeStackResources";
-        let output = self.0.describe_stack_resources().stack_name(id).send().await;
-        let output = output.map_err(|error| call_error(action, &error))?;
+        let output = sent(action, self.0.describe_stack_resources().stack_name(id).send()).await?;
         let resources = output.stack_resources().iter().map(|resource| StackResource {
             logical_id: resource.logical_resource_id().unwrap_or_default().to_owned(),
             physical_id: resource.physical_resource_id().unwrap_or_default().to_owned(),
@@ -70,7 +69,7 @@ impl StackLife for CloudFormation {
     async fn delete(&self, stack: &str, retain: &[String]) -> Call<()> {
         let retain = (!retain.is_empty()).then(|| retain.to_vec());
         let request = self.0.delete_stack().stack_name(stack).set_retain_resources(retain);
-        request.send().await.map_err(|error| call_error("cloudformation:DeleteStack", &error))?;
+        sent("cloudformation:DeleteStack", request.send()).await?;
         Ok(())
     }
 }

@@ -1,9 +1,11 @@
-//! What the adapters share: how a failed SDK call becomes a [`CallError`].
+//! What the adapters share: how an SDK call is sent, and how its failure becomes a [`CallError`].
+
+use std::future::Future;
 
 use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 
-use crate::ports::{CallError, Fault};
+use crate::ports::{Call, CallError, Fault};
 
 /// Codes that the services we call use for "too fast" (EC2 and DynamoDB error code references).
 const THROTTLED: [&str; 11] = [
@@ -38,6 +40,16 @@ const DENIED: [&str; 9] = [
 
 pub(crate) fn is_throttled(code: &str) -> bool {
     THROTTLED.contains(&code)
+}
+
+/// What the call whose IAM name is `action` answers. The SDK's futures take kilobytes: on the heap, and only once it is their
+/// turn, or each of those that wait holds room for its own.
+pub(crate) fn sent<'a, T, E: ProvideErrorMetadata + std::error::Error + 'static>(
+    action: &'static str,
+    sending: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send + 'a,
+) -> impl Future<Output = Call<T>> + Send + 'a {
+    let sending = Box::pin(sending);
+    async move { sending.await.map_err(|error| call_error(action, &error)) }
 }
 
 /// Reads `error`, the failure of the call whose IAM name is `action`.

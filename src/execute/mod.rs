@@ -139,8 +139,8 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
     }
 
     /// A call, when it is its turn and while the gate is open.
-    async fn pass<T>(&self, action: &'static str, call: impl Future<Output = Call<T>>) -> Call<T> {
-        let paced = async {
+    fn pass<T>(&self, action: &'static str, call: impl Future<Output = Call<T>>) -> impl Future<Output = Call<T>> {
+        self.mandate.gate.pass(action, async move {
             self.mandate.pace.turn(action).await;
             let _turn = self.calls.acquire().await;
             let result = call.await;
@@ -148,8 +148,7 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
                 self.mandate.pace.refused(action);
             }
             result
-        };
-        self.mandate.gate.pass(action, paced).await
+        })
     }
 
     /// Gives an interface groups, in turn, and in turn again if EC2 finds it to be one too many.
@@ -191,7 +190,7 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
         }
         let lease = self.leases.lock().unwrap_or_else(PoisonError::into_inner).get(instance).cloned();
         match lease.filter(|(until, _)| self.mandate.clock.now() >= *until) {
-            Some((_, renewal)) => self.renew(instance, renewal).await,
+            Some((_, renewal)) => Box::pin(self.renew(instance, renewal)).await,
             None => Ok(()),
         }
     }

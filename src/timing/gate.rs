@@ -41,18 +41,27 @@ impl Gate {
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
-    /// Awaits `work` unless the gate is closed; stops waiting when it closes.
-    pub async fn while_open<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            biased;
-            () = self.closed() => None,
-            done = work => Some(done),
+    /// Awaits `work` unless the gate is closed; stops waiting when it closes. On the heap: whoever waits for a future holds
+    /// room for it more than once.
+    pub fn while_open<T>(&self, work: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+        let mut work = Box::pin(work);
+        async move {
+            tokio::select! {
+                biased;
+                () = self.closed() => None,
+                done = &mut work => Some(done),
+            }
         }
     }
 
     /// The same for a call.
-    pub(crate) async fn pass<T>(&self, action: &'static str, call: impl Future<Output = Call<T>>) -> Call<T> {
-        self.while_open(call).await.unwrap_or_else(|| Err(out_of_time(action)))
+    pub(crate) fn pass<T>(
+        &self,
+        action: &'static str,
+        call: impl Future<Output = Call<T>>,
+    ) -> impl Future<Output = Call<T>> {
+        let passing = self.while_open(call);
+        async move { passing.await.unwrap_or_else(|| Err(out_of_time(action))) }
     }
 }
 

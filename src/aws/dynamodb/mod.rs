@@ -8,6 +8,7 @@ mod item;
 mod transaction;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::pin::Pin;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -22,7 +23,7 @@ use self::item::{
     Item, KEY, intent_key, lines, map, protection_entries, read_history, read_intent, read_record, s, set, sort,
 };
 use self::transaction::{Write, unless_held};
-use crate::aws::error::{call_error, garbled};
+use crate::aws::error::{call_error, garbled, sent};
 use crate::model::{
     Desired, InstanceId, Intent, Owner, Protection, Record, SnapshotId, State, Time, VolumeId, comma_list,
 };
@@ -60,16 +61,22 @@ fn portions<K: Ord + Clone, V: Clone>(entries: &BTreeMap<K, V>) -> Vec<BTreeMap<
 }
 
 /// Sends an update; again while a transaction holds its item.
-async fn sent(update: UpdateItemFluentBuilder) -> Result<UpdateItemOutput, SdkError<UpdateItemError>> {
-    for pause in pauses() {
-        match update.clone().send().await {
-            Err(error) if error.as_service_error().is_some_and(UpdateItemError::is_transaction_conflict_exception) => {
-                tokio::time::sleep(pause).await;
+fn updated(
+    update: UpdateItemFluentBuilder,
+) -> Pin<Box<impl Future<Output = Result<UpdateItemOutput, SdkError<UpdateItemError>>>>> {
+    Box::pin(async move {
+        for pause in pauses() {
+            match update.clone().send().await {
+                Err(error)
+                    if error.as_service_error().is_some_and(UpdateItemError::is_transaction_conflict_exception) =>
+                {
+                    tokio::time::sleep(pause).await;
+                }
+                result => return result,
             }
-            result => return result,
         }
-    }
-    update.send().await
+        update.send().await
+    })
 }
 
 fn is_lost<R>(error: &SdkError<UpdateItemError, R>) -> bool {
@@ -93,7 +100,7 @@ impl Table {
     }
 
     async fn write(&self, key: &str, edit: Edit) -> Call<Written> {
-        match sent(self.update(key, edit)).await {
+        match updated(self.update(key, edit)).await {
             Ok(_) => Ok(Written::Done),
             Err(error) if is_lost(&error) => Ok(Written::Lost),
             Err(error) => Err(call_error(UPDATE, &error)),
@@ -107,8 +114,7 @@ impl Table {
         let mut asked = HashMap::from([(self.name.clone(), keys)]);
         let mut found = Vec::new();
         for pause in pauses() {
-            let output = self.client.batch_get_item().set_request_items(Some(asked)).send().await;
-            let output = output.map_err(|error| call_error(READ, &error))?;
+            let output = sent(READ, self.client.batch_get_item().set_request_items(Some(asked)).send()).await?;
             found.extend(output.responses.into_iter().flatten().flat_map(|(_, items)| items));
             asked = output.unprocessed_keys.unwrap_or_default();
             if asked.is_empty() {
@@ -160,7 +166,7 @@ impl Records for Table {
             .update(&key, edit)
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let item = match sent(update).await {
+        let item = match updated(update).await {
             Ok(output) => output.attributes,
             Err(error) if is_lost(&error) => match error.into_service_error() {
                 UpdateItemError::ConditionalCheckFailedException(lost) => lost.item,
@@ -366,7 +372,7 @@ impl Archive for Table {
             .expression_attribute_values(":owner", s(&seen.owner))
             .expression_attribute_values(":state", s(seen.state.as_str()))
             .expression_attribute_values(":recorded", s(seen.recorded_at));
-        match delete.send().await {
+        match Box::pin(delete.send()).await {
             Ok(_) => Ok(Written::Done),
             Err(error) if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
                 Ok(Written::Lost)

@@ -152,7 +152,7 @@ impl Table {
             }
             let operations = [first].into_iter().chain(batch.iter().flat_map(|write| &write.operations));
             let request = self.client.transact_write_items().set_transact_items(Some(operations.cloned().collect()));
-            let Err(error) = request.send().await else { continue };
+            let Err(error) = Box::pin(request.send()).await else { continue };
             let whole = call_error(TRANSACT, &error);
             let mut reasons = reasons(error).into_iter();
             let of_first = reasons.next().flatten();

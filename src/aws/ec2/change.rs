@@ -10,7 +10,7 @@ use aws_sdk_ec2::types::{
 };
 
 use super::{Ec2, chunks, id};
-use crate::aws::error::{call_error, garbled};
+use crate::aws::error::{garbled, sent};
 use crate::model::{Attribute, GroupId, Groups, InstanceId, InterfaceId, Profile, SnapshotId, VolumeId};
 use crate::plan::Change as Protecting;
 use crate::ports::{Call, Change};
@@ -35,14 +35,14 @@ impl Change for Ec2 {
         // The instance-wide call is refused with several interfaces.
         let request = self.client.modify_network_interface_attribute().network_interface_id(interface.as_str());
         let request = request.set_groups(Some(groups.iter().map(GroupId::to_string).collect()));
-        request.send().await.map_err(|error| call_error(MODIFY_INTERFACE, &error))?;
+        sent(MODIFY_INTERFACE, request.send()).await?;
         Ok(())
     }
 
     async fn may_set_groups(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
         let request = self.client.modify_network_interface_attribute().network_interface_id(interface.as_str());
         let request = request.set_groups(Some(groups.iter().map(GroupId::to_string).collect())).dry_run(true);
-        match request.send().await.map_err(|error| call_error(MODIFY_INTERFACE, &error)) {
+        match sent(MODIFY_INTERFACE, request.send()).await {
             Err(error) if error.code == "DryRunOperation" => Ok(()),
             Err(error) => Err(error),
             Ok(_) => Err(garbled(MODIFY_INTERFACE, "a dry run was carried out")),
@@ -52,7 +52,7 @@ impl Change for Ec2 {
     async fn tag(&self, resources: &BTreeSet<String>, tags: &BTreeMap<String, String>) -> Call<()> {
         for resources in chunks(resources, TAGGED_AT_ONCE) {
             let request = self.client.create_tags().set_resources(Some(resources)).set_tags(Some(tag_list(tags)));
-            request.send().await.map_err(|error| call_error("ec2:CreateTags", &error))?;
+            sent("ec2:CreateTags", request.send()).await?;
         }
         Ok(())
     }
@@ -61,7 +61,7 @@ impl Change for Ec2 {
         let keys: Vec<Tag> = keys.iter().map(|key| Tag::builder().key(key).build()).collect();
         for resources in chunks(resources, TAGGED_AT_ONCE) {
             let request = self.client.delete_tags().set_resources(Some(resources)).set_tags(Some(keys.clone()));
-            request.send().await.map_err(|error| call_error("ec2:DeleteTags", &error))?;
+            sent("ec2:DeleteTags", request.send()).await?;
         }
         Ok(())
     }
@@ -92,7 +92,7 @@ impl Change for Ec2 {
             .customize()
             // There is no client token: a repeated call makes a second set. The caller looks for the first one before it asks again.
             .config_override(Builder::default().retry_config(RetryConfig::disabled()));
-        let output = request.send().await.map_err(|error| call_error(action, &error))?;
+        let output = sent(action, request.send()).await?;
         let pairs = output
             .snapshots()
             .iter()
@@ -132,7 +132,7 @@ impl Ec2 {
             Attribute::ShutdownBehaviour(behaviour) => request
                 .instance_initiated_shutdown_behavior(AttributeValue::builder().value(behaviour.as_str()).build()),
         };
-        request.send().await.map_err(|error| call_error(MODIFY_INSTANCE, &error))?;
+        sent(MODIFY_INSTANCE, request.send()).await?;
         Ok(())
     }
 
@@ -148,13 +148,13 @@ impl Ec2 {
         });
         let request = self.client.modify_instance_attribute().instance_id(instance.as_str());
         let request = request.set_block_device_mappings(Some(mappings.collect()));
-        request.send().await.map_err(|error| call_error(MODIFY_INSTANCE, &error))?;
+        sent(MODIFY_INSTANCE, request.send()).await?;
         Ok(())
     }
 
     async fn detach_profile(&self, profile: &Profile) -> Call<()> {
         let request = self.client.disassociate_iam_instance_profile().association_id(&profile.association);
-        request.send().await.map_err(|error| call_error("ec2:DisassociateIamInstanceProfile", &error))?;
+        sent("ec2:DisassociateIamInstanceProfile", request.send()).await?;
         Ok(())
     }
 
@@ -162,7 +162,7 @@ impl Ec2 {
         let profile = IamInstanceProfileSpecification::builder().arn(arn).build();
         let request = self.client.associate_iam_instance_profile().instance_id(instance.as_str());
         let request = request.iam_instance_profile(profile);
-        request.send().await.map_err(|error| call_error("ec2:AssociateIamInstanceProfile", &error))?;
+        sent("ec2:AssociateIamInstanceProfile", request.send()).await?;
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use aws_sdk_ec2::types::{
 use futures_util::future::try_join_all;
 
 use super::{Ec2, chunks, id};
-use crate::aws::error::{call_error, garbled};
+use crate::aws::error::{call_error, garbled, sent};
 use crate::model::{
     Attribute, Attributes, Branch, Group, Groups, Instance, InstanceId, Interface, InterfaceId, Member, Peer, Profile,
     ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, ShutdownBehaviour, Snapshot, Volume,
@@ -152,7 +152,7 @@ impl Ec2 {
     async fn attribute(&self, instance: &InstanceId, name: InstanceAttributeName) -> Call<Attribute> {
         let action = "ec2:DescribeInstanceAttribute";
         let request = self.client.describe_instance_attribute().instance_id(instance.as_str()).attribute(name.clone());
-        let output = request.send().await.map_err(|error| call_error(action, &error))?;
+        let output = sent(action, request.send()).await?;
         let flag = |value: Option<&AttributeBooleanValue>| value.and_then(AttributeBooleanValue::value);
         let shutdown = output.instance_initiated_shutdown_behavior().and_then(AttributeValue::value);
         let found = match &name {
