@@ -6,24 +6,15 @@
 //!
 //! No I/O, no SDK.
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::str::FromStr;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::model::{Owner, Release, Wants, short_digest, ssh_only};
+use super::properties::Properties;
+use crate::model::{Owner, Release, Wants, short_digest};
 
 /// A physical id longer than this is refused by CloudFormation (custom resource reference: 1 KB).
 const PHYSICAL_ID_LIMIT: usize = 1024;
-/// The template's default for `HoldSeconds`.
-const DEFAULT_HOLD_SECONDS: u64 = 5;
-/// An interface in the transit group is open to everybody: longer than this is no hold but an exposure.
-const LONGEST_HOLD_SECONDS: u64 = 60;
-/// What `ForensicPorts` should be.
-const PORTS: &str = "a list of tcp ports from 1 to 65535, as in 22,3389";
-/// CloudFormation's own default for `ServiceTimeout`, seconds.
-const DEFAULT_SERVICE_TIMEOUT: u64 = 3600;
 
 /// What CloudFormation sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,12 +69,6 @@ impl Envelope {
     #[must_use]
     pub fn read(event: &Value) -> Self {
         let text = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let service_timeout = event
-            .get("ResourceProperties")
-            .and_then(|properties| properties.get("ServiceTimeout"))
-            .and_then(|value| scalar(value)?.parse().ok())
-            .filter(|seconds| (1..=DEFAULT_SERVICE_TIMEOUT).contains(seconds))
-            .unwrap_or(DEFAULT_SERVICE_TIMEOUT);
         Self {
             request_type: RequestType::parse(&text("RequestType")),
             response_url: text("ResponseURL"),
@@ -91,7 +76,7 @@ impl Envelope {
             request_id: text("RequestId"),
             logical_id: text("LogicalResourceId"),
             physical_id: text("PhysicalResourceId"),
-            service_timeout,
+            service_timeout: Properties::of(event).service_timeout(),
         }
     }
 
@@ -155,170 +140,20 @@ impl Request {
                 return Err(InvalidRequest::Missing(name));
             }
         }
-        let empty = Map::new();
-        let properties = event.get("ResourceProperties").and_then(Value::as_object).unwrap_or(&empty);
+        let properties = Properties::of(event);
         match envelope.request_type {
             Some(RequestType::Create | RequestType::Update) => {
-                let wants = wants(properties)?;
-                let is_rehearsal = boolean(properties, "DryRun", false)?;
-                Ok(if is_rehearsal { Self::Rehearse(wants) } else { Self::Reconcile(wants) })
+                let wants = properties.wants()?;
+                Ok(if properties.is_dry_run()? { Self::Rehearse(wants) } else { Self::Reconcile(wants) })
             }
             // What is held is restored whatever DryRun says. Properties of years ago must not stop a Delete: what cannot be read means the safe default.
-            Some(RequestType::Delete) => {
-                Ok(Self::Delete { on_rollback: release(properties, "OnRollback").unwrap_or_default() })
-            }
+            Some(RequestType::Delete) => Ok(Self::Delete { on_rollback: properties.on_rollback().unwrap_or_default() }),
             None => {
                 let text = event.get("RequestType").and_then(Value::as_str).unwrap_or_default();
                 Err(InvalidRequest::RequestType(text.to_owned()))
             }
         }
     }
-}
-
-fn wants(properties: &Map<String, Value>) -> Result<Wants, InvalidRequest> {
-    Ok(Wants {
-        instances: instances(properties)?,
-        vpc: required(properties, "VpcId")?,
-        isolation_group: required(properties, "IsolatedSecurityGroupId")?,
-        forensic_group: optional(properties, "ForensicSecurityGroupId")?,
-        forensic_ports: forensic_ports(properties)?,
-        snapshot_volumes: boolean(properties, "SnapshotVolumes", true)?,
-        on_removal: release(properties, "OnRemoval")?,
-        on_rollback: release(properties, "OnRollback")?,
-        allow_partial: boolean(properties, "AllowPartialIsolation", false)?,
-        protect: boolean(properties, "ProtectInstances", true)?,
-        detach_profile: boolean(properties, "DetachInstanceProfile", false)?,
-        purpose: purpose(properties)?,
-        cut_connections: boolean(properties, "CutEstablishedConnections", true)?,
-        transit_group: optional(properties, "TransitSecurityGroupId")?,
-        hold_seconds: hold_seconds(properties)?,
-    })
-}
-
-/// A list, or one string with commas. Blank entries do not count (a blank `CommaDelimitedList` arrives as `[""]`), repeats once.
-fn instances<T: FromStr<Err: fmt::Display> + Ord + Clone>(
-    properties: &Map<String, Value>,
-) -> Result<Vec<T>, InvalidRequest> {
-    let property = "InstanceIds";
-    let entries: Vec<String> = match properties.get(property) {
-        None | Some(Value::Null) => return Err(InvalidRequest::MissingProperty { property }),
-        Some(Value::String(text)) => text.split(',').map(str::to_owned).collect(),
-        Some(Value::Array(values)) => values
-            .iter()
-            .map(|value| value.as_str().map(str::to_owned).ok_or_else(|| unexpected(property, "a list of ids", value)))
-            .collect::<Result<_, _>>()?,
-        Some(other) => return Err(unexpected(property, "a list of ids", other)),
-    };
-    let mut seen = BTreeSet::new();
-    let mut ids = Vec::new();
-    for entry in entries.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty()) {
-        let id: T = parse(property, entry)?;
-        if seen.insert(id.clone()) {
-            ids.push(id);
-        }
-    }
-    if ids.is_empty() { Err(InvalidRequest::NoInstances) } else { Ok(ids) }
-}
-
-/// Text with commas, a list, or one number. Blank entries do not count, and none at all means ssh: what is verified is then the
-/// narrowest that is of any use.
-fn forensic_ports(properties: &Map<String, Value>) -> Result<BTreeSet<u16>, InvalidRequest> {
-    let property = "ForensicPorts";
-    let Some(value) = properties.get(property) else { return Ok(ssh_only()) };
-    let entries = match value {
-        Value::Array(values) => values.iter().map(scalar).collect(),
-        other => scalar(other).map(|text| text.split(',').map(|entry| entry.trim().to_owned()).collect()),
-    };
-    let entries: Vec<String> = entries.ok_or_else(|| unexpected(property, PORTS, value))?;
-    let ports = entries.iter().filter(|entry| !entry.is_empty()).map(|entry| match entry.parse() {
-        Ok(port) if port > 0 => Ok(port),
-        _ => Err(unexpected(property, PORTS, value)),
-    });
-    let ports: BTreeSet<u16> = ports.collect::<Result<_, _>>()?;
-    Ok(if ports.is_empty() { ssh_only() } else { ports })
-}
-
-fn required<T: FromStr<Err: fmt::Display>>(
-    properties: &Map<String, Value>,
-    property: &'static str,
-) -> Result<T, InvalidRequest> {
-    optional(properties, property)?.ok_or(InvalidRequest::MissingProperty { property })
-}
-
-fn optional<T: FromStr<Err: fmt::Display>>(
-    properties: &Map<String, Value>,
-    property: &'static str,
-) -> Result<Option<T>, InvalidRequest> {
-    match properties.get(property) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
-        Some(Value::String(text)) => parse(property, text.trim()).map(Some),
-        Some(other) => Err(unexpected(property, "a string", other)),
-    }
-}
-
-fn parse<T: FromStr<Err: fmt::Display>>(property: &'static str, text: &str) -> Result<T, InvalidRequest> {
-    text.parse().map_err(|error: T::Err| InvalidRequest::Property { property, reason: error.to_string() })
-}
-
-/// CloudFormation sends every scalar as a string; emulators and hand-made events send real booleans and numbers.
-fn boolean(properties: &Map<String, Value>, property: &'static str, default: bool) -> Result<bool, InvalidRequest> {
-    let Some(value) = properties.get(property) else { return Ok(default) };
-    match scalar(value).as_deref().map(str::to_ascii_lowercase).as_deref() {
-        Some("true" | "1") => Ok(true),
-        Some("false" | "0") => Ok(false),
-        Some("") => Ok(default),
-        _ => Err(unexpected(property, "true or false", value)),
-    }
-}
-
-fn release(properties: &Map<String, Value>, property: &'static str) -> Result<Release, InvalidRequest> {
-    let Some(value) = properties.get(property) else { return Ok(Release::default()) };
-    match scalar(value).as_deref() {
-        Some("KeepIsolated" | "") => Ok(Release::KeepIsolated),
-        Some("Restore") => Ok(Release::Restore),
-        _ => Err(unexpected(property, "KeepIsolated or Restore", value)),
-    }
-}
-
-/// At most 256 characters, EC2's bound for a tag value.
-fn purpose(properties: &Map<String, Value>) -> Result<String, InvalidRequest> {
-    let property = "Purpose";
-    let Some(value) = properties.get(property) else { return Ok("forensics".to_owned()) };
-    match scalar(value) {
-        Some(text) if text.is_empty() => Ok("forensics".to_owned()),
-        Some(text) if text.chars().count() <= 256 => Ok(text),
-        _ => Err(unexpected(property, "at most 256 characters of text", value)),
-    }
-}
-
-fn hold_seconds(properties: &Map<String, Value>) -> Result<u64, InvalidRequest> {
-    let property = "HoldSeconds";
-    let Some(value) = properties.get(property) else { return Ok(DEFAULT_HOLD_SECONDS) };
-    match scalar(value) {
-        Some(text) if text.is_empty() => Ok(DEFAULT_HOLD_SECONDS),
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|seconds| *seconds <= LONGEST_HOLD_SECONDS)
-            .ok_or_else(|| unexpected(property, "a whole number of seconds from 0 to 60", value)),
-        None => Err(unexpected(property, "a whole number of seconds from 0 to 60", value)),
-    }
-}
-
-fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::Null => Some(String::new()),
-        Value::String(text) => Some(text.trim().to_owned()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Array(_) | Value::Object(_) => None,
-    }
-}
-
-fn unexpected(property: &'static str, expected: &str, value: &Value) -> InvalidRequest {
-    let shown: String = value.to_string().chars().take(80).collect();
-    InvalidRequest::Property { property, reason: format!("{shown} is not {expected}") }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod event;
 pub mod handler;
 pub mod lambda;
+pub mod properties;
 pub mod responder;
 pub mod rollback;
 pub mod stack;

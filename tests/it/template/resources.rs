@@ -1,7 +1,10 @@
 //! What the template makes of its parameters, and what the console shows of them.
 
+use std::collections::BTreeSet;
+
+use ec2_isolation::cloudformation::properties::{Kind, PROPERTIES, Property};
 use saphyr::{LoadableYamlNode as _, Yaml};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{ACCOUNT, Stack, plain, shown};
 
@@ -139,4 +142,46 @@ fn the_console_shows_every_parameter_with_a_label_in_a_group() {
         let is_checked = parameter.get("AllowedPattern").is_none() || parameter["ConstraintDescription"].is_string();
         assert!(is_checked, "{name}: what is refused says what is wanted");
     }
+}
+
+/// The function reads what the template gives it, with the same defaults and bounds; so says README.
+#[test]
+fn the_custom_resource_has_the_properties_that_the_function_reads() {
+    let text = std::fs::read_to_string("template.yaml").unwrap();
+    let readme = std::fs::read_to_string("README.md").unwrap();
+    let template = plain(&Yaml::load_from_str(&text).unwrap()[0]);
+    let given = template["Resources"]["Isolation"]["Properties"].as_object().unwrap();
+    let unread = ["ServiceToken", "Rerun"];
+    let names: BTreeSet<&str> = given.keys().map(String::as_str).filter(|name| !unread.contains(name)).collect();
+    assert_eq!(names, PROPERTIES.iter().map(|property| property.name).collect());
+    let mut compared = 0;
+    for Property { name, kind, default } in PROPERTIES {
+        let Some(parameter_name) = given[name].get("Ref").and_then(Value::as_str) else { continue };
+        let parameter = &template["Parameters"][parameter_name];
+        assert_eq!(parameter.get("Default").map(shown).as_deref(), default, "{name}");
+        let allowed: Vec<String> = parameter["AllowedValues"].as_array().into_iter().flatten().map(shown).collect();
+        match kind {
+            Kind::Ids => assert_eq!(parameter["Type"], "List<AWS::EC2::Instance::Id>"),
+            Kind::Id => assert!(shown(&parameter["Type"]).ends_with("::Id"), "{name}"),
+            Kind::Flag => assert_eq!(allowed, ["true", "false"], "{name}"),
+            Kind::Release => assert_eq!(allowed, ["KeepIsolated", "Restore"], "{name}"),
+            Kind::Ports => assert!(parameter["AllowedPattern"].is_string(), "{name}"),
+            Kind::Seconds(least, most) => {
+                let bounds = [&parameter["MinValue"], &parameter["MaxValue"]].map(shown);
+                assert_eq!(bounds, [least.to_string(), most.to_string()], "{name}");
+                assert!(
+                    readme.contains(&format!("`{name}` other than a whole number from {least} to {most}")),
+                    "{name}"
+                );
+            }
+            Kind::Text(most) => {
+                assert!(shown(&parameter["AllowedPattern"]).contains(&format!("{{1,{most}}}")), "{name}")
+            }
+        }
+        let shown = default.map_or_else(String::new, |default| format!("`{default}`"));
+        let row = format!("| `{parameter_name}` | {shown} |").replace("|  |", "| |");
+        assert!(readme.contains(&row), "README has no row {row}");
+        compared += 1;
+    }
+    assert!(compared > 10, "{compared}");
 }

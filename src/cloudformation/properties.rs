@@ -1,0 +1,246 @@
+//! The properties of the custom resource, in one table: an event is read by it, and a test holds it against the template.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use serde_json::{Map, Value};
+
+use super::event::InvalidRequest;
+use crate::model::{Release, Wants};
+
+/// What a value has to be. CloudFormation sends every scalar as a text; emulators and hand-made events send others, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One or more, in a list or in one text with commas.
+    Ids,
+    Id,
+    Flag,
+    Release,
+    /// In a list or in one text with commas.
+    Ports,
+    /// A whole number within these bounds.
+    Seconds(u64, u64),
+    /// At most so many characters.
+    Text(usize),
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ids => f.write_str("a list of ids"),
+            Self::Id => f.write_str("a string"),
+            Self::Flag => f.write_str("true or false"),
+            Self::Release => f.write_str("KeepIsolated or Restore"),
+            Self::Ports => f.write_str("a list of tcp ports from 1 to 65535, as in 22,3389"),
+            Self::Seconds(least, most) => write!(f, "a whole number of seconds from {least} to {most}"),
+            Self::Text(most) => write!(f, "at most {most} characters of text"),
+        }
+    }
+}
+
+/// A property: how it is called, what it has to be, and what a missing or blank one means. Without a default that is nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Property {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub default: Option<&'static str>,
+}
+
+const fn property(name: &'static str, kind: Kind) -> Property {
+    Property { name, kind, default: None }
+}
+
+const fn or(default: &'static str, property: Property) -> Property {
+    Property { default: Some(default), ..property }
+}
+
+const INSTANCE_IDS: Property = property("InstanceIds", Kind::Ids);
+const VPC_ID: Property = property("VpcId", Kind::Id);
+const ISOLATION_GROUP: Property = property("IsolatedSecurityGroupId", Kind::Id);
+const FORENSIC_GROUP: Property = property("ForensicSecurityGroupId", Kind::Id);
+const FORENSIC_PORTS: Property = or("22", property("ForensicPorts", Kind::Ports));
+const TRANSIT_GROUP: Property = property("TransitSecurityGroupId", Kind::Id);
+const CUT_CONNECTIONS: Property = or("true", property("CutEstablishedConnections", Kind::Flag));
+/// An interface in the transit group is open to everybody: longer than a minute is no hold but an exposure.
+const HOLD_SECONDS: Property = or("5", property("HoldSeconds", Kind::Seconds(0, 60)));
+const PROTECT: Property = or("true", property("ProtectInstances", Kind::Flag));
+const DETACH_PROFILE: Property = or("false", property("DetachInstanceProfile", Kind::Flag));
+const SNAPSHOT_VOLUMES: Property = or("true", property("SnapshotVolumes", Kind::Flag));
+const ALLOW_PARTIAL: Property = or("false", property("AllowPartialIsolation", Kind::Flag));
+const ON_REMOVAL: Property = or("KeepIsolated", property("OnRemoval", Kind::Release));
+const ON_ROLLBACK: Property = or("KeepIsolated", property("OnRollback", Kind::Release));
+const DRY_RUN: Property = or("false", property("DryRun", Kind::Flag));
+/// EC2 takes tag values of 256 characters.
+const PURPOSE: Property = or("forensics", property("Purpose", Kind::Text(256)));
+/// How long CloudFormation waits for the answer; its own default and bound.
+const SERVICE_TIMEOUT: Property = or("3600", property("ServiceTimeout", Kind::Seconds(1, 3600)));
+
+/// Everything that is read. What else an event has is of no account, `Rerun` for one: its change is what calls the function.
+pub const PROPERTIES: [Property; 17] = [
+    INSTANCE_IDS,
+    VPC_ID,
+    ISOLATION_GROUP,
+    FORENSIC_GROUP,
+    FORENSIC_PORTS,
+    TRANSIT_GROUP,
+    CUT_CONNECTIONS,
+    HOLD_SECONDS,
+    PROTECT,
+    DETACH_PROFILE,
+    SNAPSHOT_VOLUMES,
+    ALLOW_PARTIAL,
+    ON_REMOVAL,
+    ON_ROLLBACK,
+    DRY_RUN,
+    PURPOSE,
+    SERVICE_TIMEOUT,
+];
+
+/// The properties of one event.
+#[derive(Debug)]
+pub(super) struct Properties<'a>(Option<&'a Map<String, Value>>);
+
+impl<'a> Properties<'a> {
+    pub(super) fn of(event: &'a Value) -> Self {
+        Self(event.get("ResourceProperties").and_then(Value::as_object))
+    }
+
+    pub(super) fn wants(&self) -> Result<Wants, InvalidRequest> {
+        Ok(Wants {
+            instances: self.ids(&INSTANCE_IDS)?,
+            vpc: given(&VPC_ID, self.id(&VPC_ID)?)?,
+            isolation_group: given(&ISOLATION_GROUP, self.id(&ISOLATION_GROUP)?)?,
+            forensic_group: self.id(&FORENSIC_GROUP)?,
+            forensic_ports: self.ports(&FORENSIC_PORTS)?,
+            snapshot_volumes: self.flag(&SNAPSHOT_VOLUMES)?,
+            on_removal: self.release(&ON_REMOVAL)?,
+            on_rollback: self.on_rollback()?,
+            allow_partial: self.flag(&ALLOW_PARTIAL)?,
+            protect: self.flag(&PROTECT)?,
+            detach_profile: self.flag(&DETACH_PROFILE)?,
+            purpose: self.value(&PURPOSE, |text, _| Some(text.to_owned()))?,
+            cut_connections: self.flag(&CUT_CONNECTIONS)?,
+            transit_group: self.id(&TRANSIT_GROUP)?,
+            hold_seconds: self.seconds(&HOLD_SECONDS)?,
+        })
+    }
+
+    pub(super) fn is_dry_run(&self) -> Result<bool, InvalidRequest> {
+        self.flag(&DRY_RUN)
+    }
+
+    pub(super) fn on_rollback(&self) -> Result<Release, InvalidRequest> {
+        self.release(&ON_ROLLBACK)
+    }
+
+    /// Seconds that CloudFormation waits for the answer, whatever else is wrong with the event.
+    pub(super) fn service_timeout(&self) -> u64 {
+        let given = self.seconds(&SERVICE_TIMEOUT);
+        given.or_else(|_| Properties(None).seconds(&SERVICE_TIMEOUT)).unwrap_or_default()
+    }
+
+    fn get(&self, property: &Property) -> &Value {
+        self.0.and_then(|properties| properties.get(property.name)).unwrap_or(&Value::Null)
+    }
+
+    fn flag(&self, property: &Property) -> Result<bool, InvalidRequest> {
+        self.value(property, |text, _| match text.to_ascii_lowercase().as_str() {
+            "true" | "1" => Some(true),
+            "false" | "0" => Some(false),
+            _ => None,
+        })
+    }
+
+    fn release(&self, property: &Property) -> Result<Release, InvalidRequest> {
+        self.value(property, |text, _| match text {
+            "KeepIsolated" => Some(Release::KeepIsolated),
+            "Restore" => Some(Release::Restore),
+            _ => None,
+        })
+    }
+
+    fn seconds(&self, property: &Property) -> Result<u64, InvalidRequest> {
+        self.value(property, |text, kind| match kind {
+            Kind::Seconds(least, most) => text.parse().ok().filter(|seconds| (least..=most).contains(seconds)),
+            _ => None,
+        })
+    }
+
+    fn value<T>(&self, property: &Property, parse: impl FnOnce(&str, Kind) -> Option<T>) -> Result<T, InvalidRequest> {
+        let value = self.get(property);
+        let text = scalar(value).ok_or_else(|| unexpected(property, value))?;
+        let text = given(property, if text.is_empty() { property.default } else { Some(text.as_str()) })?;
+        let is_short = !matches!(property.kind, Kind::Text(most) if text.chars().count() > most);
+        parse(text, property.kind).filter(|_| is_short).ok_or_else(|| unexpected(property, value))
+    }
+
+    fn id<T: FromStr<Err: fmt::Display>>(&self, property: &Property) -> Result<Option<T>, InvalidRequest> {
+        match self.get(property) {
+            Value::Null => Ok(None),
+            Value::String(text) if text.trim().is_empty() => Ok(None),
+            Value::String(text) => parse(property, text.trim()).map(Some),
+            other => Err(unexpected(property, other)),
+        }
+    }
+
+    /// Repeats count once, and blank entries do not: a blank `CommaDelimitedList` arrives as `[""]`.
+    fn ids<T: FromStr<Err: fmt::Display> + Ord + Clone>(&self, property: &Property) -> Result<Vec<T>, InvalidRequest> {
+        let value = self.get(property);
+        let value = given(property, (!value.is_null()).then_some(value))?;
+        let texts =
+            entries(value, |value| value.as_str().map(str::to_owned)).map_err(|other| unexpected(property, other))?;
+        let (mut seen, mut ids) = (BTreeSet::new(), Vec::new());
+        for text in texts {
+            let id: T = parse(property, &text)?;
+            if seen.insert(id.clone()) {
+                ids.push(id);
+            }
+        }
+        if ids.is_empty() { Err(InvalidRequest::NoInstances) } else { Ok(ids) }
+    }
+
+    /// None at all means the default: what is verified is then the narrowest that is of any use.
+    fn ports(&self, property: &Property) -> Result<BTreeSet<u16>, InvalidRequest> {
+        let value = self.get(property);
+        let unexpected = || unexpected(property, value);
+        let mut texts = entries(value, scalar).map_err(|_| unexpected())?;
+        if texts.is_empty() {
+            texts.extend(property.default.map(str::to_owned));
+        }
+        texts.iter().map(|text| text.parse().ok().filter(|port| *port > 0).ok_or_else(unexpected)).collect()
+    }
+}
+
+fn given<T>(property: &Property, value: Option<T>) -> Result<T, InvalidRequest> {
+    value.ok_or(InvalidRequest::MissingProperty { property: property.name })
+}
+
+fn parse<T: FromStr<Err: fmt::Display>>(property: &Property, text: &str) -> Result<T, InvalidRequest> {
+    text.parse()
+        .map_err(|error: T::Err| InvalidRequest::Property { property: property.name, reason: error.to_string() })
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => Some(String::new()),
+        Value::String(text) => Some(text.trim().to_owned()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// The entries of a list, or of one text with commas, that are not blank; or what is neither.
+fn entries(value: &Value, text: impl Fn(&Value) -> Option<String>) -> Result<Vec<String>, &Value> {
+    let texts: Vec<String> = match value {
+        Value::Array(values) => values.iter().map(|value| text(value).ok_or(value)).collect::<Result<_, _>>()?,
+        one => text(one).ok_or(one)?.split(',').map(str::to_owned).collect(),
+    };
+    Ok(texts.iter().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect())
+}
+
+fn unexpected(property: &Property, value: &Value) -> InvalidRequest {
+    let shown: String = value.to_string().chars().take(80).collect();
+    InvalidRequest::Property { property: property.name, reason: format!("{shown} is not {}", property.kind) }
+}
