@@ -337,14 +337,11 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
     }
 
     async fn protect(&self, instance: &InstanceId, change: &Protecting) -> Call<()> {
-        let action = match change {
-            Protecting::EnterStandby { group } => return self.standby(group, instance, true).await,
-            Protecting::ExitStandby { group } => return self.standby(group, instance, false).await,
-            Protecting::DetachProfile(_) => "ec2:DisassociateIamInstanceProfile",
-            Protecting::AttachProfile { .. } => "ec2:AssociateIamInstanceProfile",
-            Protecting::Attribute(_) | Protecting::Volumes { .. } => "ec2:ModifyInstanceAttribute",
-        };
-        self.pass(action, self.ec2.protect(instance, change)).await
+        match change {
+            Protecting::EnterStandby { group } => self.standby(group, instance, true).await,
+            Protecting::ExitStandby { group } => self.standby(group, instance, false).await,
+            _ => self.pass(change.action(), self.ec2.protect(instance, change)).await,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ pub use id::{
     comma_list, short_digest,
 };
 pub use original::{
-    Attribute, Attributes, Member, PROFILE_KEY, PROTECTING, Profile, Protection, ShutdownBehaviour, Volume,
+    Attribute, Attributes, Member, PROFILE_KEY, PROTECTING, Profile, Protection, ShutdownBehaviour, Stored, Volume,
     attach_profile_command, exit_standby_command,
 };
 pub use record::{Lease, Owner, Record, Snapshots, State, restore_command};

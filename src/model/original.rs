@@ -140,6 +140,18 @@ pub struct Protection {
     pub profile: Option<String>,
 }
 
+/// A prior value as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stored {
+    Flag(bool),
+    Text(String),
+}
+
+const TERMINATION_PROTECTION: &str = "TerminationProtection";
+const STOP_PROTECTION: &str = "StopProtection";
+const SHUTDOWN_BEHAVIOUR: &str = "ShutdownBehaviour";
+const SCALING_GROUP: &str = "AutoScalingGroup";
+
 /// The name of the instance profile among [`Protection::restore_commands`].
 pub const PROFILE_KEY: &str = "instance-profile";
 
@@ -157,6 +169,47 @@ impl Protection {
         self.scaling_group = self.scaling_group.filter(|_| recorded.scaling_group.is_none());
         self.profile = self.profile.filter(|_| recorded.profile.is_none());
         self
+    }
+
+    /// What is stored, by name; the profile has a place of its own. That of a volume is its device.
+    #[must_use]
+    pub fn entries(&self) -> Vec<(String, Stored)> {
+        let text = |text: &str| Stored::Text(text.to_owned());
+        let attributes = self.attributes.iter().map(|attribute| match attribute {
+            Attribute::TerminationProtection(on) => (TERMINATION_PROTECTION.to_owned(), Stored::Flag(*on)),
+            Attribute::StopProtection(on) => (STOP_PROTECTION.to_owned(), Stored::Flag(*on)),
+            Attribute::ShutdownBehaviour(behaviour) => (SHUTDOWN_BEHAVIOUR.to_owned(), text(behaviour.as_str())),
+        });
+        let volumes = self.volumes.iter().map(|(volume, device)| (volume.to_string(), text(device)));
+        let group = self.scaling_group.iter().map(|group| (SCALING_GROUP.to_owned(), text(group)));
+        attributes.chain(volumes).chain(group).collect()
+    }
+
+    /// Adds what is stored under a name.
+    ///
+    /// # Errors
+    /// It is no such value, or the name is none.
+    pub fn read(&mut self, name: &str, value: &Stored) -> Result<(), String> {
+        let attribute = match (name, value) {
+            (TERMINATION_PROTECTION, Stored::Flag(on)) => Attribute::TerminationProtection(*on),
+            (STOP_PROTECTION, Stored::Flag(on)) => Attribute::StopProtection(*on),
+            (SHUTDOWN_BEHAVIOUR, Stored::Text(text)) => {
+                let behaviour = ShutdownBehaviour::parse(text);
+                Attribute::ShutdownBehaviour(behaviour.ok_or_else(|| format!("{name} in Protection is {text:?}"))?)
+            }
+            (SCALING_GROUP, Stored::Text(group)) => {
+                self.scaling_group = Some(group.clone());
+                return Ok(());
+            }
+            (volume, Stored::Text(device)) if volume.starts_with("vol-") => {
+                let volume = volume.parse().map_err(|error| format!("{error}"))?;
+                self.volumes.insert(volume, device.clone());
+                return Ok(());
+            }
+            _ => return Err(format!("{name} in Protection is {value:?}")),
+        };
+        self.attributes.insert(attribute);
+        Ok(())
     }
 
     /// The plain `aws` command lines that put it back, by a name for each.

@@ -207,7 +207,7 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
         observed.groups.extend(marked.into_iter().map(|group| (group.id.clone(), group)));
         observed.groups.retain(|id, _| !needs.groups.contains(id));
         observed.groups.extend(groups);
-        observed.is_inspected |= needs.attributes || needs.members || needs.profiles;
+        observed.is_inspected |= needs.inspects;
         observed.has_snapshots |= needs.episode.is_some();
         observed.snapshots.extend(snapshots.into_values().flatten());
         Ok(())

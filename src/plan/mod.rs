@@ -308,6 +308,8 @@ pub struct Needs {
     /// The groups of ours in these VPCs.
     pub marked: BTreeSet<VpcId>,
     pub episode: Option<String>,
+    /// What protects the instance is looked at, as far as the following is asked for.
+    pub inspects: bool,
     pub attributes: bool,
     pub members: bool,
     pub profiles: bool,
@@ -323,6 +325,7 @@ impl Needs {
             groups: self.groups.difference(&asked.groups).cloned().collect(),
             marked: self.marked.difference(&asked.marked).cloned().collect(),
             episode: self.episode.clone().filter(|_| asked.episode.is_none()),
+            inspects: self.inspects && !asked.inspects,
             attributes: self.attributes && !asked.attributes,
             members: self.members && !asked.members,
             profiles: self.profiles && !asked.profiles,

@@ -104,6 +104,7 @@ fn all() -> Needs {
         groups: groups(&["sg-a", "sg-b"]),
         marked: ["vpc-1".parse().unwrap(), "vpc-2".parse().unwrap()].into(),
         episode: Some("episode".to_owned()),
+        inspects: true,
         attributes: true,
         members: true,
         profiles: true,
@@ -132,6 +133,7 @@ fn what_was_asked_for_is_not_asked_for_again() {
     };
     assert_eq!(all().without(&some), rest);
     for (asked, left) in [
+        (Needs { inspects: true, ..Needs::default() }, Needs { inspects: false, ..all() }),
         (Needs { attributes: true, ..Needs::default() }, Needs { attributes: false, ..all() }),
         (Needs { members: true, ..Needs::default() }, Needs { members: false, ..all() }),
         (Needs { profiles: true, ..Needs::default() }, Needs { profiles: false, ..all() }),

@@ -128,6 +128,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             let wanted = needs(&run.case(subject, &seen, &observed), Reach::Full);
             let unread = Needs {
                 interfaces: wanted.interfaces.difference(&observed.looked_up).cloned().collect(),
+                inspects: wanted.inspects && !observed.is_inspected,
                 attributes: wanted.attributes && observed.attributes.is_empty(),
                 members: wanted.members && observed.members.is_none(),
                 profiles: wanted.profiles && observed.profiles.is_none(),

@@ -8,18 +8,14 @@ use std::sync::Arc;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::model::{
-    Attribute, GroupId, Groups, Intent, InterfaceId, Lease, Owner, Protection, Record, ShutdownBehaviour, SnapshotId,
-    Snapshots, State, VolumeId, restore_command,
+    GroupId, Groups, Intent, InterfaceId, Lease, Owner, Protection, Record, SnapshotId, Snapshots, State, Stored,
+    VolumeId, restore_command,
 };
 use crate::ports::{Items, Originals, Stamp};
 
 pub(super) const KEY: &str = "InstanceId";
 const OWNER_PREFIX: &str = "owner:";
 const UNREADABLE_PREFIX: &str = "unreadable:";
-const TERMINATION_PROTECTION: &str = "TerminationProtection";
-const STOP_PROTECTION: &str = "StopProtection";
-const SHUTDOWN_BEHAVIOUR: &str = "ShutdownBehaviour";
-const SCALING_GROUP: &str = "AutoScalingGroup";
 
 pub(super) type Item = HashMap<String, AttributeValue>;
 
@@ -63,16 +59,12 @@ pub(super) fn interface_commands(interfaces: &BTreeMap<InterfaceId, Groups>) -> 
     known.map(|(id, groups)| (id.to_string(), s(restore_command(id, groups)))).collect()
 }
 
-/// Keys and values of the map `Protection`. That of a volume is its device: the volume was to go with the instance.
-pub(super) fn protection_entries(prior: &Protection) -> Vec<(String, AttributeValue)> {
-    let attributes = prior.attributes.iter().map(|attribute| match attribute {
-        Attribute::TerminationProtection(on) => (TERMINATION_PROTECTION.to_owned(), AttributeValue::Bool(*on)),
-        Attribute::StopProtection(on) => (STOP_PROTECTION.to_owned(), AttributeValue::Bool(*on)),
-        Attribute::ShutdownBehaviour(behaviour) => (SHUTDOWN_BEHAVIOUR.to_owned(), s(behaviour.as_str())),
-    });
-    let volumes = prior.volumes.iter().map(|(volume, device)| (volume.to_string(), s(device)));
-    let group = prior.scaling_group.iter().map(|group| (SCALING_GROUP.to_owned(), s(group)));
-    attributes.chain(volumes).chain(group).collect()
+/// Keys and values of the map `Protection`.
+pub(super) fn protection_entries(prior: &Protection) -> impl Iterator<Item = (String, AttributeValue)> {
+    prior.entries().into_iter().map(|(name, value)| match value {
+        Stored::Flag(on) => (name, AttributeValue::Bool(on)),
+        Stored::Text(text) => (name, s(text)),
+    })
 }
 
 /// A new record, without its key, its history and what outlives it.
@@ -177,24 +169,13 @@ pub(super) fn read_history(item: &Item) -> Vec<String> {
 fn read_protection(item: &Item) -> Result<Protection, String> {
     let mut protection =
         Protection { profile: text(item, "InstanceProfile").map(str::to_owned), ..Protection::default() };
-    for (key, value) in map(item, "Protection")?.into_iter().flatten() {
-        let (flag, text) = (value.as_bool().ok().copied(), value.as_s().ok().map(String::as_str));
-        let attribute = match key.as_str() {
-            TERMINATION_PROTECTION => flag.map(Attribute::TerminationProtection),
-            STOP_PROTECTION => flag.map(Attribute::StopProtection),
-            SHUTDOWN_BEHAVIOUR => text.and_then(ShutdownBehaviour::parse).map(Attribute::ShutdownBehaviour),
-            SCALING_GROUP => {
-                let group = text.ok_or_else(|| format!("{key} in Protection is no string"))?;
-                protection.scaling_group = Some(group.to_owned());
-                continue;
-            }
-            volume => {
-                let device = text.ok_or_else(|| format!("Protection of {volume} is no device"))?;
-                protection.volumes.insert(parsed(volume)?, device.to_owned());
-                continue;
-            }
+    for (name, value) in map(item, "Protection")?.into_iter().flatten() {
+        let stored = match value {
+            AttributeValue::Bool(on) => Stored::Flag(*on),
+            AttributeValue::S(text) => Stored::Text(text.clone()),
+            other => return Err(format!("{name} in Protection is {other:?}")),
         };
-        protection.attributes.insert(attribute.ok_or_else(|| format!("{key} in Protection is {value:?}"))?);
+        protection.read(name, &stored)?;
     }
     Ok(protection)
 }

@@ -55,6 +55,18 @@ impl Change {
         }
     }
 
+    /// The call that carries it out.
+    #[must_use]
+    pub fn action(&self) -> &'static str {
+        match self {
+            Self::Attribute(_) | Self::Volumes { .. } => "ec2:ModifyInstanceAttribute",
+            Self::EnterStandby { .. } => "autoscaling:EnterStandby",
+            Self::ExitStandby { .. } => "autoscaling:ExitStandby",
+            Self::DetachProfile(_) => "ec2:DisassociateIamInstanceProfile",
+            Self::AttachProfile { .. } => "ec2:AssociateIamInstanceProfile",
+        }
+    }
+
     /// The call that shows whether it was carried out.
     #[must_use]
     pub fn seen_by(&self) -> &'static str {
