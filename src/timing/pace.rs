@@ -10,17 +10,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Tokens at the start, and how many come back in a second.
-const BUCKETS: [(&str, f64, f64); 8] = [
-    ("ec2:ModifyNetworkInterfaceAttribute", 100.0, 5.0),
-    ("ec2:CreateSnapshots", 100.0, 5.0),
+/// Tokens at the start, and how many come back in a second, of what differs from [`CHANGES`].
+const BUCKETS: [(&str, f64, f64); 4] = [
     ("ec2:CreateTags", 100.0, 10.0),
     ("ec2:DeleteTags", 100.0, 10.0),
     ("ec2:ModifyInstanceAttribute", 50.0, 5.0),
-    ("ec2:AssociateIamInstanceProfile", 100.0, 5.0),
-    ("ec2:DisassociateIamInstanceProfile", 100.0, 5.0),
     ("ec2:DescribeInstanceAttribute", 100.0, 20.0),
 ];
+/// The same of every other change.
+const CHANGES: (f64, f64) = (100.0, 5.0);
 
 /// EC2 counts a call when it arrives, and the first one arrives late: it opens the connection. Without this much time in
 /// hand every second call at the limit is refused, and each retry takes the token of another (benches/tried.md).
@@ -85,14 +83,16 @@ impl Pace {
 
     /// Works on the bucket as it is now, where the action has one of its own.
     fn with<T>(&self, action: &'static str, work: impl FnOnce(&mut Bucket, f64) -> T) -> Option<T> {
-        let (_, size, rate) = BUCKETS.iter().find(|(name, ..)| *name == action)?;
+        let named = BUCKETS.iter().find(|(name, ..)| *name == action).map(|(_, size, rate)| (*size, *rate));
+        let is_change = action.starts_with("ec2:") && !action.starts_with("ec2:Describe");
+        let (size, rate) = named.or(is_change.then_some(CHANGES))?;
         let size = size - rate * SLACK;
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let bucket = buckets.entry(action).or_insert(Bucket { tokens: size, filled_at: now, is_known: false });
         bucket.tokens = size.min(bucket.tokens + rate * (now - bucket.filled_at).as_secs_f64());
         bucket.filled_at = now;
-        Some(work(bucket, *rate))
+        Some(work(bucket, rate))
     }
 }
 
@@ -193,6 +193,7 @@ mod tests {
         let (pace, start) = (Pace::default(), Instant::now());
         for _ in 0..1000 {
             pace.turn("dynamodb:PutItem").await;
+            pace.turn("ec2:DescribeInstances").await;
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
     }

@@ -9,12 +9,13 @@ use tokio::time::Instant;
 use super::{Data, TRANSIT, Trouble};
 
 /// Size and refill a second (EC2 Developer Guide, request throttling); what is not here is [`READS`].
-const BUCKETS: [(&str, f64, f64); 7] = [
+const BUCKETS: [(&str, f64, f64); 8] = [
     ("ec2:ModifyNetworkInterfaceAttribute", 100.0, 5.0),
     ("ec2:CreateSnapshots", 100.0, 5.0),
     ("ec2:CreateTags", 100.0, 10.0),
     ("ec2:DeleteTags", 100.0, 10.0),
     ("ec2:ModifyInstanceAttribute", 50.0, 5.0),
+    ("ec2:ModifyInstanceMetadataOptions", 100.0, 5.0),
     ("ec2:AssociateIamInstanceProfile", 100.0, 5.0),
     ("ec2:DisassociateIamInstanceProfile", 100.0, 5.0),
 ];
