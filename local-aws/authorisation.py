@@ -23,6 +23,7 @@ _RESOURCE_PARAMETER = {
     "StopInstances": "InstanceId",
     "TerminateInstances": "InstanceId",
     "AssociateIamInstanceProfile": "InstanceId",
+    "ModifyInstanceMetadataOptions": "InstanceId",
     "DeleteNetworkInterface": "NetworkInterfaceId",
     "DeleteSecurityGroup": "GroupId",
     "AuthorizeSecurityGroupIngress": "GroupId",

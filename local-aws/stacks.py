@@ -26,6 +26,7 @@ import faults
 import gone
 import group_vpcs  # noqa: F401  (registers its rules)
 import instance_profiles
+import metadata_options  # noqa: F401  (registers its rules)
 import moto_ec2
 import nested
 import protections

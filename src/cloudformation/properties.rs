@@ -66,6 +66,7 @@ const CUT_CONNECTIONS: Property = or("true", property("CutEstablishedConnections
 const HOLD_SECONDS: Property = or("5", property("HoldSeconds", Kind::Seconds(0, 60)));
 const PROTECT: Property = or("true", property("ProtectInstances", Kind::Flag));
 const DETACH_PROFILE: Property = or("false", property("DetachInstanceProfile", Kind::Flag));
+const DISABLE_METADATA: Property = or("true", property("DisableInstanceMetadata", Kind::Flag));
 const SNAPSHOT_VOLUMES: Property = or("true", property("SnapshotVolumes", Kind::Flag));
 const ALLOW_PARTIAL: Property = or("false", property("AllowPartialIsolation", Kind::Flag));
 const ON_REMOVAL: Property = or("KeepIsolated", property("OnRemoval", Kind::Release));
@@ -77,7 +78,7 @@ const PURPOSE: Property = or("forensics", property("Purpose", Kind::Text(256)));
 const SERVICE_TIMEOUT: Property = or("3600", property("ServiceTimeout", Kind::Seconds(1, 3600)));
 
 /// Everything that is read. What else an event has is of no account, `Rerun` for one: its change is what calls the function.
-pub const PROPERTIES: [Property; 17] = [
+pub const PROPERTIES: [Property; 18] = [
     INSTANCE_IDS,
     VPC_ID,
     ISOLATION_GROUP,
@@ -88,6 +89,7 @@ pub const PROPERTIES: [Property; 17] = [
     HOLD_SECONDS,
     PROTECT,
     DETACH_PROFILE,
+    DISABLE_METADATA,
     SNAPSHOT_VOLUMES,
     ALLOW_PARTIAL,
     ON_REMOVAL,
@@ -119,6 +121,7 @@ impl<'a> Properties<'a> {
             allow_partial: self.flag(&ALLOW_PARTIAL)?,
             protect: self.flag(&PROTECT)?,
             detach_profile: self.flag(&DETACH_PROFILE)?,
+            disable_metadata: self.flag(&DISABLE_METADATA)?,
             purpose: self.value(&PURPOSE, |text, _| Some(text.to_owned()))?,
             cut_connections: self.flag(&CUT_CONNECTIONS)?,
             transit_group: self.id(&TRANSIT_GROUP)?,

@@ -24,6 +24,8 @@ pub struct Instance {
     /// Attached EBS volumes; instance store has no id and is not here.
     pub volumes: BTreeMap<VolumeId, Volume>,
     pub tags: BTreeMap<String, String>,
+    /// Whether its metadata service answers, or did a moment ago: EC2 may still be about to turn it off.
+    pub has_metadata_service: bool,
 }
 
 impl Instance {

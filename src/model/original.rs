@@ -138,6 +138,8 @@ pub struct Protection {
     pub scaling_group: Option<String>,
     /// The ARN of its instance profile.
     pub profile: Option<String>,
+    /// Its metadata service was on.
+    pub metadata_service: bool,
 }
 
 /// A prior value as it is stored.
@@ -151,6 +153,7 @@ const TERMINATION_PROTECTION: &str = "TerminationProtection";
 const STOP_PROTECTION: &str = "StopProtection";
 const SHUTDOWN_BEHAVIOUR: &str = "ShutdownBehaviour";
 const SCALING_GROUP: &str = "AutoScalingGroup";
+const METADATA_SERVICE: &str = "MetadataService";
 
 /// The name of the instance profile among [`Protection::restore_commands`].
 pub const PROFILE_KEY: &str = "instance-profile";
@@ -168,6 +171,7 @@ impl Protection {
         self.volumes.retain(|volume, _| !recorded.volumes.contains_key(volume));
         self.scaling_group = self.scaling_group.filter(|_| recorded.scaling_group.is_none());
         self.profile = self.profile.filter(|_| recorded.profile.is_none());
+        self.metadata_service &= !recorded.metadata_service;
         self
     }
 
@@ -182,7 +186,8 @@ impl Protection {
         });
         let volumes = self.volumes.iter().map(|(volume, device)| (volume.to_string(), text(device)));
         let group = self.scaling_group.iter().map(|group| (SCALING_GROUP.to_owned(), text(group)));
-        attributes.chain(volumes).chain(group).collect()
+        let service = self.metadata_service.then(|| (METADATA_SERVICE.to_owned(), Stored::Flag(true)));
+        attributes.chain(volumes).chain(group).chain(service).collect()
     }
 
     /// Adds what is stored under a name.
@@ -199,6 +204,10 @@ impl Protection {
             }
             (SCALING_GROUP, Stored::Text(group)) => {
                 self.scaling_group = Some(group.clone());
+                return Ok(());
+            }
+            (METADATA_SERVICE, Stored::Flag(was_on)) => {
+                self.metadata_service = *was_on;
                 return Ok(());
             }
             (volume, Stored::Text(device)) if volume.starts_with("vol-") => {
@@ -229,7 +238,12 @@ impl Protection {
         let group = group.map(|group| ("auto-scaling-group".to_owned(), exit_standby_command(group, instance)));
         let profile = self.profile.iter();
         let profile = profile.map(|arn| (PROFILE_KEY.to_owned(), attach_profile_command(arn, instance)));
-        attributes.chain(volumes).chain(group).chain(profile).collect()
+        let service = self.metadata_service.then(|| {
+            let command =
+                format!("aws ec2 modify-instance-metadata-options --instance-id {instance} --http-endpoint enabled");
+            ("metadata-service".to_owned(), command)
+        });
+        attributes.chain(volumes).chain(group).chain(profile).chain(service).collect()
     }
 }
 
@@ -244,7 +258,8 @@ impl fmt::Display for Protection {
         let volumes = self.volumes.keys().map(|volume| format!("deletion of {volume} on termination"));
         let group = self.scaling_group.iter().map(|group| format!("in service of {group}"));
         let profile = self.profile.iter().map(|arn| format!("profile {arn}"));
-        f.write_str(&comma_list(attributes.chain(volumes).chain(group).chain(profile)))
+        let service = self.metadata_service.then(|| "metadata service on".to_owned());
+        f.write_str(&comma_list(attributes.chain(volumes).chain(group).chain(profile).chain(service)))
     }
 }
 
@@ -264,6 +279,7 @@ mod tests {
             volumes: [("vol-1".parse().unwrap(), "/dev/sda1".to_owned())].into(),
             scaling_group: Some("Bob's web".to_owned()),
             profile: Some("arn:aws:iam::1:instance-profile/web".to_owned()),
+            metadata_service: true,
         };
         let commands = prior.restore_commands(&"i-1".parse().unwrap());
         let lines: Vec<String> = commands.iter().map(|(key, command)| format!("{key}: {command}")).collect();
@@ -272,6 +288,7 @@ mod tests {
             [
                 r"auto-scaling-group: aws autoscaling exit-standby --auto-scaling-group-name 'Bob'\''s web' --instance-ids i-1",
                 "instance-profile: aws ec2 associate-iam-instance-profile --instance-id i-1 --iam-instance-profile Arn='arn:aws:iam::1:instance-profile/web'",
+                "metadata-service: aws ec2 modify-instance-metadata-options --instance-id i-1 --http-endpoint enabled",
                 "shutdown-behaviour: aws ec2 modify-instance-attribute --instance-id i-1 --instance-initiated-shutdown-behavior Value=terminate",
                 "stop-protection: aws ec2 modify-instance-attribute --instance-id i-1 --no-disable-api-stop",
                 "termination-protection: aws ec2 modify-instance-attribute --instance-id i-1 --no-disable-api-termination",
@@ -285,5 +302,8 @@ mod tests {
         let attribute = |on| Protection { attributes: [Attribute::StopProtection(on)].into(), ..Protection::default() };
         assert!(attribute(true).without(&attribute(false)).is_empty());
         assert_eq!(attribute(true).without(&Protection::default()), attribute(true));
+        let service = Protection { metadata_service: true, ..Protection::default() };
+        assert!(service.clone().without(&service).is_empty());
+        assert_eq!(service.clone().without(&attribute(true)), service);
     }
 }

@@ -32,6 +32,8 @@ pub struct Wants {
     pub protect: bool,
     /// Take the instance profile from it, so that it gets no more credentials.
     pub detach_profile: bool,
+    /// Turn its metadata service off, which gives it the credentials of its role.
+    pub disable_metadata: bool,
     pub purpose: String,
     /// Asked to end the connections that were open before.
     pub cut_connections: bool,

@@ -63,6 +63,7 @@ pub(super) fn wants(instances: &[&str]) -> Wants {
         allow_partial: false,
         protect: true,
         detach_profile: false,
+        disable_metadata: false,
         purpose: "forensics".to_owned(),
         cut_connections: false,
         transit_group: None,
@@ -165,6 +166,7 @@ impl World {
             interfaces,
             volumes: [(volume.parse().unwrap(), root_volume())].into(),
             tags: BTreeMap::new(),
+            has_metadata_service: true,
         };
         self.observed.instances.insert(instance.id.clone(), instance);
         self
@@ -184,6 +186,7 @@ impl World {
             interfaces: vec![],
             volumes: BTreeMap::new(),
             tags: BTreeMap::new(),
+            has_metadata_service: true,
         };
         self.observed.instances.insert(instance.id.clone(), instance);
         self

@@ -170,6 +170,7 @@ async fn main() -> ExitCode {
             && now["stop_protection"] == json!(true)
             && now["shutdown_behaviour"] == json!("stop")
             && now["volumes_deleted_with_it"] == json!(0)
+            && now["metadata_service"] == json!(false)
             && now["instance_profile"].is_null()
             && now["auto_scaling"].as_str().is_none_or(|state| state == "Standby");
         if !is_kept {
@@ -227,6 +228,7 @@ async fn guard(ec2: &aws_sdk_ec2::Client, cloud: &Cloud, ids: &[&str]) -> Guard 
             "termination_protection": protection.termination,
             "stop_protection": protection.stop,
             "shutdown_behaviour": protection.shutdown,
+            "metadata_service": protection.metadata_service,
             "volumes": protection.deleted.len(),
             "volumes_deleted_with_it": protection.deleted.values().filter(|deleted| **deleted).count(),
             "instance_profile": profile(ec2, id).await,

@@ -7,8 +7,8 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::operation::run_instances::builders::RunInstancesFluentBuilder;
 use aws_sdk_ec2::types::{
     BlockDeviceMapping, EbsBlockDevice, Filter, IamInstanceProfileSpecification, InstanceAttributeName,
-    InstanceMarketOptionsRequest, InstanceNetworkInterfaceSpecification, InstanceType, MarketType,
-    RequestLaunchTemplateData,
+    InstanceMarketOptionsRequest, InstanceMetadataEndpointState, InstanceNetworkInterfaceSpecification, InstanceType,
+    MarketType, RequestLaunchTemplateData,
 };
 use serde_json::{Value, json};
 
@@ -35,6 +35,8 @@ pub struct Protection {
     pub shutdown: String,
     /// Volume id -> whether it is deleted with the instance.
     pub deleted: BTreeMap<String, bool>,
+    /// Whether the instance gets credentials from its metadata service.
+    pub metadata_service: bool,
 }
 
 /// An Auto Scaling group.
@@ -238,7 +240,9 @@ pub async fn protection(ec2: &Client, instance: &str) -> Protection {
     let stop = read(InstanceAttributeName::DisableApiStop).await;
     let shutdown = read(InstanceAttributeName::InstanceInitiatedShutdownBehavior).await;
     let shown = ec2.describe_instances().instance_ids(instance).send().await.expect("an instance");
-    let volumes = shown.reservations()[0].instances()[0].block_device_mappings().iter();
+    let shown = &shown.reservations()[0].instances()[0];
+    let endpoint = shown.metadata_options().and_then(|options| options.http_endpoint()).expect("an endpoint");
+    let volumes = shown.block_device_mappings().iter();
     let volumes = volumes
         .filter_map(|device| device.ebs())
         .map(|ebs| (text(ebs.volume_id()), ebs.delete_on_termination().expect("EC2 says whether it is deleted")));
@@ -247,6 +251,7 @@ pub async fn protection(ec2: &Client, instance: &str) -> Protection {
         stop: stop.disable_api_stop().and_then(|flag| flag.value()).expect("true or false"),
         shutdown: text(shutdown.instance_initiated_shutdown_behavior().and_then(|value| value.value())),
         deleted: volumes.collect(),
+        metadata_service: *endpoint == InstanceMetadataEndpointState::Enabled,
     }
 }
 

@@ -75,6 +75,7 @@ impl Ground {
                 "InstanceIds": ids, "VpcId": self.scene.site.vpc, "IsolatedSecurityGroupId": self.group,
                 "TransitSecurityGroupId": self.transit, "HoldSeconds": "0", "OnRemoval": "Restore",
                 "CutEstablishedConnections": self.is_everything_on, "ProtectInstances": self.is_everything_on,
+                "DisableInstanceMetadata": self.is_everything_on,
             },
         });
         if request_type != "Create" {

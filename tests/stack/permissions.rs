@@ -116,7 +116,10 @@ fn without_any_statement_of_the_policy_the_answer_names_the_action() {
         &[("ChangeGroupsOfInterfaces", "ec2:ModifyNetworkInterfaceAttribute")],
         &[("ChangeGroupsToGroups", "ec2:ModifyNetworkInterfaceAttribute")],
         &[("ChangeGroupsOfInstances", "ec2:ModifyNetworkInterfaceAttribute")],
-        &[("ProtectInstances", "ec2:ModifyInstanceAttribute")],
+        &[
+            ("ProtectInstances", "ec2:ModifyInstanceAttribute"),
+            ("SwitchMetadataService", "ec2:ModifyInstanceMetadataOptions"),
+        ],
     ];
     const TAGS: [Denied; 5] = [
         // Tags of instances are for people: without them the answer has a note, here beside an error.

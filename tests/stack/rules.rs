@@ -6,8 +6,9 @@ use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::modify_instance_attribute::builders::ModifyInstanceAttributeFluentBuilder as Change;
 use aws_sdk_ec2::types::{
-    AttributeBooleanValue, AttributeValue, EbsInstanceBlockDeviceSpecification, Filter,
-    IamInstanceProfileSpecification, InstanceBlockDeviceMappingSpecification, InstanceSpecification,
+    AttributeBooleanValue, AttributeValue, EbsInstanceBlockDeviceSpecification, Filter, HttpTokensState,
+    IamInstanceProfileSpecification, InstanceBlockDeviceMappingSpecification, InstanceMetadataEndpointState,
+    InstanceSpecification,
 };
 use serde_json::{Value, json};
 
@@ -296,7 +297,13 @@ async fn protections_are_changed_one_by_one_and_shown() {
     let before = protection(&case.scene.ec2, &case.instance).await;
     let volumes: Vec<String> = before.deleted.keys().cloned().collect();
     let both = |deleted| volumes.iter().map(|volume| (volume.clone(), deleted)).collect();
-    let unprotected = Protection { termination: false, stop: false, shutdown: "stop".into(), deleted: both(true) };
+    let unprotected = Protection {
+        termination: false,
+        stop: false,
+        shutdown: "stop".into(),
+        deleted: both(true),
+        metadata_service: true,
+    };
     assert_eq!(before, unprotected);
     for change in [
         case.change().disable_api_termination(flag(true)),
@@ -306,8 +313,47 @@ async fn protections_are_changed_one_by_one_and_shown() {
     ] {
         change.send().await.unwrap();
     }
-    let protected = Protection { termination: true, stop: true, shutdown: "terminate".into(), deleted: both(false) };
+    let protected = Protection {
+        termination: true,
+        stop: true,
+        shutdown: "terminate".into(),
+        deleted: both(false),
+        metadata_service: true,
+    };
     assert_eq!(protection(&case.scene.ec2, &case.instance).await, protected);
+}
+
+/// What a call leaves out stays; a running instance applies a change a moment later, a stopped one when it starts.
+#[tokio::test]
+async fn metadata_options_are_applied_a_moment_later_and_what_is_left_out_stays() {
+    let case = case("rule-metadata").await;
+    let ec2 = &case.scene.ec2;
+    let change = || ec2.modify_instance_metadata_options().instance_id(&case.instance);
+    let shown = async || {
+        let read = ec2.describe_instances().instance_ids(&case.instance).send().await.unwrap();
+        let options = read.reservations()[0].instances()[0].metadata_options().unwrap().clone();
+        let texts = [options.http_endpoint().map(|x| x.as_str()), options.http_tokens().map(|x| x.as_str())];
+        format!("{} {}", texts.map(Option::unwrap).join(" "), options.state().unwrap().as_str())
+    };
+    assert_eq!(code(change().send().await), "MissingParameter");
+    let both = change().http_endpoint(InstanceMetadataEndpointState::Disabled).http_tokens(HttpTokensState::Required);
+    assert_eq!(code(both.send().await), "InvalidParameterCombination");
+    let unknown = change().instance_id("i-0123456789abcdef0").http_tokens(HttpTokensState::Required);
+    assert_eq!(code(unknown.send().await), "InvalidInstanceID.NotFound");
+    change().http_tokens(HttpTokensState::Required).send().await.unwrap();
+    change().http_endpoint(InstanceMetadataEndpointState::Disabled).send().await.unwrap();
+    assert_eq!(shown().await, "disabled required pending");
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    assert_eq!(shown().await, "disabled required applied");
+
+    ec2.stop_instances().instance_ids(&case.instance).send().await.unwrap();
+    change().http_endpoint(InstanceMetadataEndpointState::Enabled).send().await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    assert_eq!(shown().await, "enabled required pending");
+    ec2.start_instances().instance_ids(&case.instance).send().await.unwrap();
+    assert_eq!(shown().await, "enabled required applied");
+    ec2.terminate_instances().instance_ids(&case.instance).send().await.unwrap();
+    assert_eq!(code(change().http_tokens(HttpTokensState::Optional).send().await), "IncorrectInstanceState");
 }
 
 #[tokio::test]

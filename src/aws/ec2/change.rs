@@ -6,7 +6,8 @@ use aws_sdk_ec2::config::Builder;
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::types::{
     AttributeBooleanValue, AttributeValue, EbsInstanceBlockDeviceSpecification, IamInstanceProfileSpecification,
-    InstanceBlockDeviceMappingSpecification, InstanceSpecification, ResourceType, Tag, TagSpecification,
+    InstanceBlockDeviceMappingSpecification, InstanceMetadataEndpointState, InstanceSpecification, ResourceType, Tag,
+    TagSpecification,
 };
 
 use super::{Ec2, chunks, id};
@@ -109,6 +110,7 @@ impl Change for Ec2 {
             Protecting::ExitStandby { group } => self.exit_standby(group, &alone()).await,
             Protecting::DetachProfile(profile) => self.detach_profile(profile).await,
             Protecting::AttachProfile { arn } => self.attach_profile(instance, arn).await,
+            Protecting::MetadataService { is_on } => self.set_metadata_service(instance, *is_on).await,
         }
     }
 
@@ -149,6 +151,16 @@ impl Ec2 {
         let request = self.client.modify_instance_attribute().instance_id(instance.as_str());
         let request = request.set_block_device_mappings(Some(mappings.collect()));
         sent(MODIFY_INSTANCE, request.send()).await?;
+        Ok(())
+    }
+
+    /// Whether tokens are required stays as it is: where the account enforces them, naming `optional` again is refused (EC2 User
+    /// Guide, "Modify instance metadata options for existing instances").
+    async fn set_metadata_service(&self, instance: &InstanceId, is_on: bool) -> Call<()> {
+        let endpoint =
+            if is_on { InstanceMetadataEndpointState::Enabled } else { InstanceMetadataEndpointState::Disabled };
+        let request = self.client.modify_instance_metadata_options().instance_id(instance.as_str());
+        sent("ec2:ModifyInstanceMetadataOptions", request.http_endpoint(endpoint).send()).await?;
         Ok(())
     }
 

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::types::{
     AttributeBooleanValue, AttributeValue, Filter, GroupIdentifier, IamInstanceProfileAssociation,
-    Instance as Ec2Instance, InstanceAttributeName, InstanceNetworkInterface, IpPermission, NetworkInterface,
-    Reservation, SecurityGroup, Snapshot as Ec2Snapshot, SnapshotState, Tag,
+    Instance as Ec2Instance, InstanceAttributeName, InstanceMetadataEndpointState, InstanceMetadataOptionsState,
+    InstanceNetworkInterface, InstanceStateName, IpPermission, NetworkInterface, Reservation, SecurityGroup,
+    Snapshot as Ec2Snapshot, SnapshotState, Tag,
 };
 use futures_util::future::try_join_all;
 
@@ -193,6 +194,12 @@ fn read_instance(instance: &Ec2Instance) -> Call<Instance> {
         interfaces: interfaces.collect::<Call<_>>()?,
         volumes: ebs.collect(),
         tags: tags_of(instance.tags()),
+        has_metadata_service: instance.metadata_options().is_none_or(|options| {
+            let is_pending = options.state() == Some(&InstanceMetadataOptionsState::Pending);
+            // To one that does not run, EC2 applies it at its next start.
+            let is_running = state == Some(&InstanceStateName::Running);
+            options.http_endpoint() != Some(&InstanceMetadataEndpointState::Disabled) || is_pending && is_running
+        }),
         id: here,
     })
 }

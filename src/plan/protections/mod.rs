@@ -4,6 +4,7 @@
 //! stands whatever becomes of this.
 
 pub mod attributes;
+pub mod metadata;
 pub mod profile;
 pub mod standby;
 pub mod volumes;
@@ -36,6 +37,10 @@ pub enum Change {
     AttachProfile {
         arn: String,
     },
+    /// Whether the metadata service answers.
+    MetadataService {
+        is_on: bool,
+    },
 }
 
 impl Change {
@@ -52,6 +57,9 @@ impl Change {
             Self::ExitStandby { group } => write!(f, "{group}: {instance} back from standby"),
             Self::DetachProfile(profile) => write!(f, "{instance}: detach profile {}", profile.arn),
             Self::AttachProfile { arn } => write!(f, "{instance}: {verb}: profile {arn}"),
+            Self::MetadataService { is_on } => {
+                write!(f, "{instance}: {verb}: metadata service {}", if *is_on { "on" } else { "off" })
+            }
         }
     }
 
@@ -64,6 +72,7 @@ impl Change {
             Self::ExitStandby { .. } => "autoscaling:ExitStandby",
             Self::DetachProfile(_) => "ec2:DisassociateIamInstanceProfile",
             Self::AttachProfile { .. } => "ec2:AssociateIamInstanceProfile",
+            Self::MetadataService { .. } => "ec2:ModifyInstanceMetadataOptions",
         }
     }
 
@@ -72,16 +81,21 @@ impl Change {
     pub fn seen_by(&self) -> &'static str {
         match self {
             Self::Attribute(_) => "ec2:DescribeInstanceAttribute",
-            Self::Volumes { .. } => "ec2:DescribeInstances",
+            Self::Volumes { .. } | Self::MetadataService { .. } => "ec2:DescribeInstances",
             Self::EnterStandby { .. } | Self::ExitStandby { .. } => "autoscaling:DescribeAutoScalingInstances",
             Self::DetachProfile(_) | Self::AttachProfile { .. } => "ec2:DescribeIamInstanceProfileAssociations",
         }
     }
 
-    /// Whether AWS may refuse it for what the instance is (a Spot instance, an instance-store root), which nobody can mend.
+    /// Whether AWS may refuse it for what the instance is (a Spot instance, an instance-store root) or for a policy of the
+    /// organisation, which no responder can mend.
     #[must_use]
     pub fn is_for_some_instances_only(&self) -> bool {
-        matches!(self, Self::Attribute(_) | Self::Volumes { .. } | Self::EnterStandby { .. } | Self::DetachProfile(_))
+        match self {
+            Self::Attribute(_) | Self::Volumes { .. } | Self::EnterStandby { .. } | Self::DetachProfile(_) => true,
+            Self::ExitStandby { .. } | Self::AttachProfile { .. } => false,
+            Self::MetadataService { is_on } => !is_on,
+        }
     }
 }
 
@@ -100,6 +114,9 @@ pub(super) fn protect(case: &Case<'_>, wants: &Wants, record: &Record, instance:
         volumes::protect(instance, &mut due);
         standby::protect(case, record, &mut due, plan);
     }
+    if wants.disable_metadata {
+        metadata::protect(instance, &mut due);
+    }
     if wants.detach_profile {
         profile::protect(case, record, &mut due, plan);
     }
@@ -117,6 +134,7 @@ pub(super) fn unprotect(case: &Case<'_>, record: &Record, plan: &mut Plan) -> bo
     let before = plan.work.len();
     let is_known = attributes::unprotect(case, record, plan);
     volumes::unprotect(case, record, instance, plan);
+    metadata::unprotect(case, record, instance, plan);
     let is_known = profile::unprotect(case, record, plan) && is_known;
     let is_known = standby::unprotect(case, record, plan) && is_known;
     is_known

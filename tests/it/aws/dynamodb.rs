@@ -320,6 +320,7 @@ fn prior() -> Protection {
         volumes: [("vol-0a".parse().unwrap(), "/dev/sda1".to_owned())].into(),
         scaling_group: Some("web".to_owned()),
         profile: Some("arn:web".to_owned()),
+        metadata_service: true,
     }
 }
 
@@ -335,6 +336,9 @@ async fn prior_values_are_saved_in_one_write_that_never_overwrites_one() {
         "Protection.ShutdownBehaviour = if_not_exists(Protection.ShutdownBehaviour, terminate)",
         "Protection.vol-0a = if_not_exists(Protection.vol-0a, /dev/sda1)",
         "Protection.AutoScalingGroup = if_not_exists(Protection.AutoScalingGroup, web)",
+        "Protection.MetadataService = if_not_exists(Protection.MetadataService, true)",
+        "RestoreCommands.metadata-service = if_not_exists(RestoreCommands.metadata-service, \
+         aws ec2 modify-instance-metadata-options --instance-id i-0a --http-endpoint enabled)",
         "InstanceProfile = if_not_exists(InstanceProfile, arn:web)",
         "RestoreCommands.termination-protection = if_not_exists(RestoreCommands.termination-protection, \
          aws ec2 modify-instance-attribute --instance-id i-0a --no-disable-api-termination)",
@@ -494,6 +498,7 @@ fn wants() -> Desired {
         allow_partial: false,
         protect: true,
         detach_profile: false,
+        disable_metadata: true,
         purpose: "test".to_owned(),
         cut_connections: false,
         transit_group: None,
@@ -582,7 +587,7 @@ fn item_of(id: &str, state: &str) -> Value {
         "SnapshotsRequestedAt": {"S": "2026-11-25T03:00:00Z"}, "Passed": {"SS": ["eni-01"]},
         "LeaseWriter": {"S": "w-1"}, "LeaseUntil": {"S": "2026-11-25T03:00:40Z"}, "InstanceProfile": {"S": "arn:web"},
         "Protection": {"M": {"TerminationProtection": {"BOOL": false}, "ShutdownBehaviour": {"S": "terminate"},
-            "AutoScalingGroup": {"S": "web"}, "vol-0a": {"S": "/dev/sda1"}}},
+            "AutoScalingGroup": {"S": "web"}, "MetadataService": {"BOOL": true}, "vol-0a": {"S": "/dev/sda1"}}},
     })
 }
 

@@ -174,6 +174,41 @@ async fn one_call_sets_one_attribute_or_the_deletion_of_all_volumes() {
     }
 }
 
+/// EC2 applies a change to a running instance a moment later, and to a stopped one when it starts.
+#[tokio::test]
+async fn the_metadata_service_is_off_once_ec2_has_applied_it() {
+    for (state, options, is_on) in [
+        ("running", "<httpEndpoint>enabled</httpEndpoint><state>applied</state>", true),
+        ("running", "<httpEndpoint>enabled</httpEndpoint><state>pending</state>", true),
+        ("running", "<httpEndpoint>disabled</httpEndpoint><state>pending</state>", true),
+        ("running", "<httpEndpoint>disabled</httpEndpoint><state>applied</state>", false),
+        ("stopped", "<httpEndpoint>disabled</httpEndpoint><state>pending</state>", false),
+    ] {
+        let found = format!(
+            "<DescribeInstancesResponse><reservationSet><item><instancesSet><item><instanceId>i-0a</instanceId>\
+             <instanceState><code>16</code><name>{state}</name></instanceState>\
+             <metadataOptions>{options}</metadataOptions></item></instancesSet></item></reservationSet>\
+             </DescribeInstancesResponse>"
+        );
+        let (http, _) = wire(&[(200, &found)]);
+        let instances = ec2(http).instances(&ids(1)).await.unwrap();
+        assert_eq!(instances[0].has_metadata_service, is_on, "{state} {options}");
+    }
+}
+
+#[tokio::test]
+async fn the_metadata_service_is_switched_by_its_endpoint_alone() {
+    for (is_on, endpoint) in [(false, "disabled"), (true, "enabled")] {
+        let (http, seen) = wire(&[(200, "<ModifyInstanceMetadataOptionsResponse/>")]);
+        ec2(http).protect(&"i-0a".parse().unwrap(), &Protecting::MetadataService { is_on }).await.unwrap();
+        let body = seen.lock().unwrap()[0].clone();
+        let mut parameters: Vec<&str> = body.split('&').filter(|part| !part.starts_with("Version=")).collect();
+        parameters.sort_unstable();
+        let endpoint = format!("HttpEndpoint={endpoint}");
+        assert_eq!(parameters, ["Action=ModifyInstanceMetadataOptions", &endpoint, "InstanceId=i-0a"]);
+    }
+}
+
 #[tokio::test]
 async fn an_interface_that_only_its_maker_may_change_is_refused_and_bad_credentials_are_a_denial() {
     for (message, fault) in [

@@ -67,6 +67,7 @@ async fn a_plan_names_each_protection_of_an_instance_whose_interface_is_gone_onc
     let preview = program.preview(&incident, &named(&[A])).await.unwrap();
     let mut expected = [
         format!("{A}: restore: delete {} on termination", A.replace("i-", "vol-")),
+        format!("{A}: restore: metadata service on"),
         format!("{A}: restore: profile arn:aws:iam::123456789012:instance-profile/web"),
         format!("{A}: restore: shutdown behaviour terminate"),
         format!("{A}: restore: stop protection off"),

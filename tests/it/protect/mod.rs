@@ -1,6 +1,7 @@
 //! What keeps instances and their evidence from being lost: taken after isolation, never in its way, and put back.
 
 mod attributes;
+mod metadata;
 mod profile;
 mod standby;
 
@@ -22,7 +23,7 @@ fn id(instance: &str) -> InstanceId {
 
 /// What protects an instance that is in no Auto Scaling group.
 fn protected() -> Vec<String> {
-    PROTECTING.map(|attribute| attribute.to_string()).into()
+    PROTECTING.map(|attribute| attribute.to_string()).into_iter().chain(["metadata service off".to_owned()]).collect()
 }
 
 /// The same of a member of the group `web` that has a profile.

@@ -132,7 +132,7 @@ async fn membership_that_cannot_be_read_fails_the_request_and_nothing_else() {
         )),
         "{reason}"
     );
-    assert_eq!((&world.protections()[A][..3], &world.protections()[B]), (&protected()[..], &protected()));
+    assert_eq!((&world.protections()[A][..4], &world.protections()[B]), (&protected()[..], &protected()));
     world.data().always = None;
     succeeds(&world, rerun()).await;
     world.data().always = Some((MEMBERS, Fault::Denied));

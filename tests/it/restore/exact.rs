@@ -24,6 +24,7 @@ struct Host {
     /// EC2 does not support termination protection for it.
     is_spot: bool,
     has_profile: bool,
+    has_metadata_service: bool,
     /// Its state in the Auto Scaling group.
     membership: Option<&'static str>,
 }
@@ -47,9 +48,15 @@ fn host() -> impl Strategy<Value = Host> {
     let volumes = prop::collection::vec(any::<bool>(), 0..=5);
     let shutdown = prop::sample::select(vec![ShutdownBehaviour::Stop, ShutdownBehaviour::Terminate]);
     let state = prop::sample::select(vec!["InService", "InService", "Pending", "Standby", "Terminating"]);
-    let flags = (any::<bool>(), any::<bool>(), prop::bool::weighted(0.2), any::<bool>());
+    let flags = (any::<bool>(), any::<bool>(), prop::bool::weighted(0.2), any::<[bool; 2]>());
     (interfaces, volumes, shutdown, flags, prop::option::of(state)).prop_map(
-        |(interfaces, volumes, shutdown, (termination, stop_protection, is_spot, has_profile), membership)| Host {
+        |(
+            interfaces,
+            volumes,
+            shutdown,
+            (termination, stop_protection, is_spot, [has_profile, has_metadata_service]),
+            membership,
+        )| Host {
             interfaces,
             volumes,
             termination_protection: termination && !is_spot,
@@ -57,6 +64,7 @@ fn host() -> impl Strategy<Value = Host> {
             shutdown,
             is_spot,
             has_profile,
+            has_metadata_service,
             membership,
         },
     )
@@ -135,7 +143,8 @@ fn host_details(world: &World, n: usize, host: &Host) {
         let mut data = world.data();
         data.protections.attributes.insert(instance, attributes);
         let instance = id(n).parse().unwrap();
-        data.instances.get_mut(&instance).unwrap().volumes = volumes.collect();
+        let shown = data.instances.get_mut(&instance).unwrap();
+        (shown.volumes, shown.has_metadata_service) = (volumes.collect(), host.has_metadata_service);
         if host.is_spot {
             data.protections.unsupported.insert((instance, "termination-protection"));
         }
@@ -179,6 +188,7 @@ fn check_isolated(world: &World, incident: &Incident, answer: &Answer) -> Result
             expected[0] = Attribute::TerminationProtection(false);
         }
         let mut expected: Vec<String> = expected.map(|attribute| attribute.to_string()).into();
+        expected.push("metadata service off".to_owned());
         expected.extend(host.membership.map(|state| match state {
             "Terminating" => "Terminating in web".to_owned(),
             _ => "Standby in web".to_owned(),

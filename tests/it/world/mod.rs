@@ -297,6 +297,7 @@ impl World {
             )]
             .into(),
             tags: BTreeMap::new(),
+            has_metadata_service: true,
         };
         self.data().instances.insert(instance.id.clone(), instance);
     }

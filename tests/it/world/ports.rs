@@ -42,6 +42,7 @@ impl Look for World {
                 instance.interfaces.retain(|interface| !data.hides(interface.id.as_str()));
                 instance.interfaces = instance.interfaces.iter().map(|interface| data.shown(interface)).collect();
                 data.show_volumes(&mut instance);
+                data.show_metadata_service(&mut instance);
                 instance.tags = data.tags.get(instance.id.as_str()).cloned().unwrap_or_default();
                 instance
             });
@@ -226,6 +227,7 @@ impl Change for World {
             }
             Protecting::DetachProfile(profile) => self.take_profile(profile).await,
             Protecting::AttachProfile { arn } => self.put_profile(instance, arn).await,
+            Protecting::MetadataService { is_on } => self.write_metadata_service(instance, *is_on).await,
             Protecting::EnterStandby { .. } | Protecting::ExitStandby { .. } => panic!("not by this call: {change:?}"),
         }
     }

@@ -9,6 +9,7 @@ use super::ports::{INCORRECT_STATE, refusal};
 use super::{Data, World};
 
 const MODIFY: &str = "ec2:ModifyInstanceAttribute";
+const MODIFY_METADATA: &str = "ec2:ModifyInstanceMetadataOptions";
 
 /// Nothing protects a new instance.
 pub const UNPROTECTED: Attributes = [
@@ -23,11 +24,15 @@ pub struct Protections {
     pub attributes: BTreeMap<InstanceId, Attributes>,
     /// Attributes that EC2 lets nobody set, by their names: `termination-protection` of a Spot instance.
     pub unsupported: BTreeSet<(InstanceId, &'static str)>,
+    /// Instances whose metadata options a declarative policy of the organisation sets.
+    pub metadata_policy: BTreeSet<InstanceId>,
     /// What reads still show, and how often: less often than of an interface, which a restore reads twice a look.
     stale_attributes: BTreeMap<(InstanceId, &'static str), (Attribute, u32)>,
     stale_volumes: BTreeMap<VolumeId, (bool, u32)>,
+    /// EC2 is still about to change it.
+    pending_metadata: BTreeMap<InstanceId, u32>,
     /// What was when a test said so: changes are held against it.
-    originals: BTreeMap<InstanceId, (Attributes, BTreeSet<VolumeId>)>,
+    originals: BTreeMap<InstanceId, (Attributes, BTreeSet<VolumeId>, bool)>,
 }
 
 impl Protections {
@@ -45,9 +50,11 @@ impl World {
             let attributes = data.protections.of(id).map(|attribute| attribute.to_string());
             let volumes = instance.volumes.iter().filter(|(_, volume)| volume.delete_on_termination);
             let volumes = volumes.map(|(id, _)| format!("{id} is deleted on termination"));
+            let metadata = (!instance.has_metadata_service).then(|| "metadata service off".to_owned());
             let membership = membership.get(id.as_str()).cloned();
             let profile = data.profiles.arn(id).map(str::to_owned);
-            (id.to_string(), attributes.into_iter().chain(volumes).chain(membership).chain(profile).collect())
+            let all = attributes.into_iter().chain(volumes).chain(metadata).chain(membership).chain(profile);
+            (id.to_string(), all.collect())
         });
         each.collect()
     }
@@ -105,7 +112,48 @@ impl World {
     }
 }
 
+impl World {
+    pub(super) async fn write_metadata_service(&self, instance: &InstanceId, is_on: bool) -> Call<()> {
+        self.call(MODIFY_METADATA, format!("{instance} {is_on}"), |data| {
+            match data.instances.get(instance).map(|instance| instance.state.as_str()) {
+                None => return refusal(MODIFY_METADATA, Fault::Refused, "InvalidInstanceID.NotFound"),
+                Some("shutting-down" | "terminated") => {
+                    return refusal(MODIFY_METADATA, INCORRECT_STATE, "IncorrectInstanceState");
+                }
+                Some(_) => {}
+            }
+            if data.protections.metadata_policy.contains(instance) {
+                return refusal(MODIFY_METADATA, Fault::Refused, "UnsupportedOperation");
+            }
+            data.hold_metadata_against_records(instance, is_on);
+            let pending = data.stale_reads.div_ceil(3);
+            let held = data.instances.get_mut(instance).unwrap();
+            if std::mem::replace(&mut held.has_metadata_service, is_on) != is_on {
+                data.protections.pending_metadata.insert(instance.clone(), pending);
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
 impl Data {
+    /// What DescribeInstances shows: the old state while the new one is pending.
+    pub(super) fn show_metadata_service(&mut self, instance: &mut ec2_isolation::model::Instance) {
+        if let Some(left) = self.protections.pending_metadata.get_mut(&instance.id).filter(|left| **left > 0) {
+            *left -= 1;
+            instance.has_metadata_service = !instance.has_metadata_service;
+        }
+    }
+
+    fn hold_metadata_against_records(&mut self, instance: &InstanceId, is_on: bool) {
+        let Some((_, _, was_on)) = self.protections.originals.get(instance) else { return };
+        let is_recorded = self.records.get(instance).is_some_and(|record| record.protection.metadata_service);
+        if is_on != *was_on && !is_recorded {
+            self.violations.push(format!("{instance}: its metadata service was changed without a record"));
+        }
+    }
+
     fn may_modify(&self, instance: &InstanceId) -> Call<()> {
         match self.instances.get(instance).map(|instance| instance.state.as_str()) {
             None => refusal(MODIFY, Fault::Refused, "InvalidInstanceID.NotFound"),
@@ -127,19 +175,21 @@ impl Data {
     pub(super) fn calm_protections(&mut self) {
         self.protections.stale_attributes.clear();
         self.protections.stale_volumes.clear();
+        self.protections.pending_metadata.clear();
         self.profiles.calm();
     }
 
     pub(super) fn hold_protections(&mut self) {
         let originals = self.instances.iter().map(|(id, instance)| {
             let deleted = instance.volumes.iter().filter(|(_, volume)| volume.delete_on_termination);
-            (id.clone(), (self.protections.of(id), deleted.map(|(id, _)| id.clone()).collect()))
+            let volumes = deleted.map(|(id, _)| id.clone()).collect();
+            (id.clone(), (self.protections.of(id), volumes, instance.has_metadata_service))
         });
         self.protections.originals = originals.collect();
     }
 
     fn hold_attribute_against_records(&mut self, instance: &InstanceId, attribute: Attribute) {
-        let Some((originals, _)) = self.protections.originals.get(instance) else { return };
+        let Some((originals, ..)) = self.protections.originals.get(instance) else { return };
         let original = originals.iter().find(|original| original.key() == attribute.key()).unwrap();
         let recorded = self.records.get(instance).map(|record| &record.protection.attributes);
         if attribute != *original && !recorded.is_some_and(|recorded| recorded.contains(original)) {
@@ -148,7 +198,7 @@ impl Data {
     }
 
     fn hold_volume_against_records(&mut self, instance: &InstanceId, volume: &VolumeId, delete: bool) {
-        let Some((_, originals)) = self.protections.originals.get(instance) else { return };
+        let Some((_, originals, _)) = self.protections.originals.get(instance) else { return };
         let is_recorded =
             self.records.get(instance).is_some_and(|record| record.protection.volumes.contains_key(volume));
         if delete != originals.contains(volume) && !is_recorded {

@@ -271,6 +271,7 @@ impl Records for World {
             record.protection.volumes.extend(new.volumes);
             record.protection.profile = record.protection.profile.take().or(new.profile);
             record.protection.scaling_group = record.protection.scaling_group.take().or(new.scaling_group);
+            record.protection.metadata_service |= new.metadata_service;
             Ok(Written::Done)
         })
         .await

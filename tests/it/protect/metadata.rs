@@ -1,0 +1,85 @@
+//! The metadata service: off while the instance is isolated, and on again where it was on.
+
+use ec2_isolation::ports::Fault;
+use serde_json::json;
+
+use super::{HEADLINE, SWAP, assert_after, id, rerun};
+use crate::{A, B, event, fails, fleet, succeeds, with};
+
+const MODIFY_METADATA: &str = "ec2:ModifyInstanceMetadataOptions";
+
+#[tokio::test(start_paused = true)]
+async fn it_is_turned_off_after_the_isolation_and_on_again_where_it_was_on() {
+    let world = fleet();
+    world.data().instances.get_mut(&id(B)).unwrap().has_metadata_service = false;
+    let start = world.protections();
+    let answer = succeeds(&world, event("create")).await;
+    assert_eq!(answer.reason, HEADLINE);
+    assert_after(&world, MODIFY_METADATA, SWAP);
+    assert!(world.data().records[&id(A)].protection.metadata_service);
+    assert!(!world.data().records[&id(B)].protection.metadata_service);
+    let calls = world.data().calls.clone();
+    let changed: Vec<&String> =
+        calls.iter().filter(|(action, _)| *action == MODIFY_METADATA).map(|(_, what)| what).collect();
+    assert!(changed.iter().all(|what| **what == format!("{A} false")), "{changed:?}");
+    assert!([A, B].iter().all(|instance| !world.data().instances[&id(instance)].has_metadata_service));
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.protections(), start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_turned_off_whatever_else_is_asked_for_and_left_alone_where_that_is_not() {
+    let world = fleet();
+    let start = world.protections();
+    succeeds(&world, with("create", "ProtectInstances", json!("false"))).await;
+    assert!(!world.data().instances[&id(A)].has_metadata_service);
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.protections(), start);
+
+    let world = fleet();
+    succeeds(&world, with("create", "DisableInstanceMetadata", json!("false"))).await;
+    assert_eq!(world.count(MODIFY_METADATA), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_option_switched_off_during_an_incident_leaves_it_off_until_the_delete() {
+    let world = fleet();
+    let start = world.protections();
+    succeeds(&world, event("create")).await;
+    let mut off = rerun();
+    off["ResourceProperties"]["DisableInstanceMetadata"] = json!("false");
+    succeeds(&world, off).await;
+    assert!(!world.data().instances[&id(A)].has_metadata_service);
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.protections(), start);
+}
+
+/// Nobody in the account can change that: it is named, and the isolation stands.
+#[tokio::test(start_paused = true)]
+async fn what_a_declarative_policy_refuses_is_named_and_fails_nothing() {
+    let world = fleet();
+    let start = world.protections();
+    world.data().protections.metadata_policy.insert(id(A));
+    let answer = succeeds(&world, event("create")).await;
+    let named = format!("{A}: protect: metadata service off: {MODIFY_METADATA} failed: UnsupportedOperation");
+    assert!(answer.reason.starts_with(HEADLINE) && answer.reason.contains(&named), "{}", answer.reason);
+    assert!(!world.data().instances[&id(B)].has_metadata_service);
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.protections(), start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denial_fails_the_request_and_stops_nothing_else() {
+    let world = fleet();
+    let start = world.protections();
+    world.data().always = Some((MODIFY_METADATA, Fault::Denied));
+    let reason = fails(&world, event("create")).await;
+    let named = format!("{A}: protect: metadata service off: {MODIFY_METADATA} failed: Denied");
+    assert!(reason.starts_with(HEADLINE) && reason.contains(&named), "{reason}");
+    assert_eq!(world.protections()[A][..3], super::protected()[..3]);
+    world.data().always = None;
+    succeeds(&world, rerun()).await;
+    assert!(!world.data().instances[&id(A)].has_metadata_service);
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.protections(), start);
+}
