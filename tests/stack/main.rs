@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)] // What is measured is shown with --nocapture.
 
 mod cloud;
+mod controls;
 mod failures;
 mod fleet;
 mod function;

@@ -15,9 +15,10 @@ use serde_json::{Value, json};
 use crate::fleet::{Protection, Site, aws, cards, profile, protection, scaling_group};
 use crate::{Scene, cloud};
 
-fn code<T: std::fmt::Debug, E: ProvideErrorMetadata, R>(result: Result<T, SdkError<E, R>>) -> String {
+/// The code with which AWS refuses a call.
+pub fn code<T: std::fmt::Debug, E: ProvideErrorMetadata, R>(result: Result<T, SdkError<E, R>>) -> String {
     match result {
-        Ok(done) => panic!("EC2 would refuse it: {done:?}"),
+        Ok(done) => panic!("AWS would refuse it: {done:?}"),
         Err(error) => error.as_service_error().and_then(|error| error.code()).unwrap_or("no code").to_owned(),
     }
 }
