@@ -21,7 +21,6 @@ from control import knobs
 Properties = dict[str, Any]
 Provisioned = tuple[str, dict[str, Any]]
 
-_INSTANCE_UPDATES_IN_PLACE = {"Tags", "DisableApiTermination", "SourceDestCheck"}
 # Properties of AWS::EC2::Instance that are no argument of RunInstances.
 _NOT_RUN_INSTANCES = {"LaunchTemplate", "Tags", "PropagateTagsToVolumeOnCreation", "SourceDestCheck"}
 # The data of each launch template version, as the template wrote it: RunInstances of moto merges only part of it.
@@ -47,10 +46,6 @@ def _tag(physical_id: str, old: Properties, new: Properties) -> None:
 
 def _own_tags(properties: Properties) -> list[dict[str, str]]:
     return [tag for tag in properties.get("Tags", []) if not tag["Key"].startswith("aws:")]
-
-
-def _changed(old: Properties, new: Properties) -> set[str]:
-    return {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
 
 
 def _delete(call: Any, *gone: str, **arguments: Any) -> None:
@@ -123,11 +118,7 @@ def create_security_group(logical_id: str, properties: Properties, stack_name: s
     return _group(group_id)
 
 
-def update_security_group(
-    physical_id: str, old: Properties, new: Properties, stack_name: str, logical_id: str
-) -> Provisioned:
-    if _changed(old, new) & {"GroupName", "GroupDescription", "VpcId"}:
-        return create_security_group(logical_id, new, stack_name)
+def update_security_group(physical_id: str, old: Properties, new: Properties, _stack_name: str) -> Provisioned:
     for kind in ("ingress", "egress"):
         before, after = (p.get(f"SecurityGroup{kind.capitalize()}", []) for p in (old, new))
         _revoke(physical_id, kind, [rule for rule in before if rule not in after])
@@ -147,15 +138,16 @@ def _rule_handlers(kind: str) -> dict[str, Any]:
         rule_id = _authorize(properties["GroupId"], kind, [properties])[0]
         return rule_id, {"Id": rule_id}
 
-    def update(_physical_id: str, _old: Properties, new: Properties, stack_name: str, logical_id: str) -> Provisioned:
-        return create(logical_id, new, stack_name)
+    def update(physical_id: str, _old: Properties, _new: Properties, _stack_name: str) -> Provisioned:
+        """Only the description can be changed."""
+        return physical_id, {"Id": physical_id}
 
     def delete(physical_id: str, properties: Properties) -> None:
         call = getattr(moto_ec2.client(), f"revoke_security_group_{kind}")
         gone = ("InvalidGroup.NotFound", "InvalidSecurityGroupRuleId.NotFound", "InvalidPermission.NotFound")
         _delete(call, *gone, GroupId=properties["GroupId"], SecurityGroupRuleIds=[physical_id])
 
-    return {"create": create, "update": update, "update_with_logical_id": True, "delete": delete}
+    return {"create": create, "update": update, "delete": delete}
 
 
 # --- What ministack provisions itself, but not as AWS does ------------------------------------------------------------
@@ -220,11 +212,7 @@ def create_launch_template(logical_id: str, properties: Properties, stack_name: 
     return _launch_template(template_id)
 
 
-def update_launch_template(
-    physical_id: str, old: Properties, new: Properties, stack_name: str, logical_id: str
-) -> Provisioned:
-    if "LaunchTemplateName" in _changed(old, new):
-        return create_launch_template(logical_id, new, stack_name)
+def update_launch_template(physical_id: str, _old: Properties, new: Properties, _stack_name: str) -> Provisioned:
     data = _typed(new["LaunchTemplateData"])
     moto_ec2.client().create_launch_template_version(LaunchTemplateId=physical_id, LaunchTemplateData=data)
     _launch_templates[physical_id].append(data)
@@ -290,12 +278,12 @@ def create_instance(_logical_id: str, properties: Properties, _stack_name: str) 
     return _instance(instance_id)
 
 
-def update_instance(
-    physical_id: str, old: Properties, new: Properties, stack_name: str, logical_id: str
-) -> Provisioned:
-    """Replaces the instance for anything but its tags and attributes; AWS does some more in place."""
-    if not _changed(old, new) <= _INSTANCE_UPDATES_IN_PLACE:
-        return create_instance(logical_id, new, stack_name)
+def update_instance(physical_id: str, old: Properties, new: Properties, _stack_name: str) -> Provisioned:
+    """Type and user data change in place, as on AWS, which stops and starts the instance for it."""
+    instance = moto_ec2.backend().get_instance(physical_id)
+    request = _launch_request(new)
+    instance.instance_type = request.get("InstanceType", instance.instance_type)
+    instance.user_data = new.get("UserData", instance.user_data)
     _tag(physical_id, old, new)
     return _instance(physical_id)
 
@@ -307,7 +295,6 @@ def delete_instance(physical_id: str, _properties: Properties) -> None:
 
 def handlers(ministack: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The types to put into ministack's table of resource handlers, which is given."""
-    with_logical_id = {"update_with_logical_id": True}
     table = ministack["AWS::DynamoDB::Table"]
     return {
         "AWS::DynamoDB::Table": {**table, "create": _table_create(table["create"])},
@@ -316,7 +303,6 @@ def handlers(ministack: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
             "create": create_security_group,
             "update": update_security_group,
             "delete": delete_security_group,
-            **with_logical_id,
         },
         "AWS::EC2::SecurityGroupIngress": _rule_handlers("ingress"),
         "AWS::EC2::SecurityGroupEgress": _rule_handlers("egress"),
@@ -324,13 +310,11 @@ def handlers(ministack: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
             "create": create_launch_template,
             "update": update_launch_template,
             "delete": delete_launch_template,
-            **with_logical_id,
         },
         "AWS::EC2::Instance": {
             "create": create_instance,
             "update": update_instance,
             "delete": delete_instance,
-            **with_logical_id,
         },
     }
 

@@ -32,6 +32,7 @@ import nested
 import protections
 import readings
 import refusals
+import replacements
 import resources
 from control import knobs, log
 
@@ -72,6 +73,7 @@ def install() -> None:
     custom_resource.invoke_custom_resource = custom_resources.invoke
     provisioners._RESOURCE_HANDLERS.update(resources.handlers(provisioners._RESOURCE_HANDLERS))
     provisioners._STACK_TAG_PROPERTY["AWS::EC2::Instance"] = ("Tags", "list")
+    replacements.install(provisioners)
 
     _wrap(provisioners, "_physical_name", _unique_to_the_stack)
     _wrap(provisioners, "_provision_resource", _keeping_failed_creates)
@@ -92,6 +94,8 @@ def install() -> None:
     _wrap_action(handlers, "DescribeStacks", _naming_parents)
     _wrap_action(handlers, "CreateChangeSet", _refusing_unfit_stacks)
     _wrap_action(handlers, "UpdateStack", _updating_failed_stacks)
+    for action in ("UpdateStack", "ExecuteChangeSet"):
+        _wrap_action(handlers, action, _updating_failed_stacks_without_rollback)
 
 
 def _wrap(home: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
@@ -248,6 +252,7 @@ def _replacing_failed_creates(original: Any) -> Any:
 
         stack = _stack(stack_name)
         record = stack["_resources"].get(logical_id, {})
+        replacements.check(stack, resource_type, old, new)
         if not custom_resources.is_custom(resource_type):
             return original(resource_type, physical_id, old, new, stack_name, logical_id, attributes)
         if record.get("ResourceStatus") == "CREATE_FAILED":
@@ -313,15 +318,16 @@ def _deploying(original: Any) -> Any:
         stack_id: str,
         template: dict[str, Any],
         parameters: dict[str, Any],
+        disable_rollback: bool,
         *arguments: Any,
         **keywords: Any,
     ) -> None:
         stack = _stack(stack_name)
-        stack["StackStatusReason"] = "User Initiated"
+        stack.update(StackStatusReason="User Initiated", _disables_rollback=disable_rollback)
         if not keywords.get("is_update"):
             # ministack keeps the template on success only; a delete after a failed create needs its policies and order.
             stack.update(_template=template, _resolved_params=parameters)
-        await original(stack_name, stack_id, template, parameters, *arguments, **keywords)
+        await original(stack_name, stack_id, template, parameters, disable_rollback, *arguments, **keywords)
         if stack["StackStatus"] in _UPDATABLE_AFTER_FAILURE:
             _settle_failed(stack, template, parameters)
         elif stack["StackStatus"] == "UPDATE_COMPLETE":
@@ -481,6 +487,28 @@ def _refusing_unfit_stacks(original: Any) -> Any:
         return original(params)
 
     return create_change_set
+
+
+def _updating_failed_stacks_without_rollback(original: Any) -> Any:
+    def update(params: dict[str, Any]) -> Any:
+        from ministack.services.cloudformation.handlers import _resolve_stack
+        from ministack.services.cloudformation.helpers import _error, _p
+
+        # A change set may be named by its ARN alone.
+        stack = _resolve_stack(_p(params, "StackName")) if _p(params, "StackName") else None
+        status = (stack or {}).get("StackStatus", "")
+        if status in _UPDATABLE_AFTER_FAILURE and _p(params, "DisableRollback", "false").lower() != "true":
+            # aws/aws-cli#6368, ansible-collections/amazon.aws#1655, for UpdateStack. That a change set is refused, too,
+            # and only when it is executed, is inferred.
+            message = (
+                f"This stack is currently in a non-terminal [{status}] state. To update the stack from this state, "
+                "please use the disable-rollback parameter with update-stack API. To rollback to the last known good "
+                "state, use the rollback-stack API"
+            )
+            return _error("ValidationError", message)
+        return original(params)
+
+    return update
 
 
 def _updating_failed_stacks(original: Any) -> Any:

@@ -7,7 +7,9 @@ use crate::{Scene, cloud};
 
 impl Scene {
     pub async fn image_of_host(&self) -> (String, String) {
-        let id = self.incident.physical_id("ForensicInstance").await;
+        let read = cloud().cloudformation().await.describe_stack_resource();
+        let read = read.stack_name(&self.incident.name).logical_resource_id("ForensicInstance").send().await.unwrap();
+        let id = read.stack_resource_detail().and_then(|host| host.physical_resource_id()).expect("an id").to_owned();
         let answer = self.ec2.describe_instances().instance_ids(&id).send().await.expect("the host is there");
         let image = answer.reservations()[0].instances()[0].image_id().expect("an image").to_owned();
         (id, image)
@@ -64,10 +66,45 @@ async fn forensic_ports_are_opened_and_closed_in_place_and_verified() {
     let forensic = scene.incident.physical_id("ForensicSecurityGroup").await;
     let host = scene.image_of_host().await;
     assert_eq!(shown(&scene.ingress().await), [format!("22 {forensic}"), format!("3389 {forensic}")]);
+    // Nothing is replaced: CloudFormation would refuse that while rollback is disabled, and the new instance would stay open.
+    let b = scene.site.plain(&scene.ec2, &[1]).await;
+    scene.incident.set("ForensicPorts", "3389").list(&[&a, &b]).deploy();
+    assert_eq!(shown(&scene.ingress().await), [format!("3389 {forensic}")]);
     scene.incident.set("ForensicPorts", "22").deploy();
     assert_eq!(shown(&scene.ingress().await), [format!("22 {forensic}")]);
     assert_eq!(scene.image_of_host().await, host);
-    scene.assert_isolated(&[&a]).await;
+    scene.assert_isolated(&[&a, &b]).await;
+    scene.incident.delete().await;
+}
+
+/// While rollback is disabled CloudFormation replaces nothing. What would be replaced comes after the isolation, and the way on
+/// releases nobody.
+#[tokio::test]
+async fn a_host_is_not_replaced_while_rollback_is_disabled_and_new_instances_are_isolated_all_the_same() {
+    let mut scene = Scene::new("host-replaced").await;
+    let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
+    scene.incident.list(&[&a]).deploy();
+    let host = scene.image_of_host().await;
+    let other = cloud().put("ubuntu-image", &json!({})).await["id"].as_str().unwrap().to_owned();
+    let (succeeded, _) = scene.incident.set("ForensicAmiId", other.clone()).list(&[&a, &b]).try_deploy();
+    assert!(!succeeded);
+    let reasons = scene.incident.reasons("ForensicInstance").await;
+    assert_eq!(reasons, ["Replacement type updates not supported on stack with disable-rollback."]);
+    scene.assert_isolated(&[&a, &b]).await;
+    assert_eq!(scene.image_of_host().await, host);
+
+    scene.incident.options = vec!["--no-disable-rollback"];
+    let (succeeded, output) = scene.incident.try_deploy();
+    assert!(!succeeded && output.contains("non-terminal [UPDATE_FAILED] state"), "{output}");
+    let stack = scene.incident.stack_id().await;
+    cloud().cloudformation().await.rollback_stack().stack_name(&stack).send().await.unwrap();
+    let on_the_way = ["UPDATE_FAILED", "UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS"];
+    assert_eq!(scene.incident.ends_in(&stack, &on_the_way).await, "UPDATE_ROLLBACK_COMPLETE");
+    scene.assert_isolated(&[&a, &b]).await;
+    scene.incident.deploy();
+    let (id, image) = scene.image_of_host().await;
+    assert!(id != host.0 && image == other, "{id} {image}");
+    scene.assert_isolated(&[&a, &b]).await;
     scene.incident.delete().await;
 }
 

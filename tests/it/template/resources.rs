@@ -39,23 +39,26 @@ fn the_isolation_group_admits_the_forensic_group_on_the_forensic_ports_and_nobod
                 assert_eq!(isolation["ForensicPorts"], json!(ports));
                 let passed = if group.is_empty() { "${ForensicSecurityGroup.GroupId}" } else { group };
                 assert_eq!(isolation["ForensicSecurityGroupId"], json!(passed));
-                check_host(&stack, group.is_empty(), image, &expected);
+                check_host(&stack, group.is_empty(), image);
             }
         }
     }
 }
 
-/// Host, group and ways out are there together or not at all; the ways out are the ports that the isolation group lets in.
-fn check_host(stack: &Stack, is_here: bool, image: &str, ports: &[u16]) {
+/// Host, group and way out are there together or not at all. What the isolation group lets in is for that group to say.
+fn check_host(stack: &Stack, is_here: bool, image: &str) {
     for name in ["ForensicInstance", "ForensicLaunchTemplate", "ForensicSecurityGroup"] {
         assert_eq!(stack.resources.contains_key(name), is_here, "{name}");
     }
     assert_eq!(stack.outputs.contains_key("ForensicHostSsh"), is_here);
     assert_eq!(stack.outputs.contains_key("ForensicHostState"), is_here && image.is_empty());
     let egress = stack.resources.values().filter(|resource| resource["Type"] == "AWS::EC2::SecurityGroupEgress");
-    let mut out: Vec<_> = egress.map(|rule| shown(&rule["Properties"]["FromPort"]).parse::<u16>().unwrap()).collect();
-    out.sort_unstable();
-    assert_eq!(out, if is_here { ports } else { &[] });
+    let out: Vec<_> = egress.map(|rule| ["FromPort", "ToPort"].map(|port| shown(&rule["Properties"][port]))).collect();
+    assert_eq!(
+        out,
+        if is_here { vec![["0".to_owned(), "65535".to_owned()]] } else { vec![] },
+        "no parameter changes it"
+    );
     if !is_here {
         return;
     }
@@ -102,6 +105,15 @@ fn nothing_waits_for_the_forensic_host() {
 }
 
 #[test]
+fn the_role_has_a_permissions_boundary_where_one_is_given() {
+    let role =
+        |overrides: &[(&str, &str)]| Stack::new(overrides).resources["IsolationFunctionRole"]["Properties"].clone();
+    assert_eq!(role(&[]).get("PermissionsBoundary"), None);
+    let boundary = "arn:aws:iam::111111111111:policy/boundary";
+    assert_eq!(role(&[("PermissionsBoundaryArn", boundary)])["PermissionsBoundary"], boundary);
+}
+
+#[test]
 fn every_arn_and_host_name_follows_the_partition() {
     let text = std::fs::read_to_string("template.yaml").unwrap();
     assert!(!text.contains("arn:aws:"), "arn:${{AWS::Partition}}: is right in China and GovCloud too");
@@ -137,7 +149,8 @@ fn the_console_shows_every_parameter_with_a_label_in_a_group() {
     names.sort();
     assert_eq!(grouped, names);
     for (name, parameter) in parameters {
-        assert!(interface["ParameterLabels"][name]["default"].is_string(), "{name}");
+        let label = interface["ParameterLabels"][name]["default"].as_str().unwrap();
+        assert!(label.ends_with(&format!("({name})")), "{label}");
         assert!(parameter["Description"].as_str().is_some_and(|text| text.len() < 4000), "{name}");
         let is_checked = parameter.get("AllowedPattern").is_none() || parameter["ConstraintDescription"].is_string();
         assert!(is_checked, "{name}: what is refused says what is wanted");

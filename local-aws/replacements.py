@@ -1,0 +1,57 @@
+"""Which changed properties replace a resource, and that CloudFormation replaces none while rollback is disabled.
+
+Sources: the types' registry schemas (`createOnlyProperties`) and "Update requires: Replacement" in the CloudFormation
+template reference; for the refusal aws/aws-sam-cli#4585 and smoketurner/serverless-vpc-plugin#1221: the resource fails.
+What came before it has been updated by then, and what comes after it is not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import custom_resources
+
+_RULE = ("CidrIp", "CidrIpv6", "FromPort", "GroupId", "IpProtocol", "ToPort")
+_CREATE_ONLY: dict[str, tuple[str, ...]] = {
+    "AWS::EC2::Instance": (
+        "AvailabilityZone",
+        "BlockDeviceMappings",
+        "CpuOptions",
+        "EnclaveOptions",
+        "HibernationOptions",
+        "ImageId",
+        "KeyName",
+        "LaunchTemplate",
+        "NetworkInterfaces",
+        "PrivateIpAddress",
+        "SubnetId",
+    ),
+    "AWS::EC2::LaunchTemplate": ("LaunchTemplateName", "TagSpecifications"),
+    "AWS::EC2::SecurityGroup": ("GroupDescription", "GroupName", "VpcId"),
+    "AWS::EC2::SecurityGroupEgress": (*_RULE, "DestinationPrefixListId", "DestinationSecurityGroupId"),
+    "AWS::EC2::SecurityGroupIngress": (
+        *_RULE,
+        "SourcePrefixListId",
+        "SourceSecurityGroupId",
+        "SourceSecurityGroupName",
+        "SourceSecurityGroupOwnerId",
+    ),
+    "AWS::Lambda::EventInvokeConfig": ("FunctionName", "Qualifier"),
+    "AWS::Logs::LogGroup": ("LogGroupName",),
+}
+
+
+def install(provisioners: Any) -> None:
+    """Tell ministack, which knows these types' properties not, or tells none of them from the others."""
+    provisioners._REPLACING_PROPERTIES.update(_CREATE_ONLY)
+
+
+def check(stack: dict[str, Any], resource_type: str, old: Any, new: Any) -> None:
+    """Refuse an update that CloudFormation refuses."""
+    from ministack.services.cloudformation import provisioners
+
+    if custom_resources.is_custom(resource_type) and old.get("ServiceToken") != new.get("ServiceToken"):
+        # cloudcomponents/cdk-constructs#197
+        raise RuntimeError("Modifying service token is not allowed.")
+    if stack.get("_disables_rollback") and provisioners._replacing_change(resource_type, old, new):
+        raise RuntimeError("Replacement type updates not supported on stack with disable-rollback.")
