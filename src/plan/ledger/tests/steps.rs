@@ -123,6 +123,15 @@ fn a_contradiction_goes_on_until_a_look_shows_that_it_is_over() {
     story.check(&[(50.0, "due"), (90.0, "due"), (130.0, "due"), (170.0, "over")]);
 }
 
+/// What follows from giving up is in the next plan only.
+#[test]
+fn it_is_said_once_that_a_step_was_given_up() {
+    let mut story = Story::of(isolate()).failed(0.0, Fault::Denied);
+    let plan = plan_of(&[Work::only(isolate())]);
+    let mut gave_up = |seconds| story.ledger.due(&plan, at(seconds), PATIENCE).gave_up;
+    assert_eq!([0.0, 19.999, 20.0, 20.0, 30.0].map(&mut gave_up), [false, false, true, false, false]);
+}
+
 #[test]
 fn some_steps_are_never_repeated_once_they_were_accepted() {
     for step in [pass(), take(), request()] {
