@@ -93,20 +93,25 @@ bench: tools $(VENV)/bench/ready build ## Measure the function against its lower
 	@cargo bench --quiet --profile dev $(FEATURES) --bench speed --no-run
 	@cargo bench --quiet --profile dev $(FEATURES) --bench speed
 
-deploy: build ## Deploy to the AWS account that your credentials are for: make deploy STACK=incident-42 PARAMETERS="VpcId=… …"
+deploy: ## Deploy to the AWS account that your credentials are for: make deploy STACK=incident-42 PARAMETERS="VpcId=… …"
 	@test -n "$(STACK)" || { echo 'STACK is missing: one name per incident, as in STACK=incident-42'; exit 1; }
+	@for word in $(PARAMETERS); do case "$$word" in *=*) ;; *) echo "$$word belongs to no parameter: write lists with commas and no blanks, as in CompromisedInstanceList=i-1,i-2"; exit 1;; esac; done
+	@$(MAKE) --no-print-directory build
 	@$(SAM) deploy --stack-name "$(STACK)" --parameter-overrides $(PARAMETERS)
 
-package: build $(CLI) ## Upload for the console and for others: make package BUCKET=my-bucket (in the region it is meant for)
+package: ## Upload for the console and for others: make package BUCKET=my-bucket (in the region it is meant for)
 	@test -n "$(BUCKET)" || { echo 'BUCKET is missing: an S3 bucket in the region of the instances, as in BUCKET=my-bucket'; exit 1; }
+	@$(MAKE) --no-print-directory build $(CLI)
 	@$(VENV)/sam/bin/python scripts/package.py "$(BUCKET)" $(CLI)
 
-status: $(CLI) ## What an incident holds isolated, and the next step: make status STACK=incident-42
+status: ## What an incident holds isolated, and the next step: make status STACK=incident-42
 	@test -n "$(STACK)" || { echo 'STACK is missing, as in STACK=incident-42'; exit 1; }
+	@$(MAKE) --no-print-directory $(CLI)
 	@$(CLI) status --stack "$(STACK)"
 
-restore: $(CLI) ## Restore everything and delete the stack, with or without its function: make restore STACK=incident-42
+restore: ## Restore everything and delete the stack, with or without its function: make restore STACK=incident-42
 	@test -n "$(STACK)" || { echo 'STACK is missing, as in STACK=incident-42'; exit 1; }
+	@$(MAKE) --no-print-directory $(CLI)
 	@$(CLI) restore --stack "$(STACK)" --finish
 
 # Linked for an old glibc, so that it runs wherever operators are, CloudShell (Amazon Linux 2023) included.

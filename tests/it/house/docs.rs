@@ -206,6 +206,23 @@ fn every_make_target_that_the_pages_name_exists() {
     }
 }
 
+/// Before anything is built: at night the wrong word costs seconds, not minutes.
+#[test]
+fn make_checks_its_arguments_first() {
+    let lists = "PARAMETERS=VpcId=vpc-1 CompromisedInstanceList=i-1,i-2 i-3";
+    for (arguments, refusal) in [
+        (&["deploy"][..], "STACK is missing"),
+        (&["deploy", "STACK=incident-42", lists], "i-3 belongs to no parameter"),
+        (&["package"], "BUCKET is missing"),
+        (&["status"], "STACK is missing"),
+        (&["restore"], "STACK is missing"),
+    ] {
+        let output = std::process::Command::new("make").args(arguments).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(!output.status.success() && text.starts_with(refusal), "{arguments:?}: {text}");
+    }
+}
+
 fn anchor_of(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = text.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
