@@ -24,6 +24,8 @@ pub const DOUBTED: Duration = Duration::from_secs(5);
 const AWAITED: Duration = Duration::from_secs(15);
 /// EC2 or Auto Scaling are at work.
 const UNDER_WAY: Duration = Duration::from_secs(60);
+/// What lies between two looks counts for no longer than this: after a long pause the same is written again, and looked at.
+const APART: Duration = Duration::from_secs(10);
 /// When the same is written again, counted from the first contradicting look.
 const REWRITES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(12)];
 /// No lease is longer: the longest hold, and half a minute. Whoever says so has another clock.
@@ -208,8 +210,8 @@ struct Attempt {
 /// Looks that show what was there before an accepted write.
 #[derive(Debug, Clone, Copy)]
 struct Contradiction {
-    first: Duration,
     last: Duration,
+    lasted: Duration,
     /// How often the same was written again since the first.
     rewrites: usize,
 }
@@ -393,7 +395,7 @@ impl Ledger {
             let again = attempt
                 .contradicted
                 .filter(|_| attempt.failure.is_none())
-                .map(|seen| seen.first + REWRITES.get(seen.rewrites).copied().unwrap_or(FIGHT));
+                .map(|seen| seen.last + REWRITES.get(seen.rewrites).unwrap_or(&FIGHT).saturating_sub(seen.lasted));
             due.by(again.or(Some(attempt.next)).filter(|at| *at > elapsed));
         }
         due.gave_up = self.count_given_up() > given_up;
@@ -415,17 +417,17 @@ impl Ledger {
             elapsed.saturating_sub(seen.last) <= FIGHT || self.looked.1.is_none_or(|before| before <= seen.last)
         };
         let seen = attempt.contradicted.filter(goes_on);
-        let mut seen = seen.unwrap_or(Contradiction { first: elapsed, last: elapsed, rewrites: 0 });
+        let mut seen = seen.unwrap_or(Contradiction { last: elapsed, lasted: Duration::ZERO, rewrites: 0 });
+        seen.lasted += elapsed.saturating_sub(seen.last).min(APART);
         seen.last = elapsed;
-        let lasted = elapsed.saturating_sub(seen.first);
         let rewrite = REWRITES.get(seen.rewrites).filter(|_| step.may_be_repeated());
         let admission = match rewrite {
             // However late a look comes: what may be written again is, before it is given up.
-            Some(after) if lasted >= *after => {
+            Some(after) if seen.lasted >= *after => {
                 seen.rewrites += 1;
                 Admission::Due
             }
-            None if lasted >= FIGHT => {
+            None if seen.lasted >= FIGHT => {
                 let shown = match step {
                     Step::SetGroups { interface, from, .. } => format!("{interface} in {}", ShowGroups(from)),
                     _ => "what was there before".to_owned(),
@@ -522,7 +524,12 @@ impl Ledger {
             to: to.clone(),
             aim: super::Aim::Isolate,
         };
-        self.note(direct.key(), result, elapsed);
+        let key = direct.key();
+        self.note(key.clone(), result, elapsed);
+        // What was seen before the passage says nothing of what it left.
+        if let Some(attempt) = self.attempts.get_mut(&key) {
+            attempt.contradicted = None;
+        }
     }
 
     fn note(&mut self, key: Step, result: &Result<(), StepError>, elapsed: Duration) {

@@ -241,6 +241,25 @@ async fn a_bucket_that_somebody_else_empties_delays_the_isolation_and_leaves_not
     }
 }
 
+/// One more than may pass at once: what reads show late of one wave is no contradiction to what the next one leaves.
+#[tokio::test(start_paused = true)]
+async fn twenty_one_interfaces_pass_in_waves_though_reads_trail() {
+    for jitter in [5_609_548_150_009_519_451, 1_594_670_056_970_484_749, 4_753_411_771_261_865_321, 1, 2, 3] {
+        let (world, ids) = many(3, 7);
+        let start = world.cards();
+        {
+            let mut data = world.data();
+            (data.stale_reads, data.jitter) = (3, Some(jitter));
+        }
+        let answer = create_with(&world, &ids, "true", cutting).await;
+        assert_eq!(answer.reason, "3 instances isolated (21 interfaces), 3 snapshots");
+        assert_eq!(isolated(&world).len(), 21);
+        assert!(world.data().most_in_transit <= 20);
+        succeeds(&world, event("delete")).await;
+        assert_eq!(world.cards(), start);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn two_hundred_and_four_interfaces_are_isolated_before_the_first_passes_the_transit_group_and_never_more_than_twenty_at_once()
  {
