@@ -205,6 +205,7 @@ fn properties(case: &Case, world: &World) -> Value {
         "CutEstablishedConnections": flag(case.cut),
         "HoldSeconds": HOLD.as_secs().to_string(),
         "ProtectInstances": flag(case.everything),
+        "DisableInstanceMetadata": flag(case.everything),
         "DetachInstanceProfile": flag(case.everything),
         "SnapshotVolumes": flag(case.snapshots()),
         "Purpose": "forensics",

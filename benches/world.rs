@@ -20,12 +20,13 @@ pub const STACK: &str =
     "arn:aws:cloudformation:us-east-1:123456789012:stack/incident-2026-11-25/6f9a1d20-c9c4-11f1-8e0b-0affc2d7a3f1";
 
 /// EC2's token buckets (EC2 Developer Guide, "Request throttling"): tokens at the start, and how many come back in a second.
-const BUCKETS: [(&str, f64, f64); 9] = [
+const BUCKETS: [(&str, f64, f64); 10] = [
     ("ModifyNetworkInterfaceAttribute", 100.0, 5.0),
     ("CreateSnapshots", 100.0, 5.0),
     ("CreateTags", 100.0, 10.0),
     ("DeleteTags", 100.0, 10.0),
     ("ModifyInstanceAttribute", 50.0, 5.0),
+    ("ModifyInstanceMetadataOptions", 100.0, 5.0),
     ("DescribeInstances", 100.0, 20.0),
     ("DescribeInstanceAttribute", 100.0, 20.0),
     ("DescribeNetworkInterfaces", 100.0, 20.0),
@@ -144,6 +145,11 @@ impl World {
                 "<return>true</return>".to_owned()
             }
             "ModifyInstanceAttribute" => self.modify_instance(query),
+            "ModifyInstanceMetadataOptions" => {
+                let of = (value(query, "InstanceId").to_owned(), "HttpEndpoint".to_owned());
+                self.attributes.insert(of, value(query, "HttpEndpoint").to_owned());
+                "<instanceMetadataOptions><state>pending</state></instanceMetadataOptions>".to_owned()
+            }
             "CreateTags" => {
                 let keys = query.iter().filter(|(name, _)| name.starts_with("Tag.") && name.ends_with(".Key"));
                 for (name, key) in keys {
@@ -186,6 +192,8 @@ impl World {
             let groups = self.group_set(&cards[0]);
             let cards: String = cards.iter().enumerate().map(|(index, card)| self.card_of(card, index)).collect();
             let tags = self.tag_set(id);
+            let endpoint =
+                self.attributes.get(&(id.clone(), "HttpEndpoint".to_owned())).map_or("enabled", String::as_str);
             let volumes: String = volumes(id).iter().map(|(device, volume)| format!(
                 "<item><deviceName>{device}</deviceName><ebs><volumeId>{volume}</volumeId><status>attached</status>\
                  <attachTime>2026-11-01T08:00:00.000Z</attachTime><deleteOnTermination>{}</deleteOnTermination></ebs></item>",
@@ -209,8 +217,8 @@ impl World {
                  <coreCount>1</coreCount><threadsPerCore>2</threadsPerCore></cpuOptions><capacityReservationSpecification>\
                  <capacityReservationPreference>open</capacityReservationPreference></capacityReservationSpecification>\
                  <hibernationOptions><configured>false</configured></hibernationOptions><metadataOptions><state>applied</state>\
-                 <httpTokens>required</httpTokens><httpPutResponseHopLimit>2</httpPutResponseHopLimit><httpEndpoint>enabled\
-                 </httpEndpoint></metadataOptions><enclaveOptions><enabled>false</enabled></enclaveOptions>\
+                 <httpTokens>required</httpTokens><httpPutResponseHopLimit>2</httpPutResponseHopLimit><httpEndpoint>{endpoint}</httpEndpoint>\
+                 </metadataOptions><enclaveOptions><enabled>false</enabled></enclaveOptions>\
                  <bootMode>uefi-preferred</bootMode></item></instancesSet></item>"
             ));
         }
