@@ -24,8 +24,10 @@ pub struct Instance {
     /// Attached EBS volumes; instance store has no id and is not here.
     pub volumes: BTreeMap<VolumeId, Volume>,
     pub tags: BTreeMap<String, String>,
-    /// Whether its metadata service answers, or did a moment ago: EC2 may still be about to turn it off.
+    /// Whether its metadata service is to answer.
     pub has_metadata_service: bool,
+    /// EC2 has accepted a change of that, and has not applied it yet.
+    pub is_metadata_pending: bool,
 }
 
 impl Instance {

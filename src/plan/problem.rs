@@ -178,6 +178,10 @@ pub enum Problem {
         group: String,
         reason: String,
     },
+    /// EC2 has accepted that it is turned off.
+    MetadataPending {
+        instance: InstanceId,
+    },
     LeftScalingGroup {
         instance: InstanceId,
         group: String,
@@ -284,6 +288,7 @@ impl Problem {
             | Self::OtherScalingGroup { .. }
             | Self::StaysInStandby { .. }
             | Self::LeftScalingGroup { .. }
+            | Self::MetadataPending { .. }
             | Self::OtherProfile { .. }
             | Self::ProfileReplaced { .. } => Severity::Note,
         }
@@ -415,6 +420,12 @@ impl fmt::Display for Problem {
                 f,
                 "{instance} is {state} in Auto Scaling group {group}, not in Standby: Auto Scaling may terminate it; \
                  look at the group"
+            ),
+            Self::MetadataPending { instance } => write!(
+                f,
+                "the metadata service of {instance} is still being turned off: until that has ended it gives credentials; \
+                 look again: aws ec2 describe-instances --instance-ids {instance} --query \
+                 'Reservations[].Instances[].MetadataOptions'"
             ),
             Self::OtherScalingGroup { instance, group, recorded } => write!(
                 f,

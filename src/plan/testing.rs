@@ -167,6 +167,7 @@ impl World {
             volumes: [(volume.parse().unwrap(), root_volume())].into(),
             tags: BTreeMap::new(),
             has_metadata_service: true,
+            is_metadata_pending: false,
         };
         self.observed.instances.insert(instance.id.clone(), instance);
         self
@@ -187,6 +188,7 @@ impl World {
             volumes: BTreeMap::new(),
             tags: BTreeMap::new(),
             has_metadata_service: true,
+            is_metadata_pending: false,
         };
         self.observed.instances.insert(instance.id.clone(), instance);
         self

@@ -188,18 +188,18 @@ fn read_instance(instance: &Ec2Instance) -> Call<Instance> {
         Some((ebs.volume_id()?.parse().ok()?, Volume { device, delete_on_termination }))
     });
     let state = instance.state().and_then(|state| state.name());
+    let metadata = instance.metadata_options();
     Ok(Instance {
         state: state.map(|name| name.as_str().to_owned()).unwrap_or_default(),
         vpc: instance.vpc_id().and_then(|id| id.parse().ok()),
         interfaces: interfaces.collect::<Call<_>>()?,
         volumes: ebs.collect(),
         tags: tags_of(instance.tags()),
-        has_metadata_service: instance.metadata_options().is_none_or(|options| {
-            let is_pending = options.state() == Some(&InstanceMetadataOptionsState::Pending);
-            // To one that does not run, EC2 applies it at its next start.
-            let is_running = state == Some(&InstanceStateName::Running);
-            options.http_endpoint() != Some(&InstanceMetadataEndpointState::Disabled) || is_pending && is_running
-        }),
+        has_metadata_service: metadata
+            .is_none_or(|options| options.http_endpoint() != Some(&InstanceMetadataEndpointState::Disabled)),
+        // To one that does not run, EC2 applies it at its next start.
+        is_metadata_pending: state == Some(&InstanceStateName::Running)
+            && metadata.is_some_and(|options| options.state() == Some(&InstanceMetadataOptionsState::Pending)),
         id: here,
     })
 }

@@ -219,6 +219,11 @@ fn each_problem_says_what_it_is_about_and_how_bad_it_is() {
     );
     check(
         Note,
+        Problem::MetadataPending { instance: instance() },
+        "the metadata service of i-1 is still being turned off: until that has ended it gives credentials; look again: aws ec2 describe-instances --instance-ids i-1 --query 'Reservations[].Instances[].MetadataOptions'",
+    );
+    check(
+        Note,
         Problem::OtherProfile {
             instance: instance(),
             association: text("iip-assoc-1"),

@@ -2,13 +2,18 @@
 
 use super::{Change, Due, put_back};
 use crate::model::{Instance, Record};
-use crate::plan::{Case, Plan};
+use crate::plan::{Case, Doubt, Plan, Problem};
 
-/// Planned as long as EC2 is about to do it: until then the instance still gets credentials.
-pub(super) fn protect(instance: &Instance, due: &mut Due) {
+/// Until EC2 has applied it the instance still gets credentials.
+pub(super) fn protect(case: &Case<'_>, instance: &Instance, due: &mut Due, plan: &mut Plan) {
     if instance.has_metadata_service {
         due.prior.metadata_service = true;
         due.changes.push(Change::MetadataService { is_on: false });
+    } else if instance.is_metadata_pending {
+        let problem = Problem::MetadataPending { instance: case.id() };
+        if case.believes(Doubt::UnderWay(problem.clone()), plan) {
+            plan.problems.push(problem);
+        }
     }
 }
 
@@ -23,7 +28,7 @@ pub(super) fn unprotect(case: &Case<'_>, record: &Record, instance: &Instance, p
 mod tests {
     use crate::model::Protection;
     use crate::plan::testing::{World, wants};
-    use crate::plan::{Change, Goal, Step};
+    use crate::plan::{Change, Doubt, Goal, Step};
 
     /// Nothing else protects it.
     fn world(is_on: bool, was_on: bool) -> World {
@@ -48,6 +53,23 @@ mod tests {
         // It was off before.
         check(&world(false, false), "");
         world(true, false).check_protected("");
+    }
+
+    #[test]
+    fn it_is_waited_for_until_ec2_has_applied_it_and_named_after_a_minute() {
+        let wants = crate::model::Wants { disable_metadata: true, ..wants(&["i-1"]) };
+        let mut world = world(false, true).change_instance(|instance| instance.is_metadata_pending = true);
+        let plan = world.plan(&Goal::Isolate(&wants));
+        let [doubt] = plan.doubts.iter().filter(|doubt| matches!(doubt, Doubt::UnderWay(_))).collect::<Vec<_>>()[..]
+        else {
+            panic!("{plan}");
+        };
+        assert!(doubt.to_string().starts_with("under way: the metadata service of i-1 is still being turned off"));
+        assert!(!plan.to_string().contains("! the metadata service"));
+        world.ledger.note_doubts(&plan, world.elapsed);
+        world.elapsed += std::time::Duration::from_secs(60);
+        let plan = world.plan(&Goal::Isolate(&wants));
+        assert!(plan.to_string().contains("! the metadata service of i-1 is still being turned off"), "{plan}");
     }
 
     #[test]

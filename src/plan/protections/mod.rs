@@ -115,7 +115,7 @@ pub(super) fn protect(case: &Case<'_>, wants: &Wants, record: &Record, instance:
         standby::protect(case, record, &mut due, plan);
     }
     if wants.disable_metadata {
-        metadata::protect(instance, &mut due);
+        metadata::protect(case, instance, &mut due, plan);
     }
     if wants.detach_profile {
         profile::protect(case, record, &mut due, plan);

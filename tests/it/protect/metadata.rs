@@ -69,6 +69,21 @@ async fn what_a_declarative_policy_refuses_is_named_and_fails_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_ec2_has_not_applied_after_a_minute_is_named_and_fails_nothing() {
+    let world = fleet();
+    let start = world.protections();
+    world.data().protections.is_metadata_slow = true;
+    let answer = succeeds(&world, event("create")).await;
+    let named = format!("the metadata service of {A} is still being turned off");
+    assert!(answer.reason.starts_with(HEADLINE) && answer.reason.contains(&named), "{}", answer.reason);
+    assert!(world.data().start.elapsed() > std::time::Duration::from_secs(60));
+    world.data().protections.is_metadata_slow = false;
+    assert_eq!(succeeds(&world, rerun()).await.reason, HEADLINE);
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.protections(), start);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_denial_fails_the_request_and_stops_nothing_else() {
     let world = fleet();
     let start = world.protections();

@@ -298,6 +298,7 @@ impl World {
             .into(),
             tags: BTreeMap::new(),
             has_metadata_service: true,
+            is_metadata_pending: false,
         };
         self.data().instances.insert(instance.id.clone(), instance);
     }

@@ -26,6 +26,8 @@ pub struct Protections {
     pub unsupported: BTreeSet<(InstanceId, &'static str)>,
     /// Instances whose metadata options a declarative policy of the organisation sets.
     pub metadata_policy: BTreeSet<InstanceId>,
+    /// EC2 applies no change of metadata options for now.
+    pub is_metadata_slow: bool,
     /// What reads still show, and how often: less often than of an interface, which a restore reads twice a look.
     stale_attributes: BTreeMap<(InstanceId, &'static str), (Attribute, u32)>,
     stale_volumes: BTreeMap<VolumeId, (bool, u32)>,
@@ -138,11 +140,16 @@ impl World {
 }
 
 impl Data {
-    /// What DescribeInstances shows: the old state while the new one is pending.
+    /// What DescribeInstances shows while a change is pending: that it is, or a stale read.
     pub(super) fn show_metadata_service(&mut self, instance: &mut ec2_isolation::model::Instance) {
+        instance.is_metadata_pending = self.protections.is_metadata_slow;
         if let Some(left) = self.protections.pending_metadata.get_mut(&instance.id).filter(|left| **left > 0) {
             *left -= 1;
-            instance.has_metadata_service = !instance.has_metadata_service;
+            if *left % 2 == 0 {
+                instance.is_metadata_pending = true;
+            } else {
+                instance.has_metadata_service = !instance.has_metadata_service;
+            }
         }
     }
 
