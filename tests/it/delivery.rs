@@ -1,5 +1,6 @@
 //! The sample events, the fleet that they speak of, what may become of it, and the delivery of an event to the handler.
 
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ec2_isolation::cloudformation::answer::{Answer, Status};
@@ -63,8 +64,11 @@ pub fn deploy_again() -> String {
     )
 }
 
+/// One moment for all events: which of two was issued first is never for the clock to say that a test happens to meet.
+pub static NOW: LazyLock<SystemTime> = LazyLock::new(SystemTime::now);
+
 pub fn url() -> String {
-    url_signed(SystemTime::now())
+    url_signed(*NOW)
 }
 
 fn url_signed(at: SystemTime) -> String {
@@ -76,7 +80,7 @@ fn url_signed(at: SystemTime) -> String {
 
 /// The event as one that CloudFormation signed so many seconds ago.
 pub fn issued_before(seconds: u64, mut event: Value) -> Value {
-    event["ResponseURL"] = json!(url_signed(SystemTime::now() - Duration::from_secs(seconds)));
+    event["ResponseURL"] = json!(url_signed(*NOW - Duration::from_secs(seconds)));
     event
 }
 

@@ -6,7 +6,7 @@ mod late;
 mod restore;
 
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ec2_isolation::model::{InstanceId, State};
 use ec2_isolation::operator::{Address, Operator, RestoreReport, Shell, Site, Trouble as Refusal};
@@ -34,7 +34,7 @@ fn operator(world: &World) -> Program {
         },
         shell: Shell { region: "us-east-1".into(), profile: None },
         request_id: format!("operator-{run}"),
-        clock: Clock::new(SystemTime::now()),
+        clock: Clock::new(*crate::delivery::NOW),
         asked_by: "arn:aws:iam::123456789012:user/x with ec2-isolation restore".into(),
         gate: Gate::new(Duration::from_secs(3600)),
         pace: Pace::default(),
