@@ -159,7 +159,8 @@ async fn a_replaced_isolation_group_takes_the_instances_over() {
     let before = scene.cards(&[&a]).await;
     scene.incident.list(&[&a]).deploy();
     let (old, since) = (scene.incident.physical_id("IsolatedSecurityGroup").await, cloud().now().await);
-    // A new description replaces the group.
+    // A new description replaces the group, which CloudFormation refuses while rollback is disabled.
+    scene.incident.options = vec!["--no-disable-rollback"];
     scene.incident.template = changed_template("replaced-group", |text| {
         text.replace("GroupDescription: Isolated instances", "GroupDescription: Anew")
     });
