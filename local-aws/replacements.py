@@ -1,8 +1,8 @@
 """Which changed properties replace a resource, and that CloudFormation replaces none while rollback is disabled.
 
-Sources: the types' registry schemas (`createOnlyProperties`) and "Update requires: Replacement" in the CloudFormation
-template reference; for the refusal aws/aws-sam-cli#4585 and smoketurner/serverless-vpc-plugin#1221: the resource fails.
-What came before it has been updated by then, and what comes after it is not.
+Sources: `createOnlyProperties` of the types' registry schemas, as cfn-lint carries them; for the refusal
+aws/aws-sam-cli#4585 and smoketurner/serverless-vpc-plugin#1221: the resource fails. What came before it has been
+updated by then, and what comes after it is not.
 """
 
 from __future__ import annotations
@@ -15,22 +15,32 @@ _RULE = ("CidrIp", "CidrIpv6", "FromPort", "GroupId", "IpProtocol", "ToPort")
 _CREATE_ONLY: dict[str, tuple[str, ...]] = {
     "AWS::EC2::Instance": (
         "AvailabilityZone",
+        # The schema says: on conditions. Here always.
         "BlockDeviceMappings",
         "CpuOptions",
+        "ElasticGpuSpecifications",
+        "ElasticInferenceAccelerators",
         "EnclaveOptions",
         "HibernationOptions",
+        "HostResourceGroupArn",
         "ImageId",
+        "Ipv6AddressCount",
+        "Ipv6Addresses",
         "KeyName",
         "LaunchTemplate",
+        "LicenseSpecifications",
         "NetworkInterfaces",
+        "PlacementGroupName",
         "PrivateIpAddress",
+        "SecurityGroups",
         "SubnetId",
     ),
-    "AWS::EC2::LaunchTemplate": ("LaunchTemplateName", "TagSpecifications"),
+    "AWS::EC2::LaunchTemplate": ("LaunchTemplateName",),
     "AWS::EC2::SecurityGroup": ("GroupDescription", "GroupName", "VpcId"),
     "AWS::EC2::SecurityGroupEgress": (*_RULE, "DestinationPrefixListId", "DestinationSecurityGroupId"),
     "AWS::EC2::SecurityGroupIngress": (
         *_RULE,
+        "GroupName",
         "SourcePrefixListId",
         "SourceSecurityGroupId",
         "SourceSecurityGroupName",

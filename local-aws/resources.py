@@ -213,6 +213,7 @@ def create_launch_template(logical_id: str, properties: Properties, stack_name: 
 
 
 def update_launch_template(physical_id: str, _old: Properties, new: Properties, _stack_name: str) -> Provisioned:
+    """Any change makes a version. Whether AWS makes one for a change of tags alone is not known."""
     data = _typed(new["LaunchTemplateData"])
     moto_ec2.client().create_launch_template_version(LaunchTemplateId=physical_id, LaunchTemplateData=data)
     _launch_templates[physical_id].append(data)
