@@ -210,7 +210,9 @@ struct Attempt {
 /// Looks that show what was there before an accepted write.
 #[derive(Debug, Clone, Copy)]
 struct Contradiction {
+    /// When the last such look was.
     last: Duration,
+    /// How long they have gone on, without what is beyond [`APART`] between two of them.
     lasted: Duration,
     /// How often the same was written again since the first.
     rewrites: usize,
