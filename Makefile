@@ -7,12 +7,14 @@ PY     := $(VENV)/cloud/bin/python
 # cargo-lambda and zig come with the lint tools; sam build looks for them on the PATH.
 export PATH := $(abspath $(VENV)/lint/bin):$(abspath $(VENV)/sam/bin):$(PATH)
 export SAM_CLI_TELEMETRY = 0
+# The shell scripts of the forensic host.
+SCRIPTS  := $(addprefix forensic-host/,forensic-host forensic-host.sh install-sift seal-image user-data)
 # The operator's program. Every target but `build` and `cli` compiles with it: another feature set compiles the AWS SDK once more.
 CLI      := target/cli/ec2-isolation
 FEATURES := --features operator
 
 .DEFAULT_GOAL := help
-.PHONY: help demo try test bench build deploy status restore cli package lint check audit advisories facts docs unit stack check-binary clean tools
+.PHONY: help demo try test bench build deploy status restore cli package lint check audit advisories templates facts docs unit stack check-binary clean tools
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +38,7 @@ test: tools ## Everything: format, lints, unit and integration tests, docs, the 
 
 lint: check audit ## All checks that run nothing: `check` and `audit`
 
-check: tools ## The quick ones: format, clippy, docs, shellcheck, ruff, cfn-lint, sam validate, facts of the template
+check: tools ## The quick ones: format, clippy, docs, shellcheck, ruff, cfn-lint, sam validate, templates and their facts
 	@echo "== check: rustfmt"
 	@cargo fmt --check
 	@echo "== check: clippy (compiles the AWS SDK the first time: minutes)"
@@ -44,28 +46,31 @@ check: tools ## The quick ones: format, clippy, docs, shellcheck, ruff, cfn-lint
 	@echo "== check: docs"
 	@RUSTDOCFLAGS="--deny warnings" cargo doc --quiet $(FEATURES) --no-deps --lib
 	@echo "== check: scripts"
-	@rm -rf target/scripts && $(PY) scripts/template.py scripts target/scripts
-	@shellcheck --external-sources --source-path=target/scripts target/scripts/* tests/*.sh tests/it/host/*.sh .ci/run
+	@shellcheck --external-sources --source-path=forensic-host $(SCRIPTS) tests/*.sh tests/it/host/*.sh .ci/run
 	@echo "== check: python"
 	@ruff check --quiet
 	@ruff format --check --quiet
-	@echo "== check: template"
-	@cfn-lint template.yaml
+	@echo "== check: templates"
+	@$(PY) scripts/templates.py check
+	@cfn-lint template.yaml responder.yaml incident.yaml host.yaml
 	@$(SAM) validate --lint --region us-east-1
-	@$(PY) scripts/template.py facts | diff tests/template-facts.txt - || { echo 'What the template allows has changed. If that is meant: make facts'; exit 1; }
+	@$(PY) scripts/template.py | diff tests/template-facts.txt - || { echo 'What the templates allow has changed. If that is meant: make facts'; exit 1; }
 	@$(PYTHON) scripts/draw.py check
 
 audit: tools $(VENV)/audit/ready target/tools/bin/cargo-deny ## The slow ones: checkov, cargo-deny (compiled the first time: minutes)
 	@echo "== audit: checkov"
-	@$(VENV)/audit/bin/checkov --framework cloudformation --file template.yaml --compact --quiet --skip-download
+	@$(VENV)/audit/bin/checkov --framework cloudformation --file template.yaml responder.yaml incident.yaml host.yaml --compact --quiet --skip-download
 	@echo "== audit: cargo-deny"
 	@target/tools/bin/cargo-deny --log-level error check bans licenses sources
 
 advisories: target/tools/bin/cargo-deny ## Known vulnerabilities of the dependencies; fetches the RustSec database from GitHub
 	@target/tools/bin/cargo-deny check advisories
 
-facts: tools ## Write down anew what the template allows: tests/template-facts.txt
-	@$(PY) scripts/template.py facts > tests/template-facts.txt
+templates: tools ## Weave forensic-host/ into template.yaml and cut responder.yaml, incident.yaml and host.yaml out of it
+	@$(PY) scripts/templates.py
+
+facts: tools ## Write down again what the templates allow: tests/template-facts.txt
+	@$(PY) scripts/template.py > tests/template-facts.txt
 
 docs: ## Draw the pictures in docs/ from their sources; needs graphviz
 	@$(PYTHON) scripts/draw.py
@@ -76,7 +81,8 @@ unit: ## Unit and integration tests, without the local AWS
 
 build: tools ## Build the function for Lambda: .aws-sam/build
 	@echo "== sam build (about 10 minutes the first time)"
-	@$(SAM) build --config-file samconfig.toml
+	@$(SAM) build --config-file samconfig.toml --build-dir .aws-sam/next
+	@rm -rf .aws-sam/build && mv .aws-sam/next .aws-sam/build
 
 check-binary: ## The built function runs on provided.al2 and unwinds on panic; the operator's program runs where operators are
 	@echo "== check of the built programs"

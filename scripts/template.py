@@ -1,7 +1,5 @@
-"""What people judge template.yaml by, taken out of it for `make lint`.
-
-    template.py facts           every rule, every policy statement, every retention policy, after the SAM transform
-    template.py scripts FOLDER  every shell script, for shellcheck
+"""What people judge the templates by, taken out of them for `make check`: every rule, every policy statement, every
+retention policy, every fixed name, after the SAM transform.
 
 Runs in the virtual environment of the local AWS, which has the SAM transform.
 """
@@ -10,14 +8,13 @@ from __future__ import annotations
 
 import os
 import pathlib
-import re
-import sys
 from typing import Any
 
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
-TEMPLATE = pathlib.Path(__file__).parent.parent / "template.yaml"
+ROOT = pathlib.Path(__file__).parent.parent
+TEMPLATES = ("template.yaml", "responder.yaml", "incident.yaml", "host.yaml")
 RULES = ("SecurityGroupIngress", "SecurityGroupEgress")
 
 
@@ -60,15 +57,27 @@ def branches(items: Any, condition: str = "") -> list[tuple[str, Any]]:
 def facts() -> list[str]:
     # SAM wants to know a region, and a place in S3 for the code; sam package puts it there.
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
-    source = yaml_parse(TEMPLATE.read_text())
-    source["Resources"]["IsolationFunction"]["Properties"]["CodeUri"] = "s3://bucket/key"
-    transformed = transform(source, {}, _NoManagedPolicies())
     lines = [
-        "Made by `make facts` from template.yaml; `make lint` compares. "
-        "A change here is a change of what may be done or reached.",
-        "",
+        "Made by `make facts` from the templates; `make check` compares. "
+        "A change here is a change of what may be done or reached."
     ]
-    for name, resource in sorted(transformed["Resources"].items()):
+    for name in TEMPLATES:
+        template = yaml_parse((ROOT / name).read_text())
+        if "IsolationFunction" in template["Resources"]:
+            template["Resources"]["IsolationFunction"]["Properties"]["CodeUri"] = "s3://bucket/key"
+            template = transform(template, {}, _NoManagedPolicies())
+        lines += ["", f"== {name}", "", *of_resources(template["Resources"])]
+    return lines
+
+
+def of_resources(resources: dict[str, Any]) -> list[str]:
+    """What is to be judged of each resource, by its name."""
+    lines: list[str] = []
+    for name, resource in sorted(resources.items()):
+        if name.startswith("Fn::ForEach::"):
+            variable, values, body = resource
+            lines += [f"for each {variable} of {text(values)}", *(f"  {line}" for line in of_resources(body))]
+            continue
         properties = resource.get("Properties", {})
         kept = [
             f"{key}={resource[key]}"
@@ -88,34 +97,14 @@ def facts() -> list[str]:
             for condition, document in documents:
                 statements = branches(document["Statement"], condition)
                 lines.extend(f"  statement{inner}: {text(statement)}" for inner, statement in statements)
+        for key in ("FunctionName", "Name", "UpdateMethod"):
+            if key in properties:
+                lines.append(f"  {key}: {text(properties[key])}")
         if resource["Type"] in ("AWS::EC2::Instance", "AWS::EC2::LaunchTemplate"):
             keys = ("IamInstanceProfile", "NetworkInterfaces", "BlockDeviceMappings", "LaunchTemplateData")
             lines.extend(f"  {key}: {text(properties[key])}" for key in keys if key in properties)
     return lines
 
 
-def scripts() -> dict[str, str]:
-    """As they run: what CloudFormation fills in stands as its name."""
-    host = yaml_parse(TEMPLATE.read_text())["Resources"]["ForensicInstance"]
-    files = host["Metadata"]["AWS::CloudFormation::Init"]["config"]["files"]
-    found = {path: file["content"] for path, file in files.items() if str(file["content"]).startswith("#!")}
-    user_data = host["Properties"]["UserData"]["Fn::If"][1]["Fn::Base64"]["Fn::Sub"]
-    user_data = re.sub(r"\$\{AWS::(\w+)\}", r"AWS_\1", user_data).replace("${!", "${")
-    # User data, and the programs that it writes, each on its own.
-    written = re.findall(r"^cat > (\S+) <<'END'\n(.*?)^END$", user_data, re.MULTILINE | re.DOTALL)
-    found |= {path: content for path, content in written if "systemd" not in path}
-    return found | {"user-data": user_data}
-
-
-def main() -> None:
-    if sys.argv[1] == "facts":
-        print("\n".join(facts()))
-        return
-    folder = pathlib.Path(sys.argv[2])
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, content in scripts().items():
-        (folder / pathlib.Path(path).name).write_text(content)
-
-
 if __name__ == "__main__":
-    main()
+    print("\n".join(facts()))

@@ -48,8 +48,8 @@ pub struct Data {
 impl Report {
     /// Says what a person does now, where the answer is FAILED. `table` is the records table, where it is known.
     ///
-    /// CloudFormation calls again on a Create or Update. After a FAILED Delete it goes on and deletes the function too
-    /// (cloudformation-coverage-roadmap#852).
+    /// CloudFormation calls again on a Create or Update. After a FAILED Delete it goes on and deletes the function too, if that is in
+    /// the stack (cloudformation-coverage-roadmap#852).
     #[must_use]
     pub fn with_next_step(mut self, envelope: &Envelope, table: Option<&str>) -> Self {
         if !self.failed {
@@ -59,9 +59,18 @@ impl Report {
         self.next = if envelope.request_type == Some(RequestType::Delete) {
             let owner = envelope.owner();
             let name = owner.stack_name();
+            let (first, items) = match envelope.function_outlives_stack {
+                true => (
+                    format!(
+                        "when the incident is over, delete the stack once more: aws cloudformation delete-stack --stack-name {name}; if that fails,"
+                    ),
+                    "each item of this stack in",
+                ),
+                false => ("the function goes with the stack, so".to_owned(), "each item of"),
+            };
             format!(
-                "the function goes with the stack, so run ec2-isolation restore --stack {name} --finish, or restore by hand: run the \
-                 commands in RestoreCommands of each item of {table} (the tags ec2-isolation:original-groups-… of each interface \
+                "{first} run ec2-isolation restore --stack {name} --finish, or restore by hand: run the \
+                 commands in RestoreCommands of {items} {table} (the tags ec2-isolation:original-groups-… of each interface \
                  say the same), then aws cloudformation delete-stack --stack-name {name} --retain-resources {}",
                 owner.logical_id
             )

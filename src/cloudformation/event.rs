@@ -52,6 +52,8 @@ pub struct Envelope {
     physical_id: String,
     /// Seconds that CloudFormation waits for the answer.
     pub service_timeout: u64,
+    /// The function is not part of the stack.
+    pub function_outlives_stack: bool,
 }
 
 impl fmt::Debug for Envelope {
@@ -77,6 +79,7 @@ impl Envelope {
             logical_id: text("LogicalResourceId"),
             physical_id: text("PhysicalResourceId"),
             service_timeout: Properties::of(event).service_timeout(),
+            function_outlives_stack: Properties::of(event).function_outlives_stack(),
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 
 use super::event::{Envelope, Request, RequestType};
 use super::responder::{Reply, Undelivered};
-use super::rollback::{StackGuard, may_restore, stack_chain};
+use super::rollback::{StackGuard, may_restore, rolls_back, stack_chain};
 use super::stack::Stacks;
 use crate::model::{InstanceId, Release, Time, short_digest};
 use crate::ports::{Change, Guard, Look, Ports, Records, Verdict};
@@ -198,12 +198,20 @@ where
     match request {
         Request::Reconcile(wants) => reconciler.isolate(&wants).await,
         Request::Rehearse(wants) => reconciler.dry_run(&wants).await,
-        Request::Delete { on_rollback } => delete(&reconciler, &ports.stacks, on_rollback).await,
+        Request::Delete { on_rollback } => {
+            delete(&reconciler, &ports.stacks, on_rollback, envelope.function_outlives_stack).await
+        }
     }
 }
 
-/// A Delete restores only when the stack itself is being deleted.
-async fn delete<E, R, G, S>(reconciler: &Reconciler<'_, E, R, G>, stacks: &S, on_rollback: Release) -> Report
+/// A Delete restores only when the stack itself is being deleted. If `asked_again`, a Delete that failed in a rollback comes once more
+/// when a person deletes the stack.
+async fn delete<E, R, G, S>(
+    reconciler: &Reconciler<'_, E, R, G>,
+    stacks: &S,
+    on_rollback: Release,
+    asked_again: bool,
+) -> Report
 where
     E: Look + Change,
     R: Records,
@@ -225,6 +233,7 @@ where
     if let Some(later) = intent.as_ref().filter(|intent| is_late(intent)) {
         return overtaken(&later.request_id);
     }
+    let stays = asked_again && chain.as_ref().is_ok_and(|chain| rolls_back(chain));
     let verdict = chain.map(|chain| may_restore(&chain, on_rollback));
     let reason = match verdict {
         Ok(Verdict::Restore) => return reconciler.restore_all().await,
@@ -244,7 +253,11 @@ where
     match reason {
         // Whatever the stack is doing, there is nothing to release.
         _ if held.is_empty() => Report { headline: NOTHING_HELD.to_owned(), ..Report::default() },
-        Ok(reason) => reconciler.keep(&held, &reason).await,
+        Ok(reason) => {
+            let report = reconciler.keep(&held, &reason).await;
+            // SUCCESS would take the resource out of the stack: its Delete would not come again.
+            Report { failed: report.failed || stays, ..report }
+        }
         Err(error) => undecided(&held, &error),
     }
 }

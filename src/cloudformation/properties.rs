@@ -74,11 +74,13 @@ const ON_ROLLBACK: Property = or("KeepIsolated", property("OnRollback", Kind::Re
 const DRY_RUN: Property = or("false", property("DryRun", Kind::Flag));
 /// EC2 takes tag values of 256 characters.
 const PURPOSE: Property = or("forensics", property("Purpose", Kind::Text(256)));
+/// The function is not part of the stack: a Delete that failed can be sent once more.
+const OUTLIVES_STACK: Property = or("false", property("FunctionOutlivesStack", Kind::Flag));
 /// How long CloudFormation waits for the answer; its own default and bound.
 const SERVICE_TIMEOUT: Property = or("3600", property("ServiceTimeout", Kind::Seconds(1, 3600)));
 
 /// Everything that is read. What else an event has is of no account, `Rerun` for one: its change is what calls the function.
-pub const PROPERTIES: [Property; 18] = [
+pub const PROPERTIES: [Property; 19] = [
     INSTANCE_IDS,
     VPC_ID,
     ISOLATION_GROUP,
@@ -96,6 +98,7 @@ pub const PROPERTIES: [Property; 18] = [
     ON_ROLLBACK,
     DRY_RUN,
     PURPOSE,
+    OUTLIVES_STACK,
     SERVICE_TIMEOUT,
 ];
 
@@ -135,6 +138,10 @@ impl<'a> Properties<'a> {
 
     pub(super) fn on_rollback(&self) -> Result<Release, InvalidRequest> {
         self.release(&ON_ROLLBACK)
+    }
+
+    pub(super) fn function_outlives_stack(&self) -> bool {
+        self.flag(&OUTLIVES_STACK).unwrap_or_default()
     }
 
     /// Seconds that CloudFormation waits for the answer, whatever else is wrong with the event.

@@ -13,6 +13,13 @@ pub fn may_restore(stacks: &[StackStatus], on_rollback: Release) -> Verdict {
     judge(stacks, on_rollback, "being deleted", |row| row.on_delete)
 }
 
+/// Whether the stack rolls back. CloudFormation leaves what a rollback could not delete, and a later delete-stack sends its Delete again.
+#[must_use]
+pub fn rolls_back(stacks: &[StackStatus]) -> bool {
+    let courses = stacks.iter().map(|stack| Row::of(stack).map_or(Keep, |row| row.on_delete));
+    courses.clone().all(|course| course != Keep) && courses.into_iter().any(|course| course == RollsBack)
+}
+
 /// Judges the restore of instances that an Update no longer lists.
 #[must_use]
 pub fn may_release(stacks: &[StackStatus], on_rollback: Release) -> Verdict {
@@ -90,9 +97,8 @@ fn judge(stacks: &[StackStatus], on_rollback: Release, doing: &str, course: impl
     for (stack, which) in
         stacks.iter().zip(["the stack itself"].into_iter().chain(std::iter::repeat("its parent stack")))
     {
-        let row = TABLE.iter().find(|row| row.status == stack.status && row.reason.fits(&stack.reason));
         let status = &stack.status;
-        match row.map_or(Keep, &course) {
+        match Row::of(stack).map_or(Keep, &course) {
             Restore => {}
             RollsBack if on_rollback == Release::Restore => {}
             RollsBack => {
@@ -103,6 +109,12 @@ fn judge(stacks: &[StackStatus], on_rollback: Release, doing: &str, course: impl
         }
     }
     verdict
+}
+
+impl Row {
+    fn of(stack: &StackStatus) -> Option<&'static Self> {
+        TABLE.iter().find(|row| row.status == stack.status && row.reason.fits(&stack.reason))
+    }
 }
 
 impl Reason {

@@ -8,6 +8,8 @@ use std::future::Future;
 
 use crate::ports::Call;
 
+/// What the responder stack exports: the table that holds the records of every incident that is made beside it.
+pub const RECORDS_EXPORT: &str = "ec2-isolation-v1-RecordsTable";
 /// The type of our custom resource.
 const ISOLATION: &str = "Custom::Ec2Isolation";
 
@@ -29,6 +31,8 @@ pub trait Stacks: Send + Sync {
 pub trait StackLife: Stacks {
     /// `stack` is a name or an id. `None` if there is no such stack, or it is deleted.
     fn view(&self, stack: &str) -> impl Future<Output = Call<Option<StackView>>> + Send;
+    /// The value that a stack of this account and Region exports under this name.
+    fn export(&self, name: &str) -> impl Future<Output = Call<Option<String>>> + Send;
     /// Begins to delete it. `retain` are logical ids that are left as they are, which CloudFormation allows in DELETE_FAILED only.
     fn delete(&self, stack: &str, retain: &[String]) -> impl Future<Output = Call<()>> + Send;
 }
@@ -41,6 +45,8 @@ pub struct StackView {
     pub status: StackStatus,
     /// By CloudFormation's termination protection.
     pub is_protected: bool,
+    /// The function is the responder's: it outlives this stack.
+    pub function_outlives: bool,
     pub resources: Vec<StackResource>,
 }
 
@@ -86,13 +92,15 @@ impl StackView {
     #[must_use]
     pub fn is_in_charge(&self) -> bool {
         let is_function = |resource: &&StackResource| resource.kind == "AWS::Lambda::Function";
-        self.isolation().is_some() && self.resources.iter().filter(is_function).any(StackResource::is_there)
+        let has_function = || self.resources.iter().filter(is_function).any(StackResource::is_there);
+        self.isolation().is_some() && (self.function_outlives || has_function())
     }
 
-    /// Whether it restores what it holds when it is deleted, and can be deployed again until then.
+    /// Whether it restores what it holds when it is deleted.
     #[must_use]
     pub fn takes_care(&self) -> bool {
-        self.is_in_charge() && !matches!(self.status.status.as_str(), "ROLLBACK_FAILED" | "DELETE_FAILED")
+        let is_over = || matches!(self.status.status.as_str(), "ROLLBACK_FAILED" | "DELETE_FAILED");
+        self.is_in_charge() && (self.function_outlives || !is_over())
     }
 
     #[must_use]
@@ -126,7 +134,7 @@ pub fn ending(stack: &StackView) -> Ending {
     let custom = stack.isolation();
     let is_deleted = stack.status.status == "DELETE_FAILED";
     match custom {
-        Some(custom) if is_deleted && custom.failed_to_delete() => {
+        Some(custom) if is_deleted && custom.failed_to_delete() && !stack.function_outlives => {
             Ending::Delete { retain: vec![custom.logical_id.clone()] }
         }
         Some(custom) if !stack.is_in_charge() => Ending::DeleteTwice { retain: vec![custom.logical_id.clone()] },
@@ -155,6 +163,7 @@ mod tests {
             name: "ir".to_owned(),
             status: StackStatus { status: status.to_owned(), reason: String::new(), parent: None },
             is_protected: false,
+            function_outlives: false,
             resources: resources.collect(),
         }
     }
@@ -185,6 +194,18 @@ mod tests {
         check(&stack("ROLLBACK_FAILED", &left), Ending::Delete { retain: vec![] });
         check(&stack("ROLLBACK_FAILED", &left[2..]), Ending::Delete { retain: vec![] });
         check(&stack("DELETE_FAILED", &left[2..]), Ending::Delete { retain: vec![] });
+    }
+
+    #[test]
+    fn what_a_responders_function_answers_for_is_deleted_once_more_and_not_retained() {
+        let left = [(CUSTOM, "DELETE_FAILED"), (GROUP, "DELETE_FAILED")];
+        for status in ["DELETE_FAILED", "ROLLBACK_FAILED"] {
+            let stack = StackView { function_outlives: true, ..stack(status, &left) };
+            check(&stack, Ending::Delete { retain: vec![] });
+            assert!(stack.takes_care(), "{status}");
+        }
+        let gone = StackView { function_outlives: true, ..stack("DELETE_FAILED", &left[1..]) };
+        assert!(!gone.takes_care(), "CloudFormation has nothing to call the function for");
     }
 
     #[test]

@@ -1,19 +1,19 @@
 //! The rules of the groups of ours, and whose group holds an interface.
 //!
 //! The isolation group lets the forensic ports through, tcp 22 by default, from the forensic group, and nothing out but to
-//! the instance itself. The transit group lets everything through, or connections through it would be tracked and not end with it.
-
-use std::collections::BTreeSet;
+//! the instance itself. A forensic host that came later, in a stack of its own, is known by its group. The transit group lets everything through, or connections through it would be tracked and not end with it.
 
 use super::{Observed, Problem};
-use crate::model::{Group, GroupId, GroupReference, Groups, Interface, Owner, Peer, Role, Rule};
+use crate::model::{Group, GroupId, Groups, Interface, Owner, Peer, Role, Rule, Wants};
 
-/// Every rule of the isolation group that is wider than it may be.
-pub(super) fn too_wide(group: &Group, forensic: Option<&GroupReference>, ports: &BTreeSet<u16>) -> Vec<Problem> {
-    let may_enter = |rule: &Rule| match (&rule.peer, forensic) {
-        (Peer::Group(peer), Some(forensic)) => {
-            *peer == forensic.id && port(rule).is_some_and(|port| ports.contains(&port))
-        }
+/// Every rule of the isolation group that is wider than it may be: it lets in the forensic group that the request names, on its
+/// ports, and on any single port the group of a forensic host's own stack.
+pub(super) fn too_wide(observed: &Observed, group: &Group, wants: &Wants) -> Vec<Problem> {
+    let may_enter = |rule: &Rule| match (&rule.peer, port(rule)) {
+        (Peer::Group(peer), Some(port)) => match &wants.forensic_group {
+            Some(named) if named.id == *peer => wants.forensic_ports.contains(&port),
+            _ => observed.groups.get(peer).is_some_and(is_forensic),
+        },
         _ => false,
     };
     let ingress = group.ingress.iter().filter(|rule| !may_enter(rule)).map(|rule| ("in", rule));
@@ -22,6 +22,11 @@ pub(super) fn too_wide(group: &Group, forensic: Option<&GroupReference>, ports: 
         .chain(egress)
         .map(|(direction, rule)| Problem::TooWide { group: group.id.clone(), direction, rule: rule.to_string() })
         .collect()
+}
+
+/// The group of a forensic host: so its tag says, and CloudFormation's own, which nobody can forge, that a stack made it.
+fn is_forensic(group: &Group) -> bool {
+    group.role == Some(Role::Forensic) && group.stack_id.is_some()
 }
 
 /// Whether a group could be somebody's isolation: it lets nothing through but single ports from a group (which ones, its own
@@ -102,13 +107,19 @@ fn is_isolation(observed: &Observed, group: &Group) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::testing::{group, rule};
+    use crate::plan::testing::{group, rule, wants};
+
+    fn bare() -> Wants {
+        wants(&["i-1"])
+    }
 
     fn problems(ingress: &[Rule], egress: &[Rule]) -> Vec<String> {
         let mut group = group("sg-1");
         group.ingress = ingress.to_vec();
         group.egress = egress.to_vec();
-        too_wide(&group, Some(&"sg-f".parse().unwrap()), &[22, 3389].into()).iter().map(ToString::to_string).collect()
+        let wants =
+            Wants { forensic_group: Some("sg-f".parse().unwrap()), forensic_ports: [22, 3389].into(), ..bare() };
+        too_wide(&Observed::default(), &group, &wants).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -174,6 +185,40 @@ mod tests {
     fn without_a_forensic_group_nothing_may_come_in() {
         let mut group = group("sg-1");
         group.ingress = vec![rule("tcp", Some((22, 22)), "sg-f")];
-        assert_eq!(too_wide(&group, None, &[22].into()).len(), 1);
+        assert_eq!(too_wide(&Observed::default(), &group, &bare()).len(), 1);
+    }
+
+    #[test]
+    fn the_group_of_a_forensic_hosts_own_stack_may_come_in_on_single_ports() {
+        let mut isolation = group("sg-1");
+        isolation.ingress = vec![rule("tcp", Some((5985, 5985)), "sg-f")];
+        let check = |role, stack_id: Option<&str>, wants: &Wants, named: usize| {
+            let forensic = Group { role, stack_id: stack_id.map(str::to_owned), ..group("sg-f") };
+            let observed = Observed { groups: [(forensic.id.clone(), forensic)].into(), ..Observed::default() };
+            assert_eq!(too_wide(&observed, &isolation, wants).len(), named, "{role:?} {stack_id:?}");
+        };
+        check(Some(Role::Forensic), Some("a stack"), &bare(), 0);
+        // The request names another host's group as well: a second one is no harm.
+        check(
+            Some(Role::Forensic),
+            Some("a stack"),
+            &Wants { forensic_group: Some("sg-e".parse().unwrap()), ..bare() },
+            0,
+        );
+        // What is named is held to the ports that are named.
+        check(
+            Some(Role::Forensic),
+            Some("a stack"),
+            &Wants { forensic_group: Some("sg-f".parse().unwrap()), ..bare() },
+            1,
+        );
+        // Whoever may tag can write our marker.
+        check(Some(Role::Forensic), None, &bare(), 1);
+        check(Some(Role::Isolation), Some("a stack"), &bare(), 1);
+        check(None, Some("a stack"), &bare(), 1);
+        isolation.ingress = vec![rule("tcp", Some((0, 65535)), "sg-f"), rule("udp", Some((53, 53)), "sg-f")];
+        let forensic = Group { role: Some(Role::Forensic), stack_id: Some("a stack".into()), ..group("sg-f") };
+        let observed = Observed { groups: [(forensic.id.clone(), forensic)].into(), ..Observed::default() };
+        assert_eq!(too_wide(&observed, &isolation, &bare()).len(), 2);
     }
 }

@@ -69,7 +69,7 @@ fn groups<'a>(case: &Case<'a>, wants: &'a Wants, plan: &mut Plan) -> Option<Opti
         plan.problems.push(Problem::GroupElsewhere { group: id.clone(), vpc, wanted: wants.vpc.clone() });
         return None;
     }
-    let wide = too_wide(group, wants.forensic_group.as_ref(), &wants.forensic_ports);
+    let wide = too_wide(case.observed, group, wants);
     // Rules that are not to be seen yet: the answer waits for them, the isolation does not.
     if !wide.is_empty() {
         case.believes(Doubt::Rules(id.clone()), plan);

@@ -61,6 +61,44 @@ async fn on_failure_delete_keeps_everything_isolated_unless_asked_otherwise() {
     restores("DELETE_IN_PROGRESS", FAILED_CREATE, "Restore").await;
 }
 
+/// Beside a responder the function is still there: what fails is deleted once more, and that restores.
+#[tokio::test(start_paused = true)]
+async fn a_rollback_fails_where_the_function_outlives_the_stack_and_the_next_delete_restores() {
+    let outlives = |delete| with(delete, "FunctionOutlivesStack", json!("true"));
+    for (status, reason) in [("ROLLBACK_IN_PROGRESS", ""), ("DELETE_IN_PROGRESS", FAILED_CREATE)] {
+        let world = isolated_fleet().await;
+        let set = |status: &str, reason: &str| {
+            let stack = StackStatus { status: status.into(), reason: reason.into(), parent: None };
+            world.data().stacks.insert(STACK.into(), stack);
+        };
+        set(status, reason);
+        let name = STACK.split('/').nth(1).unwrap();
+        let reason = fails(&world, outlives("delete")).await;
+        assert_eq!(isolated(&world), ["eni-0a", "eni-0b"], "{status}");
+        assert!(reason.starts_with("2 instances kept isolated, nothing was restored: "), "{}", reason);
+        let next = format!(
+            "when the incident is over, delete the stack once more: aws cloudformation delete-stack --stack-name {name}; if that fails, \
+             run ec2-isolation restore --stack {name} --finish"
+        );
+        assert!(reason.contains(&next), "{}", reason);
+
+        set("DELETE_IN_PROGRESS", "User Initiated");
+        succeeds(&world, outlives("delete")).await;
+        assert_eq!(isolated(&world), [""; 0], "{status}");
+        assert_eq!(world.state(A), Some(State::Restored), "{status}");
+    }
+    // Nothing comes after these: a failure would only stand in the way.
+    for status in ["UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"] {
+        let world = isolated_fleet().await;
+        world.set_status(status);
+        succeeds(&world, outlives("delete")).await;
+        assert_eq!(isolated(&world), ["eni-0a", "eni-0b"], "{status}");
+    }
+    let nothing = fleet();
+    nothing.set_status("ROLLBACK_IN_PROGRESS");
+    succeeds(&nothing, outlives("delete")).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_delete_inside_an_update_keeps_everything_isolated_whatever_was_asked() {
     for status in ["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"] {
