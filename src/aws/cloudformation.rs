@@ -3,7 +3,7 @@
 use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::types::Stack;
 
-use crate::aws::error::{garbled, sent};
+use crate::aws::error::{call_error, garbled, sent};
 use crate::cloudformation::stack::{StackLife, StackResource, StackStatus, StackView, Stacks};
 use crate::ports::{Call, CallError};
 
@@ -50,6 +50,10 @@ impl StackLife for CloudFormation {
         }
         let action = "cloudformation:DescribeStackResources";
         let output = sent(action, self.0.describe_stack_resources().stack_name(id).send()).await?;
+        // The one-shot template has a function, hence a parameter for its runtime; an incident beside a responder has neither.
+        let is_function = |kind: Option<&str>| kind == Some("AWS::Lambda::Function");
+        let has_function = output.stack_resources().iter().any(|resource| is_function(resource.resource_type()))
+            || stack.parameters().iter().any(|parameter| parameter.parameter_key() == Some("LambdaRuntime"));
         let resources = output.stack_resources().iter().map(|resource| StackResource {
             logical_id: resource.logical_resource_id().unwrap_or_default().to_owned(),
             physical_id: resource.physical_resource_id().unwrap_or_default().to_owned(),
@@ -62,8 +66,22 @@ impl StackLife for CloudFormation {
             name: stack.stack_name().unwrap_or_default().to_owned(),
             status,
             is_protected: stack.enable_termination_protection().unwrap_or_default(),
+            function_outlives: !has_function,
             resources: resources.collect(),
         }))
+    }
+
+    async fn export(&self, name: &str) -> Call<Option<String>> {
+        let action = "cloudformation:ListExports";
+        let mut pages = self.0.list_exports().into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| call_error(action, &error))?;
+            let found = page.exports().iter().find(|export| export.name() == Some(name));
+            if let Some(value) = found.and_then(|export| export.value()) {
+                return Ok(Some(value.to_owned()));
+            }
+        }
+        Ok(None)
     }
 
     async fn delete(&self, stack: &str, retain: &[String]) -> Call<()> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Operator, Trouble};
-use crate::cloudformation::stack::{StackLife, StackView};
+use crate::cloudformation::stack::{RECORDS_EXPORT, StackLife, StackView};
 use crate::model::{
     Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, State, VpcId,
 };
@@ -31,6 +31,15 @@ impl Address {
             Self::Table(table) => format!("--table {}", super::shell::quoted(table)),
         }
     }
+}
+
+/// Where an incident is to be read.
+struct Located {
+    /// Nothing where it is gone.
+    stack: Option<StackView>,
+    table: String,
+    /// The table is the responder's, and holds other incidents as well.
+    is_shared: bool,
 }
 
 /// What was read.
@@ -87,9 +96,15 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
     /// # Errors
     /// It is not to be found, several are, it is elsewhere, or a call failed.
     pub async fn incident(&self, address: &Address) -> Result<Incident, Trouble> {
-        let (mut stack, table) = self.locate(address).await?;
+        let Located { mut stack, table, is_shared } = self.locate(address).await?;
         let records = self.ports.records.named(&table);
-        let ledger = records.scan().await.map_err(|error| unknown_table(&table, error))?;
+        let mut ledger = records.scan().await.map_err(|error| unknown_table(&table, error))?;
+        if let (Address::Stack(named), true) = (address, is_shared) {
+            keep_own(&mut ledger, stack.as_ref(), named);
+            if stack.is_none() && ledger.records.is_empty() {
+                return Err(self.unknown_stack(named));
+            }
+        }
         let stack_ids: BTreeSet<&str> = ledger.records.values().map(|record| record.owner.stack_id.as_str()).collect();
         for id in &stack_ids {
             self.check_place(id)?;
@@ -166,9 +181,11 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
         view.map_err(|error| Trouble::Failed { what: "the stack cannot be read", error })
     }
 
-    async fn locate(&self, address: &Address) -> Result<(Option<StackView>, String), Trouble> {
+    async fn locate(&self, address: &Address) -> Result<Located, Trouble> {
+        let own = |stack, table| Ok(Located { stack, table, is_shared: false });
+        let shared = |stack, table| Ok(Located { stack, table, is_shared: true });
         let stack = match address {
-            Address::Table(table) => return Ok((None, table.clone())),
+            Address::Table(table) => return own(None, table.clone()),
             Address::Stack(stack) => stack,
         };
         if stack.starts_with("arn:") {
@@ -177,29 +194,62 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
         let view = self.view(stack).await?;
         if let Some(table) = view.as_ref().and_then(|view| view.physical_id(TABLE)) {
             let table = table.to_owned();
-            return Ok((view, table));
+            return own(view, table);
+        }
+        if view.as_ref().is_some_and(|view| view.function_outlives)
+            && let Some(table) = self.responders_table().await?
+        {
+            return shared(view, table);
         }
         // The table outlives its stack; CloudFormation made its name from the stack's.
         let prefix = format!("{}-{TABLE}-", name_of(stack));
         let tables = self.ports.records.tables(&prefix).await;
         let tables = tables.map_err(|error| Trouble::Failed { what: "the tables cannot be listed", error })?;
         match tables.as_slice() {
-            [table] => Ok((view, table.clone())),
-            [] => Err(Trouble::Refused(format!(
-                "nothing was changed: there is no stack {stack} with a records table, and no table {prefix}…, in account {}, region {}",
-                self.site.account, self.site.region
-            ))),
+            [table] => own(view, table.clone()),
+            [] => match self.responders_table().await? {
+                // Its stack is gone; what the responder's table says of it is left.
+                Some(table) if view.is_none() => shared(None, table),
+                _ => Err(self.unknown_stack(stack)),
+            },
             several => Err(Trouble::Refused(format!(
                 "nothing was changed: several stacks of this name have left their records, say which with --table: {}",
                 several.join(", ")
             ))),
         }
     }
+
+    /// The table of all incidents that have no table of their own.
+    async fn responders_table(&self) -> Result<Option<String>, Trouble> {
+        let table = self.ports.stacks.export(RECORDS_EXPORT).await;
+        table.map_err(|error| Trouble::Failed { what: "the exports cannot be listed", error })
+    }
+
+    fn unknown_stack(&self, stack: &str) -> Trouble {
+        Trouble::Refused(format!(
+            "nothing was changed: there is no stack {stack} with a records table, and no table {}-{TABLE}-…, in account {}, region {}",
+            name_of(stack),
+            self.site.account,
+            self.site.region
+        ))
+    }
 }
 
 /// `incident-42` of its ARN, or of its name.
 fn name_of(stack: &str) -> &str {
     if stack.starts_with("arn:") { stack.split('/').nth(1).unwrap_or(stack) } else { stack }
+}
+
+/// Leaves what is of this stack: the responder's table holds every incident. A stack that is gone is known by its name.
+fn keep_own(ledger: &mut Items, stack: Option<&StackView>, named: &str) {
+    let is_own = |owner: &Owner| match stack {
+        Some(stack) => owner.stack_id == stack.id,
+        None if named.starts_with("arn:") => owner.stack_id == named,
+        None => name_of(&owner.stack_id) == named,
+    };
+    ledger.records.retain(|_, record| is_own(&record.owner));
+    let digests: BTreeSet<String> = ledger.records.values().map(|record| record.owner.digest()).collect();
+    ledger.intents.retain(|digest, _| digests.contains(digest));
 }
 
 fn unknown_table(table: &str, error: crate::ports::CallError) -> Trouble {

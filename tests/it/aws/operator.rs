@@ -168,12 +168,33 @@ async fn a_stack_is_read_with_its_resources() {
         <ResourceType>Custom::Ec2Isolation</ResourceType><ResourceStatus>DELETE_FAILED</ResourceStatus>\
         <ResourceStatusReason>nobody answers</ResourceStatusReason></member></StackResources>\
         </DescribeStackResourcesResult></DescribeStackResourcesResponse>";
-    let (http, seen) = wire(&[(200, &stack("DELETE_FAILED")), (200, resources)]);
+    // The template of one stack for everything has a parameter for its function's runtime.
+    let parameters = "<Parameters><member><ParameterKey>LambdaRuntime</ParameterKey></member></Parameters></member>";
+    let one_shot = stack("DELETE_FAILED").replace("</member>", parameters);
+    let (http, seen) = wire(&[(200, &one_shot), (200, resources)]);
     let view = stacks(http).view("ir").await.unwrap().unwrap();
     assert_eq!((view.name.as_str(), view.is_protected), ("ir", true));
     assert!(view.isolation().is_some_and(|custom| custom.failed_to_delete() && custom.reason == "nobody answers"));
     assert!(!view.is_in_charge());
     assert!(seen.lock().unwrap()[1].contains("StackName=arn"), "by its id: another one may have the name");
+
+    let (http, _) = wire(&[(200, &stack("DELETE_FAILED")), (200, resources)]);
+    let beside_a_responder = stacks(http).view("ir").await.unwrap().unwrap();
+    assert!(beside_a_responder.function_outlives && beside_a_responder.is_in_charge());
+}
+
+#[tokio::test]
+async fn an_export_is_looked_for_on_every_page() {
+    let page = |name: &str, next: &str| {
+        format!(
+            "<ListExportsResponse><ListExportsResult><Exports><member><Name>{name}</Name><Value>of {name}</Value></member></Exports>\
+             {next}</ListExportsResult></ListExportsResponse>"
+        )
+    };
+    let pages = [(200, page("a", "<NextToken>2</NextToken>")), (200, page("b", ""))];
+    let answers: Vec<(u16, &str)> = pages.iter().map(|(status, page)| (*status, page.as_str())).collect();
+    assert_eq!(stacks(wire(&answers).0).export("b").await.unwrap().as_deref(), Some("of b"));
+    assert_eq!(stacks(wire(&answers).0).export("c").await.unwrap(), None);
 }
 
 #[tokio::test]

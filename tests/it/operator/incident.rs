@@ -2,8 +2,12 @@
 
 use ec2_isolation::operator::{Address, Status};
 
-use super::{by_table, kept, operator, reads};
-use crate::world::{ISOLATION, TABLE, TRANSIT, groups};
+use ec2_isolation::cloudformation::stack::RECORDS_EXPORT;
+
+use super::{ALL, by_table, kept, operator, reads};
+use crate::world::operator::view;
+use crate::world::{ISOLATION, STACK, TABLE, TRANSIT, groups};
+use crate::{A, B, isolated};
 
 #[tokio::test(start_paused = true)]
 async fn an_interface_left_in_the_transit_group_is_named_first_with_the_command_that_isolates_it() {
@@ -31,6 +35,42 @@ async fn records_of_another_region_are_refused_before_anything_is_changed() {
     let refused = program.incident(&by_table()).await.unwrap_err();
     assert!(refused.to_string().contains("is in account 123456789012, region us-east-1, but you are"), "{refused}");
     assert!(world.data().calls[calls..].iter().all(|(action, _)| reads(action)));
+}
+
+/// The responder's table holds every incident: each is shown its own, and none is restored with another.
+#[tokio::test(start_paused = true)]
+async fn incidents_that_share_a_table_are_told_apart() {
+    let world = kept().await;
+    let other = "arn:aws:cloudformation:us-east-1:123456789012:stack/other/2";
+    world.data().records.get_mut(&B.parse().unwrap()).unwrap().owner.stack_id = other.to_owned();
+    world.data().exports.insert(RECORDS_EXPORT.to_owned(), "responder-table".to_owned());
+    let data = std::mem::take(&mut world.data().records);
+    world.data().tables.entry("responder-table".to_owned()).or_default().records = data;
+    let program = operator(&world);
+    let held = async |address: &Address| {
+        let incident = program.incident(address).await.unwrap();
+        incident.held().map(|record| record.instance.to_string()).collect::<Vec<_>>()
+    };
+    let stack = |name: &str| Address::Stack(name.to_owned());
+    // Both are gone; then one of them is there.
+    assert_eq!(held(&stack(STACK)).await, [A]);
+    assert_eq!(held(&stack("other")).await, [B]);
+    let mut beside = view(other, "CREATE_COMPLETE", &[]);
+    beside.resources.retain(|resource| resource.logical_id == "Isolation");
+    beside.function_outlives = true;
+    world.data().views.push(beside);
+    assert_eq!(held(&stack("other")).await, [B]);
+    let refused = program.incident(&stack("typo")).await.unwrap_err().to_string();
+    assert!(refused.starts_with("nothing was changed: there is no stack typo with a records table"), "{refused}");
+
+    let whole = Address::Table("responder-table".to_owned());
+    let whole = program.incident(&whole).await.unwrap();
+    let refused = program.restore(&whole, &ALL).await.unwrap_err().to_string();
+    let expected = "nothing was changed: table responder-table holds several incidents, say which with --stack: incident-2026-11-25, other";
+    assert_eq!(refused, expected);
+    let incident = program.incident(&stack("other")).await.unwrap();
+    program.restore(&incident, &ALL).await.unwrap();
+    assert_eq!(isolated(&world), ["eni-0a"]);
 }
 
 #[tokio::test(start_paused = true)]

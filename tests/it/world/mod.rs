@@ -83,6 +83,8 @@ pub struct Data {
     pub tables: BTreeMap<String, records::Table>,
     /// What CloudFormation shows an operator of stacks that are not deleted.
     pub views: Vec<StackView>,
+    /// What stacks export: name and value.
+    pub exports: BTreeMap<String, String>,
     pub snapshots: Vec<Snapshot>,
     pub tags: BTreeMap<String, BTreeMap<String, String>>,
     pub stacks: BTreeMap<String, StackStatus>,
@@ -205,6 +207,7 @@ impl World {
             set_aside: BTreeMap::new(),
             tables: BTreeMap::new(),
             views: vec![],
+            exports: BTreeMap::new(),
             snapshots: vec![],
             tags: BTreeMap::new(),
             stacks: [(STACK.to_owned(), status)].into(),

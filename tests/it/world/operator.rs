@@ -22,6 +22,7 @@ pub fn view(id: &str, status: &str, others: &[(&str, &str)]) -> StackView {
         name: id.split('/').nth(1).unwrap().to_owned(),
         status: StackStatus { status: status.to_owned(), reason: String::new(), parent: None },
         is_protected: false,
+        function_outlives: false,
         resources: own
             .into_iter()
             .chain(others.iter().map(|(name, id)| resource(name, id, "AWS::Some::Thing")))
@@ -114,6 +115,10 @@ impl StackLife for World {
             Ok(data.views.iter().find(|view| view.id == stack || view.name == stack).cloned())
         })
         .await
+    }
+
+    async fn export(&self, name: &str) -> Call<Option<String>> {
+        self.call("cloudformation:ListExports", name.to_owned(), |data| Ok(data.exports.get(name).cloned())).await
     }
 
     async fn delete(&self, stack: &str, retain: &[String]) -> Call<()> {
