@@ -1,4 +1,5 @@
-//! `make demo`: a fleet on the local AWS is isolated by the real `sam deploy` and restored by `sam delete`.
+//! `make demo`: a fleet on the local AWS is isolated by the real `sam deploy` and restored by `sam delete`; then the same in an account
+//! that was prepared, where the function is there already.
 //!
 //! Exits non-zero unless every interface of every listed instance was exactly in the isolation group and every instance
 //! protected, afterwards equal to their start, and the bystander never changed. Writes target/demo/report.json.
@@ -6,9 +7,12 @@
 #![allow(clippy::print_stdout)] // Its output is what it is for.
 #![allow(dead_code)] // The stack tests use the rest of these modules.
 
+mod beside;
 mod cloud;
 mod fleet;
 mod incident;
+#[path = "demo_prepared.rs"]
+mod prepared;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -141,7 +145,9 @@ async fn main() -> ExitCode {
     }
     println!();
 
+    let (prepared, prepared_faults) = prepared::show(&cloud, &clock, &ec2).await;
     write_report(
+        &prepared,
         [&before, &isolated, &restored],
         [&kept_before, &kept, &kept_after],
         (&beside_before, &beside_after),
@@ -150,7 +156,7 @@ async fn main() -> ExitCode {
         delete_seconds,
     );
 
-    let mut faults = Vec::new();
+    let mut faults = prepared_faults;
     if !deleted {
         println!("{output}");
         print_events(&incident, &stack_id).await;
@@ -191,9 +197,10 @@ async fn main() -> ExitCode {
     drop(cloud);
     if faults.is_empty() {
         println!(
-            "OK: {} interfaces of {} instances isolated and restored, and what protects them, the bystander never changed; report in target/demo/report.json",
+            "OK: {} interfaces of {} instances isolated and restored, and what protects them, the bystander never changed; beside a responder {} more; report in target/demo/report.json",
             before.len(),
-            ids.len()
+            ids.len(),
+            prepared["interfaces"].as_object().map_or(0, Map::len)
         );
         ExitCode::SUCCESS
     } else {
@@ -284,6 +291,7 @@ async fn snapshots(ec2: &aws_sdk_ec2::Client, stack_id: &str) -> Vec<Map<String,
 }
 
 fn write_report(
+    prepared: &Value,
     [before, isolated, restored]: [&Interfaces; 3],
     [kept_before, kept, kept_after]: [&Guard; 3],
     (beside_before, beside_after): (&Cards, &Cards),
@@ -317,6 +325,7 @@ fn write_report(
         "snapshots": snapshots.iter().map(|snapshot| snapshot["id"].clone()).collect::<Vec<_>>(),
         "deploy_seconds": deploy_seconds,
         "delete_seconds": delete_seconds,
+        "prepared": prepared,
     });
     let text = serde_json::to_string_pretty(&report).expect("it is JSON");
     std::fs::write("target/demo/report.json", text + "\n").expect("target can be written");

@@ -12,7 +12,7 @@ use crate::fleet::Site;
 /// A stack that is deployed with the SAM CLI, as a responder does it.
 #[derive(Debug)]
 pub struct Incident<'a> {
-    cloud: &'a Cloud,
+    pub cloud: &'a Cloud,
     pub name: String,
     pub template: PathBuf,
     /// Further arguments of `sam deploy`.
@@ -124,7 +124,11 @@ impl<'a> Incident<'a> {
     }
 
     pub async fn outputs(&self) -> BTreeMap<String, String> {
-        let stacks = self.cloud.cloudformation().await.describe_stacks().stack_name(&self.name).send().await;
+        self.outputs_of(&self.name).await
+    }
+
+    pub async fn outputs_of(&self, stack: &str) -> BTreeMap<String, String> {
+        let stacks = self.cloud.cloudformation().await.describe_stacks().stack_name(stack).send().await;
         let stacks = stacks.expect("the stack is there");
         let outputs = stacks.stacks().first().expect("one stack").outputs().iter();
         outputs

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test fails by panicking.
 #![allow(clippy::print_stdout)] // What is measured is shown with --nocapture.
 
+mod beside;
 mod cloud;
 mod controls;
 mod failures;
@@ -12,6 +13,7 @@ mod incident;
 mod operator;
 mod package;
 mod permissions;
+mod prepared;
 mod readme;
 mod rollbacks;
 mod rules;

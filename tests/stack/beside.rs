@@ -1,0 +1,113 @@
+//! Incidents beside a responder: the stacks that README's prepared way makes, by CloudFormation's own API.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_sdk_cloudformation::types::{Capability, Parameter};
+
+use crate::cloud::Cloud;
+use crate::fleet::Site;
+use crate::incident::Incident;
+
+pub const RESPONDER: &str = "ec2-isolation-responder";
+
+/// What CloudFormation does to a stack on its way to a status that lasts.
+const ON_THE_WAY: [&str; 7] = [
+    "CREATE_IN_PROGRESS",
+    "ROLLBACK_IN_PROGRESS",
+    "UPDATE_IN_PROGRESS",
+    "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS",
+    "UPDATE_ROLLBACK_IN_PROGRESS",
+    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS",
+    "DELETE_IN_PROGRESS",
+];
+
+/// `make responder`.
+pub fn deploy_responder(cloud: &Cloud, parameters: &[&str]) {
+    let mut arguments = vec!["deploy", "--stack-name", RESPONDER, "--template-file", "responder.yaml"];
+    if !parameters.is_empty() {
+        arguments.push("--parameter-overrides");
+    }
+    arguments.extend(parameters);
+    let (succeeded, output) = cloud.sam(&arguments);
+    assert!(succeeded, "{output}");
+}
+
+/// Where the responder keeps a template.
+pub fn template_url(of: &str) -> String {
+    format!("ssm-doc://arn:aws:ssm:us-east-1:123456789012:document/ec2-isolation-{of}")
+}
+
+pub fn parameters(given: &BTreeMap<&'static str, String>) -> Vec<Parameter> {
+    given.iter().map(|(key, value)| Parameter::builder().parameter_key(*key).parameter_value(value).build()).collect()
+}
+
+impl Incident<'_> {
+    /// `create-stack` with the responder's template; the status that it ends in.
+    pub async fn create(&self, rollback: bool) -> String {
+        let cloudformation = self.cloud.cloudformation().await;
+        let request = cloudformation.create_stack().stack_name(&self.name).template_url(template_url("incident"));
+        let request = request.disable_rollback(!rollback).set_parameters(Some(parameters(self.parameters())));
+        let id = request.send().await.expect("it is accepted").stack_id.expect("an id");
+        self.ends_in(&id, &ON_THE_WAY).await
+    }
+
+    /// `update-stack` with these parameters; the status that it ends in.
+    pub async fn update(&self) -> String {
+        let cloudformation = self.cloud.cloudformation().await;
+        let request = cloudformation.update_stack().stack_name(&self.name).use_previous_template(true);
+        let request = request.set_parameters(Some(parameters(self.parameters()))).disable_rollback(true);
+        let id = request.send().await.expect("it is accepted").stack_id.expect("an id");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        self.ends_in(&id, &ON_THE_WAY).await
+    }
+
+    fn host_name(&self) -> String {
+        format!("{}-host", self.name)
+    }
+
+    /// Makes the incident's forensic host, or changes it; the status that its stack ends in.
+    pub async fn host(&self, site: &Site, key: &str, ports: &str) -> String {
+        let cloudformation = self.cloud.cloudformation().await;
+        let given = BTreeMap::from([
+            ("VpcId", site.vpc.clone()),
+            ("IsolatedSecurityGroupId", self.physical_id("IsolatedSecurityGroup").await),
+            ("ForensicSubnetId", site.subnet.clone()),
+            ("Ec2KeyName", key.to_owned()),
+            ("CompanyIp", "203.0.113.7".to_owned()),
+            ("ForensicPorts", ports.to_owned()),
+        ]);
+        let (name, url, given) = (self.host_name(), template_url("host"), Some(parameters(&given)));
+        let id = if cloudformation.describe_stacks().stack_name(&name).send().await.is_ok() {
+            let request = cloudformation.update_stack().stack_name(name).template_url(url).set_parameters(given);
+            request.capabilities(Capability::CapabilityAutoExpand).send().await.expect("it is accepted").stack_id
+        } else {
+            let request = cloudformation.create_stack().stack_name(name).template_url(url).set_parameters(given);
+            request.capabilities(Capability::CapabilityAutoExpand).send().await.expect("it is accepted").stack_id
+        };
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        self.ends_in(&id.expect("an id"), &ON_THE_WAY).await
+    }
+
+    pub async fn delete_host(&self) -> String {
+        let cloudformation = self.cloud.cloudformation().await;
+        let name = self.host_name();
+        let stacks = cloudformation.describe_stacks().stack_name(&name).send().await.expect("it is there");
+        let id = stacks.stacks()[0].stack_id().expect("an id").to_owned();
+        cloudformation.delete_stack().stack_name(name).send().await.expect("it is accepted");
+        self.ends_in(&id, &ON_THE_WAY).await
+    }
+
+    /// Asks for the deletion of the responder, which is refused: in what words.
+    pub async fn responder_is_kept(&self) -> String {
+        let cloudformation = self.cloud.cloudformation().await;
+        match cloudformation.delete_stack().stack_name(RESPONDER).send().await {
+            Err(error) => aws_sdk_cloudformation::error::DisplayErrorContext(error).to_string(),
+            Ok(_) => {
+                let status = self.ends_in(RESPONDER, &ON_THE_WAY).await;
+                let last = self.events(RESPONDER).await.pop().unwrap_or_default();
+                format!("{status}: {last}")
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The second half of the demo: an account that was prepared. Responder, incident, forensic host, each a stack of its own.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use serde_json::{Map, Value, json};
+
+use crate::beside::{RESPONDER, deploy_responder};
+use crate::cloud::Cloud;
+use crate::fleet::{Cards, Site, cards};
+use crate::incident::Incident;
+use crate::{Clock, short};
+
+const STACK: &str = "incident-prepared";
+
+/// Plays it through: what belongs into the report, and what went wrong.
+pub async fn show(cloud: &Cloud, clock: &Clock, ec2: &aws_sdk_ec2::Client) -> (Value, Vec<String>) {
+    let mut faults = Vec::new();
+    let mut expect = |is_so: bool, what: &str| {
+        if !is_so {
+            faults.push(format!("prepared: {what}"));
+        }
+    };
+    println!("\n  PREPARED: the function is there before the night\n");
+    clock.step(&format!("sam deploy --stack-name {RESPONDER} --template-file responder.yaml"));
+    deploy_responder(cloud, &[]);
+    let site = Site::build(ec2, "prepared", 2).await;
+    let first = site.launch(ec2, &[&[0, 1], &[2]], 1).await;
+    let second = site.launch(ec2, &[&[1, 2, 3]], 1).await;
+    let before = cards(ec2, &[&first, &second]).await;
+
+    let mut incident = Incident::new(cloud, STACK, &site, "demo");
+    for of_the_host in ["ForensicSubnetId", "Ec2KeyName", "CompanyIp"] {
+        incident.unset(of_the_host);
+    }
+    incident.list(&[&first]);
+    clock.step(&format!(
+        "aws cloudformation create-stack --stack-name {STACK} --template-url ssm-doc://… --disable-rollback"
+    ));
+    let started = Instant::now();
+    let status = incident.create(false).await;
+    let incident_seconds = started.elapsed().as_secs_f64();
+    expect(status == "CREATE_COMPLETE", &format!("the incident ended in {status}"));
+    let events = incident.events(STACK).await;
+    events.iter().for_each(|event| println!("    {event}"));
+    let called =
+        events.iter().position(|event| event.starts_with("CREATE_IN_PROGRESS") && event.contains(" Isolation "));
+    let made = events[..called.unwrap_or_default()].iter().filter(|event| event.starts_with("CREATE_COMPLETE")).count();
+    println!("    {made} resources were made before the function was called; complete after {incident_seconds:.1} s");
+    let group = BTreeSet::from([incident.physical_id("IsolatedSecurityGroup").await]);
+    expect(cards(ec2, &[&first]).await.values().all(|now| *now == group), "the first instance was not isolated");
+
+    clock.step("create-stack of host.yaml: the forensic host comes after the isolation");
+    let status = incident.host(&site, "demo", "22").await;
+    expect(status == "CREATE_COMPLETE", &format!("the forensic host ended in {status}"));
+
+    clock.step("update-stack: one more instance");
+    incident.list(&[&first, &second]);
+    let status = incident.update().await;
+    expect(status == "UPDATE_COMPLETE", &format!("the update ended in {status}"));
+    let isolated = cards(ec2, &[&first, &second]).await;
+    expect(isolated.values().all(|now| *now == group), "not everything was isolated");
+
+    clock.step(&format!("delete-stack {RESPONDER}: refused while an incident is open"));
+    let refusal = incident.responder_is_kept().await;
+    println!("    {}", refusal.split_whitespace().collect::<Vec<_>>().join(" "));
+    expect(refusal.contains("in use by"), "the responder could be deleted under an open incident");
+
+    let status = incident.delete_host().await;
+    expect(status == "DELETE_COMPLETE", &format!("the deletion of the forensic host ended in {status}"));
+    expect(cards(ec2, &[&first, &second]).await == isolated, "deleting the forensic host touched the isolation");
+
+    let refused = before.keys().next().cloned().unwrap_or_default();
+    clock.step(&format!("delete-stack {STACK}, while EC2 refuses every change of {refused}"));
+    let refuse =
+        json!({"action": "ModifyNetworkInterfaceAttribute", "id": refused, "error_code": "OperationNotPermitted"});
+    cloud.set("refuse", &refuse).await;
+    let status = incident.delete_ends_in().await;
+    expect(status == "DELETE_FAILED", &format!("the first deletion ended in {status}"));
+    incident.reasons("Isolation").await.first().iter().for_each(|reason| println!("    {reason}"));
+    let still = cards(ec2, &[&first, &second]).await;
+    expect(still.get(&refused) == Some(&group), "what EC2 refused to change is not isolated");
+    cloud.set("refuse", &json!({})).await;
+    clock.step(&format!("delete-stack {STACK}, once more"));
+    let second_delete = incident.delete_ends_in().await;
+    let restored = cards(ec2, &[&first, &second]).await;
+    let second_delete_restored = second_delete == "DELETE_COMPLETE" && restored == before;
+    expect(second_delete_restored, &format!("the second deletion ended in {second_delete} and did not restore"));
+
+    println!("\n  {:24} {:46} {:14} restored", "interface", "before", "isolated");
+    for (interface, groups) in &before {
+        let now = |cards: &Cards| cards.get(interface).map_or("gone".to_owned(), short);
+        println!("  {interface:24} {:46} {:14} {}", short(groups), now(&isolated), now(&restored));
+    }
+    println!();
+    let interfaces: Map<String, Value> = before
+        .iter()
+        .map(|(id, had)| {
+            (id.clone(), json!({"before": had, "isolated": isolated.get(id), "restored": restored.get(id)}))
+        })
+        .collect();
+    let report = json!({
+        "resources_before_isolation": made,
+        "incident_seconds": incident_seconds,
+        "interfaces": interfaces,
+        "second_delete_restored": second_delete_restored,
+    });
+    (report, faults)
+}

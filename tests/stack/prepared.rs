@@ -1,0 +1,168 @@
+//! Responder, incident and forensic host as stacks of their own, each in every life: made, changed, rolled back, failed, deleted again.
+
+use std::sync::OnceLock;
+
+use aws_sdk_cloudformation::types::OnFailure;
+use serde_json::json;
+
+use crate::beside::{RESPONDER, deploy_responder, parameters, template_url};
+use crate::{Scene, cloud};
+
+/// `make responder`: the one of this account and Region. Deployed once for all tests here.
+fn responder() {
+    static DEPLOYED: OnceLock<()> = OnceLock::new();
+    DEPLOYED.get_or_init(|| deploy_responder(cloud(), &["IncidentRole=true", "DetachInstanceProfile=true"]));
+}
+
+impl Scene {
+    /// A scene whose incident is made beside the responder.
+    async fn prepared(name: &str) -> Self {
+        responder();
+        let mut scene = Self::new(name).await;
+        for parameter in ["ForensicSubnetId", "Ec2KeyName", "CompanyIp"] {
+            scene.incident.unset(parameter);
+        }
+        scene
+    }
+
+    async fn happened(&self) -> String {
+        self.incident.events(&self.incident.name).await.join("\n")
+    }
+
+    async fn ingress_ports(&self) -> Vec<i32> {
+        let id = self.incident.physical_id("IsolatedSecurityGroup").await;
+        let answer = self.ec2.describe_security_groups().group_ids(id).send().await.expect("the group is there");
+        let mut ports: Vec<i32> =
+            answer.security_groups()[0].ip_permissions().iter().filter_map(|rule| rule.from_port()).collect();
+        ports.sort_unstable();
+        ports
+    }
+}
+
+#[tokio::test]
+async fn a_prepared_incident_isolates_grows_gets_a_host_and_restores() {
+    let mut scene = Scene::prepared("prepared").await;
+    let (a, b) = (scene.site.launch(&scene.ec2, &[&[0, 1], &[2]], 1).await, scene.site.plain(&scene.ec2, &[1]).await);
+    let before = scene.cards(&[&a, &b]).await;
+    scene.incident.list(&[&a]);
+    assert_eq!(scene.incident.create(false).await, "CREATE_COMPLETE", "{}", scene.happened().await);
+    scene.assert_isolated(&[&a]).await;
+    // What CloudFormation made before it called the function: two groups.
+    let events = scene.incident.events(&scene.incident.name).await;
+    let isolation = events
+        .iter()
+        .position(|event| event.starts_with("CREATE_IN_PROGRESS") && event.contains("Isolation  "))
+        .unwrap();
+    let made = events[..isolation].iter().filter(|event| event.starts_with("CREATE_COMPLETE")).count();
+    assert_eq!(made, 2, "{events:#?}");
+
+    scene.incident.list(&[&a, &b]);
+    assert_eq!(scene.incident.update().await, "UPDATE_COMPLETE", "{}", scene.happened().await);
+    scene.assert_isolated(&[&a, &b]).await;
+    let outputs = scene.incident.outputs().await;
+    assert_eq!((outputs["IsolatedInstanceCount"].as_str(), outputs["NotIsolated"].as_str()), ("2", ""));
+
+    assert_eq!(scene.incident.host(&scene.site, "prepared", "22,3389").await, "CREATE_COMPLETE");
+    // The function takes the host's rules for what they are, and changed ports replace no rule that stays.
+    scene.incident.set("Rerun", "1");
+    assert_eq!(scene.incident.update().await, "UPDATE_COMPLETE", "{}", scene.happened().await);
+    assert_eq!(scene.incident.host(&scene.site, "prepared", "3389,5985").await, "UPDATE_COMPLETE");
+    let ingress = scene.ingress_ports().await;
+    assert_eq!(ingress, [3389, 5985]);
+    scene.incident.set("Rerun", "2");
+    assert_eq!(scene.incident.update().await, "UPDATE_COMPLETE", "{}", scene.happened().await);
+    assert_eq!(scene.incident.outputs().await["Summary"], outputs["Summary"], "nothing is said of the host");
+
+    assert_eq!(scene.incident.delete_host().await, "DELETE_COMPLETE");
+    scene.assert_isolated(&[&a, &b]).await;
+    scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a, &b]).await, before);
+}
+
+/// CloudFormation sends Delete once more for what failed to delete, and the function is still there.
+#[tokio::test]
+async fn an_incident_whose_delete_failed_is_deleted_once_more() {
+    let mut scene = Scene::prepared("prepared-twice").await;
+    let a = scene.site.plain(&scene.ec2, &[0, 1]).await;
+    let before = scene.cards(&[&a]).await;
+    scene.incident.list(&[&a]);
+    assert_eq!(scene.incident.create(false).await, "CREATE_COMPLETE", "{}", scene.happened().await);
+    let interface = before.keys().next().unwrap().clone();
+    let refuse =
+        json!({"action": "ModifyNetworkInterfaceAttribute", "id": interface, "error_code": "OperationNotPermitted"});
+    cloud().set("refuse", &refuse).await;
+    assert_eq!(scene.incident.delete_ends_in().await, "DELETE_FAILED");
+    let reason = scene.incident.reasons("Isolation").await.remove(0);
+    let next = "when the incident is over, delete the stack once more: aws cloudformation delete-stack --stack-name prepared-twice";
+    assert!(reason.contains(next), "{reason}");
+    scene.assert_isolated(&[&a]).await;
+    cloud().set("refuse", &json!({})).await;
+    scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a]).await, before);
+}
+
+/// With rollback it is safe as well: the rollback keeps everything, and deleting what it left restores.
+#[tokio::test]
+async fn an_incident_that_rolled_back_stays_isolated_until_it_is_deleted() {
+    let mut scene = Scene::prepared("prepared-back").await;
+    let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
+    let before = scene.cards(&[&a]).await;
+    let interface = scene.cards(&[&b]).await.into_keys().next().unwrap();
+    let refuse =
+        json!({"action": "ModifyNetworkInterfaceAttribute", "id": interface, "error_code": "OperationNotPermitted"});
+    cloud().set("refuse", &refuse).await;
+    scene.incident.list(&[&a, &b]);
+    assert_eq!(scene.incident.create(true).await, "ROLLBACK_FAILED", "{}", scene.happened().await);
+    cloud().set("refuse", &json!({})).await;
+    scene.assert_isolated(&[&a]).await;
+    scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a]).await, before);
+}
+
+#[tokio::test]
+async fn an_incident_that_is_deleted_for_its_failure_stays_isolated_until_a_person_deletes_it() {
+    let mut scene = Scene::prepared("prepared-gone").await;
+    let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
+    let before = scene.cards(&[&a]).await;
+    let interface = scene.cards(&[&b]).await.into_keys().next().unwrap();
+    let refuse =
+        json!({"action": "ModifyNetworkInterfaceAttribute", "id": interface, "error_code": "OperationNotPermitted"});
+    cloud().set("refuse", &refuse).await;
+    scene.incident.list(&[&a, &b]);
+    let cloudformation = cloud().cloudformation().await;
+    let request = cloudformation.create_stack().stack_name(&scene.incident.name).template_url(template_url("incident"));
+    let request = request.on_failure(OnFailure::Delete).set_parameters(Some(parameters(scene.incident.parameters())));
+    let id = request.send().await.unwrap().stack_id.unwrap();
+    assert_eq!(scene.incident.ends_in(&id, &["CREATE_IN_PROGRESS", "DELETE_IN_PROGRESS"]).await, "DELETE_FAILED");
+    cloud().set("refuse", &json!({})).await;
+    scene.assert_isolated(&[&a]).await;
+    scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a]).await, before);
+}
+
+#[tokio::test]
+async fn two_incidents_in_two_vpcs_share_one_responder_and_neither_touches_the_other() {
+    let (mut one, mut two) = (Scene::prepared("prepared-one").await, Scene::prepared("prepared-two").await);
+    let (a, b) = (one.site.plain(&one.ec2, &[0]).await, two.site.plain(&two.ec2, &[0, 1]).await);
+    let before = (one.cards(&[&a]).await, two.cards(&[&b]).await);
+    one.incident.list(&[&a]);
+    two.incident.list(&[&b]);
+    let (first, second) = tokio::join!(one.incident.create(false), two.incident.create(false));
+    assert_eq!((first.as_str(), second.as_str()), ("CREATE_COMPLETE", "CREATE_COMPLETE"));
+    one.assert_isolated(&[&a]).await;
+    two.assert_isolated(&[&b]).await;
+    // The function's code and settings change under open incidents; its ARN does not.
+    let arn = one.incident.outputs_of(RESPONDER).await["FunctionArn"].clone();
+    deploy_responder(cloud(), &["IncidentRole=true", "DetachInstanceProfile=true", "LogRetentionInDays=30"]);
+    assert_eq!(one.incident.outputs_of(RESPONDER).await["FunctionArn"], arn);
+
+    one.incident.delete().await;
+    assert_eq!(one.cards(&[&a]).await, before.0);
+    two.assert_isolated(&[&b]).await;
+    // Nobody takes the responder away from an open incident.
+    let text = two.incident.responder_is_kept().await;
+    assert!(text.contains("cannot be deleted as it is in use by prepared-two"), "{text}");
+    assert!(two.incident.outputs_of(RESPONDER).await.contains_key("FunctionArn"));
+    two.incident.delete().await;
+    assert_eq!(two.cards(&[&b]).await, before.1);
+}
