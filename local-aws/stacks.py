@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import authorisation
 import autoscaling
 import custom_resources
 import dynamodb_rules
@@ -36,6 +37,7 @@ import readings
 import refusals
 import replacements
 import resources
+import ssm_documents
 from control import knobs, log
 
 logger = logging.getLogger("local_aws.stacks")
@@ -52,7 +54,7 @@ def install() -> None:
     import ministack.app as app
     from ministack.core import iam_actions
     from ministack.services import autoscaling as ministack_autoscaling
-    from ministack.services import ec2, lambda_svc
+    from ministack.services import ec2, lambda_svc, ssm
     from ministack.services.cloudformation import (  # noqa: F401  (loads every module that _wrap searches)
         changesets,
         custom_resource,
@@ -68,20 +70,26 @@ def install() -> None:
     dynamodb_rules.repair_ministack()
     ec2.handle_request = moto_ec2.handle_request
     ministack_autoscaling.handle_request = autoscaling.handle_request
+    ssm.handle_request = ssm_documents.handling(ssm.handle_request)
     _leave_to_authorisation(iam_actions)
+    iam_actions.extract_resource_arn = ssm_documents.authorised_by_arn(iam_actions.extract_resource_arn)
     app._dispatch_service_request = _recorded(app, iam_actions)
     lambda_svc._provided_worker_env = _with_log_group(lambda_svc._provided_worker_env)
 
     custom_resource.invoke_custom_resource = custom_resources.invoke
     provisioners._RESOURCE_HANDLERS.update(resources.handlers(provisioners._RESOURCE_HANDLERS))
-    provisioners._STACK_TAG_PROPERTY["AWS::EC2::Instance"] = ("Tags", "list")
+    provisioners._RESOURCE_HANDLERS["AWS::SSM::Document"] = ssm_documents.HANDLERS
+    for resource_type in ("AWS::EC2::Instance", "AWS::SSM::Document"):
+        provisioners._STACK_TAG_PROPERTY[resource_type] = ("Tags", "list")
     replacements.install(provisioners)
+    _wrap(provisioners, "_replacing_change", replacements.on_conditions)
 
     _wrap(provisioners, "_physical_name", _unique_to_the_stack)
     _wrap(provisioners, "_provision_resource", _keeping_failed_creates)
     _wrap(provisioners, "_update_resource", _replacing_failed_creates)
     _wrap(stacks, "_delete_resource", _in_cleanup_phase)
     _wrap(stacks, "_resolve_stack_outputs", _with_fit_exports)
+    _wrap(helpers, "_resolve_document", _in_documents)
     nested.install(provisioners._RESOURCE_HANDLERS["AWS::CloudFormation::Stack"], stacks._delete_stack_async)
     _wrap(stacks, "_deploy_stack_async", _deploying)
     _wrap(stacks, "_roll_back_operation", _rolling_back)
@@ -182,6 +190,7 @@ def _recorded(app: Any, iam_actions: Any) -> Callable[..., Any]:
         )
         principal = request_caller_arn(headers, query)
         call = log.arrive(service, action.partition(":")[2] or action, principal, parameters(headers, body, query))
+        authorisation.caller.set((headers, query))
         fault, agent = knobs.fault, headers.get("user-agent", "")
         gone.before(call.action, agent)
         if fault and fault.strikes(agent):
@@ -397,6 +406,27 @@ def _with_fit_exports(original: Any) -> Any:
             stack.update(_whole_failure=reason, _untold=reason)
             raise ValueError(reason)
         return resolved
+
+    return resolve
+
+
+def _in_documents(original: Any) -> Any:
+    def resolve(params: dict[str, Any], body_key: str, url_key: str, label: str) -> Any:
+        """The URL of a template may be that of a document of Systems Manager."""
+        from ministack.services.cloudformation.helpers import _error, _p
+
+        if label == "Template" and not _p(params, body_key):
+            url = _p(params, url_key)
+            try:
+                found = ssm_documents.template(url)
+            except ValueError as unfit:
+                return None, _error("ValidationError", str(unfit))
+            if found is not None:
+                # As for objects of S3: that the caller's rights count, and which, is inferred.
+                read = authorisation.Check("ssm:GetDocument", url.removeprefix(ssm_documents.URL_SCHEME))
+                reason = authorisation.denial(moto_ec2.REGION, *authorisation.caller.get(), read)
+                return (None, _error("AccessDenied", reason, 403)) if reason else (found, None)
+        return original(params, body_key, url_key, label)
 
     return resolve
 
