@@ -25,6 +25,7 @@ import custom_resources
 import dynamodb_rules
 import ec2_rules
 import exports
+import express
 import faults
 import gone
 import group_vpcs  # noqa: F401  (registers its rules)
@@ -109,6 +110,7 @@ def install() -> None:
     _wrap_action(handlers, "UpdateStack", _updating_failed_stacks)
     for action in ("UpdateStack", "ExecuteChangeSet"):
         _wrap_action(handlers, action, _updating_failed_stacks_without_rollback)
+    express.install(handlers._ACTION_HANDLERS)
 
 
 def _wrap(home: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
@@ -552,15 +554,16 @@ def _deleting(original: Any) -> Any:
 
 def _naming_parents(original: Any) -> Any:
     def describe(params: dict[str, Any]) -> Any:
-        """DescribeStacks names the parent and the root of a nested stack."""
+        """DescribeStacks names the parent and the root of a nested stack and the express mode."""
         from ministack.services.cloudformation import _stacks
 
         status, headers, body = original(params)
         for stack in _stacks.values():
+            own = f"<StackId>{stack['StackId']}</StackId>"
+            more = express.described(stack)
             if "ParentId" in stack:
-                own = f"<StackId>{stack['StackId']}</StackId>"
-                family = f"<ParentId>{stack['ParentId']}</ParentId><RootId>{stack['RootId']}</RootId>"
-                body = body.replace(own.encode(), (own + family).encode())
+                more += f"<ParentId>{stack['ParentId']}</ParentId><RootId>{stack['RootId']}</RootId>"
+            body = body.replace(own.encode(), (own + more).encode())
         return status, headers, body
 
     return describe
@@ -582,6 +585,8 @@ def _worded_as_aws_does(original: Any) -> Any:
         stack = _stack(stack_name)
         if status.endswith("_FAILED") and stack.pop("_untold", None) == reason:
             return
+        if not reason and express.completes_early(stack, resource_type, status):
+            reason = express.COMPLETED
         failed = re.match(r"Resource (\w+) failed: ", reason)
         if resource_type == "AWS::CloudFormation::Stack" and failed:
             reason = f"The following resource(s) failed to {status.partition('_')[0].lower()}: [{failed[1]}]. "
