@@ -38,6 +38,7 @@ import readings
 import refusals
 import replacements
 import resources
+import service_roles
 import ssm_documents
 from control import knobs, log
 
@@ -88,8 +89,12 @@ def install() -> None:
     _wrap(provisioners, "_physical_name", _unique_to_the_stack)
     _wrap(provisioners, "_provision_resource", _keeping_failed_creates)
     _wrap(provisioners, "_update_resource", _replacing_failed_creates)
+    _wrap(provisioners, "_provision_resource", service_roles.creating)
+    _wrap(provisioners, "_update_resource", service_roles.updating)
+    _wrap(stacks, "_delete_resource", service_roles.deleting)
     _wrap(stacks, "_delete_resource", _in_cleanup_phase)
     _wrap(stacks, "_resolve_stack_outputs", _with_fit_exports)
+    _wrap(engine, "_resolve_dynamic_reference", service_roles.resolving)
     _wrap(helpers, "_resolve_document", _in_documents)
     nested.install(provisioners._RESOURCE_HANDLERS["AWS::CloudFormation::Stack"], stacks._delete_stack_async)
     _wrap(stacks, "_deploy_stack_async", _deploying)
@@ -110,6 +115,7 @@ def install() -> None:
     _wrap_action(handlers, "UpdateStack", _updating_failed_stacks)
     for action in ("UpdateStack", "ExecuteChangeSet"):
         _wrap_action(handlers, action, _updating_failed_stacks_without_rollback)
+    service_roles.install(handlers._ACTION_HANDLERS)
     express.install(handlers._ACTION_HANDLERS)
 
 
@@ -554,13 +560,13 @@ def _deleting(original: Any) -> Any:
 
 def _naming_parents(original: Any) -> Any:
     def describe(params: dict[str, Any]) -> Any:
-        """DescribeStacks names the parent and the root of a nested stack and the express mode."""
+        """DescribeStacks names the parent and the root of a nested stack, the service role and the express mode."""
         from ministack.services.cloudformation import _stacks
 
         status, headers, body = original(params)
         for stack in _stacks.values():
             own = f"<StackId>{stack['StackId']}</StackId>"
-            more = express.described(stack)
+            more = service_roles.described(stack) + express.described(stack)
             if "ParentId" in stack:
                 more += f"<ParentId>{stack['ParentId']}</ParentId><RootId>{stack['RootId']}</RootId>"
             body = body.replace(own.encode(), (own + more).encode())
@@ -711,6 +717,8 @@ def _with_text_functions(original: Any) -> Any:
 def _existing_parameters(original: Any) -> Any:
     def resolve(template: dict[str, Any], *arguments: Any, **keywords: Any) -> Any:
         """Values of AWS-specific types must exist in the account and region."""
+        for parameter in (template.get("Parameters") or {}).values():
+            service_roles.require_lookup(_values(parameter.get("Type", "String"), "")[0])
         resolved = original(template, *arguments, **keywords)
         for name, parameter in resolved.items():
             parameter_type, values = _values(parameter.get("Type", "String"), parameter["Value"])
