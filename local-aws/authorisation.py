@@ -8,6 +8,7 @@ itself, whose NotFound says more than a refusal. Source of resources and keys: t
 
 from __future__ import annotations
 
+import contextvars
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -40,6 +41,9 @@ _KINDS = {
     "vol": "volume",
     "vpc": "vpc",
 }
+
+# Headers and query of the API call that is being answered, for services whose handlers are not given them.
+caller: contextvars.ContextVar[tuple[dict[str, str], dict[str, list[str]]]] = contextvars.ContextVar("caller")
 
 
 @dataclass

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import service_roles
+from authorisation import Check
 from control import Json, log
 from resources import invented_name
 
@@ -170,6 +172,11 @@ def _response_url(key: str) -> str:
 def _start_function(event: Json, physical_id: str) -> None:
     from ministack.services import lambda_svc
 
+    try:
+        # KensioSoftware/yulin#1329
+        service_roles.require(Check("lambda:InvokeFunction", event["ServiceToken"]))
+    except PermissionError as denied:
+        raise Failed(str(denied), physical_id) from denied
     function, configuration, _name = lambda_svc._get_func_record_for_ref(event["ServiceToken"])
     if function is None or configuration is None:
         raise Failed(

@@ -2,7 +2,8 @@
 
 Sources: `createOnlyProperties` of the types' registry schemas, as cfn-lint carries them; for the refusal
 aws/aws-sam-cli#4585 and smoketurner/serverless-vpc-plugin#1221: the resource fails. What came before it has been
-updated by then, and what comes after it is not.
+updated by then, and what comes after it is not. What ministack has itself (AWS::IAM::Role, AWS::Lambda::Function,
+AWS::DynamoDB::Table, AWS::SSM::Parameter) is as the schemas say, and refuses to replace what has a name of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import custom_resources
+import ssm_documents
 
 _RULE = ("CidrIp", "CidrIpv6", "FromPort", "GroupId", "IpProtocol", "ToPort")
 _CREATE_ONLY: dict[str, tuple[str, ...]] = {
@@ -48,12 +50,24 @@ _CREATE_ONLY: dict[str, tuple[str, ...]] = {
     ),
     "AWS::Lambda::EventInvokeConfig": ("FunctionName", "Qualifier"),
     "AWS::Logs::LogGroup": ("LogGroupName",),
+    "AWS::SSM::Document": ("DocumentType", "Name"),
 }
 
 
 def install(provisioners: Any) -> None:
     """Tell ministack, which knows these types' properties not, or tells none of them from the others."""
     provisioners._REPLACING_PROPERTIES.update(_CREATE_ONLY)
+    provisioners._CUSTOM_NAME_REPLACEMENT["AWS::SSM::Document"] = {"name": "Name"}
+
+
+def on_conditions(original: Any) -> Any:
+    def replacing(resource_type: str, old: Any, new: Any) -> bool:
+        """A document's content replaces it, unless its UpdateMethod says otherwise."""
+        if resource_type == "AWS::SSM::Document" and ssm_documents.replaces(old, new):
+            return True
+        return bool(original(resource_type, old, new))
+
+    return replacing
 
 
 def check(stack: dict[str, Any], resource_type: str, old: Any, new: Any) -> None:

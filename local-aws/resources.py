@@ -9,6 +9,8 @@ new physical id; ministack deletes the old resource in the clean-up phase.
 from __future__ import annotations
 
 import base64
+import json
+import re
 import secrets
 import string
 from typing import Any
@@ -182,6 +184,23 @@ def _named_log_group(handler: dict[str, Any]) -> dict[str, Any]:
     return {**handler, "create": create, "update": update}
 
 
+def _worded(call: Any) -> Any:
+    def provision(*arguments: Any) -> Provisioned:
+        """ministack shows SSM's answer as it came; the code and the message are in it."""
+        try:
+            return call(*arguments)
+        except ValueError as error:
+            answer = re.search(r"b'(\{.*\})'", str(error))
+            if answer is None:
+                raise
+            refusal = json.loads(answer[1])
+            code = refusal["__type"]
+            message = f"{refusal['message']} (Service: Ssm, Status Code: 400, Error Code: {code})"
+            raise ValueError(message) from error
+
+    return provision
+
+
 # --- Launch templates and instances -----------------------------------------------------------------------------------
 
 
@@ -296,10 +315,11 @@ def delete_instance(physical_id: str, _properties: Properties) -> None:
 
 def handlers(ministack: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The types to put into ministack's table of resource handlers, which is given."""
-    table = ministack["AWS::DynamoDB::Table"]
+    table, parameter = ministack["AWS::DynamoDB::Table"], ministack["AWS::SSM::Parameter"]
     return {
         "AWS::DynamoDB::Table": {**table, "create": _table_create(table["create"])},
         "AWS::Logs::LogGroup": _named_log_group(ministack["AWS::Logs::LogGroup"]),
+        "AWS::SSM::Parameter": {**parameter, **{name: _worded(parameter[name]) for name in ("create", "update")}},
         "AWS::EC2::SecurityGroup": {
             "create": create_security_group,
             "update": update_security_group,

@@ -4,6 +4,7 @@
   and on the next update, which replaces it (aws-cdk#5524, empire#918, cloudformation-coverage-roadmap#1814).
 - StackStatus and StackStatusReason say what is going on while a function runs, for it asks.
 - A rollback that could not delete something keeps it, so that a later delete-stack finds it.
+- What fails the stack as a whole (imports, exports) is told by one event of the stack, with its reason.
 - Parameters of AWS-specific types must exist, and Rules look them up, in moto.
 """
 
@@ -18,10 +19,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import authorisation
 import autoscaling
 import custom_resources
 import dynamodb_rules
 import ec2_rules
+import exports
+import express
 import faults
 import gone
 import group_vpcs  # noqa: F401  (registers its rules)
@@ -34,6 +38,8 @@ import readings
 import refusals
 import replacements
 import resources
+import service_roles
+import ssm_documents
 from control import knobs, log
 
 logger = logging.getLogger("local_aws.stacks")
@@ -50,7 +56,7 @@ def install() -> None:
     import ministack.app as app
     from ministack.core import iam_actions
     from ministack.services import autoscaling as ministack_autoscaling
-    from ministack.services import ec2, lambda_svc
+    from ministack.services import ec2, lambda_svc, ssm
     from ministack.services.cloudformation import (  # noqa: F401  (loads every module that _wrap searches)
         changesets,
         custom_resource,
@@ -66,19 +72,30 @@ def install() -> None:
     dynamodb_rules.repair_ministack()
     ec2.handle_request = moto_ec2.handle_request
     ministack_autoscaling.handle_request = autoscaling.handle_request
+    ssm.handle_request = ssm_documents.handling(ssm.handle_request)
     _leave_to_authorisation(iam_actions)
+    iam_actions.extract_resource_arn = ssm_documents.authorised_by_arn(iam_actions.extract_resource_arn)
     app._dispatch_service_request = _recorded(app, iam_actions)
     lambda_svc._provided_worker_env = _with_log_group(lambda_svc._provided_worker_env)
 
     custom_resource.invoke_custom_resource = custom_resources.invoke
     provisioners._RESOURCE_HANDLERS.update(resources.handlers(provisioners._RESOURCE_HANDLERS))
-    provisioners._STACK_TAG_PROPERTY["AWS::EC2::Instance"] = ("Tags", "list")
+    provisioners._RESOURCE_HANDLERS["AWS::SSM::Document"] = ssm_documents.HANDLERS
+    for resource_type in ("AWS::EC2::Instance", "AWS::SSM::Document"):
+        provisioners._STACK_TAG_PROPERTY[resource_type] = ("Tags", "list")
     replacements.install(provisioners)
+    _wrap(provisioners, "_replacing_change", replacements.on_conditions)
 
     _wrap(provisioners, "_physical_name", _unique_to_the_stack)
     _wrap(provisioners, "_provision_resource", _keeping_failed_creates)
     _wrap(provisioners, "_update_resource", _replacing_failed_creates)
+    _wrap(provisioners, "_provision_resource", service_roles.creating)
+    _wrap(provisioners, "_update_resource", service_roles.updating)
+    _wrap(stacks, "_delete_resource", service_roles.deleting)
     _wrap(stacks, "_delete_resource", _in_cleanup_phase)
+    _wrap(stacks, "_resolve_stack_outputs", _with_fit_exports)
+    _wrap(engine, "_resolve_dynamic_reference", service_roles.resolving)
+    _wrap(helpers, "_resolve_document", _in_documents)
     nested.install(provisioners._RESOURCE_HANDLERS["AWS::CloudFormation::Stack"], stacks._delete_stack_async)
     _wrap(stacks, "_deploy_stack_async", _deploying)
     _wrap(stacks, "_roll_back_operation", _rolling_back)
@@ -92,10 +109,14 @@ def install() -> None:
     _wrap(engine, "_rule_attribute", lambda _original: _rule_attribute)
     _wrap(stacks, "_add_event", _worded_as_aws_does)
     _wrap_action(handlers, "DescribeStacks", _naming_parents)
+    _wrap_action(handlers, "DeleteStack", _keeping_exports_in_use)
+    _wrap_action(handlers, "ListImports", lambda _original: exports.list_imports)
     _wrap_action(handlers, "CreateChangeSet", _refusing_unfit_stacks)
     _wrap_action(handlers, "UpdateStack", _updating_failed_stacks)
     for action in ("UpdateStack", "ExecuteChangeSet"):
         _wrap_action(handlers, action, _updating_failed_stacks_without_rollback)
+    service_roles.install(handlers._ACTION_HANDLERS)
+    express.install(handlers._ACTION_HANDLERS)
 
 
 def _wrap(home: Any, name: str, wrapper: Callable[[Any], Any]) -> None:
@@ -177,6 +198,7 @@ def _recorded(app: Any, iam_actions: Any) -> Callable[..., Any]:
         )
         principal = request_caller_arn(headers, query)
         call = log.arrive(service, action.partition(":")[2] or action, principal, parameters(headers, body, query))
+        authorisation.caller.set((headers, query))
         fault, agent = knobs.fault, headers.get("user-agent", "")
         gone.before(call.action, agent)
         if fault and fault.strikes(agent):
@@ -327,7 +349,16 @@ def _deploying(original: Any) -> Any:
         if not keywords.get("is_update"):
             # ministack keeps the template on success only; a delete after a failed create needs its policies and order.
             stack.update(_template=template, _resolved_params=parameters)
+        before, wanted = stack.get("_imports", []), exports.imported(stack, template, parameters)
+        if reason := exports.missing(wanted):
+            await _fail_as_a_whole(stack, template, parameters, reason, keywords)
+            return
+        # Until the operation is complete, the stack imports what it did and what it will.
+        stack.update(_imports=sorted({*before, *wanted}), _imports_before=before)
         await original(stack_name, stack_id, template, parameters, disable_rollback, *arguments, **keywords)
+        if stack["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+            stack["_imports"] = wanted
+            exports.forget_removed(stack)
         if stack["StackStatus"] in _UPDATABLE_AFTER_FAILURE:
             _settle_failed(stack, template, parameters)
         elif stack["StackStatus"] == "UPDATE_COMPLETE":
@@ -336,6 +367,95 @@ def _deploying(original: Any) -> Any:
             stack["StackStatusReason"] = ""
 
     return deploy
+
+
+async def _fail_as_a_whole(
+    stack: Stack, template: dict[str, Any], parameters: dict[str, Any], reason: str, keywords: dict[str, Any]
+) -> None:
+    """Nothing has been done to any resource, so that a failed update leaves the template of before."""
+    from ministack.services.cloudformation import stacks
+
+    is_update, previous = keywords.get("is_update", False), keywords.get("previous_stack") or {}
+    tags, retain = stack.get("Tags") or [], keywords.get("retain_except_on_create", False)
+    operation = stacks._failed_operation(
+        is_update,
+        previous or None,
+        [],
+        None,
+        None,
+        [],
+        False,
+        template,
+        parameters,
+        retain,
+        tags,
+        previous.get("Tags") or [],
+    )
+    if not stack["_disables_rollback"]:
+        stack["_whole_failure"] = reason
+        await stacks._roll_back_operation(stack["StackName"], stack["StackId"], stack, operation)
+        return
+    status = "UPDATE_FAILED" if is_update else "CREATE_FAILED"
+    # No resource of it is there, and no update back to the template of before is refused as none.
+    kept = previous.get("_template", {**template, "Resources": {}})
+    stack.update(StackStatus=status, StackStatusReason=reason, _failed_operation=operation)
+    stack["_template"] = {**kept, "Failed": True}
+    _event(stack, status, reason)
+
+
+def _with_fit_exports(original: Any) -> Any:
+    def resolve(
+        outputs: Any, conditions: Any, found: Any, parameters: Any, mappings: Any, stack_name: str, stack_id: str
+    ) -> Any:
+        """Exports that may not be, or change, fail the operation once all resources are there."""
+        resolved = original(outputs, conditions, found, parameters, mappings, stack_name, stack_id)
+        stack = _stack(stack_name)
+        if reason := exports.unfit(stack, resolved[1]):
+            stack.update(_whole_failure=reason, _untold=reason)
+            raise ValueError(reason)
+        return resolved
+
+    return resolve
+
+
+def _in_documents(original: Any) -> Any:
+    def resolve(params: dict[str, Any], body_key: str, url_key: str, label: str) -> Any:
+        """The URL of a template may be that of a document of Systems Manager."""
+        from ministack.services.cloudformation.helpers import _error, _p
+
+        if label == "Template" and not _p(params, body_key):
+            url = _p(params, url_key)
+            try:
+                found = ssm_documents.template(url)
+            except ValueError as unfit:
+                return None, _error("ValidationError", str(unfit))
+            if found is not None:
+                # As for objects of S3: that the caller's rights count, and which, is inferred.
+                read = authorisation.Check("ssm:GetDocument", url.removeprefix(ssm_documents.URL_SCHEME))
+                reason = authorisation.denial(moto_ec2.REGION, *authorisation.caller.get(), read)
+                return (None, _error("AccessDenied", reason, 403)) if reason else (found, None)
+        return original(params, body_key, url_key, label)
+
+    return resolve
+
+
+def _keeping_exports_in_use(original: Any) -> Any:
+    def delete(params: dict[str, Any]) -> Any:
+        from ministack.services.cloudformation import handlers, helpers
+
+        stack = handlers._resolve_stack(helpers._p(params, "StackName"))
+        if (
+            stack is None
+            or stack["StackStatus"] in ("DELETE_IN_PROGRESS", "DELETE_COMPLETE")
+            or stack.get("EnableTerminationProtection")
+            or (reason := exports.in_use(stack)) is None
+        ):
+            return original(params)
+        stack["StackStatusReason"] = reason
+        _event(stack, stack["StackStatus"], reason)
+        return helpers._xml(200, "DeleteStackResponse", "")
+
+    return delete
 
 
 def _settle_failed(stack: Stack, template: dict[str, Any], parameters: dict[str, Any]) -> None:
@@ -351,6 +471,9 @@ def _settle_failed(stack: Stack, template: dict[str, Any], parameters: dict[str,
     }
     kept = copy.deepcopy(template)
     kept["Resources"] = {name: body for name, body in kept["Resources"].items() if name in done and name != logical_id}
+    if stack.pop("_whole_failure", None):
+        # Its outputs were refused.
+        kept.pop("Outputs", None)
     stack.update(_template=kept, _resolved_params=parameters)
     if logical_id:
         verb = "create" if logical_id not in stack["_resources"] or _was_created(stack, logical_id) else "update"
@@ -393,6 +516,9 @@ def _rolling_back(original: Any) -> Any:
             operation["created"].append(failed)
         verb = "update" if operation.get("failed_update") is not None else "create"
         reason = reason_override
+        whole = stack.pop("_whole_failure", None)
+        if whole and not reason:
+            reason = whole if operation["is_update"] else f"{whole}. Rollback requested by user."
         if failed and not reason:
             reason = f"The following resource(s) failed to {verb}: [{failed}]. Rollback requested by user."
         stack["StackStatusReason"] = reason
@@ -402,6 +528,8 @@ def _rolling_back(original: Any) -> Any:
             return
         before = dict(records)
         await original(stack_name, stack_id, stack, operation, reason)
+        if stack["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE":
+            stack["_imports"] = stack.get("_imports_before", [])
         if stack["StackStatus"] == "ROLLBACK_FAILED":
             for logical_id in stack.get("_rollback_failed", {}):
                 stack["_resources"][logical_id] = {**before[logical_id], "ResourceStatus": "DELETE_FAILED"}
@@ -432,15 +560,16 @@ def _deleting(original: Any) -> Any:
 
 def _naming_parents(original: Any) -> Any:
     def describe(params: dict[str, Any]) -> Any:
-        """DescribeStacks names the parent and the root of a nested stack."""
+        """DescribeStacks names the parent and the root of a nested stack, the service role and the express mode."""
         from ministack.services.cloudformation import _stacks
 
         status, headers, body = original(params)
         for stack in _stacks.values():
+            own = f"<StackId>{stack['StackId']}</StackId>"
+            more = service_roles.described(stack) + express.described(stack)
             if "ParentId" in stack:
-                own = f"<StackId>{stack['StackId']}</StackId>"
-                family = f"<ParentId>{stack['ParentId']}</ParentId><RootId>{stack['RootId']}</RootId>"
-                body = body.replace(own.encode(), (own + family).encode())
+                more += f"<ParentId>{stack['ParentId']}</ParentId><RootId>{stack['RootId']}</RootId>"
+            body = body.replace(own.encode(), (own + more).encode())
         return status, headers, body
 
     return describe
@@ -459,11 +588,16 @@ def _worded_as_aws_does(original: Any) -> Any:
         **keywords: Any,
     ) -> None:
         """A failed resource keeps its id in the event, and the stack's own event lists what failed."""
+        stack = _stack(stack_name)
+        if status.endswith("_FAILED") and stack.pop("_untold", None) == reason:
+            return
+        if not reason and express.completes_early(stack, resource_type, status):
+            reason = express.COMPLETED
         failed = re.match(r"Resource (\w+) failed: ", reason)
         if resource_type == "AWS::CloudFormation::Stack" and failed:
             reason = f"The following resource(s) failed to {status.partition('_')[0].lower()}: [{failed[1]}]. "
         elif status.endswith("_FAILED") and not physical_id:
-            record = _stack(stack_name)["_resources"].get(logical_id, {})
+            record = stack["_resources"].get(logical_id, {})
             physical_id = record.get("PhysicalResourceId", "")
         original(stack_id, stack_name, logical_id, resource_type, status, reason, physical_id, *arguments, **keywords)
 
@@ -583,6 +717,8 @@ def _with_text_functions(original: Any) -> Any:
 def _existing_parameters(original: Any) -> Any:
     def resolve(template: dict[str, Any], *arguments: Any, **keywords: Any) -> Any:
         """Values of AWS-specific types must exist in the account and region."""
+        for parameter in (template.get("Parameters") or {}).values():
+            service_roles.require_lookup(_values(parameter.get("Type", "String"), "")[0])
         resolved = original(template, *arguments, **keywords)
         for name, parameter in resolved.items():
             parameter_type, values = _values(parameter.get("Type", "String"), parameter["Value"])

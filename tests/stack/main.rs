@@ -20,6 +20,7 @@ mod rules;
 #[path = "../support/runtime.rs"]
 mod runtime;
 mod scenarios;
+mod stacks;
 
 use std::path::Path;
 use std::sync::OnceLock;
