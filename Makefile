@@ -11,10 +11,11 @@ export SAM_CLI_TELEMETRY = 0
 SCRIPTS  := $(addprefix forensic-host/,forensic-host forensic-host.sh install-sift seal-image user-data)
 # The operator's program. Every target but `build` and `cli` compiles with it: another feature set compiles the AWS SDK once more.
 CLI      := target/cli/ec2-isolation
+RESPONDER := ec2-isolation-responder
 FEATURES := --features operator
 
 .DEFAULT_GOAL := help
-.PHONY: help demo try test bench build deploy status restore cli package lint check audit advisories templates facts docs unit stack check-binary clean tools
+.PHONY: help demo try test bench build deploy responder status restore cli package lint check audit advisories templates facts docs unit stack check-binary clean tools
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,7 +83,7 @@ unit: ## Unit and integration tests, without the local AWS
 build: tools ## Build the function for Lambda: .aws-sam/build
 	@echo "== sam build (about 10 minutes the first time)"
 	@$(SAM) build --config-file samconfig.toml --build-dir .aws-sam/next
-	@rm -rf .aws-sam/build && mv .aws-sam/next .aws-sam/build
+	@rm -rf .aws-sam/build && mv .aws-sam/next .aws-sam/build && echo "built: .aws-sam/build"
 
 check-binary: ## The built function runs on provided.al2 and unwinds on panic; the operator's program runs where operators are
 	@echo "== check of the built programs"
@@ -104,6 +105,12 @@ deploy: ## Deploy to the AWS account that your credentials are for: make deploy 
 	@for word in $(PARAMETERS); do case "$$word" in *=*) ;; *) echo "$$word belongs to no parameter: write lists with commas and no blanks, as in CompromisedInstanceList=i-1,i-2"; exit 1;; esac; done
 	@$(MAKE) --no-print-directory build
 	@$(SAM) deploy --stack-name "$(STACK)" --parameter-overrides $(PARAMETERS)
+
+responder: ## Prepare this account and Region, so that an incident needs no build and no role: make responder [PARAMETERS="IncidentRole=true"]
+	@for word in $(PARAMETERS); do case "$$word" in *=*) ;; *) echo "$$word belongs to no parameter: write NAME=VALUE"; exit 1;; esac; done
+	@$(MAKE) --no-print-directory build $(VENV)/aws/ready
+	@$(SAM) deploy --stack-name $(RESPONDER) --template-file responder.yaml $(if $(PARAMETERS),--parameter-overrides $(PARAMETERS))
+	@$(VENV)/aws/bin/aws cloudformation update-termination-protection --enable-termination-protection --stack-name $(RESPONDER) --output text
 
 package: ## Upload for the console and for others: make package BUCKET=my-bucket (in the region it is meant for)
 	@test -n "$(BUCKET)" || { echo 'BUCKET is missing: an S3 bucket in the region of the instances, as in BUCKET=my-bucket'; exit 1; }

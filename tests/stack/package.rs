@@ -25,15 +25,40 @@ fn the_package_is_uploaded_and_opens_in_the_console_and_with_the_cli() {
     python(&["-c", &format!("import boto3; boto3.client('s3').create_bucket(Bucket='{bucket}')")]);
     let program = env!("CARGO_BIN_EXE_ec2-isolation");
     let printed = python(&["scripts/package.py", bucket, program]);
-    let key = printed.split("--template-url ").nth(1).unwrap().split_whitespace().next().unwrap();
-    let key = key.strip_prefix(&format!("https://{bucket}.s3.us-east-1.amazonaws.com/")).unwrap();
-    let console = "https://us-east-1.console.aws.amazon.com/cloudformation/home?region=us-east-1#/stacks/create/review?templateURL=";
-    let encoded = key.replace('/', "%2F");
-    let address =
-        format!("{console}https%3A%2F%2F{bucket}.s3.us-east-1.amazonaws.com%2F{encoded}&stackName=incident-42");
-    assert!(printed.contains(&address), "{printed}\nnot: {address}");
+    // Each template by its address: with the AWS CLI, and in the console's wizard, which asks for the stack failure options.
+    let keys = ["responder", "responder-plain", "incident", "host", "template"].map(|template| {
+        let start = format!("https://{bucket}.s3.us-east-1.amazonaws.com/ec2-isolation/{template}-");
+        let digests = printed.match_indices(&start).map(|(at, _)| &printed[at + start.len()..]);
+        let digest = digests.filter_map(|rest| rest.get(..16)).find(|digest| digest.chars().all(|c| c.is_ascii_hexdigit()));
+        let kind = if template == "responder-plain" { "json" } else { "yaml" };
+        let key = format!("ec2-isolation/{template}-{}.{kind}", digest.unwrap_or_else(|| panic!("{template}: {printed}")));
+        if !template.starts_with("responder") {
+            let wizard = "https://us-east-1.console.aws.amazon.com/cloudformation/home?region=us-east-1#/stacks/create/template?templateURL=";
+            let encoded = key.replace('/', "%2F");
+            let address = format!("{wizard}https%3A%2F%2F{bucket}.s3.us-east-1.amazonaws.com%2F{encoded}&stackName=incident-42");
+            assert!(printed.contains(&address), "{printed}\nnot: {address}");
+        }
+        key
+    });
     assert!(printed.contains("--capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND --disable-rollback"), "{printed}");
 
+    let body = |key: &str| {
+        let read = format!(
+            "import boto3; print(boto3.client('s3').get_object(Bucket='{bucket}', Key='{key}')['Body'].read().decode())"
+        );
+        python(&["-c", &read])
+    };
+    // Without a transform, for a service-managed StackSet; the function as it was built.
+    let plain: serde_json::Value = serde_json::from_str(&body(&keys[1])).unwrap();
+    assert_eq!(plain.get("Transform"), None);
+    let function = &plain["Resources"]["IsolationFunction"];
+    assert_eq!(
+        (function["Type"].as_str(), function["Properties"]["FunctionName"].as_str()),
+        (Some("AWS::Lambda::Function"), Some("ec2-isolation"))
+    );
+    assert_eq!(function["Properties"]["Code"]["S3Bucket"], bucket);
+    assert_eq!(body(&keys[2]).trim(), std::fs::read_to_string("incident.yaml").unwrap().trim());
+    let key = &keys[4];
     let read = format!(
         "import boto3; print(boto3.client('s3').get_object(Bucket='{bucket}', Key='{key}')['Body'].read().decode())"
     );
