@@ -474,7 +474,7 @@ def _settle_failed(stack: Stack, template: dict[str, Any], parameters: dict[str,
     if stack.pop("_whole_failure", None):
         # Its outputs were refused.
         kept.pop("Outputs", None)
-    stack.update(_template=kept, _resolved_params=parameters)
+    stack.update(_template=kept, _attempted_template=template, _resolved_params=parameters)
     if logical_id:
         verb = "create" if logical_id not in stack["_resources"] or _was_created(stack, logical_id) else "update"
         stack["StackStatusReason"] = f"The following resource(s) failed to {verb}: [{logical_id}]. "
@@ -656,6 +656,9 @@ def _updating_failed_stacks(original: Any) -> Any:
         if status not in _UPDATABLE_AFTER_FAILURE:
             return original(params)
         stack["StackStatus"] = "UPDATE_COMPLETE"
+        if _p(params, "UsePreviousTemplate", "false").lower() == "true":
+            # The template of the operation before, with what failed in it.
+            stack["_template"] = stack.get("_attempted_template", stack["_template"])
         answer = original(params)
         if stack["StackStatus"] == "UPDATE_COMPLETE":
             stack["StackStatus"] = status

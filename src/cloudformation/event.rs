@@ -110,8 +110,9 @@ fn json_length(text: &str) -> usize {
 pub enum Request {
     /// Create and Update: every listed instance ends isolated.
     Reconcile(Wants),
-    /// Either of them with `DryRun`: nothing is changed.
-    Rehearse(Wants),
+    /// Either of them with `DryRun`: nothing is changed. `DryRun` may be there by oversight, as CloudFormation keeps a parameter's
+    /// last value: it was true before, and no new `Rerun` says that it is meant.
+    Rehearse { wants: Wants, by_oversight: bool },
     /// Delete: every instance that the owner holds ends restored, unless the stack's status forbids it.
     Delete { on_rollback: Release },
 }
@@ -147,7 +148,12 @@ impl Request {
         match envelope.request_type {
             Some(RequestType::Create | RequestType::Update) => {
                 let wants = properties.wants()?;
-                Ok(if properties.is_dry_run()? { Self::Rehearse(wants) } else { Self::Reconcile(wants) })
+                if !properties.is_dry_run()? {
+                    return Ok(Self::Reconcile(wants));
+                }
+                let before = Properties::before(event);
+                let by_oversight = before.is_dry_run() == Ok(true) && before.rerun() == properties.rerun();
+                Ok(Self::Rehearse { wants, by_oversight })
             }
             // What is held is restored whatever DryRun says. Properties of years ago must not stop a Delete: what cannot be read means the safe default.
             Some(RequestType::Delete) => Ok(Self::Delete { on_rollback: properties.on_rollback().unwrap_or_default() }),

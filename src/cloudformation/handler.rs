@@ -177,7 +177,7 @@ where
     let owner = envelope.owner();
     let kind = envelope.request_type.map_or("", RequestType::as_str);
     let on_rollback = match &request {
-        Request::Reconcile(wants) | Request::Rehearse(wants) => wants.on_rollback,
+        Request::Reconcile(wants) | Request::Rehearse { wants, .. } => wants.on_rollback,
         Request::Delete { on_rollback } => *on_rollback,
     };
     let reconciler = Reconciler {
@@ -197,11 +197,23 @@ where
     };
     match request {
         Request::Reconcile(wants) => reconciler.isolate(&wants).await,
-        Request::Rehearse(wants) => reconciler.dry_run(&wants).await,
+        // A rollback goes back to a dry run, and must succeed.
+        Request::Rehearse { by_oversight: true, .. } if !is_rolling_back(&ports.stacks, &owner.stack_id).await => {
+            Report::failure(
+                "nothing was changed: DryRun is true, as in the deployment before: set DryRun=false to isolate; to rehearse once more, \
+                 give a new Rerun as well",
+            )
+        }
+        Request::Rehearse { wants, .. } => reconciler.dry_run(&wants).await,
         Request::Delete { on_rollback } => {
             delete(&reconciler, &ports.stacks, on_rollback, envelope.function_outlives_stack).await
         }
     }
+}
+
+/// What cannot be read is taken for a deployment that a person asked for.
+async fn is_rolling_back<S: Stacks>(stacks: &S, stack_id: &str) -> bool {
+    stacks.status(stack_id).await.is_ok_and(|stack| stack.status.contains("ROLLBACK"))
 }
 
 /// A Delete restores only when the stack itself is being deleted. If `asked_again`, a Delete that failed in a rollback comes once more

@@ -111,6 +111,16 @@ impl<'a> Properties<'a> {
         Self(event.get("ResourceProperties").and_then(Value::as_object))
     }
 
+    /// Those of the request before an Update.
+    pub(super) fn before(event: &'a Value) -> Self {
+        Self(event.get("OldResourceProperties").and_then(Value::as_object))
+    }
+
+    /// Its change is what calls the function.
+    pub(super) fn rerun(&self) -> Option<&Value> {
+        self.0.and_then(|properties| properties.get("Rerun"))
+    }
+
     pub(super) fn wants(&self) -> Result<Wants, InvalidRequest> {
         Ok(Wants {
             instances: self.ids(&INSTANCE_IDS)?,

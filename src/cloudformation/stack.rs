@@ -99,8 +99,13 @@ impl StackView {
     /// Whether it restores what it holds when it is deleted.
     #[must_use]
     pub fn takes_care(&self) -> bool {
-        let is_over = || matches!(self.status.status.as_str(), "ROLLBACK_FAILED" | "DELETE_FAILED");
-        self.is_in_charge() && (self.function_outlives || !is_over())
+        self.is_deployable() || self.function_outlives && self.is_in_charge()
+    }
+
+    /// Whether it takes care of what it holds for good: it restores that when it is deleted, and can be deployed again until then.
+    #[must_use]
+    pub fn is_deployable(&self) -> bool {
+        self.is_in_charge() && !matches!(self.status.status.as_str(), "ROLLBACK_FAILED" | "DELETE_FAILED")
     }
 
     #[must_use]
@@ -202,10 +207,10 @@ mod tests {
         for status in ["DELETE_FAILED", "ROLLBACK_FAILED"] {
             let stack = StackView { function_outlives: true, ..stack(status, &left) };
             check(&stack, Ending::Delete { retain: vec![] });
-            assert!(stack.takes_care(), "{status}");
+            assert!(stack.takes_care() && !stack.is_deployable(), "{status}");
         }
         let gone = StackView { function_outlives: true, ..stack("DELETE_FAILED", &left[1..]) };
-        assert!(!gone.takes_care(), "CloudFormation has nothing to call the function for");
+        assert!(!gone.takes_care() && !gone.is_deployable(), "CloudFormation has nothing to call the function for");
     }
 
     #[test]

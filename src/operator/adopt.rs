@@ -1,14 +1,16 @@
-//! `adopt`: the steps of [`crate::plan::adopt`], carried out between two records tables.
+//! `adopt`: the steps of [`crate::plan::adopt`], carried out between two records tables, or in one that both stacks share: there the
+//! record changes hands in its place.
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::incident::{Address, Incident, cannot_look, index, observe_held};
 use super::{Operator, Trouble};
 use crate::cloudformation::stack::{StackLife, StackView};
-use crate::model::{Desired, GroupId, InstanceId, Owner, ShowGroups};
+use crate::model::{Desired, GroupId, InstanceId, Owner, Record, ShowGroups, State};
 use crate::plan::{Adoption, Heir, Heritage, Legacy, Observed, Step, adopt};
 use crate::ports::{Archive, Call, Change, GroupQuery, Items, Ports, Stamp, Survey, Takeover, Written};
 
@@ -18,6 +20,8 @@ pub struct Handover<R> {
     from: R,
     to: R,
     to_table: String,
+    /// Both stacks keep their records in one table, their responder's.
+    is_shared: bool,
     pub old: Incident,
     owner: Owner,
     isolation_group: GroupId,
@@ -65,7 +69,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         to: &str,
         only: &BTreeSet<InstanceId>,
     ) -> Result<Handover<R>, Trouble> {
-        let old = self.incident(from).await?;
+        let mut old = self.incident(from).await?;
         let new = self.incident(&Address::Stack(to.to_owned())).await?;
         let refuse = |why: &str| Trouble::Refused(format!("nothing was changed: stack {to} {why}: deploy it first"));
         let stack = new.stack.as_ref().ok_or_else(|| refuse("is gone"))?;
@@ -74,20 +78,29 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         }
         let custom = stack.isolation().ok_or_else(|| refuse("has no Custom::Ec2Isolation that would restore them"))?;
         let group = stack.physical_id("IsolatedSecurityGroup").and_then(|id| id.parse().ok());
-        if old.table == new.table {
-            return Err(Trouble::Refused(format!("nothing was changed: both are table {}", old.table)));
+        let owner = Owner { stack_id: stack.id.clone(), logical_id: custom.logical_id.clone() };
+        let is_shared = old.table == new.table;
+        if is_shared {
+            let gone =
+                matches!(from, Address::Table(_)) || old.owners().keys().any(|old| old.stack_id == owner.stack_id);
+            if gone || old.stack.as_ref().is_some_and(|old| old.id == owner.stack_id) {
+                let why = "name two stacks, since a table may hold several incidents";
+                return Err(Trouble::Refused(format!("nothing was changed: both are table {}: {why}", old.table)));
+            }
+            self.remember(&mut old, &owner).await?;
         }
         let mut in_charge = BTreeSet::new();
         let stacks: BTreeSet<String> = old.held().map(|record| record.owner.stack_id.clone()).collect();
         for id in stacks {
             let stack = self.view(&id).await?;
-            in_charge.extend(stack.filter(StackView::takes_care).map(|_| id));
+            in_charge.extend(stack.filter(StackView::is_deployable).map(|_| id));
         }
         let mut handover = Handover {
             from: self.ports.records.named(&old.table),
             to: self.ports.records.named(&new.table),
             to_table: new.table.clone(),
-            owner: Owner { stack_id: stack.id.clone(), logical_id: custom.logical_id.clone() },
+            is_shared,
+            owner,
             isolation_group: group.ok_or_else(|| refuse("has no IsolatedSecurityGroup"))?,
             in_charge,
             only: only.clone(),
@@ -155,12 +168,35 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         failed |= !left.obstacles.is_empty();
         details.extend(left.obstacles.iter().map(ToString::to_string));
         let open = left.instances();
-        adopted.retain(|id| !open.contains(id) && !seen.old.records.contains_key(id));
+        adopted.retain(|id| !open.contains(id) && (handover.is_shared || !seen.old.records.contains_key(id)));
         Ok(HandoverReport { failed, adopted: adopted.iter().map(ToString::to_string).collect(), details })
     }
 
+    /// Adds to the records of the old stack those that an adoption in the same table has begun to move: the new stack's, of
+    /// interfaces that are still in groups of the old one.
+    async fn remember(&self, old: &mut Incident, owner: &Owner) -> Result<(), Trouble> {
+        let Some(before) = old.stack.as_ref().map(|stack| Owner { stack_id: stack.id.clone(), ..owner.clone() }) else {
+            return Ok(());
+        };
+        let items = self.ports.records.named(&old.table).scan().await.map_err(cannot_look)?;
+        for (id, record) in items.records {
+            let is_begun = record.owner == *owner && record.state == State::Isolating;
+            if is_begun && record.isolation_groups.iter().any(|group| old.groups.contains_key(group)) {
+                old.ledger.records.insert(id, Arc::new(Record { owner: before.clone(), ..Record::clone(&record) }));
+            }
+        }
+        Ok(())
+    }
+
     async fn look(&self, handover: &Handover<R>) -> Call<Seen> {
-        let (old, new) = tokio::try_join!(handover.from.scan(), handover.to.scan())?;
+        let (old, new) = if handover.is_shared {
+            // What the old stack had, when this began: in the table it is the new one's by and by.
+            let mut new = handover.to.scan().await?;
+            new.records.retain(|_, record| record.owner == handover.owner);
+            (handover.old.ledger.clone(), new)
+        } else {
+            tokio::try_join!(handover.from.scan(), handover.to.scan())?
+        };
         let mut observed = observe_held(&self.ports.ec2, &old.records).await?;
         let episodes: BTreeSet<String> = old.records.values().map(|record| record.episode()).collect();
         let group = GroupQuery::Ids([handover.isolation_group.clone()].into());
@@ -186,7 +222,12 @@ impl<R> Handover<R> {
         let legacy =
             Legacy { records: &seen.old.records, in_charge: &self.in_charge, listed: &listed, only: &self.only };
         let heir = Heir { owner: &self.owner, isolation_group: &self.isolation_group, records: &seen.new.records };
-        adopt(legacy, heir, &seen.observed)
+        let mut adoption = adopt(legacy, heir, &seen.observed);
+        if self.is_shared {
+            // It is out of the old stack's hands already.
+            adoption.let_go.clear();
+        }
+        adoption
     }
 
     #[must_use]
@@ -211,12 +252,15 @@ impl<R> fmt::Display for Handover<R> {
             writeln!(f, "Nothing is left to move from {}.", self.old.table)?;
         }
         for record in take_over.iter().filter_map(|id| self.old.ledger.records.get(id)) {
-            writeln!(f, "{}: record it for {} in the new table", record.instance, self.owner.stack_id)?;
+            let table = if self.is_shared { "their table" } else { "the new table" };
+            writeln!(f, "{}: record it for {} in {table}", record.instance, self.owner.stack_id)?;
             for interface in record.interfaces.keys().filter_map(|id| self.old.observed.interfaces.get(id)) {
                 let (id, groups) = (&interface.id, ShowGroups(&interface.groups));
                 writeln!(f, "  {id} {groups} -> [{}], where it is isolated", self.isolation_group)?;
             }
-            writeln!(f, "  then read back, tag, and take the record out of {}", self.old.table)?;
+            let last =
+                if self.is_shared { String::new() } else { format!(", and take the record out of {}", self.old.table) };
+            writeln!(f, "  then read back, tag{last}")?;
         }
         plan.steps().try_for_each(|step| writeln!(f, "{step}"))?;
         let_go.iter().try_for_each(|id| writeln!(f, "{id}: take the record out of {}", self.old.table))?;

@@ -124,7 +124,7 @@ pub fn adopt(legacy: Legacy<'_>, heir: Heir<'_>, observed: &Observed) -> Adoptio
 fn unfit(group: &GroupId, observed: &Observed) -> Option<String> {
     match observed.groups.get(group) {
         None => Some("does not exist".to_owned()),
-        Some(group) if !is_closed(group) => Some("lets more through than it may".to_owned()),
+        Some(group) if !is_closed(observed, group) => Some("lets more through than it may".to_owned()),
         Some(_) => None,
     }
 }

@@ -7,14 +7,13 @@ use super::{Observed, Problem};
 use crate::model::{Group, GroupId, Groups, Interface, Owner, Peer, Role, Rule, Wants};
 
 /// Every rule of the isolation group that is wider than it may be: it lets in the forensic group that the request names, on its
-/// ports, and on any single port the group of a forensic host's own stack.
+/// ports, and by tcp the group of a forensic host's own stack, whose own rules say on which ports.
 pub(super) fn too_wide(observed: &Observed, group: &Group, wants: &Wants) -> Vec<Problem> {
-    let may_enter = |rule: &Rule| match (&rule.peer, port(rule)) {
-        (Peer::Group(peer), Some(port)) => match &wants.forensic_group {
-            Some(named) if named.id == *peer => wants.forensic_ports.contains(&port),
-            _ => observed.groups.get(peer).is_some_and(is_forensic),
-        },
-        _ => false,
+    let may_enter = |rule: &Rule| match (&rule.peer, &wants.forensic_group) {
+        (Peer::Group(peer), Some(named)) if named.id == *peer => {
+            port(rule).is_some_and(|port| wants.forensic_ports.contains(&port))
+        }
+        _ => is_of_forensic_host(observed, rule),
     };
     let ingress = group.ingress.iter().filter(|rule| !may_enter(rule)).map(|rule| ("in", rule));
     let egress = group.egress.iter().filter(|rule| !is_loopback(rule)).map(|rule| ("out", rule));
@@ -24,16 +23,20 @@ pub(super) fn too_wide(observed: &Observed, group: &Group, wants: &Wants) -> Vec
         .collect()
 }
 
-/// The group of a forensic host: so its tag says, and CloudFormation's own, which nobody can forge, that a stack made it.
-fn is_forensic(group: &Group) -> bool {
-    group.role == Some(Role::Forensic) && group.stack_id.is_some()
+/// A rule by tcp from the group of a forensic host: so its tag says, and CloudFormation's own, which nobody can forge, that a stack
+/// made it.
+fn is_of_forensic_host(observed: &Observed, rule: &Rule) -> bool {
+    let Peer::Group(peer) = &rule.peer else { return false };
+    let is_forensic = |group: &Group| group.role == Some(Role::Forensic) && group.stack_id.is_some();
+    rule.protocol == "tcp" && rule.ports.is_some() && observed.groups.get(peer).is_some_and(is_forensic)
 }
 
 /// Whether a group could be somebody's isolation: it lets nothing through but single ports from a group (which ones, its own
-/// stack knows) and what stays on the host.
-pub(super) fn is_closed(group: &Group) -> bool {
+/// stack knows), a forensic host, and what stays on the host.
+pub(super) fn is_closed(observed: &Observed, group: &Group) -> bool {
     let is_port_from_group = |rule: &Rule| matches!(rule.peer, Peer::Group(_)) && port(rule).is_some();
-    group.ingress.iter().all(is_port_from_group) && group.egress.iter().all(is_loopback)
+    group.ingress.iter().all(|rule| is_port_from_group(rule) || is_of_forensic_host(observed, rule))
+        && group.egress.iter().all(is_loopback)
 }
 
 /// What a transit group lacks to let everything through, both ways, IPv4 and IPv6.
@@ -94,12 +97,11 @@ pub(super) fn holder<'a>(observed: &'a Observed, ours: &Groups, interface: &Inte
 
 fn is_isolation(observed: &Observed, group: &Group) -> bool {
     match group.role {
-        Some(Role::Isolation) => is_closed(group),
+        Some(Role::Isolation) => is_closed(observed, group),
         // Open by nature: believed if the same stack has a group that isolates.
-        Some(Role::Transit) => observed
-            .groups
-            .values()
-            .any(|other| other.role == Some(Role::Isolation) && other.stack_id == group.stack_id && is_closed(other)),
+        Some(Role::Transit) => observed.groups.values().any(|other| {
+            other.role == Some(Role::Isolation) && other.stack_id == group.stack_id && is_closed(observed, other)
+        }),
         Some(Role::Forensic) | None => false,
     }
 }
@@ -153,18 +155,18 @@ mod tests {
     #[test]
     fn a_group_that_lets_anything_else_through_is_nobodys_isolation() {
         let mut isolation = group("sg-1");
-        assert!(is_closed(&isolation));
+        assert!(is_closed(&Observed::default(), &isolation));
         isolation.ingress = vec![rule("tcp", Some((22, 22)), "sg-f"), rule("tcp", Some((3389, 3389)), "sg-f")];
         isolation.egress = vec![rule("-1", None, "127.0.0.1/32")];
-        assert!(is_closed(&isolation));
+        assert!(is_closed(&Observed::default(), &isolation));
         isolation.ingress.push(rule("tcp", Some((0, 65535)), "sg-f"));
-        assert!(!is_closed(&isolation));
+        assert!(!is_closed(&Observed::default(), &isolation));
         isolation.ingress.clear();
         isolation.egress = vec![rule("-1", None, "0.0.0.0/0")];
-        assert!(!is_closed(&isolation));
+        assert!(!is_closed(&Observed::default(), &isolation));
         isolation.egress.clear();
         isolation.ingress = vec![rule("tcp", Some((22, 22)), "10.0.0.0/8")];
-        assert!(!is_closed(&isolation));
+        assert!(!is_closed(&Observed::default(), &isolation));
     }
 
     #[test]
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_group_of_a_forensic_hosts_own_stack_may_come_in_on_single_ports() {
+    fn the_group_of_a_forensic_hosts_own_stack_may_come_in() {
         let mut isolation = group("sg-1");
         isolation.ingress = vec![rule("tcp", Some((5985, 5985)), "sg-f")];
         let check = |role, stack_id: Option<&str>, wants: &Wants, named: usize| {
@@ -216,9 +218,15 @@ mod tests {
         check(Some(Role::Forensic), None, &bare(), 1);
         check(Some(Role::Isolation), Some("a stack"), &bare(), 1);
         check(None, Some("a stack"), &bare(), 1);
-        isolation.ingress = vec![rule("tcp", Some((0, 65535)), "sg-f"), rule("udp", Some((53, 53)), "sg-f")];
+        // On every port by tcp, since its own rules say on which, and by nothing else.
         let forensic = Group { role: Some(Role::Forensic), stack_id: Some("a stack".into()), ..group("sg-f") };
         let observed = Observed { groups: [(forensic.id.clone(), forensic)].into(), ..Observed::default() };
-        assert_eq!(too_wide(&observed, &isolation, &bare()).len(), 2);
+        isolation.ingress = vec![rule("tcp", Some((0, 65535)), "sg-f")];
+        assert_eq!(too_wide(&observed, &isolation, &bare()).len(), 0);
+        assert!(is_closed(&observed, &isolation) && !is_closed(&Observed::default(), &isolation));
+        isolation.ingress =
+            vec![rule("udp", Some((53, 53)), "sg-f"), rule("-1", None, "sg-f"), rule("tcp", Some((0, 65535)), "sg-e")];
+        assert_eq!(too_wide(&observed, &isolation, &bare()).len(), 3);
+        assert!(!is_closed(&observed, &isolation));
     }
 }

@@ -185,7 +185,7 @@ impl<'a> Isolation<'a> {
         let theirs = self.case.observed.groups.values().filter(|group| group.stack_id.as_ref() == Some(holder));
         let group = theirs
             .filter(|group| group.role == Some(Role::Isolation) && group.vpc.as_ref() == Some(&self.wants.vpc))
-            .find(|group: &&Group| is_closed(group))?;
+            .find(|group: &&Group| is_closed(self.case.observed, group))?;
         let inside = instance.interfaces.iter().filter(|interface| !interface.groups.is_disjoint(&self.ours));
         let to = Groups::from([group.id.clone()]);
         let moves: Vec<Step> = inside.map(|interface| self.set_groups(interface, &to, Aim::Isolate)).collect();

@@ -60,7 +60,7 @@ pub(super) fn plan(case: &Case<'_>, reason: Option<&str>, plan: &mut Plan) {
 fn passages(case: &Case<'_>, record: &Record, ours: &Groups) -> Groups {
     let mut passages = ours.clone();
     passages.remove(&record.isolation_group);
-    passages.retain(|id| case.observed.groups.get(id).is_none_or(|group| !is_closed(group)));
+    passages.retain(|id| case.observed.groups.get(id).is_none_or(|group| !is_closed(case.observed, group)));
     passages
 }
 

@@ -134,5 +134,5 @@ fn open_group<'a>(
     interface: &'a Interface,
 ) -> Option<&'a GroupId> {
     let mut inside = interface.groups.iter().filter(|id| *id != isolation && ours.contains(*id));
-    inside.find(|id| case.observed.groups.get(*id).is_none_or(|group| !is_closed(group)))
+    inside.find(|id| case.observed.groups.get(*id).is_none_or(|group| !is_closed(case.observed, group)))
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_sdk_cloudformation::types::{Capability, Parameter};
+use aws_sdk_cloudformation::operation::create_stack::builders::CreateStackFluentBuilder;
+use aws_sdk_cloudformation::types::Parameter;
 
 use crate::cloud::Cloud;
 use crate::fleet::Site;
@@ -46,8 +47,13 @@ impl Incident<'_> {
     /// `create-stack` with the responder's template; the status that it ends in.
     pub async fn create(&self, rollback: bool) -> String {
         let cloudformation = self.cloud.cloudformation().await;
-        let request = cloudformation.create_stack().stack_name(&self.name).template_url(template_url("incident"));
-        let request = request.disable_rollback(!rollback).set_parameters(Some(parameters(self.parameters())));
+        let request = cloudformation.create_stack().template_url(template_url("incident"));
+        self.created(request.disable_rollback(!rollback)).await
+    }
+
+    /// The same with another template, role or caller.
+    pub async fn created(&self, request: CreateStackFluentBuilder) -> String {
+        let request = request.stack_name(&self.name).set_parameters(Some(parameters(self.parameters())));
         let id = request.send().await.expect("it is accepted").stack_id.expect("an id");
         self.ends_in(&id, &ON_THE_WAY).await
     }
@@ -68,6 +74,11 @@ impl Incident<'_> {
 
     /// Makes the incident's forensic host, or changes it; the status that its stack ends in.
     pub async fn host(&self, site: &Site, key: &str, ports: &str) -> String {
+        self.host_with(site, key, ports, None).await
+    }
+
+    /// The same with a service role.
+    pub async fn host_with(&self, site: &Site, key: &str, ports: &str, role: Option<&str>) -> String {
         let cloudformation = self.cloud.cloudformation().await;
         let given = BTreeMap::from([
             ("VpcId", site.vpc.clone()),
@@ -80,10 +91,12 @@ impl Incident<'_> {
         let (name, url, given) = (self.host_name(), template_url("host"), Some(parameters(&given)));
         let id = if cloudformation.describe_stacks().stack_name(&name).send().await.is_ok() {
             let request = cloudformation.update_stack().stack_name(name).template_url(url).set_parameters(given);
-            request.capabilities(Capability::CapabilityAutoExpand).send().await.expect("it is accepted").stack_id
+            let request = request.set_role_arn(role.map(str::to_owned));
+            request.send().await.expect("it is accepted").stack_id
         } else {
             let request = cloudformation.create_stack().stack_name(name).template_url(url).set_parameters(given);
-            request.capabilities(Capability::CapabilityAutoExpand).send().await.expect("it is accepted").stack_id
+            let request = request.set_role_arn(role.map(str::to_owned));
+            request.send().await.expect("it is accepted").stack_id
         };
         tokio::time::sleep(Duration::from_millis(300)).await;
         self.ends_in(&id.expect("an id"), &ON_THE_WAY).await

@@ -49,7 +49,7 @@ fn with_credentials(mut command: Command) -> Ran {
     Ran { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
 }
 
-fn operator(arguments: &[&str]) -> Ran {
+pub fn operator(arguments: &[&str]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ec2-isolation"));
     command.args(arguments);
     with_credentials(command)

@@ -3,9 +3,11 @@
 use std::sync::OnceLock;
 
 use aws_sdk_cloudformation::types::OnFailure;
+use aws_sdk_ec2::types::IpPermission;
 use serde_json::json;
 
 use crate::beside::{RESPONDER, deploy_responder, parameters, template_url};
+use crate::operator::operator;
 use crate::{Scene, cloud};
 
 /// `make responder`: the one of this account and Region. Deployed once for all tests here.
@@ -29,11 +31,26 @@ impl Scene {
         self.incident.events(&self.incident.name).await.join("\n")
     }
 
-    async fn ingress_ports(&self) -> Vec<i32> {
-        let id = self.incident.physical_id("IsolatedSecurityGroup").await;
-        let answer = self.ec2.describe_security_groups().group_ids(id).send().await.expect("the group is there");
-        let mut ports: Vec<i32> =
-            answer.security_groups()[0].ip_permissions().iter().filter_map(|rule| rule.from_port()).collect();
+    /// On which ports the host's group may reach the isolation group, which lets that group in.
+    async fn host_reaches(&self) -> Vec<i32> {
+        let isolation = self.incident.physical_id("IsolatedSecurityGroup").await;
+        let host = self.incident.physical_id_in(&format!("{}-host", self.incident.name), "ForensicSecurityGroup").await;
+        let groups = self.ec2.describe_security_groups().group_ids(&isolation).group_ids(&host).send().await.unwrap();
+        let of = |id: &str| groups.security_groups().iter().find(|group| group.group_id() == Some(id)).unwrap();
+        let to =
+            |rule: &&IpPermission, id: &str| rule.user_id_group_pairs().iter().any(|pair| pair.group_id() == Some(id));
+        let ingress: Vec<_> = of(&isolation).ip_permissions().iter().collect();
+        assert!(
+            matches!(ingress.as_slice(), [one] if to(one, &host) && one.ip_protocol() == Some("tcp")),
+            "{ingress:?}"
+        );
+        let egress = of(&host).ip_permissions_egress().iter().filter(|rule| to(rule, &isolation));
+        let mut ports: Vec<i32> = egress
+            .map(|rule| {
+                assert_eq!((rule.ip_protocol(), rule.from_port()), (Some("tcp"), rule.to_port()));
+                rule.from_port().unwrap()
+            })
+            .collect();
         ports.sort_unstable();
         ports
     }
@@ -63,12 +80,12 @@ async fn a_prepared_incident_isolates_grows_gets_a_host_and_restores() {
     assert_eq!((outputs["IsolatedInstanceCount"].as_str(), outputs["NotIsolated"].as_str()), ("2", ""));
 
     assert_eq!(scene.incident.host(&scene.site, "prepared", "22,3389").await, "CREATE_COMPLETE");
-    // The function takes the host's rules for what they are, and changed ports replace no rule that stays.
+    // The function takes the host's rule for what it is, and changed ports replace nothing.
     scene.incident.set("Rerun", "1");
     assert_eq!(scene.incident.update().await, "UPDATE_COMPLETE", "{}", scene.happened().await);
+    assert_eq!(scene.host_reaches().await, [22, 3389]);
     assert_eq!(scene.incident.host(&scene.site, "prepared", "3389,5985").await, "UPDATE_COMPLETE");
-    let ingress = scene.ingress_ports().await;
-    assert_eq!(ingress, [3389, 5985]);
+    assert_eq!(scene.host_reaches().await, [3389, 5985]);
     scene.incident.set("Rerun", "2");
     assert_eq!(scene.incident.update().await, "UPDATE_COMPLETE", "{}", scene.happened().await);
     assert_eq!(scene.incident.outputs().await["Summary"], outputs["Summary"], "nothing is said of the host");
@@ -165,4 +182,91 @@ async fn two_incidents_in_two_vpcs_share_one_responder_and_neither_touches_the_o
     assert!(two.incident.outputs_of(RESPONDER).await.contains_key("FunctionArn"));
     two.incident.delete().await;
     assert_eq!(two.cards(&[&b]).await, before.1);
+}
+
+/// The name of the export says which responder a template needs: none, another Region's and an older one are told before anything is made.
+#[tokio::test]
+async fn an_incident_without_the_responder_that_it_needs_makes_nothing_and_says_which() {
+    let mut scene = Scene::prepared("prepared-v2").await;
+    let a = scene.site.plain(&scene.ec2, &[0]).await;
+    scene.incident.list(&[&a]);
+    let newer = std::fs::read_to_string("incident.yaml").unwrap().replace("ec2-isolation-v1-", "ec2-isolation-v2-");
+    let request = cloud().cloudformation().await.create_stack().template_body(newer).disable_rollback(true);
+    assert_eq!(scene.incident.created(request).await, "CREATE_FAILED");
+    let events = scene.incident.events("prepared-v2").await;
+    assert!(
+        events.iter().any(|event| event.contains("No export named ec2-isolation-v2-FunctionArn found")),
+        "{events:#?}"
+    );
+    assert!(events.iter().all(|event| event.contains(" prepared-v2 ")), "nothing of the stack was made: {events:#?}");
+    scene.incident.delete().await;
+}
+
+/// With the responder's service role a person needs no right for EC2 or Lambda.
+#[tokio::test]
+async fn a_service_role_makes_isolates_and_deletes_an_incident_and_its_host() {
+    let mut scene = Scene::prepared("prepared-role").await;
+    let a = scene.site.plain(&scene.ec2, &[0, 2]).await;
+    let before = scene.cards(&[&a]).await;
+    scene.incident.list(&[&a]);
+    let role = scene.incident.outputs_of(RESPONDER).await["IncidentRoleArn"].clone();
+    let cloudformation = cloud().cloudformation().await;
+    let request = cloudformation.create_stack().template_url(template_url("incident")).role_arn(&role);
+    assert_eq!(
+        scene.incident.created(request.disable_rollback(true)).await,
+        "CREATE_COMPLETE",
+        "{}",
+        scene.happened().await
+    );
+    scene.assert_isolated(&[&a]).await;
+    let host = scene.incident.host_with(&scene.site, "prepared-role", "22", Some(&role)).await;
+    assert_eq!(host, "CREATE_COMPLETE", "{:#?}", scene.incident.events("prepared-role-host").await);
+    assert_eq!(scene.incident.host_with(&scene.site, "prepared-role", "3389", Some(&role)).await, "UPDATE_COMPLETE");
+    assert_eq!(scene.incident.delete_host().await, "DELETE_COMPLETE");
+    scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a]).await, before);
+}
+
+/// From a one-shot stack that rolled back to a prepared incident, and on to another one beside the same responder.
+#[tokio::test]
+async fn instances_move_between_one_shot_and_prepared_incidents_without_a_moment_of_release() {
+    let mut one_shot = Scene::new("adopted-one-shot").await;
+    let a = one_shot.site.plain(&one_shot.ec2, &[0, 1]).await;
+    let before = one_shot.cards(&[&a]).await;
+    cloud().set("launch-failure", &json!({"error_code": "InsufficientInstanceCapacity"})).await;
+    one_shot.incident.options = vec!["--no-disable-rollback"];
+    let (succeeded, output) = one_shot.incident.list(&[&a]).try_deploy();
+    assert!(!succeeded, "{output}");
+    cloud().set("launch-failure", &json!({"error_code": null})).await;
+
+    responder();
+    let move_to = async |from: &str, name: &str| {
+        let mut scene = one_shot.beside(name);
+        for parameter in ["ForensicSubnetId", "Ec2KeyName", "CompanyIp"] {
+            scene.incident.unset(parameter);
+        }
+        // It names the one that holds the instance, and then holds it.
+        scene.incident.list(&[&a]);
+        assert_eq!(scene.incident.create(false).await, "CREATE_FAILED");
+        operator(&["adopt", "--from", from, "--to", name, "--yes"]).ends_with(0).says(&format!("adopted: {a}"));
+        scene.assert_isolated(&[&a]).await;
+        scene.incident.set("Rerun", "1");
+        assert_eq!(scene.incident.update().await, "UPDATE_COMPLETE", "{}", scene.happened().await);
+        scene.assert_isolated(&[&a]).await;
+        scene
+    };
+    let first = move_to("adopted-one-shot", "adopted-first").await;
+    // While it takes care of the instance, nobody takes it away.
+    let works = format!("{a} is still isolated by");
+    let mut second = one_shot.beside("adopted-second");
+    for parameter in ["ForensicSubnetId", "Ec2KeyName", "CompanyIp"] {
+        second.incident.unset(parameter);
+    }
+    second.incident.list(&[&a]);
+    assert_eq!(second.incident.create(false).await, "CREATE_FAILED");
+    operator(&["adopt", "--from", "adopted-first", "--to", "adopted-second", "--dry-run"]).says(&works);
+    operator(&["status", "--stack", "adopted-first"]).ends_with(0).says(&a);
+    first.incident.delete().await;
+    assert_eq!(second.cards(&[&a]).await, before);
+    second.incident.delete().await;
 }

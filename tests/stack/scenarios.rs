@@ -217,7 +217,11 @@ async fn a_dry_run_changes_nothing_and_says_what_it_would_do() {
     assert!(summary.starts_with("dry run, nothing was changed: 0 of 1 instance isolated now; "), "{summary}");
     assert!(summary.contains(&format!("{a}: record ")) && outputs["NotIsolated"].starts_with(&a), "{outputs:?}");
     assert!(outputs["DryRun"].ends_with("DryRun=false"), "{outputs:?}");
-    scene.incident.set("DryRun", "false").deploy();
+    // In earnest, but the parameter keeps its value.
+    let b = scene.site.plain(&scene.ec2, &[1]).await;
+    let reason = scene.incident.list(&[&a, &b]).deploy_fails().await;
+    assert!(reason.contains("DryRun is true, as in the deployment before"), "{reason}");
+    scene.incident.list(&[&a]).set("DryRun", "false").deploy();
     scene.assert_isolated(&[&a]).await;
     scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a]).await, groups);

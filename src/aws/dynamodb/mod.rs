@@ -22,7 +22,7 @@ use self::edit::{Edit, PORTION};
 use self::item::{
     Item, KEY, intent_key, lines, map, protection_entries, read_history, read_intent, read_record, s, set, sort,
 };
-use self::transaction::{Write, unless_held};
+use self::transaction::{Write, as_seen, unless_held};
 use crate::aws::error::{call_error, garbled, sent};
 use crate::model::{
     Desired, InstanceId, Intent, Owner, Protection, Record, SnapshotId, State, Time, VolumeId, comma_list,
@@ -330,8 +330,10 @@ impl Archive for Table {
         let Some(mut item) = from.get(key).await?.filter(|item| read_record(item).as_ref() == Ok(seen)) else {
             return Ok(Written::Lost);
         };
-        // What is only history here stays.
-        let past = self.get(key).await?.unwrap_or_default();
+        // What is only history here stays. In one table the record itself changes hands.
+        let is_elsewhere = from.name != self.name;
+        let past = if is_elsewhere { self.get(key).await?.unwrap_or_default() } else { HashMap::default() };
+        let condition = if is_elsewhere { unless_held() } else { as_seen(seen) };
         let snapshots = [&past, &item].into_iter().filter_map(|item| map(item, "AllSnapshots").ok()?);
         let snapshots = snapshots.flatten().map(|(snapshot, volume)| (snapshot.clone(), volume.clone())).collect();
         let line = takeover.history(seen, &from.name);
@@ -354,7 +356,7 @@ impl Archive for Table {
         let holds = Edit::only_if("attribute_exists(InstanceId)").add("Held", [&seen.instance]);
         let holds = self.change(&intent_key(takeover.owner), holds)?;
         let mut result = Ok(Written::Done);
-        let write = Write { result: &mut result, operations: vec![self.put(item, unless_held())?] };
+        let write = Write { result: &mut result, operations: vec![self.put(item, condition)?] };
         self.transact(&holds, vec![write]).await;
         // No intent, no heir.
         result.map(|written| if written == Written::Overtaken { Written::Lost } else { written })

@@ -14,7 +14,7 @@ use super::item::{
 };
 use super::{Table, held, pauses, portions};
 use crate::aws::error::{call_error, garbled};
-use crate::model::{Owner, State};
+use crate::model::{Owner, Record, State};
 use crate::plan::Prior;
 use crate::ports::{Call, CallError, Fault, Originals, Stamp, Written};
 
@@ -37,6 +37,14 @@ fn built<T>(result: Result<T, BuildError>) -> Call<T> {
 pub(super) fn unless_held() -> Edit {
     Edit::only_if("attribute_not_exists(InstanceId) OR #State = :restored")
         .with(":restored", s(State::Restored.as_str()))
+}
+
+/// What must be true of a record that changes hands in its place.
+pub(super) fn as_seen(seen: &Record) -> Edit {
+    Edit::only_if("#Owner = :owner AND #State = :state AND RecordedAt = :recorded")
+        .with(":owner", s(&seen.owner))
+        .with(":state", s(seen.state.as_str()))
+        .with(":recorded", s(seen.recorded_at))
 }
 
 impl Table {

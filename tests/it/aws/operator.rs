@@ -96,6 +96,25 @@ async fn a_record_changes_hands_with_everything_that_it_holds_and_its_heirs_inte
     assert_eq!(put["Item"], expected);
 }
 
+/// Two stacks beside one responder: the record changes its owner where it is, and its history is there once.
+#[tokio::test]
+async fn a_record_changes_hands_in_its_place() {
+    let seen = read().await;
+    let (http, requests) = wire(&[(200, &json!({"Responses": {"records": [item()]}}).to_string()), (200, "{}")]);
+    let stamp = Stamp { now: "2026-11-26T03:00:00Z".parse().unwrap(), asked_by: "somebody", writer: "w-1" };
+    let takeover = Takeover { owner: &heir(), isolation_group: &"sg-02".parse().unwrap(), stamp: &stamp };
+    let table = table(http);
+    assert_eq!(table.take_over(&table, &seen, &takeover).await, Ok(Written::Done));
+    let transaction: Value = serde_json::from_str(&requests.lock().unwrap()[1]).unwrap();
+    let put = &transaction["TransactItems"][1]["Put"];
+    assert_eq!(put["ConditionExpression"], "#Owner = :owner AND #State = :state AND RecordedAt = :recorded");
+    let values = json!({":owner": {"S": owner().to_string()}, ":state": {"S": "kept"}, ":recorded": {"S": "2026-11-25T03:00:00Z"}});
+    assert_eq!(put["ExpressionAttributeValues"], values);
+    let line = format!("2026-11-26T03:00:00Z taken over from {} (table records, kept) (asked by somebody)", owner());
+    assert_eq!(put["Item"]["History"], json!({"L": [{"S": "first"}, {"S": line}]}));
+    assert_eq!(put["Item"]["Owner"], json!({"S": heir().to_string()}));
+}
+
 #[tokio::test]
 async fn a_record_that_changed_meanwhile_or_meets_another_one_does_not_change_hands() {
     let mut restoring = item();

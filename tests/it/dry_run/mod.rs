@@ -105,3 +105,28 @@ async fn what_a_dry_run_did_not_isolate_needs_no_restore_and_what_is_isolated_ge
     assert_eq!(world.cards(), start);
     assert_eq!(world.state(A), Some(ec2_isolation::model::State::Restored));
 }
+
+/// CloudFormation keeps a parameter's last value: who deploys in earnest and forgets it must not read that all went well.
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_after_a_dry_run_fails_unless_a_new_rerun_says_that_it_is_meant() {
+    let text = "nothing was changed: DryRun is true, as in the deployment before: set DryRun=false to isolate; to rehearse once more, \
+                give a new Rerun as well";
+    let again = |rerun: &str, instances: Value| {
+        let mut event = dry(with("update", "InstanceIds", instances));
+        event["OldResourceProperties"] = json!({"DryRun": "true", "Rerun": "1"});
+        event["ResourceProperties"]["Rerun"] = json!(rerun);
+        event
+    };
+    let world = fleet();
+    world.set_status("UPDATE_IN_PROGRESS");
+    let reason = fails(&world, again("1", json!([A, B]))).await;
+    assert!(reason.starts_with(text), "{reason}");
+    succeeds(&world, again("2", json!([A, B]))).await;
+    let mut first = again("1", json!([A]));
+    first["OldResourceProperties"]["DryRun"] = json!("false");
+    succeeds(&world, first).await;
+    // A rollback goes back to what was there, a dry run.
+    world.set_status("UPDATE_ROLLBACK_IN_PROGRESS");
+    succeeds(&world, again("1", json!([A, B]))).await;
+    assert_eq!(isolated(&world), [""; 0]);
+}

@@ -25,7 +25,7 @@ const NO_SOURCES: [&str; 16] = [
 ];
 /// Parts of sentences that stand elsewhere in full, headlines without a problem, lines of the plan in the log, among them its
 /// doubts (`? …`), and the value of a tag.
-const NO_MESSAGES: [&str; 41] = [
+const NO_MESSAGES: [&str; 43] = [
     "a network interface id",
     "a security group id",
     "a snapshot id",
@@ -33,6 +33,7 @@ const NO_MESSAGES: [&str; 41] = [
     "a VPC id",
     "an instance id",
     "and OnRollback is KeepIsolated",
+    "and take the record out of",
     "by way of",
     "another invocation may still be at work",
     "another stack isolates it, too",
@@ -54,7 +55,8 @@ const NO_MESSAGES: [&str; 41] = [
     "cloudformation update-termination-protection --no-enable-termination-protection --stack-name",
     "in the new table",
     "take the record out of",
-    "then read back, tag, and take the record out of",
+    "record it for",
+    "then read back, tag",
     "then read back, take our tags off, and mark the records restored",
     "failed to create",
     "its parent stack",

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ec2_isolation::cloudformation::answer::Status as Answered;
-use ec2_isolation::cloudformation::stack::StackStatus;
+use ec2_isolation::cloudformation::stack::{RECORDS_EXPORT, StackStatus};
 use ec2_isolation::model::{Group, Groups, Role};
-use ec2_isolation::operator::Trouble as Refusal;
+use ec2_isolation::operator::{Address, Trouble as Refusal};
 use ec2_isolation::ports::Fault;
 use serde_json::json;
 
 use super::{ALL, assert_as_at_the_start, by_table, kept, operator};
 use crate::world::operator::view;
-use crate::world::{STACK, Trouble, VPC, World, groups};
+use crate::world::{ISOLATION, STACK, TABLE, Trouble, VPC, World, groups};
 use crate::{A, B, deliver, event, fleet, isolated, succeeds, with, with_everything};
 
 const NEW_STACK: &str = "arn:aws:cloudformation:us-east-1:123456789012:stack/incident-2/11111111-2222";
@@ -36,9 +36,26 @@ fn deploy_heir(world: &World) {
     data.views.push(view(NEW_STACK, "CREATE_FAILED", &resources));
 }
 
+/// Both stacks beside one responder, which has the table; the old one has rolled back.
+fn share_the_table(world: &World) {
+    let mut data = world.data();
+    data.exports.insert(RECORDS_EXPORT.to_owned(), TABLE.to_owned());
+    data.tables.remove(NEW_TABLE);
+    data.views.push(view(STACK, "ROLLBACK_FAILED", &[("IsolatedSecurityGroup", ISOLATION)]));
+    for view in &mut data.views {
+        view.resources
+            .retain(|resource| !matches!(resource.logical_id.as_str(), "SecurityGroupTable" | "IsolationFunction"));
+        view.function_outlives = true;
+    }
+}
+
 async fn try_adopt(world: &World) -> Result<(bool, Vec<String>, Vec<String>), Refusal> {
+    adopt_from(world, &by_table()).await
+}
+
+async fn adopt_from(world: &World, from: &Address) -> Result<(bool, Vec<String>, Vec<String>), Refusal> {
     let program = operator(world);
-    let handover = program.handover(&by_table(), "incident-2", &ALL).await?;
+    let handover = program.handover(from, "incident-2", &ALL).await?;
     let report = program.adopt(&handover).await?;
     Ok((report.failed, report.adopted, report.details))
 }
@@ -68,29 +85,43 @@ fn new_cards(world: &World) -> BTreeMap<String, Groups> {
 
 #[tokio::test(start_paused = true)]
 async fn an_adoption_that_fails_or_dies_at_any_call_is_finished_by_the_next_one() {
+    finished_by_the_next_one(false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_is_one_between_two_stacks_that_share_a_table() {
+    finished_by_the_next_one(true).await;
+}
+
+async fn finished_by_the_next_one(is_shared: bool) {
+    let from = if is_shared { Address::Stack(STACK.to_owned()) } else { by_table() };
     for trouble in [Trouble::Fails(Fault::Denied), Trouble::Fails(Fault::Server), Trouble::Dies, Trouble::DiesAfter] {
         for n in 1.. {
             let when = format!("{trouble:?} at call {n}");
             let world = kept().await;
             deploy_heir(&world);
+            if is_shared {
+                share_the_table(&world);
+            }
             let already = world.data().calls.len();
             world.data().troubles.insert(already + n, trouble);
             let process = world.process();
             tokio::select! {
                 biased;
                 () = process.death() => tokio::time::sleep(Duration::from_secs(3)).await,
-                _ = try_adopt(&process) => {}
+                _ = adopt_from(&process, &from) => {}
             }
             let struck = world.data().troubles.is_empty();
             world.data().troubles.clear();
-            let (failed, _, details) = try_adopt(&world).await.expect("it can be read");
+            let (failed, _, details) = adopt_from(&world, &from).await.expect("it can be read");
             assert!(!failed, "{when}: {details:?}");
             assert_never_released(&world, already, &when);
             assert_eq!(new_cards(&world).into_keys().collect::<Vec<_>>(), ["eni-0a", "eni-0b"], "{when}");
-            assert_eq!(world.data().records.len(), 0, "{when}");
+            let owners: Vec<_> = world.data().records.values().map(|record| record.owner.stack_id.clone()).collect();
+            assert_eq!(owners, if is_shared { vec![NEW_STACK; 2] } else { vec![] }, "{when}");
             // The new stack finds what is its own, takes no second set of snapshots, and restores the true originals.
             let snapshots = world.count("ec2:CreateSnapshots");
-            let heir = world.named_table(NEW_TABLE);
+            let heir = world.named_table(if is_shared { TABLE } else { NEW_TABLE });
             world.data().stacks.insert(NEW_STACK.to_owned(), status("UPDATE_IN_PROGRESS"));
             let writes = world.count("ec2:ModifyNetworkInterfaceAttribute");
             let answer = deliver(&heir, of_heir(with_everything(event("create")))).await;
@@ -153,4 +184,36 @@ async fn nothing_is_adopted_by_a_stack_that_is_not_deployed() {
     let refused = try_adopt(&world).await.unwrap_err();
     assert_eq!(refused.to_string(), "nothing was changed: stack incident-2 is ROLLBACK_FAILED: deploy it first");
     assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stacks_that_share_a_table_are_named_and_are_two() {
+    let world = kept().await;
+    deploy_heir(&world);
+    share_the_table(&world);
+    for from in [by_table(), Address::Stack("incident-2".to_owned())] {
+        let refused = adopt_from(&world, &from).await.unwrap_err().to_string();
+        let expected = format!(
+            "nothing was changed: both are table {TABLE}: name two stacks, since a table may hold several incidents"
+        );
+        assert_eq!(refused, expected);
+    }
+    let (failed, adopted, details) = adopt_from(&world, &Address::Stack(STACK.to_owned())).await.unwrap();
+    assert_eq!((failed, adopted), (false, vec![A.to_owned(), B.to_owned()]), "{details:?}");
+    // The old one's Delete, sent once more by its rolled back stack, has nothing to release.
+    world.set_status("DELETE_IN_PROGRESS");
+    succeeds(&world, with("delete", "FunctionOutlivesStack", json!("true"))).await;
+    assert_eq!(new_cards(&world).into_keys().collect::<Vec<_>>(), ["eni-0a", "eni-0b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stack_that_shares_the_table_still_takes_care_of_is_not_adopted() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    deploy_heir(&world);
+    share_the_table(&world);
+    world.data().views[1].status.status = "CREATE_COMPLETE".to_owned();
+    let (failed, adopted, details) = adopt_from(&world, &Address::Stack(STACK.to_owned())).await.unwrap();
+    assert_eq!((failed, adopted), (true, vec![]));
+    assert!(details[0].contains(&format!("{A} is still isolated by {STACK}, which works")), "{details:?}");
 }

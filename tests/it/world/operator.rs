@@ -84,7 +84,11 @@ impl Archive for World {
         record.isolation_groups.insert(takeover.isolation_group.clone());
         record.history.push(takeover.history(seen, &from.table));
         self.call("dynamodb:TransactWriteItems", seen.instance.to_string(), |data| {
-            if data.records.get(&seen.instance).is_some_and(|record| record.state != State::Restored) {
+            let is_free = |found: &Record| match from.table == self.table {
+                true => found == seen,
+                false => found.state == State::Restored,
+            };
+            if data.records.get(&seen.instance).is_some_and(|found| !is_free(found)) {
                 return Ok(Written::Lost);
             }
             data.records.insert(seen.instance.clone(), record);
