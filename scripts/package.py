@@ -122,7 +122,7 @@ def show(bucket: Bucket, template: str, responder: str, plain: str, incident: st
     )
     step(
         "Its forensic host, after the isolation:",
-        f"{create} incident-42-host --template-url {host} --capabilities CAPABILITY_AUTO_EXPAND --parameters \\",
+        f"{create} incident-42-host --template-url {host} --parameters \\",
         "  ParameterKey=VpcId,ParameterValue=vpc-… ParameterKey=IsolatedSecurityGroupId,ParameterValue=sg-… \\",
         "  ParameterKey=ForensicSubnetId,ParameterValue=subnet-… ParameterKey=Ec2KeyName,ParameterValue=… \\",
         "  ParameterKey=CompanyIp,ParameterValue=…",

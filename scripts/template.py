@@ -74,10 +74,6 @@ def of_resources(resources: dict[str, Any]) -> list[str]:
     """What is to be judged of each resource, by its name."""
     lines: list[str] = []
     for name, resource in sorted(resources.items()):
-        if name.startswith("Fn::ForEach::"):
-            variable, values, body = resource
-            lines += [f"for each {variable} of {text(values)}", *(f"  {line}" for line in of_resources(body))]
-            continue
         properties = resource.get("Properties", {})
         kept = [
             f"{key}={resource[key]}"
