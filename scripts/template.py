@@ -93,9 +93,8 @@ def of_resources(resources: dict[str, Any]) -> list[str]:
             for condition, document in documents:
                 statements = branches(document["Statement"], condition)
                 lines.extend(f"  statement{inner}: {text(statement)}" for inner, statement in statements)
-        for key in ("FunctionName", "Name", "UpdateMethod"):
-            if key in properties:
-                lines.append(f"  {key}: {text(properties[key])}")
+        fixed = ("FunctionName", "Name", "UpdateMethod")
+        lines.extend(f"  {key}: {text(properties[key])}" for key in fixed if key in properties)
         if resource["Type"] in ("AWS::EC2::Instance", "AWS::EC2::LaunchTemplate"):
             keys = ("IamInstanceProfile", "NetworkInterfaces", "BlockDeviceMappings", "LaunchTemplateData")
             lines.extend(f"  {key}: {text(properties[key])}" for key in keys if key in properties)
