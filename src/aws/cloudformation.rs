@@ -1,7 +1,7 @@
 //! CloudFormation's adapter: the status of a stack; for the operator its resources and its end. The only file that names its SDK.
 
 use aws_sdk_cloudformation::Client;
-use aws_sdk_cloudformation::types::Stack;
+use aws_sdk_cloudformation::types::{DeploymentConfig, DeploymentConfigMode, Stack};
 
 use crate::aws::error::{call_error, garbled, sent};
 use crate::cloudformation::stack::{StackLife, StackResource, StackStatus, StackView, Stacks};
@@ -85,9 +85,17 @@ impl StackLife for CloudFormation {
     }
 
     async fn delete(&self, stack: &str, retain: &[String]) -> Call<()> {
+        let action = "cloudformation:DeleteStack";
         let retain = (!retain.is_empty()).then(|| retain.to_vec());
         let request = self.0.delete_stack().stack_name(stack).set_retain_resources(retain);
-        sent("cloudformation:DeleteStack", request.send()).await?;
+        match sent(action, request.clone().send()).await {
+            // A stack that failed in express mode takes nothing else (aws/aws-cdk-cli#1739).
+            Err(error) if error.message.contains("mode=EXPRESS") => {
+                let express = DeploymentConfig::builder().mode(DeploymentConfigMode::Express).build();
+                sent(action, request.deployment_config(express).send()).await?;
+            }
+            other => drop(other?),
+        }
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use aws_sdk_cloudformation::types::OnFailure;
+use aws_sdk_cloudformation::types::{DeploymentConfig, DeploymentConfigMode, OnFailure};
 use aws_sdk_ec2::types::IpPermission;
 use serde_json::json;
 
@@ -168,9 +168,9 @@ async fn two_incidents_in_two_vpcs_share_one_responder_and_neither_touches_the_o
     assert_eq!((first.as_str(), second.as_str()), ("CREATE_COMPLETE", "CREATE_COMPLETE"));
     one.assert_isolated(&[&a]).await;
     two.assert_isolated(&[&b]).await;
-    // The function's code and settings change under open incidents; its ARN does not.
+    // The function changes under open incidents; its ARN does not.
     let arn = one.incident.outputs_of(RESPONDER).await["FunctionArn"].clone();
-    deploy_responder(cloud(), &["IncidentRole=true", "DetachInstanceProfile=true", "LogRetentionInDays=30"]);
+    deploy_responder(cloud(), &["IncidentRole=true", "DetachInstanceProfile=true", "LambdaRuntime=provided.al2023"]);
     assert_eq!(one.incident.outputs_of(RESPONDER).await["FunctionArn"], arn);
 
     one.incident.delete().await;
@@ -224,6 +224,28 @@ async fn a_service_role_makes_isolates_and_deletes_an_incident_and_its_host() {
     assert_eq!(scene.incident.host_with(&scene.site, "prepared-role", "3389", Some(&role)).await, "UPDATE_COMPLETE");
     assert_eq!(scene.incident.delete_host().await, "DELETE_COMPLETE");
     scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a]).await, before);
+}
+
+/// Whoever made it in express mode: it takes express operations only, and the program knows.
+#[tokio::test]
+async fn an_incident_that_failed_in_express_mode_is_restored_and_ended_by_the_program() {
+    let mut scene = Scene::prepared("prepared-express").await;
+    let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
+    let before = scene.cards(&[&a]).await;
+    let interface = scene.cards(&[&b]).await.into_keys().next().unwrap();
+    let refuse =
+        json!({"action": "ModifyNetworkInterfaceAttribute", "id": interface, "error_code": "OperationNotPermitted"});
+    cloud().set("refuse", &refuse).await;
+    scene.incident.list(&[&a, &b]);
+    let express = DeploymentConfig::builder().mode(DeploymentConfigMode::Express).build();
+    let request = cloud().cloudformation().await.create_stack().template_url(template_url("incident"));
+    assert_eq!(scene.incident.created(request.deployment_config(express)).await, "CREATE_FAILED");
+    cloud().set("refuse", &json!({})).await;
+    scene.assert_isolated(&[&a]).await;
+    let id = scene.incident.stack_id().await;
+    operator(&["restore", "--stack", "prepared-express", "--finish", "--yes"]).ends_with(0).says("is deleted");
+    assert_eq!(scene.incident.ends_in(&id, &[]).await, "DELETE_COMPLETE");
     assert_eq!(scene.cards(&[&a]).await, before);
 }
 

@@ -228,6 +228,19 @@ async fn a_delete_names_what_is_left_out_only_where_something_is() {
 }
 
 #[tokio::test]
+async fn a_stack_that_failed_in_express_mode_is_deleted_in_express_mode() {
+    let refusal = "Stack is in a CREATE_FAILED state from a previous operation that used EXPRESS deployment mode. Follow-up operations \
+                   must use the same DeploymentConfig (mode=EXPRESS)";
+    let (http, seen) = wire(&[(400, &error(refusal)), (200, "<DeleteStackResponse/>")]);
+    stacks(http).delete("arn", &["Isolation".to_owned()]).await.unwrap();
+    let seen = seen.lock().unwrap();
+    assert!(!seen[0].contains("DeploymentConfig"), "{}", seen[0]);
+    for part in ["DeploymentConfig.Mode=EXPRESS", "RetainResources.member.1=Isolation", "StackName=arn"] {
+        assert!(seen[1].contains(part), "{}", seen[1]);
+    }
+}
+
+#[tokio::test]
 async fn interfaces_in_a_group_are_found_with_their_tags_and_their_instance() {
     let answer = "<DescribeNetworkInterfacesResponse><networkInterfaceSet>\
         <item><networkInterfaceId>eni-01</networkInterfaceId><attachment><instanceId>i-0a</instanceId></attachment>\

@@ -155,7 +155,14 @@ fn every_failure_of_the_forensic_host_is_in_the_troubleshooting_page() {
 
 #[test]
 fn links_between_the_pages_lead_somewhere() {
-    let pages = ["README.md", "CONTRIBUTING.md", "docs/runbook.md", "docs/troubleshooting.md", "docs/threat-model.md"];
+    let pages = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/roll-out.md",
+        "docs/runbook.md",
+        "docs/troubleshooting.md",
+        "docs/threat-model.md",
+    ];
     for page in pages {
         let text = std::fs::read_to_string(page).unwrap();
         let folder = Path::new(page).parent().unwrap();
@@ -179,7 +186,7 @@ fn links_between_the_pages_lead_somewhere() {
 #[test]
 fn every_command_is_run_by_a_test_or_needs_a_real_account() {
     let mut blocks = 0;
-    for page in ["README.md", "docs/runbook.md", "docs/troubleshooting.md"] {
+    for page in ["README.md", "docs/roll-out.md", "docs/runbook.md", "docs/troubleshooting.md"] {
         let text = std::fs::read_to_string(page).unwrap();
         for before in text.split("```").step_by(2).take(text.matches("```").count() / 2) {
             let paragraph = before.trim_end().rsplit("\n\n").next().unwrap();
@@ -198,7 +205,14 @@ fn every_command_is_run_by_a_test_or_needs_a_real_account() {
 #[test]
 fn every_make_target_that_the_pages_name_exists() {
     let makefile = std::fs::read_to_string("Makefile").unwrap();
-    for page in ["README.md", "CONTRIBUTING.md", "docs/runbook.md", "docs/threat-model.md", "docs/troubleshooting.md"] {
+    for page in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/roll-out.md",
+        "docs/runbook.md",
+        "docs/threat-model.md",
+        "docs/troubleshooting.md",
+    ] {
         let text = std::fs::read_to_string(page).unwrap();
         for rest in text.split("make ").skip(1) {
             let target: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();

@@ -68,6 +68,40 @@ async fn an_instance_is_restored_after_six_sequential_round_trips() {
     assert_eq!(*world.data().swapped_at.last().unwrap() - begun, Duration::from_secs(6));
 }
 
+/// The responder's table holds every incident of the account; an invocation reads its own, by their keys.
+#[tokio::test(start_paused = true)]
+async fn a_table_with_a_thousand_old_incidents_costs_nothing() {
+    let life = |old: usize| async move {
+        let (world, ids) = many(2, 2);
+        create(&world, &ids, "true").await;
+        succeeds(&world, event("delete")).await;
+        {
+            let mut data = world.data();
+            let restored = data.records.values().next().unwrap().clone();
+            for n in 0..old {
+                let mut record = restored.clone();
+                record.instance = format!("i-{:x}", 0x90000 + n).parse().unwrap();
+                record.owner.stack_id = format!("arn:aws:cloudformation:us-east-1:123456789012:stack/old-{n}/1");
+                data.records.insert(record.instance.clone(), record);
+            }
+        }
+        let begun = {
+            let data = world.data();
+            (data.calls.len(), data.start.elapsed())
+        };
+        for name in ["create", "delete"] {
+            let mut again = event(name);
+            again["RequestId"] = json!(format!("{name} again"));
+            again["ResourceProperties"]["InstanceIds"] = json!(ids);
+            succeeds(&world, again).await;
+        }
+        let data = world.data();
+        assert!(data.calls.iter().all(|(action, _)| *action != "dynamodb:Scan"));
+        (data.calls.len() - begun.0, data.start.elapsed() - begun.1)
+    };
+    assert_eq!(life(1000).await, life(0).await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_more_instance_adds_at_most_four_calls_and_five_where_connections_are_cut() {
     for (way, most) in [(directly as fn(Value) -> Value, 4), (cutting, 5)] {

@@ -1,6 +1,7 @@
 //! The template, evaluated as CloudFormation does it: what a stack gets for given parameters.
 
 mod resources;
+mod stacks;
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,12 @@ pub struct Stack {
 
 impl Stack {
     pub fn new(overrides: &[(&str, &str)]) -> Self {
-        let text = std::fs::read_to_string("template.yaml").unwrap();
+        Self::of("template.yaml", overrides)
+    }
+
+    /// The stack that this template makes.
+    pub fn of(file: &str, overrides: &[(&str, &str)]) -> Self {
+        let text = std::fs::read_to_string(file).unwrap();
         let template = plain(&Yaml::load_from_str(&text).unwrap()[0]);
         let mut parameters: BTreeMap<String, Value> = BTreeMap::new();
         for (name, parameter) in template["Parameters"].as_object().unwrap() {

@@ -1,0 +1,93 @@
+//! Responder, incident and forensic host: what must never change about them, and what must fit.
+
+use saphyr::{LoadableYamlNode as _, Yaml};
+use serde_json::{Value, json};
+
+use super::{Stack, plain};
+use crate::template::shown;
+
+fn text(file: &str) -> String {
+    std::fs::read_to_string(file).unwrap()
+}
+
+fn template(file: &str) -> Value {
+    plain(&Yaml::load_from_str(&text(file)).unwrap()[0])
+}
+
+/// Its ARN is the `ServiceToken` of every open incident, which CloudFormation does not change: another name, or another logical id
+/// under the same name, would replace the function under them.
+#[test]
+fn the_responders_function_has_its_name_for_ever() {
+    let responder = template("responder.yaml");
+    let function = &responder["Resources"]["IsolationFunction"];
+    assert_eq!(function["Type"], "AWS::Serverless::Function");
+    assert_eq!(function["Properties"]["FunctionName"], "ec2-isolation");
+    assert_eq!(function["Properties"].get("PackageType"), None);
+    let exports: Vec<String> = responder["Outputs"]
+        .as_object()
+        .unwrap()
+        .values()
+        .filter_map(|output| Some(shown(output.get("Export")?.get("Name")?)))
+        .collect();
+    for name in ["FunctionArn", "RecordsTable", "LogGroup"] {
+        assert!(exports.contains(&format!("ec2-isolation-v1-{name}")), "{name}: {exports:?}");
+    }
+    assert!(exports.contains(&ec2_isolation::cloudformation::stack::RECORDS_EXPORT.to_owned()));
+}
+
+#[test]
+fn an_incident_imports_what_a_responder_exports_and_nothing_else() {
+    let (incident, responder) = (text("incident.yaml"), text("responder.yaml"));
+    let imports: Vec<&str> =
+        incident.split("!ImportValue ").skip(1).map(|rest| rest.split([' ', '\n', '}', ']']).next().unwrap()).collect();
+    assert!(imports.len() >= 3, "{imports:?}");
+    for import in imports {
+        assert!(responder.contains(&format!("Export: {{Name: {import}}}")), "{import}");
+    }
+    let token = &template("incident.yaml")["Resources"]["Isolation"]["Properties"]["ServiceToken"];
+    assert_eq!(token, &json!({"Fn::ImportValue": "ec2-isolation-v1-FunctionArn"}));
+}
+
+/// It goes in the request itself, needs no capability, and only its two groups come before the function is called.
+#[test]
+fn an_incident_needs_neither_bucket_nor_capability() {
+    let incident = template("incident.yaml");
+    assert!(text("incident.yaml").len() <= 51_200);
+    assert_eq!(incident.get("Transform"), None);
+    let kinds: Vec<&str> =
+        incident["Resources"].as_object().unwrap().values().map(|body| body["Type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["AWS::EC2::SecurityGroup", "AWS::EC2::SecurityGroup", "Custom::Ec2Isolation"]);
+    let properties = &Stack::of("incident.yaml", &[]).resources["Isolation"]["Properties"];
+    assert_eq!(properties["FunctionOutlivesStack"], "true");
+    assert_eq!(Stack::new(&[]).resources["Isolation"]["Properties"]["FunctionOutlivesStack"], "false");
+}
+
+#[test]
+fn a_host_stack_touches_nothing_of_the_isolation_but_lets_itself_in() {
+    let host = Stack::of("host.yaml", &[("ForensicPorts", "22,3389,22")]);
+    assert_eq!(template("host.yaml").get("Transform"), None);
+    let ingress = &host.resources["ForensicIngressToIsolated"]["Properties"];
+    assert_eq!(ingress["GroupId"], "a-IsolatedSecurityGroupId");
+    assert_eq!(ingress["SourceSecurityGroupId"], "${ForensicSecurityGroup.GroupId}");
+    let rules = host.resources["ForensicSecurityGroup"]["Properties"]["SecurityGroupEgress"].as_array().unwrap();
+    let inside = rules.iter().filter(|rule| rule.get("DestinationSecurityGroupId").is_some());
+    let ports: Vec<String> =
+        inside.map(|rule| format!("{}-{}", shown(&rule["FromPort"]), shown(&rule["ToPort"]))).collect();
+    assert_eq!(ports, ["22-22", "3389-3389"]);
+    assert!(text("host.yaml").len() <= 51_200);
+}
+
+/// CloudFormation fills in `{{…}}` wherever it stands: in a template that is carried as a text it would be too early.
+#[test]
+fn the_responder_carries_both_templates_as_they_are() {
+    let responder = template("responder.yaml");
+    for (document, file) in [("IncidentTemplate", "incident.yaml"), ("HostTemplate", "host.yaml")] {
+        let properties = &responder["Resources"][document]["Properties"];
+        assert_eq!(properties["Content"].as_str().unwrap(), text(file), "{file}");
+        assert!(!text(file).contains("{{"), "{file}");
+        assert_eq!(properties["UpdateMethod"], "NewVersion", "a replacement would collide with the name");
+    }
+    let found = &responder["Resources"]["ResponderParameter"]["Properties"]["Value"]["Fn::Sub"][0];
+    let value: Value = serde_json::from_str(found.as_str().unwrap()).unwrap();
+    assert_eq!(value["version"], env!("CARGO_PKG_VERSION"));
+}
