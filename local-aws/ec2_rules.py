@@ -249,6 +249,14 @@ def _run_instances(backend: Any, params: Params) -> None:
             raise Refusal("InvalidGroup.NotFound", f"The security group '{value}' does not exist")
 
 
+@rule("CreateLaunchTemplate", "CreateLaunchTemplateVersion")
+def _create_launch_template(_backend: Any, params: Params) -> None:
+    """Looks at the parameter that its image is to be resolved from (aws/aws-cdk#26712)."""
+    image_id = params.get("LaunchTemplateData.ImageId", "")
+    if image_id.startswith("resolve:ssm:"):
+        _resolve_parameter(image_id.removeprefix("resolve:ssm:"))
+
+
 @rule("CreateSnapshot", "CreateSnapshots")
 def _create_snapshots(backend: Any, params: Params) -> None:
     if (instance_id := params.get("InstanceSpecification.InstanceId")) is not None:
@@ -303,12 +311,16 @@ def _template_image(backend: Any, params: Params) -> str | None:
 
 
 def _resolve_parameter(name: str) -> str:
-    from ministack.services.ssm import resolve_parameter_value
+    from ministack.services import ssm
 
-    value = resolve_parameter_value(name)
+    value = ssm.resolve_parameter_value(name)
     if value is None:
         # RunInstances with a Systems Manager parameter that is missing: code from API errors, InvalidParameterValue
         raise Refusal("InvalidParameterValue", f"Unable to resolve the Systems Manager parameter {name}")
+    if ssm._parameters[name.partition(":")[0]].get("DataType") != "aws:ec2:image":
+        # aws/aws-cdk#26712, kent8192/reinhardt-web#2023
+        supported = "The following parameter data types are supported: aws:ec2:image"
+        raise Refusal("SsmInvalidParameter", f"Unsupported data type. {supported}")
     return str(value)
 
 

@@ -74,20 +74,20 @@ impl Incident<'_> {
 
     /// Makes the incident's forensic host, or changes it; the status that its stack ends in.
     pub async fn host(&self, site: &Site, key: &str, ports: &str) -> String {
-        self.host_with(site, key, ports, None).await
+        self.host_with(site, key, &[("ForensicPorts", ports)], None).await
     }
 
-    /// The same with a service role.
-    pub async fn host_with(&self, site: &Site, key: &str, ports: &str, role: Option<&str>) -> String {
+    /// The same with other parameters, or a service role.
+    pub async fn host_with(&self, site: &Site, key: &str, more: &[(&'static str, &str)], role: Option<&str>) -> String {
         let cloudformation = self.cloud.cloudformation().await;
-        let given = BTreeMap::from([
+        let mut given = BTreeMap::from([
             ("VpcId", site.vpc.clone()),
             ("IsolatedSecurityGroupId", self.physical_id("IsolatedSecurityGroup").await),
             ("ForensicSubnetId", site.subnet.clone()),
             ("Ec2KeyName", key.to_owned()),
             ("CompanyIp", "203.0.113.7".to_owned()),
-            ("ForensicPorts", ports.to_owned()),
         ]);
+        given.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let (name, url, given) = (self.host_name(), template_url("host"), Some(parameters(&given)));
         let id = if cloudformation.describe_stacks().stack_name(&name).send().await.is_ok() {
             let request = cloudformation.update_stack().stack_name(name).template_url(url).set_parameters(given);
@@ -100,6 +100,15 @@ impl Incident<'_> {
         };
         tokio::time::sleep(Duration::from_millis(300)).await;
         self.ends_in(&id.expect("an id"), &ON_THE_WAY).await
+    }
+
+    /// The forensic host that there is now.
+    pub async fn host_instance(&self) -> String {
+        let cloudformation = self.cloud.cloudformation().await;
+        let read = cloudformation.describe_stack_resource().stack_name(self.host_name());
+        let read = read.logical_resource_id("ForensicInstance").send().await.expect("it is there");
+        let id = read.stack_resource_detail().and_then(|host| host.physical_resource_id());
+        id.expect("an id").to_owned()
     }
 
     pub async fn delete_host(&self) -> String {

@@ -108,6 +108,34 @@ async fn a_host_is_not_replaced_while_rollback_is_disabled_and_new_instances_are
     scene.incident.delete().await;
 }
 
+/// EC2 refuses the launch template: the host comes after the isolation.
+#[tokio::test]
+async fn an_image_parameter_that_ec2_refuses_does_not_hold_up_the_isolation() {
+    let mut scene = Scene::new("host-image").await;
+    let a = scene.site.plain(&scene.ec2, &[0]).await;
+    let before = scene.cards(&[&a]).await;
+    let template = r#"{"Resources": {"Image": {"Type": "AWS::SSM::Parameter", "Properties":
+        {"Name": "/of/the/test/image", "Type": "String", "Value": "ami-0123456789abcdef0"}}}}"#;
+    let cloudformation = cloud().cloudformation().await;
+    let made = cloudformation.create_stack().stack_name("host-image-parameter").template_body(template).send().await;
+    scene.incident.ends_in(made.unwrap().stack_id().unwrap(), &["CREATE_IN_PROGRESS"]).await;
+    let (succeeded, _) = scene.incident.set("UbuntuAmi", "/of/the/test/image").list(&[&a]).try_deploy();
+    assert!(!succeeded);
+    let reasons = scene.incident.reasons("ForensicLaunchTemplate").await;
+    assert!(
+        reasons[0].contains("Unsupported data type. The following parameter data types are supported"),
+        "{reasons:?}"
+    );
+    scene.assert_isolated(&[&a]).await;
+    scene.incident.unset("UbuntuAmi");
+    scene
+        .incident
+        .set("UbuntuAmi", "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id");
+    scene.incident.deploy();
+    scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a]).await, before);
+}
+
 #[tokio::test]
 async fn a_forensic_group_elsewhere_is_let_in_and_no_host_is_created() {
     let mut scene = Scene::new("host-elsewhere").await;

@@ -90,10 +90,38 @@ async fn a_prepared_incident_isolates_grows_gets_a_host_and_restores() {
     assert_eq!(scene.incident.update().await, "UPDATE_COMPLETE", "{}", scene.happened().await);
     assert_eq!(scene.incident.outputs().await["Summary"], outputs["Summary"], "nothing is said of the host");
 
+    // Another image replaces the host, which an incident's stack with rollback disabled could not.
+    let host = scene.incident.host_instance().await;
+    let image = cloud().put("ubuntu-image", &json!({})).await["id"].as_str().unwrap().to_owned();
+    let replaced = [("ForensicPorts", "3389,5985"), ("ForensicAmiId", image.as_str())];
+    assert_eq!(scene.incident.host_with(&scene.site, "prepared", &replaced, None).await, "UPDATE_COMPLETE");
+    assert_ne!(scene.incident.host_instance().await, host);
+    // One that is not there: the host stack rolls back by itself.
+    let unknown = [("ForensicPorts", "3389,5985"), ("ForensicAmiId", "ami-0123456789abcdef0")];
+    let rolled_back = scene.incident.host_with(&scene.site, "prepared", &unknown, None).await;
+    assert_eq!(rolled_back, "UPDATE_ROLLBACK_COMPLETE");
+    assert_eq!(scene.host_reaches().await, [3389, 5985]);
+    scene.assert_isolated(&[&a, &b]).await;
+
     assert_eq!(scene.incident.delete_host().await, "DELETE_COMPLETE");
     scene.assert_isolated(&[&a, &b]).await;
     scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a, &b]).await, before);
+}
+
+/// The host's group names the isolation group, which EC2 then does not delete: restored it is all the same, and ended once the host is.
+#[tokio::test]
+async fn an_incident_deleted_before_its_host_restores_and_ends_after_it() {
+    let mut scene = Scene::prepared("prepared-order").await;
+    let a = scene.site.plain(&scene.ec2, &[1]).await;
+    let before = scene.cards(&[&a]).await;
+    scene.incident.list(&[&a]);
+    assert_eq!(scene.incident.create(false).await, "CREATE_COMPLETE", "{}", scene.happened().await);
+    assert_eq!(scene.incident.host(&scene.site, "prepared-order", "22").await, "CREATE_COMPLETE");
+    assert_eq!(scene.incident.delete_ends_in().await, "DELETE_FAILED");
+    assert_eq!(scene.cards(&[&a]).await, before);
+    assert_eq!(scene.incident.delete_host().await, "DELETE_COMPLETE");
+    scene.incident.delete().await;
 }
 
 /// CloudFormation sends Delete once more for what failed to delete, and the function is still there.
@@ -219,9 +247,12 @@ async fn a_service_role_makes_isolates_and_deletes_an_incident_and_its_host() {
         scene.happened().await
     );
     scene.assert_isolated(&[&a]).await;
-    let host = scene.incident.host_with(&scene.site, "prepared-role", "22", Some(&role)).await;
+    let host = scene.incident.host_with(&scene.site, "prepared-role", &[], Some(&role)).await;
     assert_eq!(host, "CREATE_COMPLETE", "{:#?}", scene.incident.events("prepared-role-host").await);
-    assert_eq!(scene.incident.host_with(&scene.site, "prepared-role", "3389", Some(&role)).await, "UPDATE_COMPLETE");
+    assert_eq!(
+        scene.incident.host_with(&scene.site, "prepared-role", &[("ForensicPorts", "3389")], Some(&role)).await,
+        "UPDATE_COMPLETE"
+    );
     assert_eq!(scene.incident.delete_host().await, "DELETE_COMPLETE");
     scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a]).await, before);
