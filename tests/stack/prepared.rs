@@ -16,6 +16,17 @@ fn responder() {
     DEPLOYED.get_or_init(|| deploy_responder(cloud(), &["IncidentRole=true", "DetachInstanceProfile=true"]));
 }
 
+/// EC2 refuses to change this interface from now on.
+async fn refuse(interface: &str) {
+    let refuse =
+        json!({"action": "ModifyNetworkInterfaceAttribute", "id": interface, "error_code": "OperationNotPermitted"});
+    cloud().set("refuse", &refuse).await;
+}
+
+async fn refuse_no_more() {
+    cloud().set("refuse", &json!({})).await;
+}
+
 impl Scene {
     /// A scene whose incident is made beside the responder.
     async fn prepared(name: &str) -> Self {
@@ -25,6 +36,15 @@ impl Scene {
             scene.incident.unset(parameter);
         }
         scene
+    }
+
+    /// One of two instances to isolate, and another one that EC2 refuses to change.
+    async fn half_refused(name: &str) -> (Self, String) {
+        let mut scene = Self::prepared(name).await;
+        let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
+        refuse(&scene.cards(&[&b]).await.into_keys().next().unwrap()).await;
+        scene.incident.list(&[&a, &b]);
+        (scene, a)
     }
 
     async fn happened(&self) -> String {
@@ -132,16 +152,13 @@ async fn an_incident_whose_delete_failed_is_deleted_once_more() {
     let before = scene.cards(&[&a]).await;
     scene.incident.list(&[&a]);
     assert_eq!(scene.incident.create(false).await, "CREATE_COMPLETE", "{}", scene.happened().await);
-    let interface = before.keys().next().unwrap().clone();
-    let refuse =
-        json!({"action": "ModifyNetworkInterfaceAttribute", "id": interface, "error_code": "OperationNotPermitted"});
-    cloud().set("refuse", &refuse).await;
+    refuse(before.keys().next().unwrap()).await;
     assert_eq!(scene.incident.delete_ends_in().await, "DELETE_FAILED");
     let reason = scene.incident.reasons("Isolation").await.remove(0);
     let next = "when the incident is over, delete the stack once more: aws cloudformation delete-stack --stack-name prepared-twice";
     assert!(reason.contains(next), "{reason}");
     scene.assert_isolated(&[&a]).await;
-    cloud().set("refuse", &json!({})).await;
+    refuse_no_more().await;
     scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a]).await, before);
 }
@@ -149,16 +166,10 @@ async fn an_incident_whose_delete_failed_is_deleted_once_more() {
 /// With rollback it is safe as well: the rollback keeps everything, and deleting what it left restores.
 #[tokio::test]
 async fn an_incident_that_rolled_back_stays_isolated_until_it_is_deleted() {
-    let mut scene = Scene::prepared("prepared-back").await;
-    let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
+    let (scene, a) = Scene::half_refused("prepared-back").await;
     let before = scene.cards(&[&a]).await;
-    let interface = scene.cards(&[&b]).await.into_keys().next().unwrap();
-    let refuse =
-        json!({"action": "ModifyNetworkInterfaceAttribute", "id": interface, "error_code": "OperationNotPermitted"});
-    cloud().set("refuse", &refuse).await;
-    scene.incident.list(&[&a, &b]);
     assert_eq!(scene.incident.create(true).await, "ROLLBACK_FAILED", "{}", scene.happened().await);
-    cloud().set("refuse", &json!({})).await;
+    refuse_no_more().await;
     scene.assert_isolated(&[&a]).await;
     scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a]).await, before);
@@ -166,20 +177,14 @@ async fn an_incident_that_rolled_back_stays_isolated_until_it_is_deleted() {
 
 #[tokio::test]
 async fn an_incident_that_is_deleted_for_its_failure_stays_isolated_until_a_person_deletes_it() {
-    let mut scene = Scene::prepared("prepared-gone").await;
-    let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
+    let (scene, a) = Scene::half_refused("prepared-gone").await;
     let before = scene.cards(&[&a]).await;
-    let interface = scene.cards(&[&b]).await.into_keys().next().unwrap();
-    let refuse =
-        json!({"action": "ModifyNetworkInterfaceAttribute", "id": interface, "error_code": "OperationNotPermitted"});
-    cloud().set("refuse", &refuse).await;
-    scene.incident.list(&[&a, &b]);
     let cloudformation = cloud().cloudformation().await;
     let request = cloudformation.create_stack().stack_name(&scene.incident.name).template_url(template_url("incident"));
     let request = request.on_failure(OnFailure::Delete).set_parameters(Some(parameters(scene.incident.parameters())));
     let id = request.send().await.unwrap().stack_id.unwrap();
     assert_eq!(scene.incident.ends_in(&id, &["CREATE_IN_PROGRESS", "DELETE_IN_PROGRESS"]).await, "DELETE_FAILED");
-    cloud().set("refuse", &json!({})).await;
+    refuse_no_more().await;
     scene.assert_isolated(&[&a]).await;
     scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a]).await, before);
@@ -261,18 +266,12 @@ async fn a_service_role_makes_isolates_and_deletes_an_incident_and_its_host() {
 /// Whoever made it in express mode: it takes express operations only, and the program knows.
 #[tokio::test]
 async fn an_incident_that_failed_in_express_mode_is_restored_and_ended_by_the_program() {
-    let mut scene = Scene::prepared("prepared-express").await;
-    let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
+    let (scene, a) = Scene::half_refused("prepared-express").await;
     let before = scene.cards(&[&a]).await;
-    let interface = scene.cards(&[&b]).await.into_keys().next().unwrap();
-    let refuse =
-        json!({"action": "ModifyNetworkInterfaceAttribute", "id": interface, "error_code": "OperationNotPermitted"});
-    cloud().set("refuse", &refuse).await;
-    scene.incident.list(&[&a, &b]);
     let express = DeploymentConfig::builder().mode(DeploymentConfigMode::Express).build();
     let request = cloud().cloudformation().await.create_stack().template_url(template_url("incident"));
     assert_eq!(scene.incident.created(request.deployment_config(express)).await, "CREATE_FAILED");
-    cloud().set("refuse", &json!({})).await;
+    refuse_no_more().await;
     scene.assert_isolated(&[&a]).await;
     let id = scene.incident.stack_id().await;
     operator(&["restore", "--stack", "prepared-express", "--finish", "--yes"]).ends_with(0).says("is deleted");
