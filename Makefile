@@ -91,7 +91,7 @@ check-binary: ## The built function runs on provided.al2 and unwinds on panic; t
 
 stack: tools ## The deployed stack on the local AWS; needs `make build`
 	@echo "== stack tests on the local AWS"
-	@cargo test $(FEATURES) --test stack -- --test-threads=1
+	@cargo test $(FEATURES) --test stack -- --test-threads=4
 	@echo "== the demo: what a newcomer runs first must run"
 	@cargo test --quiet $(FEATURES) --test demo
 

@@ -1,4 +1,7 @@
-//! The deployed stack on the local AWS: one running local AWS, a fleet for each scenario. Run with `make stack`.
+//! The deployed stack on the local AWS, a fleet for each scenario. Run with `make stack`.
+//!
+//! Most of the time is waiting, for holds, doubts and denials: several tests run at once. Each has a local AWS to itself, since what it
+//! asks of that is for everybody in it; the next test goes on with one that is free.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test fails by panicking.
 #![allow(clippy::print_stdout)] // What is measured is shown with --nocapture.
 
@@ -22,20 +25,53 @@ mod runtime;
 mod scenarios;
 mod stacks;
 
+use std::cell::OnceCell;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use cloud::Cloud;
 use fleet::Site;
 use incident::Incident;
 
-static CLOUD: OnceLock<Cloud> = OnceLock::new();
+/// Local AWSs that no test has now.
+static FREE: Mutex<Vec<&'static Cloud>> = Mutex::new(vec![]);
 
-/// The one local AWS. It stops when this process ends: its standard input does then.
+/// A thread's local AWS, which is free again when the thread ends: every test has a thread.
+struct Lease {
+    cloud: &'static Cloud,
+    is_lent: bool,
+}
+
+thread_local! {
+    static LEASE: OnceCell<Lease> = const { OnceCell::new() };
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.is_lent {
+            FREE.lock().unwrap_or_else(PoisonError::into_inner).push(self.cloud);
+        }
+    }
+}
+
+/// The local AWS of this test. It stops when this process ends: its standard input does then.
 fn cloud() -> &'static Cloud {
-    CLOUD.get_or_init(|| {
+    LEASE.with(|lease| lease.get_or_init(|| Lease { cloud: free(), is_lent: false }).cloud)
+}
+
+/// Lets a thread that a test has started use the test's.
+fn lend(cloud: &'static Cloud) {
+    LEASE.with(|lease| lease.get_or_init(|| Lease { cloud, is_lent: true }).cloud);
+}
+
+fn free() -> &'static Cloud {
+    static STARTED: AtomicUsize = AtomicUsize::new(0);
+    let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    free.unwrap_or_else(|| {
         std::fs::create_dir_all("target/stack").expect("target can be written");
-        Cloud::start(Path::new("target/stack/local-aws.log"))
+        let log = format!("target/stack/local-aws-{}.log", STARTED.fetch_add(1, Ordering::Relaxed));
+        Box::leak(Box::new(Cloud::start(Path::new(&log))))
     })
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Mutex;
 
-use crate::cloud::{BUILT, changed_template};
-use crate::{Scene, cloud, fleet};
+use crate::cloud::{BUILT, Cloud, changed_template};
+use crate::{Scene, cloud, fleet, lend};
 
 /// The built template without one statement of the policy.
 fn without(sid: &str) -> impl Fn(&str) -> String {
@@ -136,17 +136,19 @@ fn without_any_statement_of_the_policy_the_answer_names_the_action() {
         &[("ReadRecords", "dynamodb:BatchGetItem")],
         &[("WriteRecords", "dynamodb:")],
     ];
+    let cloud = cloud();
     std::thread::scope(|scope| {
         for (name, steps) in
             [("denied-groups", GROUPS.as_slice()), ("denied-tags", &TAGS), ("denied-records", &RECORDS)]
         {
-            scope.spawn(move || alone(deny(name, steps)));
+            scope.spawn(move || alone(cloud, deny(name, steps)));
         }
-        scope.spawn(|| alone(deny_what_few_need()));
+        scope.spawn(|| alone(cloud, deny_what_few_need()));
     });
 }
 
 /// The SAM CLI blocks the thread that runs it.
-fn alone(work: impl Future<Output = ()>) {
+fn alone(cloud: &'static Cloud, work: impl Future<Output = ()>) {
+    lend(cloud);
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work);
 }

@@ -1,7 +1,5 @@
 //! Responder, incident and forensic host as stacks of their own, each in every life: made, changed, rolled back, failed, deleted again.
 
-use std::sync::OnceLock;
-
 use aws_sdk_cloudformation::types::{DeploymentConfig, DeploymentConfigMode, OnFailure};
 use aws_sdk_ec2::types::IpPermission;
 use serde_json::json;
@@ -10,10 +8,12 @@ use crate::beside::{RESPONDER, deploy_responder, parameters, template_url};
 use crate::operator::operator;
 use crate::{Scene, cloud};
 
-/// `make responder`: the one of this account and Region. Deployed once for all tests here.
-fn responder() {
-    static DEPLOYED: OnceLock<()> = OnceLock::new();
-    DEPLOYED.get_or_init(|| deploy_responder(cloud(), &["IncidentRole=true", "DetachInstanceProfile=true"]));
+/// `make responder`: the one of this account and Region, if it is not there.
+async fn responder() {
+    let cloudformation = cloud().cloudformation().await;
+    if cloudformation.describe_stacks().stack_name(RESPONDER).send().await.is_err() {
+        deploy_responder(cloud(), &["IncidentRole=true", "DetachInstanceProfile=true"]);
+    }
 }
 
 /// EC2 refuses to change this interface from now on.
@@ -30,7 +30,7 @@ async fn refuse_no_more() {
 impl Scene {
     /// A scene whose incident is made beside the responder.
     async fn prepared(name: &str) -> Self {
-        responder();
+        responder().await;
         let mut scene = Self::new(name).await;
         for parameter in ["ForensicSubnetId", "Ec2KeyName", "CompanyIp"] {
             scene.incident.unset(parameter);
@@ -291,7 +291,7 @@ async fn instances_move_between_one_shot_and_prepared_incidents_without_a_moment
     assert!(!succeeded, "{output}");
     cloud().set("launch-failure", &json!({"error_code": null})).await;
 
-    responder();
+    responder().await;
     let move_to = async |from: &str, name: &str| {
         let mut scene = one_shot.beside(name);
         for parameter in ["ForensicSubnetId", "Ec2KeyName", "CompanyIp"] {

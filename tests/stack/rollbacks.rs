@@ -110,11 +110,12 @@ async fn a_cancelled_update_leaves_everything_isolated() {
     scene.incident.template = changed_template("cancelled", with_a_resource_that_fails);
     scene.incident.options = vec!["--no-disable-rollback"];
     scene.incident.set("HoldSeconds", "4").list(&[&a, &b]);
+    let cloud = cloud();
     let cancelling = tokio::spawn(async move {
-        while !cloud().calls(since).await.iter().any(|seen| seen.action == "ModifyNetworkInterfaceAttribute") {
+        while !cloud.calls(since).await.iter().any(|seen| seen.action == "ModifyNetworkInterfaceAttribute") {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
-        let cloudformation = cloud().cloudformation().await;
+        let cloudformation = cloud.cloudformation().await;
         cloudformation.cancel_update_stack().stack_name("cancelled").send().await.expect("it can be cancelled");
     });
     let (succeeded, output) = tokio::task::block_in_place(|| scene.incident.try_deploy());
