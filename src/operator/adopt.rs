@@ -26,6 +26,8 @@ pub struct Handover<R> {
     owner: Owner,
     isolation_group: GroupId,
     in_charge: BTreeSet<String>,
+    /// Whose records are meant.
+    stacks: BTreeSet<String>,
     only: BTreeSet<InstanceId>,
     /// What is to be done, as it was seen first.
     pub first: Adoption,
@@ -70,6 +72,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         only: &BTreeSet<InstanceId>,
     ) -> Result<Handover<R>, Trouble> {
         let mut old = self.incident(from).await?;
+        old.check_single()?;
         let new = self.incident(&Address::Stack(to.to_owned())).await?;
         let refuse = |why: &str| Trouble::Refused(format!("nothing was changed: stack {to} {why}: deploy it first"));
         let stack = new.stack.as_ref().ok_or_else(|| refuse("is gone"))?;
@@ -91,9 +94,9 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         }
         let mut in_charge = BTreeSet::new();
         let stacks: BTreeSet<String> = old.held().map(|record| record.owner.stack_id.clone()).collect();
-        for id in stacks {
-            let stack = self.view(&id).await?;
-            in_charge.extend(stack.filter(StackView::is_deployable).map(|_| id));
+        for id in &stacks {
+            let stack = self.view(id).await?;
+            in_charge.extend(stack.filter(StackView::is_deployable).map(|_| id.clone()));
         }
         let mut handover = Handover {
             from: self.ports.records.named(&old.table),
@@ -103,6 +106,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             owner,
             isolation_group: group.ok_or_else(|| refuse("has no IsolatedSecurityGroup"))?,
             in_charge,
+            stacks,
             only: only.clone(),
             first: Adoption::default(),
             old,
@@ -195,7 +199,10 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             new.records.retain(|_, record| record.owner == handover.owner);
             (handover.old.ledger.clone(), new)
         } else {
-            tokio::try_join!(handover.from.scan(), handover.to.scan())?
+            let (mut old, new) = tokio::try_join!(handover.from.scan(), handover.to.scan())?;
+            // A responder's table holds other incidents as well.
+            old.records.retain(|_, record| handover.stacks.contains(&record.owner.stack_id));
+            (old, new)
         };
         let mut observed = observe_held(&self.ports.ec2, &old.records).await?;
         let episodes: BTreeSet<String> = old.records.values().map(|record| record.episode()).collect();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Operator, Trouble};
 use crate::cloudformation::stack::{RECORDS_EXPORT, StackLife, StackView};
 use crate::model::{
-    Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, State, VpcId,
+    Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, State, VpcId, comma_list,
 };
 use crate::plan::{Observed, Records};
 use crate::ports::{Archive, Call, Change, GroupQuery, Items, Look, Ports, Survey};
@@ -72,6 +72,19 @@ impl Incident {
     #[must_use]
     pub fn owners(&self) -> BTreeMap<Owner, InstanceId> {
         self.held().map(|record| (record.owner.clone(), record.instance.clone())).collect()
+    }
+
+    /// Refuses a table that several incidents share, if it was named instead of a stack: one may be over, and the others not.
+    pub(super) fn check_single(&self) -> Result<(), Trouble> {
+        let owners = self.owners();
+        let stacks: BTreeSet<&str> = owners.keys().map(Owner::stack_name).collect();
+        match &self.address {
+            Address::Table(table) if stacks.len() > 1 => Err(Trouble::Refused(format!(
+                "nothing was changed: table {table} holds several incidents, say which by its stack: {}",
+                comma_list(stacks)
+            ))),
+            _ => Ok(()),
+        }
     }
 
     #[must_use]

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::incident::{Address, Incident};
+use super::incident::Incident;
 use super::{Operator, Status, Trouble};
 use crate::cloudformation::stack::StackLife;
-use crate::model::{InstanceId, Owner, Record, State, comma_list};
+use crate::model::{InstanceId, Owner, Record, State};
 use crate::plan::{Plan, Severity};
 use crate::ports::{Archive, Change, Survey};
 
@@ -73,14 +73,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         for owner in owners.keys() {
             self.check_place(&owner.stack_id)?;
         }
-        let stacks: BTreeSet<&str> = owners.keys().map(Owner::stack_name).collect();
-        if let (Address::Table(table), true) = (&incident.address, stacks.len() > 1) {
-            // A table that many incidents share: one is over, the others are not.
-            return Err(Trouble::Refused(format!(
-                "nothing was changed: table {table} holds several incidents, say which with --stack: {}",
-                comma_list(stacks)
-            )));
-        }
+        incident.check_single()?;
         let ports = self.ports_of(incident);
         let (mut failed, mut done, mut details) = (false, vec![], vec![]);
         for owner in owners.keys() {

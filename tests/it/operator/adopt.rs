@@ -217,3 +217,25 @@ async fn what_a_stack_that_shares_the_table_still_takes_care_of_is_not_adopted()
     assert_eq!((failed, adopted), (true, vec![]));
     assert!(details[0].contains(&format!("{A} is still isolated by {STACK}, which works")), "{details:?}");
 }
+
+/// From a responder's table into that of a one-shot stack: what other incidents hold in it is theirs.
+#[tokio::test(start_paused = true)]
+async fn the_incidents_beside_it_in_a_responders_table_stay_where_they_are() {
+    let world = kept().await;
+    let beside = "arn:aws:cloudformation:us-east-1:123456789012:stack/beside/1";
+    world.data().records.get_mut(&B.parse().unwrap()).unwrap().owner.stack_id = beside.to_owned();
+    deploy_heir(&world);
+    world.data().exports.insert(RECORDS_EXPORT.to_owned(), TABLE.to_owned());
+    let mut old = view(STACK, "ROLLBACK_FAILED", &[("IsolatedSecurityGroup", ISOLATION)]);
+    old.resources.retain(|resource| resource.logical_id != "IsolationFunction");
+    old.function_outlives = true;
+    world.data().views.push(old);
+    let refused = adopt_from(&world, &by_table()).await.unwrap_err().to_string();
+    assert!(refused.contains("holds several incidents, say which by its stack: beside, incident"), "{refused}");
+    let (failed, adopted, details) = adopt_from(&world, &Address::Stack(STACK.to_owned())).await.unwrap();
+    assert_eq!((failed, adopted), (false, vec![A.to_owned()]), "{details:?}");
+    assert_eq!(new_cards(&world).into_keys().collect::<Vec<_>>(), ["eni-0a"]);
+    let left: Vec<_> = world.data().records.values().map(|record| record.owner.stack_id.clone()).collect();
+    assert_eq!(left, [beside]);
+    assert_eq!(isolated(&world), ["eni-0b"]);
+}

@@ -66,7 +66,7 @@ async fn incidents_that_share_a_table_are_told_apart() {
     let whole = Address::Table("responder-table".to_owned());
     let whole = program.incident(&whole).await.unwrap();
     let refused = program.restore(&whole, &ALL).await.unwrap_err().to_string();
-    let expected = "nothing was changed: table responder-table holds several incidents, say which with --stack: incident-2026-11-25, other";
+    let expected = "nothing was changed: table responder-table holds several incidents, say which by its stack: incident-2026-11-25, other";
     assert_eq!(refused, expected);
     let incident = program.incident(&stack("other")).await.unwrap();
     program.restore(&incident, &ALL).await.unwrap();
