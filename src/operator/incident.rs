@@ -47,6 +47,8 @@ struct Located {
 pub struct Incident {
     pub address: Address,
     pub table: String,
+    /// The table is a responder's, and holds other incidents as well.
+    pub is_shared: bool,
     /// Nothing where it is gone.
     pub stack: Option<StackView>,
     /// The stack's name, known from its table's where it is gone.
@@ -112,6 +114,13 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
         let Located { mut stack, table, is_shared } = self.locate(address).await?;
         let records = self.ports.records.named(&table);
         let mut ledger = records.scan().await.map_err(|error| unknown_table(&table, error))?;
+        // Also by other incidents in this table.
+        let recorded: BTreeSet<InterfaceId> = ledger
+            .records
+            .values()
+            .filter(|record| record.state != State::Restored)
+            .flat_map(|record| record.interfaces.keys().cloned())
+            .collect();
         if let (Address::Stack(named), true) = (address, is_shared) {
             keep_own(&mut ledger, stack.as_ref(), named);
             if stack.is_none() && ledger.records.is_empty() {
@@ -154,12 +163,6 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
         };
         let forensic: Groups =
             groups.iter().filter(|group| group.role == Some(Role::Forensic)).map(|group| group.id.clone()).collect();
-        let recorded: BTreeSet<&InterfaceId> = ledger
-            .records
-            .values()
-            .filter(|record| record.state != State::Restored)
-            .flat_map(|record| record.interfaces.keys())
-            .collect();
         let strays = members.iter().filter(|interface| {
             !recorded.contains(&interface.id) && !interface.groups.iter().all(|group| forensic.contains(group))
         });
@@ -171,6 +174,7 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
             members,
             groups: index(groups, |group| group.id.clone()),
             table,
+            is_shared,
             ledger,
             observed,
         })

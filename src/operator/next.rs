@@ -258,8 +258,12 @@ fn ending_of(stack: &StackView, incident: &Incident, shell: &Shell) -> Next {
 /// Groups of a stack that is gone.
 fn leftovers(incident: &Incident, shell: &Shell) -> Vec<Next> {
     if incident.groups.is_empty() {
+        let stays = match incident.is_shared {
+            true => "stays, with the records of every other incident: do not delete it",
+            false => "stays as the record of the incident; delete it when the case is closed",
+        };
         let what = format!(
-            "Nothing is held isolated and the stack is gone: nothing is left to do. Table {} stays as the record of the incident; delete it when the case is closed.",
+            "Nothing is held isolated and the stack is gone: nothing is left to do. Table {} {stays}.",
             incident.table
         );
         return vec![next(what, vec![])];

@@ -71,6 +71,16 @@ async fn incidents_that_share_a_table_are_told_apart() {
     let incident = program.incident(&stack("other")).await.unwrap();
     program.restore(&incident, &ALL).await.unwrap();
     assert_eq!(isolated(&world), ["eni-0a"]);
+    // Nobody is told to delete what the other one needs.
+    world.data().views.clear();
+    world.data().groups.retain(|_, group| group.stack_id.as_deref() != Some(other));
+    let incident = program.incident(&stack("other")).await.unwrap();
+    let status = Status::of(&incident, &program.site, &program.shell);
+    assert!(
+        status.next[0].what.ends_with("stays, with the records of every other incident: do not delete it."),
+        "{:?}",
+        status.next
+    );
 }
 
 #[tokio::test(start_paused = true)]
