@@ -5,7 +5,9 @@ use aws_sdk_ec2::types::IpPermission;
 use serde_json::json;
 
 use crate::beside::{RESPONDER, deploy_responder, parameters, template_url};
+use crate::cloud::BUILT;
 use crate::operator::operator;
+use crate::rollbacks::with_a_resource_that_fails;
 use crate::{Scene, cloud};
 
 /// `make responder`: the one of this account and Region, if it is not there.
@@ -321,4 +323,40 @@ async fn instances_move_between_one_shot_and_prepared_incidents_without_a_moment
     first.incident.delete().await;
     assert_eq!(second.cards(&[&a]).await, before);
     second.incident.delete().await;
+}
+
+/// Its names are fixed: what a rollback or a deletion left must not be in the way of the next one.
+#[tokio::test]
+async fn a_responder_that_rolled_back_or_was_deleted_is_made_again() {
+    let scene = Scene::new("responder-again").await;
+    let cloudformation = cloud().cloudformation().await;
+    let delete = async || {
+        if let Ok(stacks) = cloudformation.describe_stacks().stack_name(RESPONDER).send().await {
+            let id = stacks.stacks()[0].stack_id().unwrap().to_owned();
+            cloudformation.delete_stack().stack_name(RESPONDER).send().await.unwrap();
+            assert_eq!(scene.incident.ends_in(&id, &["DELETE_IN_PROGRESS"]).await, "DELETE_COMPLETE");
+        }
+    };
+    delete().await;
+    let responder = std::fs::read_to_string("responder.yaml").unwrap();
+    let mut built = responder.replace(".aws-sam/build/IsolationFunction", "IsolationFunction");
+    for beside in ["LICENSE-APACHE", "README.md"] {
+        built = built.replace(&format!("Url: {beside}"), &format!("Url: ../../{beside}"));
+    }
+    let failing =
+        with_a_resource_that_fails(&built).replace("DependsOn: Isolation\n", "DependsOn: IsolationFunction\n");
+    let path = std::path::Path::new(BUILT).with_file_name("responder-failing.yaml");
+    std::fs::write(&path, failing).unwrap();
+    // The SAM CLI looks for its settings beside the template.
+    let config = std::fs::canonicalize("samconfig.toml").unwrap();
+    let (path, config) = (path.to_str().unwrap(), config.to_str().unwrap());
+    let arguments = ["deploy", "--stack-name", RESPONDER, "--template-file", path, "--config-file", config];
+    let (succeeded, output) = cloud().sam(&[arguments.as_slice(), &["--no-disable-rollback"]].concat());
+    assert!(!succeeded && output.contains("Initiating deployment"), "{output}");
+    assert_eq!(scene.incident.ends_in(RESPONDER, &["ROLLBACK_IN_PROGRESS"]).await, "ROLLBACK_COMPLETE");
+    delete().await;
+    deploy_responder(cloud(), &[]);
+    delete().await;
+    deploy_responder(cloud(), &["IncidentRole=true", "DetachInstanceProfile=true"]);
+    assert!(scene.incident.outputs_of(RESPONDER).await["FunctionArn"].ends_with(":function:ec2-isolation"));
 }

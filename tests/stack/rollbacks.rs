@@ -19,7 +19,7 @@ pub async fn changes_to_others(since: u64, groups: &[&str]) -> Vec<String> {
 }
 
 /// A template in which one more resource, made after everything else, cannot be made.
-fn with_a_resource_that_fails(text: &str) -> String {
+pub fn with_a_resource_that_fails(text: &str) -> String {
     let failing = "  Late:\n    Type: AWS::EC2::SecurityGroup\n    DependsOn: Isolation\n    Properties:\n      \
                    GroupDescription: late\n      VpcId: vpc-00000000000000000\n";
     text.replacen("\nResources:\n", &format!("\nResources:\n{failing}"), 1)
