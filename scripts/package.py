@@ -11,12 +11,11 @@ import json
 import pathlib
 import subprocess
 import sys
-from typing import Any
 from urllib.parse import quote
 
 import boto3
-from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
+from template import transformed
 
 BUILT = ".aws-sam/build/template.yaml"
 PACKAGED = pathlib.Path("target/package")
@@ -27,13 +26,6 @@ CONSOLES = {
     "aws-cn": "console.amazonaws.cn",
     "aws-us-gov": "console.amazonaws-us-gov.com",
 }
-
-
-class _NoManagedPolicies:
-    """The templates name none, so nobody is asked for their ARNs."""
-
-    def load(self) -> dict[str, str]:
-        return {}
 
 
 class Bucket:
@@ -67,11 +59,10 @@ class Bucket:
         return f"https://{self.name}.s3.{self.region}.{self.suffix}/{key}"
 
 
-def transformed(path: pathlib.Path) -> pathlib.Path:
-    """The same without a transform: a StackSet with service-managed permissions takes none."""
-    template: dict[str, Any] = transform(yaml_parse(path.read_text()), {}, _NoManagedPolicies())
+def without_transform(path: pathlib.Path) -> pathlib.Path:
+    """A StackSet with service-managed permissions takes none."""
     plain = path.with_name("responder-plain.json")
-    plain.write_text(json.dumps(template, indent=1, default=str))
+    plain.write_text(json.dumps(transformed(yaml_parse(path.read_text())), indent=1, default=str))
     return plain
 
 
@@ -80,7 +71,7 @@ def main(name: str, operators_program: str) -> None:
     PACKAGED.mkdir(parents=True, exist_ok=True)
     template = bucket.upload(bucket.package(BUILT, "template.yaml"))
     packaged = bucket.package("responder.yaml", "responder.yaml")
-    responder, plain = bucket.upload(packaged), bucket.upload(transformed(packaged))
+    responder, plain = bucket.upload(packaged), bucket.upload(without_transform(packaged))
     incident, host = bucket.upload(pathlib.Path("incident.yaml")), bucket.upload(pathlib.Path("host.yaml"))
     bucket.s3.upload_file(operators_program, name, f"{PREFIX}/ec2-isolation")
     show(bucket, template, responder, plain, incident, host)

@@ -19,10 +19,15 @@ RULES = ("SecurityGroupIngress", "SecurityGroupEgress")
 
 
 class _NoManagedPolicies:
-    """The template names none, so nobody is asked for their ARNs."""
+    """The templates name none, so nobody is asked for their ARNs."""
 
     def load(self) -> dict[str, str]:
         return {}
+
+
+def transformed(template: dict[str, Any]) -> dict[str, Any]:
+    """After the SAM transform."""
+    return dict(transform(template, {}, _NoManagedPolicies()))
 
 
 def text(value: Any) -> str:
@@ -65,7 +70,7 @@ def facts() -> list[str]:
         template = yaml_parse((ROOT / name).read_text())
         if "IsolationFunction" in template["Resources"]:
             template["Resources"]["IsolationFunction"]["Properties"]["CodeUri"] = "s3://bucket/key"
-            template = transform(template, {}, _NoManagedPolicies())
+            template = transformed(template)
         lines += ["", f"== {name}", "", *of_resources(template["Resources"])]
     return lines
 

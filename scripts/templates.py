@@ -28,12 +28,10 @@ from samtranslator.yaml_helper import yaml_parse
 
 ROOT = pathlib.Path(__file__).parent.parent
 SOURCE = "template.yaml"
-# In this order: the responder carries the two others in itself.
-STACKS = ("incident", "host", "responder")
+# In this order, since the responder carries the two others in itself, with the bytes that each may have. CreateStack:
+# TemplateBody, which is less than a document of Systems Manager may have (64 KB); TemplateURL.
+STACKS = {"incident": 51_200, "host": 51_200, "responder": 1_000_000}
 SECTIONS = ("Parameters", "Rules", "Conditions", "Resources", "Outputs")
-# CreateStack: TemplateBody; Systems Manager: the content of a document.
-LONGEST_BODY = 51_200
-LONGEST_DOCUMENT = 64 * 1024
 Entries = dict[str, str]
 
 
@@ -221,14 +219,11 @@ def cut(source: str, stack: str) -> str:
 def derived() -> dict[str, str]:
     """Every derived file."""
     found = {SOURCE: woven((ROOT / SOURCE).read_text(), lambda path: content(ROOT / path))}
-    for stack in STACKS:
+    for stack, limit in STACKS.items():
         text = woven(cut(found[SOURCE], stack), lambda path: found[path] if path in found else content(ROOT / path))
         found[f"{stack}.yaml"] = text
-        limit = LONGEST_BODY if stack != "responder" else 10**6
-        if len(text.encode()) > min(limit, LONGEST_DOCUMENT if stack != "responder" else limit):
-            raise SystemExit(
-                f"{stack}.yaml has {len(text.encode())} bytes: more than the {limit} that fit into a request"
-            )
+        if (size := len(text.encode())) > limit:
+            raise SystemExit(f"{stack}.yaml has {size} bytes: more than the {limit} that CloudFormation takes")
     return found
 
 

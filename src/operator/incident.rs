@@ -76,17 +76,19 @@ impl Incident {
         self.held().map(|record| (record.owner.clone(), record.instance.clone())).collect()
     }
 
-    /// Refuses a table that several incidents share, if it was named instead of a stack: one may be over, and the others not.
+    /// Refuses what names several incidents in a table that they share: the table itself, or a name that a stack which is gone had
+    /// before another one. One may be over, and the others not.
     pub(super) fn check_single(&self) -> Result<(), Trouble> {
         let owners = self.owners();
-        let stacks: BTreeSet<&str> = owners.keys().map(Owner::stack_name).collect();
-        match &self.address {
-            Address::Table(table) if stacks.len() > 1 => Err(Trouble::Refused(format!(
-                "nothing was changed: table {table} holds several incidents, say which by its stack: {}",
+        let stacks: BTreeSet<&String> = owners.keys().map(|owner| &owner.stack_id).collect();
+        if stacks.len() > 1 {
+            return Err(Trouble::Refused(format!(
+                "nothing was changed: table {} holds several incidents, say which by the ARN of its stack: {}",
+                self.table,
                 comma_list(stacks)
-            ))),
-            _ => Ok(()),
+            )));
         }
+        Ok(())
     }
 
     #[must_use]

@@ -1,7 +1,8 @@
 //! The rules of the groups of ours, and whose group holds an interface.
 //!
 //! The isolation group lets the forensic ports through, tcp 22 by default, from the forensic group, and nothing out but to
-//! the instance itself. A forensic host that came later, in a stack of its own, is known by its group. The transit group lets everything through, or connections through it would be tracked and not end with it.
+//! the instance itself. A forensic host that came later, in a stack of its own, is known by its group. The transit group lets
+//! everything through, or connections through it would be tracked and not end with it.
 
 use super::{Observed, Problem};
 use crate::model::{Group, GroupId, Groups, Interface, Owner, Peer, Role, Rule, Wants};

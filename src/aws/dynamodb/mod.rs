@@ -333,7 +333,13 @@ impl Archive for Table {
         // What is only history here stays. In one table the record itself changes hands.
         let is_elsewhere = from.name != self.name;
         let past = if is_elsewhere { self.get(key).await?.unwrap_or_default() } else { HashMap::default() };
-        let condition = if is_elsewhere { unless_held() } else { as_seen(seen) };
+        let condition = if is_elsewhere {
+            unless_held()
+        } else {
+            // The whole item is written: an interface that was recorded meanwhile must not be lost.
+            let interfaces = item.get("Interfaces").cloned().unwrap_or_else(|| AttributeValue::M(HashMap::new()));
+            as_seen(seen).and("Interfaces = :interfaces").with(":interfaces", interfaces)
+        };
         let snapshots = [&past, &item].into_iter().filter_map(|item| map(item, "AllSnapshots").ok()?);
         let snapshots = snapshots.flatten().map(|(snapshot, volume)| (snapshot.clone(), volume.clone())).collect();
         let line = takeover.history(seen, &from.name);
@@ -363,17 +369,15 @@ impl Archive for Table {
     }
 
     async fn let_go(&self, seen: &Record) -> Call<Written> {
+        let condition = as_seen(seen);
         let delete = self
             .client
             .delete_item()
             .table_name(&self.name)
             .key(KEY, s(&seen.instance))
-            .condition_expression("#Owner = :owner AND #State = :state AND RecordedAt = :recorded")
-            .expression_attribute_names("#Owner", "Owner")
-            .expression_attribute_names("#State", "State")
-            .expression_attribute_values(":owner", s(&seen.owner))
-            .expression_attribute_values(":state", s(seen.state.as_str()))
-            .expression_attribute_values(":recorded", s(seen.recorded_at));
+            .set_expression_attribute_names(condition.names())
+            .condition_expression(condition.condition)
+            .set_expression_attribute_values(Some(condition.values));
         match Box::pin(delete.send()).await {
             Ok(_) => Ok(Written::Done),
             Err(error) if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {

@@ -39,7 +39,7 @@ pub(super) fn unless_held() -> Edit {
         .with(":restored", s(State::Restored.as_str()))
 }
 
-/// What must be true of a record that changes hands in its place.
+/// What must be true of a record that changes hands in its place, or is taken out.
 pub(super) fn as_seen(seen: &Record) -> Edit {
     Edit::only_if("#Owner = :owner AND #State = :state AND RecordedAt = :recorded")
         .with(":owner", s(&seen.owner))

@@ -107,8 +107,13 @@ async fn a_record_changes_hands_in_its_place() {
     assert_eq!(table.take_over(&table, &seen, &takeover).await, Ok(Written::Done));
     let transaction: Value = serde_json::from_str(&requests.lock().unwrap()[1]).unwrap();
     let put = &transaction["TransactItems"][1]["Put"];
-    assert_eq!(put["ConditionExpression"], "#Owner = :owner AND #State = :state AND RecordedAt = :recorded");
-    let values = json!({":owner": {"S": owner().to_string()}, ":state": {"S": "kept"}, ":recorded": {"S": "2026-11-25T03:00:00Z"}});
+    // The whole item is written: what was recorded meanwhile is not lost.
+    let condition = "#Owner = :owner AND #State = :state AND RecordedAt = :recorded AND Interfaces = :interfaces";
+    assert_eq!(put["ConditionExpression"], condition);
+    let values = json!({
+        ":owner": {"S": owner().to_string()}, ":state": {"S": "kept"}, ":recorded": {"S": "2026-11-25T03:00:00Z"},
+        ":interfaces": item()["Interfaces"],
+    });
     assert_eq!(put["ExpressionAttributeValues"], values);
     let line = format!("2026-11-26T03:00:00Z taken over from {} (table records, kept) (asked by somebody)", owner());
     assert_eq!(put["Item"]["History"], json!({"L": [{"S": "first"}, {"S": line}]}));

@@ -66,8 +66,27 @@ async fn incidents_that_share_a_table_are_told_apart() {
     let whole = Address::Table("responder-table".to_owned());
     let whole = program.incident(&whole).await.unwrap();
     let refused = program.restore(&whole, &ALL).await.unwrap_err().to_string();
-    let expected = "nothing was changed: table responder-table holds several incidents, say which by its stack: incident-2026-11-25, other";
+    let expected = format!(
+        "nothing was changed: table responder-table holds several incidents, say which by the ARN of its stack: {STACK}, {other}"
+    );
     assert_eq!(refused, expected);
+    // A name may have been another stack's before.
+    let namesake = "arn:aws:cloudformation:us-east-1:123456789012:stack/other/1";
+    let rename = |from: &str, to: &str| {
+        let mut data = world.data();
+        let table = data.tables.get_mut("responder-table").unwrap();
+        let record = table.records.values_mut().find(|record| record.owner.stack_id == from).unwrap();
+        record.owner.stack_id = to.to_owned();
+    };
+    rename(STACK, namesake);
+    let view = world.data().views.pop().unwrap();
+    let both = program.incident(&stack("other")).await.unwrap();
+    let refused = program.restore(&both, &ALL).await.unwrap_err().to_string();
+    assert!(refused.ends_with(&format!("by the ARN of its stack: {namesake}, {other}")), "{refused}");
+    assert_eq!((held(&stack(other)).await, held(&stack(namesake)).await), (vec![B.to_owned()], vec![A.to_owned()]));
+    rename(namesake, STACK);
+    world.data().views.push(view);
+
     let incident = program.incident(&stack("other")).await.unwrap();
     program.restore(&incident, &ALL).await.unwrap();
     assert_eq!(isolated(&world), ["eni-0a"]);
