@@ -337,8 +337,16 @@ def repair_moto() -> None:
     """Make moto show interfaces, groups and terminated instances as EC2 does. Call once, before the first request."""
     NetworkInterface.group_set = property(_shown_groups)
     plain_filter = NetworkInterface.get_filter_value
+    shown = {
+        "group-id": lambda interface: [group.id for group in interface.group_set],
+        "addresses.private-ip-address": lambda interface: [
+            address["PrivateIpAddress"] for address in interface.private_ip_addresses
+        ],
+        "addresses.association.public-ip": lambda interface: [interface.public_ip] if interface.public_ip else [],
+        "ipv6-addresses.ipv6-address": lambda interface: list(interface.ipv6_addresses),
+    }
     NetworkInterface.get_filter_value = lambda interface, name, method=None: (
-        [group.id for group in interface.group_set] if name == "group-id" else plain_filter(interface, name, method)
+        shown[name](interface) if name in shown else plain_filter(interface, name, method)
     )
     Instance.security_groups = property(_instance_groups, _set_instance_groups)
     for name, absent in (("vpc_id", None), ("subnet_id", None), ("network_interfaces", [])):

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub enum GroupQuery {
     OfStack(String),
     /// Those of a stack of this name, if nobody knows its id any more.
     OfStackNamed(String),
+    /// Those of ours that isolate, of every stack of the Region.
+    Isolating,
 }
 
 /// EC2 with its Auto Scaling, reading. What does not exist is left out of the result.
@@ -275,6 +278,8 @@ pub trait Guard: Send + Sync {
 pub trait Survey: Look {
     /// Interfaces that are in at least one of these groups.
     fn interfaces_in(&self, groups: &Groups) -> impl Future<Output = Call<Vec<Interface>>> + Send;
+    /// Interfaces that have this address, private or public: private ones repeat from VPC to VPC.
+    fn interfaces_at(&self, address: IpAddr) -> impl Future<Output = Call<Vec<Interface>>> + Send;
 }
 
 /// What only the operator's program asks of DynamoDB.

@@ -1,10 +1,18 @@
 //! CloudFormation's adapter: the status of a stack; for the operator its resources and its end. The only file that names its SDK.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use aws_sdk_cloudformation::Client;
-use aws_sdk_cloudformation::types::{DeploymentConfig, DeploymentConfigMode, Stack};
+use aws_sdk_cloudformation::types::{
+    Capability, ChangeSetStatus, ChangeSetType, DeploymentConfig, DeploymentConfigMode, Parameter, Stack,
+};
 
 use crate::aws::error::{call_error, garbled, sent};
-use crate::cloudformation::stack::{StackLife, StackResource, StackStatus, StackView, Stacks};
+use crate::cloudformation::stack::{
+    Export, NewStack, Prepared, StackLife, StackResource, StackStatus, StackView, Stacks, Template,
+};
+use crate::model::Time;
 use crate::ports::{Call, CallError};
 
 #[derive(Debug, Clone)]
@@ -33,6 +41,36 @@ fn is_missing(error: &CallError) -> bool {
     error.code == "ValidationError" && error.message.contains("does not exist")
 }
 
+/// What the one-shot template needs; an incident needs none.
+const CAPABILITIES: [Capability; 2] = [Capability::CapabilityIam, Capability::CapabilityAutoExpand];
+/// A change set takes seconds; of a template that includes others, a minute.
+const CHANGE_SET_LOOKS: u32 = 240;
+const CHANGE_SET_PAUSE: Duration = Duration::from_millis(500);
+
+/// `Stack:arn:… is in UPDATE_IN_PROGRESS state and can not be updated.`
+fn is_busy(error: &CallError) -> bool {
+    error.code == "ValidationError" && error.message.contains("_IN_PROGRESS state")
+}
+
+fn is_void(error: &CallError) -> bool {
+    matches!(
+        error.code.as_str(),
+        "InvalidChangeSetStatus"
+            | "InvalidChangeSetStatusException"
+            | "ChangeSetNotFound"
+            | "ChangeSetNotFoundException"
+    )
+}
+
+fn given(parameters: &BTreeMap<String, String>) -> Vec<Parameter> {
+    let given = parameters.iter();
+    given.map(|(name, value)| Parameter::builder().parameter_key(name).parameter_value(value).build()).collect()
+}
+
+fn pair(key: Option<&str>, value: Option<&str>) -> Option<(String, String)> {
+    Some((key?.to_owned(), value?.to_owned()))
+}
+
 impl StackLife for CloudFormation {
     async fn view(&self, stack: &str) -> Call<Option<StackView>> {
         let action = "cloudformation:DescribeStacks";
@@ -54,6 +92,12 @@ impl StackLife for CloudFormation {
         let is_function = |kind: Option<&str>| kind == Some("AWS::Lambda::Function");
         let has_function = output.stack_resources().iter().any(|resource| is_function(resource.resource_type()))
             || stack.parameters().iter().any(|parameter| parameter.parameter_key() == Some("LambdaRuntime"));
+        let parameters = stack.parameters().iter();
+        let parameters =
+            parameters.filter_map(|parameter| pair(parameter.parameter_key(), parameter.parameter_value()));
+        let outputs = stack.outputs().iter();
+        let outputs = outputs.filter_map(|output| pair(output.output_key(), output.output_value()));
+        let changed_at = stack.last_updated_time().or(stack.creation_time());
         let resources = output.stack_resources().iter().map(|resource| StackResource {
             logical_id: resource.logical_resource_id().unwrap_or_default().to_owned(),
             physical_id: resource.physical_resource_id().unwrap_or_default().to_owned(),
@@ -67,21 +111,109 @@ impl StackLife for CloudFormation {
             status,
             is_protected: stack.enable_termination_protection().unwrap_or_default(),
             function_outlives: !has_function,
+            changed_at: changed_at.and_then(|at| u64::try_from(at.secs()).ok()).map(Time),
+            parameters: parameters.collect(),
+            outputs: outputs.collect(),
             resources: resources.collect(),
         }))
     }
 
-    async fn export(&self, name: &str) -> Call<Option<String>> {
+    async fn export(&self, name: &str) -> Call<Option<Export>> {
         let action = "cloudformation:ListExports";
         let mut pages = self.0.list_exports().into_paginator().send();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| call_error(action, &error))?;
             let found = page.exports().iter().find(|export| export.name() == Some(name));
-            if let Some(value) = found.and_then(|export| export.value()) {
-                return Ok(Some(value.to_owned()));
+            if let Some((value, stack_id)) = found.and_then(|export| pair(export.value(), export.exporting_stack_id()))
+            {
+                return Ok(Some(Export { value, stack_id }));
             }
         }
         Ok(None)
+    }
+
+    async fn create(&self, stack: &NewStack<'_>) -> Call<Option<String>> {
+        let action = "cloudformation:CreateStack";
+        let request = self
+            .0
+            .create_stack()
+            .stack_name(stack.name)
+            .set_parameters(Some(given(stack.parameters)))
+            .set_role_arn(stack.role.map(str::to_owned))
+            .client_request_token(stack.token)
+            .disable_rollback(true)
+            .enable_termination_protection(true)
+            .set_capabilities(Some(CAPABILITIES.to_vec()));
+        let request = match stack.template {
+            Template::Body(body) => request.template_body(body),
+            Template::Url(url) => request.template_url(url),
+        };
+        match sent(action, request.send()).await {
+            Ok(output) => {
+                Ok(Some(output.stack_id().ok_or_else(|| garbled(action, "the answer has no id"))?.to_owned()))
+            }
+            Err(error) if error.code == "AlreadyExistsException" => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn prepare(&self, stack: &str, name: &str, parameters: &BTreeMap<String, String>) -> Call<Prepared> {
+        let action = "cloudformation:DescribeStacks";
+        let output = sent(action, self.0.describe_stacks().stack_name(stack).send()).await?;
+        let shown = output.stacks().first().ok_or_else(|| garbled(action, "the answer has no stack"))?;
+        let names = shown.parameters().iter().filter_map(|parameter| parameter.parameter_key());
+        let kept = names.filter(|name| !parameters.contains_key(*name));
+        let kept = kept.map(|name| Parameter::builder().parameter_key(name).use_previous_value(true).build());
+        let action = "cloudformation:CreateChangeSet";
+        let request = self
+            .0
+            .create_change_set()
+            .stack_name(stack)
+            .change_set_name(name)
+            .change_set_type(ChangeSetType::Update)
+            .use_previous_template(true)
+            .set_parameters(Some(given(parameters).into_iter().chain(kept).collect()))
+            .set_capabilities(Some(CAPABILITIES.to_vec()));
+        let made = match sent(action, request.send()).await {
+            Ok(made) => made,
+            Err(error) if is_busy(&error) => return Ok(Prepared::Busy),
+            Err(error) => return Err(error),
+        };
+        let id = made.id().ok_or_else(|| garbled(action, "the answer has no id"))?;
+        let action = "cloudformation:DescribeChangeSet";
+        for _ in 0..CHANGE_SET_LOOKS {
+            let shown = sent(action, self.0.describe_change_set().change_set_name(id).send()).await?;
+            match shown.status() {
+                Some(ChangeSetStatus::CreateComplete) => return Ok(Prepared::Ready(id.to_owned())),
+                Some(ChangeSetStatus::Failed) => {
+                    self.discard(id).await?;
+                    return Ok(Prepared::Refused(shown.status_reason().unwrap_or_default().to_owned()));
+                }
+                _ => tokio::time::sleep(CHANGE_SET_PAUSE).await,
+            }
+        }
+        self.discard(id).await?;
+        Ok(Prepared::Refused("the change set was not ready in time".to_owned()))
+    }
+
+    async fn carry_out(&self, change_set: &str) -> Call<bool> {
+        let request = self.0.execute_change_set().change_set_name(change_set).disable_rollback(true);
+        match sent("cloudformation:ExecuteChangeSet", request.send()).await {
+            Ok(_) => Ok(true),
+            // OBSOLETE, or gone with the execution of another one, or the stack is at work (API reference, ExecuteChangeSet).
+            Err(error) if is_void(&error) || is_busy(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn discard(&self, change_set: &str) -> Call<()> {
+        let request = self.0.delete_change_set().change_set_name(change_set);
+        sent("cloudformation:DeleteChangeSet", request.send()).await.map(drop)
+    }
+
+    async fn unprotect(&self, stack: &str) -> Call<()> {
+        let request = self.0.update_termination_protection().stack_name(stack).enable_termination_protection(false);
+        sent("cloudformation:UpdateTerminationProtection", request.send()).await.map(drop)
     }
 
     async fn delete(&self, stack: &str, retain: &[String]) -> Call<()> {

@@ -16,6 +16,9 @@ use crate::model::{Owner, Release, Wants, short_digest};
 /// A physical id longer than this is refused by CloudFormation (custom resource reference: 1 KB).
 const PHYSICAL_ID_LIMIT: usize = 1024;
 
+/// Characters of a `Rerun` that the history of a record keeps.
+const NOTE_LIMIT: usize = 256;
+
 /// What CloudFormation sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestType {
@@ -54,6 +57,8 @@ pub struct Envelope {
     pub service_timeout: u64,
     /// The function is not part of the stack.
     pub function_outlives_stack: bool,
+    /// What `Rerun` says, if it is new: who asks and why, in a person's words.
+    pub note: Option<String>,
 }
 
 impl fmt::Debug for Envelope {
@@ -80,6 +85,10 @@ impl Envelope {
             physical_id: text("PhysicalResourceId"),
             service_timeout: Properties::of(event).service_timeout(),
             function_outlives_stack: Properties::of(event).function_outlives_stack(),
+            note: Properties::of(event)
+                .rerun()
+                .filter(|rerun| Properties::before(event).rerun() != Some(rerun))
+                .and_then(note),
         }
     }
 
@@ -98,6 +107,12 @@ impl Envelope {
             self.physical_id.clone()
         }
     }
+}
+
+/// As much of a text as a line of a record's history takes.
+fn note(rerun: &Value) -> Option<String> {
+    let text: String = rerun.as_str()?.chars().filter(|c| !c.is_control()).take(NOTE_LIMIT).collect();
+    (!text.trim().is_empty()).then_some(text)
 }
 
 /// The length in bytes once it stands in a JSON document, without the quotes.
@@ -191,6 +206,20 @@ mod tests {
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    #[test]
+    fn a_new_rerun_says_who_asks() {
+        let note = |now: Value, before: Value| {
+            let event = json!({"ResourceProperties": {"Rerun": now}, "OldResourceProperties": before});
+            Envelope::read(&event).note
+        };
+        assert_eq!(note(json!("03:12 by alice\n"), Value::Null), Some("03:12 by alice".to_owned()));
+        assert_eq!(note(json!("2"), json!({"Rerun": "1"})), Some("2".to_owned()));
+        // CloudFormation keeps a parameter's last value: it says nothing of who asks now.
+        assert_eq!(note(json!("1"), json!({"Rerun": "1"})), None);
+        assert_eq!((note(json!(""), Value::Null), note(json!(7), Value::Null)), (None, None));
+        assert_eq!(note(json!("é".repeat(300)), Value::Null), Some("é".repeat(256)));
     }
 
     fn ids(value: Value) -> Result<Vec<String>, String> {

@@ -176,6 +176,7 @@ where
 {
     let owner = envelope.owner();
     let kind = envelope.request_type.map_or("", RequestType::as_str);
+    let note = envelope.note.as_ref().map(|note| format!(", with Rerun {note:?}")).unwrap_or_default();
     let on_rollback = match &request {
         Request::Reconcile(wants) | Request::Rehearse { wants, .. } => wants.on_rollback,
         Request::Delete { on_rollback } => *on_rollback,
@@ -192,7 +193,7 @@ where
         gate,
         pace: &Pace::default(),
         clock,
-        asked_by: &format!("CloudFormation {kind} {}", envelope.request_id),
+        asked_by: &format!("CloudFormation {kind} {}{note}", envelope.request_id),
         for_permission: if kind == "Delete" { Duration::ZERO } else { NEW_RIGHT },
     };
     match request {
@@ -204,7 +205,7 @@ where
                  give a new Rerun as well",
             )
         }
-        Request::Rehearse { wants, .. } => reconciler.dry_run(&wants).await,
+        Request::Rehearse { wants, .. } => reconciler.dry_run(&wants, &[]).await,
         Request::Delete { on_rollback } => {
             delete(&reconciler, &ports.stacks, on_rollback, envelope.function_outlives_stack).await
         }

@@ -55,12 +55,12 @@ const fn or(default: &'static str, property: Property) -> Property {
     Property { default: Some(default), ..property }
 }
 
-const INSTANCE_IDS: Property = property("InstanceIds", Kind::Ids);
-const VPC_ID: Property = property("VpcId", Kind::Id);
-const ISOLATION_GROUP: Property = property("IsolatedSecurityGroupId", Kind::Id);
+pub const INSTANCE_IDS: Property = property("InstanceIds", Kind::Ids);
+pub const VPC_ID: Property = property("VpcId", Kind::Id);
+pub const ISOLATION_GROUP: Property = property("IsolatedSecurityGroupId", Kind::Id);
 const FORENSIC_GROUP: Property = property("ForensicSecurityGroupId", Kind::Id);
 const FORENSIC_PORTS: Property = or("22", property("ForensicPorts", Kind::Ports));
-const TRANSIT_GROUP: Property = property("TransitSecurityGroupId", Kind::Id);
+pub const TRANSIT_GROUP: Property = property("TransitSecurityGroupId", Kind::Id);
 const CUT_CONNECTIONS: Property = or("true", property("CutEstablishedConnections", Kind::Flag));
 /// An interface in the transit group is open to everybody: longer than a minute is no hold but an exposure.
 const HOLD_SECONDS: Property = or("5", property("HoldSeconds", Kind::Seconds(0, 60)));
@@ -79,7 +79,7 @@ const OUTLIVES_STACK: Property = or("false", property("FunctionOutlivesStack", K
 /// How long CloudFormation waits for the answer; its own default and bound.
 const SERVICE_TIMEOUT: Property = or("3600", property("ServiceTimeout", Kind::Seconds(1, 3600)));
 
-/// Everything that is read. What else an event has is of no account, `Rerun` for one: its change is what calls the function.
+/// Everything that is wanted. What else an event has is of no account, but for `Rerun`: its change is what calls the function.
 pub const PROPERTIES: [Property; 19] = [
     INSTANCE_IDS,
     VPC_ID,
@@ -102,6 +102,15 @@ pub const PROPERTIES: [Property; 19] = [
     SERVICE_TIMEOUT,
 ];
 
+/// What a request with these properties would want; the others have their defaults.
+///
+/// # Errors
+/// A value is not what it has to be, or one is missing that has no default.
+pub fn wants(given: &[(Property, String)]) -> Result<Wants, InvalidRequest> {
+    let given = given.iter().map(|(property, value)| (property.name.to_owned(), Value::from(value.as_str())));
+    Properties(Some(&given.collect())).wants()
+}
+
 /// The properties of one event.
 #[derive(Debug)]
 pub(super) struct Properties<'a>(Option<&'a Map<String, Value>>);
@@ -116,7 +125,7 @@ impl<'a> Properties<'a> {
         Self(event.get("OldResourceProperties").and_then(Value::as_object))
     }
 
-    /// Its change is what calls the function.
+    /// Its change is what calls the function, and it says who asks and why.
     pub(super) fn rerun(&self) -> Option<&Value> {
         self.0.and_then(|properties| properties.get("Rerun"))
     }

@@ -4,12 +4,16 @@
 //! resource that is left cannot be deleted any more: it is retained, which CloudFormation allows in DELETE_FAILED only, and
 //! only for what failed to delete (`DeleteStack`, API reference).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
+use crate::model::{InstanceId, Owner, Time};
 use crate::ports::Call;
 
 /// What the responder stack exports: the table that holds the records of every incident that is made beside it.
 pub const RECORDS_EXPORT: &str = "ec2-isolation-v1-RecordsTable";
+/// The same of its function.
+pub const FUNCTION_EXPORT: &str = "ec2-isolation-v1-FunctionArn";
 /// The type of our custom resource.
 const ISOLATION: &str = "Custom::Ec2Isolation";
 
@@ -31,10 +35,63 @@ pub trait Stacks: Send + Sync {
 pub trait StackLife: Stacks {
     /// `stack` is a name or an id. `None` if there is no such stack, or it is deleted.
     fn view(&self, stack: &str) -> impl Future<Output = Call<Option<StackView>>> + Send;
-    /// The value that a stack of this account and Region exports under this name.
-    fn export(&self, name: &str) -> impl Future<Output = Call<Option<String>>> + Send;
+    /// What a stack of this account and Region exports under this name.
+    fn export(&self, name: &str) -> impl Future<Output = Call<Option<Export>>> + Send;
+    /// Begins to make a stack with rollback off and termination protection on. Its id; `None` if there is one of this name.
+    fn create(&self, stack: &NewStack<'_>) -> impl Future<Output = Call<Option<String>>> + Send;
+    /// Prepares a change of these parameters, by a change set of this name; everything else stays as it is.
+    fn prepare(
+        &self,
+        stack: &str,
+        name: &str,
+        parameters: &BTreeMap<String, String>,
+    ) -> impl Future<Output = Call<Prepared>> + Send;
+    /// Begins to carry it out, with rollback off. `false` if the stack was changed since it was prepared, which makes it void.
+    fn carry_out(&self, change_set: &str) -> impl Future<Output = Call<bool>> + Send;
+    /// Takes back what was prepared.
+    fn discard(&self, change_set: &str) -> impl Future<Output = Call<()>> + Send;
+    /// Turns termination protection off.
+    fn unprotect(&self, stack: &str) -> impl Future<Output = Call<()>> + Send;
     /// Begins to delete it. `retain` are logical ids that are left as they are, which CloudFormation allows in DELETE_FAILED only.
     fn delete(&self, stack: &str, retain: &[String]) -> impl Future<Output = Call<()>> + Send;
+}
+
+/// What a stack exports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Export {
+    pub value: String,
+    pub stack_id: String,
+}
+
+/// A stack to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewStack<'a> {
+    pub name: &'a str,
+    pub template: Template<'a>,
+    pub parameters: &'a BTreeMap<String, String>,
+    /// The role that CloudFormation makes it with.
+    pub role: Option<&'a str>,
+    /// Equal for repeated tries of one call.
+    pub token: &'a str,
+}
+
+/// Where a template is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Template<'a> {
+    /// At most 51,200 bytes (CloudFormation quotas).
+    Body(&'a str),
+    Url(&'a str),
+}
+
+/// What became of a change set that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prepared {
+    /// The id of the change set.
+    Ready(String),
+    /// CloudFormation is at work on the stack.
+    Busy,
+    /// It cannot be prepared, for this reason.
+    Refused(String),
 }
 
 /// What CloudFormation shows of a stack that is not deleted.
@@ -47,6 +104,10 @@ pub struct StackView {
     pub is_protected: bool,
     /// The function is the responder's: it outlives this stack.
     pub function_outlives: bool,
+    /// When it was made or changed last.
+    pub changed_at: Option<Time>,
+    pub parameters: BTreeMap<String, String>,
+    pub outputs: BTreeMap<String, String>,
     pub resources: Vec<StackResource>,
 }
 
@@ -75,6 +136,13 @@ impl StackResource {
 }
 
 impl StackView {
+    /// The instances that its parameter lists.
+    #[must_use]
+    pub fn instances(&self) -> BTreeSet<InstanceId> {
+        let list = self.parameters.get("CompromisedInstanceList").map_or("", String::as_str);
+        list.split(',').filter_map(|id| id.trim().parse().ok()).collect()
+    }
+
     /// The id behind a logical id, also of what a rollback has left behind.
     #[must_use]
     pub fn physical_id(&self, logical_id: &str) -> Option<&str> {
@@ -86,6 +154,13 @@ impl StackView {
     #[must_use]
     pub fn isolation(&self) -> Option<&StackResource> {
         self.resources.iter().find(|resource| resource.kind == ISOLATION && resource.is_there())
+    }
+
+    /// Whose records its custom resource writes.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        let logical_id = self.isolation().map_or("Isolation", |isolation| &isolation.logical_id);
+        Owner { stack_id: self.id.clone(), logical_id: logical_id.to_owned() }
     }
 
     /// Whether CloudFormation can still call the function for its custom resource.
@@ -169,6 +244,9 @@ mod tests {
             status: StackStatus { status: status.to_owned(), reason: String::new(), parent: None },
             is_protected: false,
             function_outlives: false,
+            changed_at: None,
+            parameters: BTreeMap::new(),
+            outputs: BTreeMap::new(),
             resources: resources.collect(),
         }
     }

@@ -51,6 +51,8 @@ pub struct Observer<'a, E, R> {
     members: Batch<InstanceId, Member>,
     profiles: Batch<InstanceId, Profile>,
     inspecting: Semaphore,
+    /// Groups that are taken for there, and not asked for: a rehearsal needs them before their stack is made.
+    pub imagined: &'a [Group],
     /// As it was read last.
     intent: Mutex<Option<Intent>>,
     /// Every record as it was read last.
@@ -158,6 +160,7 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
             members: Batch::default(),
             profiles: Batch::default(),
             inspecting: Semaphore::new(INSPECTED_AT_ONCE),
+            imagined: &[],
             intent: Mutex::default(),
             known: Mutex::default(),
             known_marked: Mutex::default(),
@@ -252,11 +255,13 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
         .await
     }
 
-    async fn groups(&self, ids: Groups) -> Call<Found<GroupId, Group>> {
-        read(&self.groups, ids, |ids| async move {
+    async fn groups(&self, mut ids: Groups) -> Call<Found<GroupId, Group>> {
+        let imagined = self.imagined.iter().filter(|group| ids.remove(&group.id));
+        let imagined: Vec<_> = imagined.map(|group| (group.id.clone(), group.clone())).collect();
+        let found = read(&self.groups, ids, |ids| async move {
             index(self.ec2.groups(&GroupQuery::Ids(ids)).await, |group| group.id.clone())
-        })
-        .await
+        });
+        Ok(found.await?.into_iter().chain(imagined).collect())
     }
 
     async fn marked(&self, vpcs: &BTreeSet<VpcId>) -> Call<Vec<Group>> {

@@ -55,8 +55,13 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
                 Ending::DeleteTwice { .. } => vec![],
             };
             // What was left out once and is in the way still is in the way for good.
-            if is_retained || stack.is_protected {
+            if is_retained {
                 break;
+            }
+            if stack.is_protected {
+                let off = self.ports.stacks.unprotect(&stack.id).await;
+                off.map_err(|error| Trouble::Failed { what: "termination protection cannot be turned off", error })?;
+                log.push(self.shell.unprotect(&stack.name));
             }
             is_retained = !retain.is_empty();
             let command = self.shell.delete_stack(&stack.name, &retain);
@@ -72,16 +77,6 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             if matches!(ending(&stack), Ending::Delete { retain } if retain.is_empty()) {
                 break;
             }
-        }
-        if stack.is_protected {
-            log.push(format!(
-                "{} is protected from deletion: first {}",
-                stack.name,
-                self.shell.aws(&format!(
-                    "cloudformation update-termination-protection --no-enable-termination-protection --stack-name {}",
-                    stack.name
-                ))
-            ));
         }
         log.extend(stack.resources.iter().filter(|resource| resource.failed_to_delete()).map(|resource| {
             format!("{} {} was not deleted: {}", resource.logical_id, resource.physical_id, resource.reason)

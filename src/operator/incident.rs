@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Operator, Trouble};
-use crate::cloudformation::stack::{RECORDS_EXPORT, StackLife, StackView};
+use crate::cloudformation::stack::{Export, RECORDS_EXPORT, StackLife, StackView};
 use crate::model::{
     Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, State, VpcId, comma_list,
 };
@@ -168,8 +168,12 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
         let strays = members.iter().filter(|interface| {
             !recorded.contains(&interface.id) && !interface.groups.iter().all(|group| forensic.contains(group))
         });
+        let address = match (address, &stack) {
+            (Address::Stack(_), Some(stack)) => Address::Stack(stack.name.clone()),
+            (address, _) => address.clone(),
+        };
         Ok(Incident {
-            address: address.clone(),
+            address,
             stack,
             stack_name,
             strays: strays.cloned().collect(),
@@ -188,9 +192,17 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
         E: Clone,
         S: Clone,
     {
+        self.ports_in(&incident.table)
+    }
+
+    pub(super) fn ports_in(&self, table: &str) -> Ports<E, R, S>
+    where
+        E: Clone,
+        S: Clone,
+    {
         Ports {
             ec2: self.ports.ec2.clone(),
-            records: self.ports.records.named(&incident.table),
+            records: self.ports.records.named(table),
             stacks: self.ports.stacks.clone(),
         }
     }
@@ -239,9 +251,13 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
     }
 
     /// The table of all incidents that have no table of their own.
-    async fn responders_table(&self) -> Result<Option<String>, Trouble> {
-        let table = self.ports.stacks.export(RECORDS_EXPORT).await;
-        table.map_err(|error| Trouble::Failed { what: "the exports cannot be listed", error })
+    pub(super) async fn responders_table(&self) -> Result<Option<String>, Trouble> {
+        Ok(self.export(RECORDS_EXPORT).await?.map(|export| export.value))
+    }
+
+    pub(super) async fn export(&self, name: &str) -> Result<Option<Export>, Trouble> {
+        let export = self.ports.stacks.export(name).await;
+        export.map_err(|error| Trouble::Failed { what: "the exports cannot be listed", error })
     }
 
     fn unknown_stack(&self, stack: &str) -> Trouble {
@@ -267,7 +283,9 @@ fn keep_own(ledger: &mut Items, stack: Option<&StackView>, named: &str) {
         None => name_of(&owner.stack_id) == named,
     };
     ledger.records.retain(|_, record| is_own(&record.owner));
-    let digests: BTreeSet<String> = ledger.records.values().map(|record| record.owner.digest()).collect();
+    let mut digests: BTreeSet<String> = ledger.records.values().map(|record| record.owner.digest()).collect();
+    // Its first request may have recorded nothing yet.
+    digests.extend(stack.map(|stack| stack.owner().digest()));
     ledger.intents.retain(|digest, _| digests.contains(digest));
 }
 

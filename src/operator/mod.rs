@@ -1,16 +1,20 @@
-//! The operator's program, less its command line: what there is to see of an incident, its restore and its end, and its hand-over
-//! to another stack.
+//! The operator's program, less its command line: isolating through a stack, what there is to see of an incident, its restore and its
+//! end, and its hand-over to another stack.
 //!
 //! **The way out never needs the function**: everything here works with the operator's own credentials from the records
 //! table, through the same plan and execute code. Nothing here runs in the function.
 
 mod adopt;
+mod containment;
 mod finish;
 mod incident;
+mod isolate;
+mod list;
 mod next;
 mod restore;
 mod shell;
 mod status;
+mod text;
 
 use crate::cloudformation::stack::StackLife;
 use crate::model::Owner;
@@ -21,11 +25,15 @@ use crate::timing::gate::Gate;
 use crate::timing::pace::Pace;
 
 pub use adopt::{Handover, HandoverPreview, HandoverReport};
+pub use containment::Condition;
 pub use finish::Ended;
 pub use incident::{Address, Incident};
+pub use isolate::{Isolated, Options, Order, Target};
+pub use list::List;
 pub use restore::{Preview, RestoreReport};
 pub use shell::Shell;
-pub use status::Status;
+pub use status::{NotIsolated, Status};
+pub use text::wrapped;
 
 /// Why nothing, or not everything, was done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +43,20 @@ pub enum Trouble {
     Refused(String),
     #[error("{what}: {error}")]
     Failed { what: &'static str, error: CallError },
+}
+
+/// How far something is that takes a while, as EC2 shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    pub stack: String,
+    /// Of the stack, in CloudFormation's words.
+    pub status: String,
+    pub seconds: u64,
+    /// Interfaces.
+    pub done: usize,
+    pub total: usize,
+    /// `isolated` or `restored`.
+    pub what: &'static str,
 }
 
 /// Whose credentials, where.

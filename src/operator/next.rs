@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::containment::{Condition, Contained};
 use super::incident::Incident;
 use super::shell::Shell;
 use crate::cloudformation::stack::{Ending, StackView, ending};
-use crate::model::{Group, GroupId, Groups, Interface, InterfaceId, Peer, Role, State, comma_list};
+use crate::model::{Group, GroupId, Groups, InstanceId, Interface, InterfaceId, Peer, Record, Role, State, comma_list};
 use crate::plan::tag;
 
 /// What to do, why, and the commands. Several are to be done in their order.
@@ -23,8 +24,9 @@ fn next(what: impl Into<String>, commands: Vec<String>) -> Next {
 
 /// Worst first.
 #[must_use]
-pub fn next_steps(incident: &Incident, shell: &Shell) -> Vec<Next> {
+pub fn next_steps(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shell: &Shell) -> Vec<Next> {
     let mut steps = in_transit(incident, shell);
+    steps.extend(open(incident, containment, shell));
     steps.extend(stuck(incident, shell));
     steps.extend(incident.ledger.unreadable.iter().map(|(item, reason)| {
         next(
@@ -37,7 +39,7 @@ pub fn next_steps(incident: &Incident, shell: &Shell) -> Vec<Next> {
     }));
     let is_held = incident.held().next().is_some();
     if is_held {
-        steps.push(held(incident, shell));
+        steps.push(held(incident, containment, shell));
     }
     steps.extend(strays(incident, shell));
     if !is_held && incident.strays.is_empty() && incident.ledger.unreadable.is_empty() {
@@ -46,8 +48,37 @@ pub fn next_steps(incident: &Incident, shell: &Shell) -> Vec<Next> {
     steps
 }
 
+/// Listed, and not isolated: the stack isolates them, or a person does.
+fn open(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shell: &Shell) -> Vec<Next> {
+    let open: BTreeMap<&InstanceId, &Contained> =
+        containment.iter().filter(|(_, found)| found.condition == Condition::NotIsolated).collect();
+    if open.is_empty() || incident.stack.as_ref().is_some_and(StackView::is_busy) {
+        return vec![];
+    }
+    let deployable = incident.stack.as_ref().filter(|stack| stack.is_deployable() && stack.status.parent.is_none());
+    if let Some(stack) = deployable {
+        let command = shell.own(&format!("isolate --stack {} {}", stack.name, plain_list(open.keys())));
+        let what = "Not everything that is listed is isolated. Put right what stands above, then isolate again:";
+        return vec![next(what, vec![command])];
+    }
+    let interfaces = open.iter().flat_map(|(id, found)| {
+        let group = incident.ledger.records.get(*id).map(|record| record.isolation_group.clone());
+        let interfaces = found.open.iter().filter_map(|(interface, _)| interface.as_ref());
+        interfaces.filter_map(move |interface| Some(shell.set_groups(interface, &[group.clone()?].into())))
+    });
+    let what = "Not everything that is held is isolated, and the stack can not isolate it any more. You can:";
+    vec![next(what, interfaces.collect())]
+}
+
+fn plain_list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
+}
+
 /// Left in the group that is open to everybody, by a function that was killed.
 fn in_transit(incident: &Incident, shell: &Shell) -> Vec<Next> {
+    if incident.stack.as_ref().is_some_and(StackView::is_busy) {
+        return vec![];
+    }
     let is_open = |id: &GroupId| incident.observed.groups.get(id).or_else(|| incident.groups.get(id));
     let is_open = |id: &GroupId| is_open(id).is_some_and(|group| group.role == Some(Role::Transit));
     let commands: Vec<String> = incident
@@ -92,36 +123,40 @@ fn stuck(incident: &Incident, shell: &Shell) -> Vec<Next> {
     steps
 }
 
-fn held(incident: &Incident, shell: &Shell) -> Next {
+fn held(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shell: &Shell) -> Next {
     let is_nested = incident.stack.as_ref().is_some_and(|stack| stack.status.parent.is_some());
     // A nested stack ends with its parent.
     let finish = if is_nested { "" } else { " --finish" };
     let restore = shell.own(&format!("restore {}{finish}", incident.address.argument()));
-    let count = incident.held().count();
-    let instances = if count == 1 { "1 instance is".to_owned() } else { format!("{count} instances are") };
+    let held = incident.held().count();
+    let is_open = |record: &&Record| {
+        let found = containment.get(&record.instance);
+        found.is_some_and(|found| matches!(found.condition, Condition::NotIsolated | Condition::Unknown))
+    };
+    let isolated = match incident.held().filter(is_open).count() {
+        0 => "held isolated".to_owned(),
+        open => format!("held, {open} of them not isolated"),
+    };
+    let instances =
+        if held == 1 { format!("1 instance is {isolated}") } else { format!("{held} instances are {isolated}") };
     match &incident.stack {
         None => next(
-            format!(
-                "The stack is gone, {instances} still held isolated. When the incident is over, this restores them:"
-            ),
+            format!("The stack is gone, {instances}. When the incident is over, this restores them:"),
             vec![restore],
         ),
         Some(stack) if stack.is_busy() => next(
-            format!(
-                "{instances} held isolated, and the stack is {}: look again when that has ended:",
-                stack.status.status
-            ),
+            format!("{instances}, and the stack is {}: look again when that has ended:", stack.status.status),
             vec![shell.own(&format!("status {}", incident.address.argument()))],
         ),
         Some(stack) if stack.takes_care() && stack.status.parent.is_none() => next(
             format!(
-                "{instances} held isolated. When the incident is over, delete the stack, whose function restores them, or restore them with your own credentials, which needs no function:"
+                "{instances}. When the incident is over, delete the stack, whose function restores them, or restore them with your own credentials, which needs no function:"
             ),
             vec![restore],
         ),
         Some(_) => next(
             format!(
-                "{instances} held isolated, and it takes you to restore them. When the incident is over, this does{}:",
+                "{instances}, and it takes you to restore them. When the incident is over, this does{}:",
                 if is_nested { "" } else { ", and ends the stack" }
             ),
             vec![restore],
@@ -206,9 +241,7 @@ fn ending_of(stack: &StackView, incident: &Incident, shell: &Shell) -> Next {
     let name = &stack.name;
     let mut commands = Vec::new();
     if stack.is_protected {
-        commands.push(shell.aws(&format!(
-            "cloudformation update-termination-protection --no-enable-termination-protection --stack-name {name}"
-        )));
+        commands.push(shell.unprotect(name));
     }
     let wait = shell.wait_for_deletion(name);
     match ending(stack) {

@@ -1,17 +1,23 @@
 //! `plan` and `restore`: everything that the records hold, or some of it, through the planner and the executor of the function.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::incident::Incident;
-use super::{Operator, Status, Trouble};
+use super::{Operator, Progress, Status, Trouble};
 use crate::cloudformation::stack::StackLife;
-use crate::model::{InstanceId, Owner, Record, State};
+use crate::model::{Groups, InstanceId, Interface, InterfaceId, Owner, Record, State};
 use crate::plan::{Plan, Severity};
 use crate::ports::{Archive, Change, Survey};
+
+/// Between two looks at how far a restore is.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a restore would do now.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -67,7 +73,12 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
     ///
     /// # Errors
     /// An instance is named that has no record, the records are somebody else's, or nothing can be read afterwards.
-    pub async fn restore(&self, incident: &Incident, only: &BTreeSet<InstanceId>) -> Result<RestoreReport, Trouble> {
+    pub async fn restore(
+        &self,
+        incident: &Incident,
+        only: &BTreeSet<InstanceId>,
+        on_progress: &(impl Fn(&Progress) + Sync),
+    ) -> Result<RestoreReport, Trouble> {
         check_names(incident, only)?;
         let owners = incident.owners();
         for owner in owners.keys() {
@@ -75,32 +86,72 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         }
         incident.check_single()?;
         let ports = self.ports_of(incident);
-        let (mut failed, mut done, mut details) = (false, vec![], vec![]);
-        for owner in owners.keys() {
-            match self.reconciler(&ports, owner).restore(&of(incident, owner), only).await {
-                Ok(restored) => {
-                    let message = restored.report();
-                    failed |= message.failed;
-                    done.push(message.headline);
-                    details.extend(message.details);
-                }
-                Err(request) => {
-                    failed = true;
-                    details.push(format!(
-                        "overtaken by request {} of {}, which wants something else: what it wants is done, not this; look at the status, then run this again",
-                        request, owner.stack_id
-                    ));
+        let work = async {
+            let (mut failed, mut done, mut details) = (false, vec![], vec![]);
+            for owner in owners.keys() {
+                match self.reconciler(&ports, owner).restore(&of(incident, owner), only).await {
+                    Ok(restored) => {
+                        let message = restored.report();
+                        failed |= message.failed;
+                        done.push(message.headline);
+                        details.extend(message.details);
+                    }
+                    Err(request) => {
+                        failed = true;
+                        details.push(format!(
+                            "overtaken by request {} of {}, which wants something else: what it wants is done, not this; look at the status, then run this again",
+                            request, owner.stack_id
+                        ));
+                    }
                 }
             }
-        }
+            (failed, done, details)
+        };
+        let (mut failed, mut done, details) = tokio::select! {
+            biased;
+            ended = work => ended,
+            never = self.watch_restore(incident, only, on_progress) => match never {},
+        };
         let after = self.incident(&incident.address).await?;
-        let status = Status::of(&after, &self.site, &self.shell);
+        let status = self.status(&after).await;
         let is_left = |record: &Record| only.is_empty() || only.contains(&record.instance);
         failed |= after.held().any(is_left) || only.is_empty() && status.is_anything_held();
         if done.is_empty() {
             done.push("nothing to restore: no record is held".to_owned());
         }
         Ok(RestoreReport { failed, done, details, status })
+    }
+}
+
+impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
+    /// Shows how far a restore is, for as long as it is polled.
+    async fn watch_restore(
+        &self,
+        incident: &Incident,
+        only: &BTreeSet<InstanceId>,
+        on_progress: &(impl Fn(&Progress) + Sync),
+    ) -> Infallible {
+        let began = Instant::now();
+        let meant = incident.held().filter(|record| only.is_empty() || only.contains(&record.instance));
+        let recorded: BTreeMap<&InterfaceId, Groups> =
+            meant.flat_map(|record| record.interfaces.keys().map(|id| (id, incident.isolating(record)))).collect();
+        let ids: BTreeSet<InterfaceId> = recorded.keys().map(|id| (*id).clone()).collect();
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            // What fails here fails where it matters as well.
+            let Ok(shown) = self.ports.ec2.interfaces(&ids).await else { continue };
+            let is_inside = |found: &&Interface| {
+                recorded.get(&found.id).is_some_and(|isolating| !isolating.is_disjoint(&found.groups))
+            };
+            on_progress(&Progress {
+                stack: incident.stack_name.clone(),
+                status: incident.stack.as_ref().map_or_else(|| "gone".to_owned(), |stack| stack.status.status.clone()),
+                seconds: began.elapsed().as_secs(),
+                done: ids.len() - shown.iter().filter(is_inside).count(),
+                total: ids.len(),
+                what: "restored",
+            });
+        }
     }
 }
 

@@ -50,6 +50,13 @@ impl Shell {
     }
 
     #[must_use]
+    pub fn unprotect(&self, stack: &str) -> String {
+        self.aws(&format!(
+            "cloudformation update-termination-protection --no-enable-termination-protection --stack-name {stack}"
+        ))
+    }
+
+    #[must_use]
     pub fn wait_for_deletion(&self, stack: &str) -> String {
         self.aws(&format!("cloudformation wait stack-delete-complete --stack-name {stack}"))
     }

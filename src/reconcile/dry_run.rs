@@ -4,14 +4,14 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 
-use futures_util::StreamExt as _;
-use futures_util::stream;
+use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt as _};
 
 use super::Reconciler;
 use super::instance::{Run, Seen, Subject};
 use super::report::{Rehearsed, Report};
 use crate::execute::Executor;
-use crate::model::{CallError, InstanceId, Wants};
+use crate::model::{CallError, Group, InstanceId, InterfaceId, Wants};
 use crate::observe::Observer;
 use crate::plan::{Goal, Needs, Observed, Outcome, Passage, Plan, Reach, Step, carried_out, needs, plan};
 use crate::ports::{Call, Change, Guard, Look, Records};
@@ -21,13 +21,21 @@ const AT_ONCE: usize = 10;
 /// A plan follows from the one before as it is carried out, a few times at most.
 const MOST_ROUNDS: usize = 4;
 
+/// One instance, as it stands.
+#[derive(Debug, Clone)]
+pub struct Looked {
+    pub instance: InstanceId,
+    /// What a request would begin with, whose standing says which interfaces are open; and what it follows from.
+    pub seen: Call<(Plan, Observed)>,
+}
+
 impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
-    /// Says what a Create or Update with these wants would do now.
-    pub async fn dry_run(&self, wants: &Wants) -> Report {
+    /// Says what a Create or Update with these wants would do now. `imagined` are groups that the stack would make before it.
+    pub async fn dry_run(&self, wants: &Wants, imagined: &[Group]) -> Report {
         let stays: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();
         let mut subjects: Vec<Subject<'_>> =
             wants.instances.iter().map(|id| Subject::new(id.clone(), Goal::Isolate(wants))).collect();
-        let plans = match self.rehearse(&mut subjects, &stays).await {
+        let plans = match self.rehearse(&mut subjects, &stays, imagined).await {
             Ok(plans) => plans,
             Err(error) => return Report::failure(format!("dry run, nothing was changed: {error}")),
         };
@@ -35,8 +43,31 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             Ok(intent) => intent.map(|intent| intent.held.difference(&stays).cloned().collect()).unwrap_or_default(),
             Err(error) => return Report::failure(format!("dry run, nothing was changed: {error}")),
         };
-        let refusals = self.ask(&plans).await;
+        // EC2 cannot say whether it would accept a group that is not there yet.
+        let refusals = if imagined.is_empty() { self.ask(&plans).await } else { vec![] };
         Rehearsed { wants, subjects: &subjects, plans, refusals, removed }.report()
+    }
+
+    /// How the instances of these wants stand now, by the plan that a request would begin with. Changes nothing.
+    pub async fn look(&self, wants: &Wants) -> Vec<Looked> {
+        let stays: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();
+        let observer = Observer::new(self.ec2, self.records, self.owner, self.pace);
+        let executor = Executor::new(self.ec2, self.records, self.mandate(false));
+        let passed = Mutex::default();
+        let run = self.rehearsal(&observer, &executor, &stays, &passed);
+        let looks = wants.instances.iter().map(async |id| {
+            let mut subject = Subject::new(id.clone(), Goal::Isolate(wants));
+            subject.ledger.is_trusting = true;
+            let seen = async {
+                // The groups of ours that others marked are read on the first look only.
+                run.observe(&mut subject, Reach::First).await?;
+                let (seen, observed) = run.observe(&mut subject, Reach::Full).await?;
+                let plan = plan(&run.case(&subject, &seen, &observed));
+                Ok((plan, observed))
+            };
+            Looked { instance: id.clone(), seen: seen.await }
+        });
+        join_all(looks).await
     }
 
     /// Says what [`Reconciler::restore`] would do now.
@@ -48,7 +79,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         let meant = all.iter().filter(|id| only.is_empty() || only.contains(*id));
         let mut subjects: Vec<Subject<'_>> = meant.map(|id| Subject::new(id.clone(), Goal::Restore)).collect();
         let mut whole = Plan::default();
-        for plan in self.rehearse(&mut subjects, &stays).await? {
+        for plan in self.rehearse(&mut subjects, &stays, &[]).await? {
             // What follows, tags and marks, goes without saying.
             let is_said = |step: &Step| matches!(step, Step::SetGroups { .. } | Step::Protect { .. });
             whole.work.extend(plan.work.into_iter().filter(|work| work.steps().any(is_said)));
@@ -60,25 +91,23 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
     }
 
     /// The plans that would follow from each other, as far as that can be seen now.
-    async fn rehearse(&self, subjects: &mut [Subject<'_>], stays: &BTreeSet<InstanceId>) -> Call<Vec<Plan>> {
-        let observer = Observer::new(self.ec2, self.records, self.owner, self.pace);
-        let mandate = self.mandate(false);
-        let executor = Executor::new(self.ec2, self.records, mandate);
-        let run = Run {
-            observer: &observer,
-            executor: &executor,
-            mandate,
-            patience: self.patience(),
-            intent: None,
-            stays,
-            passed: &Mutex::default(),
-        };
+    async fn rehearse(
+        &self,
+        subjects: &mut [Subject<'_>],
+        stays: &BTreeSet<InstanceId>,
+        imagined: &[Group],
+    ) -> Call<Vec<Plan>> {
+        let mut observer = Observer::new(self.ec2, self.records, self.owner, self.pace);
+        observer.imagined = imagined;
+        let executor = Executor::new(self.ec2, self.records, self.mandate(false));
+        let passed = Mutex::default();
+        let run = self.rehearsal(&observer, &executor, stays, &passed);
         let mut plans: Vec<Vec<Plan>> = Vec::new();
         for subject in subjects.iter_mut() {
             // What is doubted in a real run is shown here as it is.
             subject.ledger.is_trusting = true;
         }
-        let looks = futures_util::future::join_all(subjects.iter_mut().map(|subject| async {
+        let looks = join_all(subjects.iter_mut().map(|subject| async {
             // The groups of ours that others marked are read on the first look only.
             run.observe(subject, Reach::First).await?;
             let (seen, observed) = run.observe(subject, Reach::Full).await?;
@@ -92,6 +121,17 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         // What comes first of all instances comes first.
         let rounds = plans.iter().map(Vec::len).max().unwrap_or_default();
         Ok((0..rounds).flat_map(|round| plans.iter().filter_map(move |plans| plans.get(round))).cloned().collect())
+    }
+
+    /// A run that follows no intent and carries nothing out.
+    fn rehearsal<'r>(
+        &'r self,
+        observer: &'r Observer<'r, E, R>,
+        executor: &'r Executor<'r, E, R>,
+        stays: &'r BTreeSet<InstanceId>,
+        passed: &'r Mutex<BTreeSet<InterfaceId>>,
+    ) -> Run<'r, E, R> {
+        Run { observer, executor, mandate: self.mandate(false), patience: self.patience(), intent: None, stays, passed }
     }
 
     async fn rounds(

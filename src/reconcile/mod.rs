@@ -25,6 +25,7 @@ use crate::timing::clock::Clock;
 use crate::timing::gate::{Gate, out_of_time};
 use crate::timing::pace::Pace;
 
+pub use dry_run::Looked;
 use instance::{Announced, Run, Subject};
 use report::{Isolated, Report, Restored, kept, overtaken};
 

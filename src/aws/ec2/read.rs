@@ -2,6 +2,7 @@
 //! accounts with very many resources refuse others (hashicorp/terraform-provider-aws#38841).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use aws_sdk_ec2::types::{
     AttributeBooleanValue, AttributeValue, Filter, GroupIdentifier, IamInstanceProfileAssociation,
@@ -85,6 +86,7 @@ impl Look for Ec2 {
             // CloudFormation's own tags cannot be forged.
             GroupQuery::OfStack(id) => marked(&format!("tag:{STACK_TAG}"), id).await,
             GroupQuery::OfStackNamed(name) => marked(&format!("tag:{STACK_NAME_TAG}"), name).await,
+            GroupQuery::Isolating => marked(&format!("tag:{ROLE_TAG}"), "isolation").await,
         }
     }
 
@@ -117,6 +119,15 @@ impl Look for Ec2 {
 impl Survey for Ec2 {
     async fn interfaces_in(&self, groups: &Groups) -> Call<Vec<Interface>> {
         by("group-id", groups, |groups| self.interfaces_by(groups)).await
+    }
+
+    async fn interfaces_at(&self, address: IpAddr) -> Call<Vec<Interface>> {
+        let names: &[&str] = match address {
+            IpAddr::V4(_) => &["addresses.private-ip-address", "addresses.association.public-ip"],
+            IpAddr::V6(_) => &["ipv6-addresses.ipv6-address"],
+        };
+        let found = names.iter().map(|name| self.interfaces_by(filter(name, vec![address.to_string()])));
+        Ok(try_join_all(found).await?.into_iter().flatten().collect())
     }
 }
 

@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ec2_isolation::model::InstanceId;
-use ec2_isolation::operator::Address;
+use ec2_isolation::operator::{Address, Target};
 
-/// Shows, restores and hands over what ec2-isolation holds isolated, with your own credentials. It needs neither the stack
-/// nor its function: the records table is enough.
+/// Isolates compromised EC2 instances, shows whether they are isolated, and restores them, with your own credentials.
 ///
-/// Exit codes: 0 done, 1 something failed or stays isolated, 2 usage, 3 refused and nothing changed.
+/// To isolate it makes or updates a CloudFormation stack, whose function does it. To restore it needs neither the stack nor its
+/// function: the records table is enough.
+///
+/// Exit codes: 0 done, 1 something failed or stays isolated, 2 usage, 3 refused and nothing changed, 4 something that is to be isolated
+/// is open.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 120)]
 pub struct Arguments {
@@ -34,11 +37,40 @@ pub enum Output {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Shows every instance and interface of an incident, and the next step that works. Changes nothing
+    /// Isolates instances: makes an incident stack, or adds them to the one of their VPC, and watches it
+    Isolate {
+        /// What the alert names: instance ids, ARNs of instances, private or public addresses
+        #[arg(required = true, value_delimiter = ',', value_name = "INSTANCE|ARN|ADDRESS")]
+        targets: Vec<Target>,
+        /// The stack to make or to add to [default: the one that holds them, or incident-<VPC id>]
+        #[arg(long)]
+        stack: Option<String>,
+        /// A parameter of the incident's template, as in HoldSeconds=10; may be given several times
+        #[arg(long, value_name = "NAME=VALUE", value_parser = parameter)]
+        parameter: Vec<(String, String)>,
+        /// The packaged one-shot template (make package), in an account that has no responder
+        #[arg(long, value_name = "URL")]
+        template_url: Option<String>,
+        /// Shows what would be done, and makes no stack
+        #[arg(long)]
+        dry_run: bool,
+        /// Does not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Shows whether everything is isolated, as EC2 shows it, and the next step that works. Changes nothing
     Status {
         #[command(flatten)]
         incident: Incident,
+        /// One screen: what is not isolated, and the next step
+        #[arg(long)]
+        short: bool,
+        /// Looks again every few seconds until Ctrl-C; what --short shows
+        #[arg(long)]
+        watch: bool,
     },
+    /// Lists the incidents of the account and Region, and whether they are isolated. Changes nothing
+    List,
     /// Shows what restore would do now. Changes nothing
     Plan {
         #[command(flatten)]
@@ -81,9 +113,9 @@ pub enum Command {
     },
 }
 
-/// Which incident it is about.
+/// Which incident it is about: the only one there is, if nothing is said.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub struct Incident {
     /// The stack, by name or ARN; it may be gone
     #[arg(long)]
@@ -93,11 +125,18 @@ pub struct Incident {
     table: Option<String>,
 }
 
+fn parameter(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, value) = pair.ok_or_else(|| format!("{text:?} is no NAME=VALUE"))?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 impl Incident {
-    pub fn address(&self) -> Address {
+    /// Nothing if nothing was said.
+    pub fn address(&self) -> Option<Address> {
         match (&self.stack, &self.table) {
-            (_, Some(table)) => Address::Table(table.clone()),
-            (stack, None) => Address::Stack(stack.clone().unwrap_or_default()),
+            (_, Some(table)) => Some(Address::Table(table.clone())),
+            (stack, None) => stack.clone().map(Address::Stack),
         }
     }
 }

@@ -11,44 +11,195 @@ use ec2_isolation::aws::dynamodb::Table;
 use ec2_isolation::aws::ec2::Ec2;
 use ec2_isolation::aws::sts;
 use ec2_isolation::model::InstanceId;
-use ec2_isolation::operator::{Address, Ended, Operator, RestoreReport, Shell, Site, Status, Trouble};
+use ec2_isolation::operator::{
+    Address, Ended, Operator, Options, Progress, RestoreReport, Shell, Site, Target, Trouble, wrapped,
+};
 use ec2_isolation::timing::clock::Clock;
 use ec2_isolation::timing::gate::Gate;
 use ec2_isolation::timing::pace::Pace;
+use futures_util::future::join_all;
 use serde::Serialize;
+use serde_json::json;
 
-use crate::args::{Arguments, Command, Output, stack_or_table};
+use crate::args::{Arguments, Command, Incident, Output, stack_or_table};
 use crate::progress;
 
 type Program = Operator<Ec2, Table, CloudFormation>;
 
+const WATCH_EVERY: Duration = Duration::from_secs(5);
 /// Nobody waits for an answer; this bounds what hangs.
 const LONGEST_RUN: Duration = Duration::from_secs(12 * 3600);
 
-/// Whether everything is as it was asked for.
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// Not everything is as it was asked for.
+    Failed,
+    /// Something that is to be isolated is not, or may not be.
+    Open,
+}
+
+impl Outcome {
+    fn done(is_done: bool) -> Self {
+        if is_done { Self::Done } else { Self::Failed }
+    }
+
+    fn closed(is_open: bool) -> Self {
+        if is_open { Self::Open } else { Self::Done }
+    }
+}
+
+/// Does what was asked for.
 ///
 /// # Errors
 /// Nothing was done, or something could not be read.
-pub async fn run(arguments: Arguments) -> Result<bool, Trouble> {
+pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
     let Arguments { command, region, profile, output } = arguments;
-    let asked = if matches!(command, Command::Adopt { .. }) { "adopt" } else { "restore" };
+    let asked = match command {
+        Command::Isolate { .. } => "isolate",
+        Command::Adopt { .. } => "adopt",
+        _ => "restore",
+    };
     let program = program(region, profile, asked).await?;
     match command {
-        Command::Status { incident } => {
-            let incident = program.incident(&incident.address()).await?;
-            let status = Status::of(&incident, &program.site, &program.shell);
-            show(output, &status, &status);
-            Ok(true)
+        Command::Isolate { targets, stack, parameter, template_url, dry_run, yes } => {
+            let options = Options { stack, template_url, parameters: parameter.into_iter().collect() };
+            isolate(&program, &targets, &options, dry_run, yes, output).await
         }
-        Command::Plan { incident, selection } => plan(&program, &incident.address(), &selection.ids(), output).await,
-        Command::Restore { incident, selection, dry_run: true, .. } => {
-            plan(&program, &incident.address(), &selection.ids(), output).await
+        Command::Status { incident, short, watch } => {
+            let address = address_of(&program, &incident).await?;
+            if watch {
+                return watch_status(&program, &address, output).await;
+            }
+            let status = program.status(&program.incident(&address).await?).await;
+            match short {
+                true => show(output, &status.short(), &status),
+                false => show(output, &status, &status),
+            }
+            Ok(Outcome::closed(status.is_anything_open()))
+        }
+        Command::List => {
+            let list = program.list().await?;
+            show(output, &list, &list);
+            Ok(Outcome::closed(list.is_anything_open()))
+        }
+        Command::Plan { incident, selection } | Command::Restore { incident, selection, dry_run: true, .. } => {
+            let address = address_of(&program, &incident).await?;
+            plan(&program, &address, &selection.ids(), output).await
         }
         Command::Restore { incident, selection, finish, yes, .. } => {
-            restore(&program, &incident.address(), &selection.ids(), finish, yes, output).await
+            let address = address_of(&program, &incident).await?;
+            restore(&program, &address, &selection.ids(), finish, yes, output).await
         }
         Command::Adopt { from, to, selection, dry_run, yes } => {
             adopt(&program, &stack_or_table(&from), &to, &selection.ids(), dry_run, yes, output).await
+        }
+    }
+}
+
+async fn address_of(program: &Program, incident: &Incident) -> Result<Address, Trouble> {
+    match incident.address() {
+        Some(address) => Ok(address),
+        None => program.only_incident().await,
+    }
+}
+
+async fn isolate(
+    program: &Program,
+    targets: &[Target],
+    options: &Options,
+    dry_run: bool,
+    yes: bool,
+    output: Output,
+) -> Result<Outcome, Trouble> {
+    let orders = program.orders(targets, options).await?;
+    let Site { account, region, caller } = &program.site;
+    let intro = format!("To be isolated in account {account}, region {region}, by {caller}:");
+    progress::say(wrapped(&intro, "  "));
+    orders.iter().for_each(|order| progress::say(order.to_string().trim_end()));
+    if dry_run {
+        let mut outcome = Outcome::Done;
+        for order in &orders {
+            let report = program.rehearse(order).await?;
+            let text = std::iter::once(format!("{}: {}", order.stack, report.headline));
+            let text: Vec<String> = text.chain(report.details.iter().map(|line| format!("  {line}"))).collect();
+            let json = json!({"stack": order.stack, "failed": report.failed, "headline": report.headline, "details": report.details});
+            show(output, &(text.join("\n") + "\n"), &json);
+            if report.failed {
+                outcome = Outcome::Failed;
+            }
+        }
+        return Ok(outcome);
+    }
+    confirm(yes, "Isolate them?")?;
+    let watching = progress::Watching::new();
+    let on_progress = |progress: &Progress| watching.show(progress);
+    let work = join_all(orders.iter().map(|order| program.isolate(order, &on_progress)));
+    let results = tokio::select! {
+        results = work => results,
+        () = progress::interrupted() => {
+            watching.end();
+            let stacks: Vec<&str> = orders.iter().map(|order| order.stack.as_str()).collect();
+            progress::say("The watching has ended. What CloudFormation has begun goes on. To see how it stands:");
+            for stack in stacks {
+                progress::say(format_args!("  {}", program.shell.own(&format!("status --stack {stack}"))));
+            }
+            return Ok(Outcome::Failed);
+        }
+    };
+    watching.end();
+    let (mut failed, mut open, mut trouble, mut done) = (false, false, None, vec![]);
+    for result in results {
+        match result {
+            Ok(isolated) => {
+                failed |= isolated.failed;
+                open |= isolated.status.is_anything_open();
+                done.push(isolated);
+            }
+            // Of several stacks, one that fails is no reason to say nothing of the others.
+            Err(other) => trouble = Some(other),
+        }
+    }
+    match output {
+        Output::Json => show(output, &"", &done),
+        Output::Text => done.iter().for_each(|isolated| say(format!("{isolated}\n"))),
+    }
+    if let Some(trouble) = trouble {
+        return Err(trouble);
+    }
+    Ok(match (open, failed) {
+        (true, _) => Outcome::Open,
+        (false, true) => Outcome::Failed,
+        (false, false) => Outcome::Done,
+    })
+}
+
+/// Until Ctrl-C. Shows what has changed.
+async fn watch_status(program: &Program, address: &Address, output: Output) -> Result<Outcome, Trouble> {
+    let (mut last, mut is_open) = (String::new(), false);
+    loop {
+        let look = async {
+            let status = program.status(&program.incident(address).await?).await;
+            Ok::<_, Trouble>(status)
+        };
+        match look.await {
+            Ok(status) => {
+                is_open = status.is_anything_open();
+                let text = status.short();
+                // How long it has been in progress changes with every look.
+                let unchanged = text.lines().skip(1).eq(last.lines().skip(1));
+                if !unchanged || last.is_empty() {
+                    show(output, &format!("{}\n{text}\n", program.clock.now()), &status);
+                }
+                last = text;
+            }
+            Err(trouble @ Trouble::Refused(_)) => return Err(trouble),
+            Err(trouble) => progress::say(format_args!("ec2-isolation: {trouble}; looking again")),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(WATCH_EVERY) => {}
+            () = progress::interrupted() => return Ok(Outcome::closed(is_open)),
         }
     }
 }
@@ -89,11 +240,11 @@ async fn plan(
     address: &Address,
     only: &BTreeSet<InstanceId>,
     output: Output,
-) -> Result<bool, Trouble> {
+) -> Result<Outcome, Trouble> {
     let incident = program.incident(address).await?;
     let preview = program.preview(&incident, only).await?;
     show(output, &preview, &preview);
-    Ok(!preview.is_blocked)
+    Ok(Outcome::done(!preview.is_blocked))
 }
 
 #[derive(Serialize)]
@@ -111,17 +262,25 @@ async fn restore(
     finish: bool,
     yes: bool,
     output: Output,
-) -> Result<bool, Trouble> {
+) -> Result<Outcome, Trouble> {
     let incident = program.incident(address).await?;
     let preview = program.preview(&incident, only).await?;
     if !preview.held.is_empty() {
         progress::say(preview.to_string().trim_end());
-        let question = if finish { "Restore them, and delete the stack?" } else { "Restore them?" };
+        let is_protected = incident.stack.as_ref().is_some_and(|stack| stack.is_protected);
+        let question = match (finish, is_protected) {
+            (false, _) => "Restore them?",
+            (true, false) => "Restore them, and delete the stack?",
+            (true, true) => "Restore them, turn the stack's termination protection off, and delete it?",
+        };
         confirm(yes, question)?;
     } else if finish && incident.stack.is_some() {
         confirm(yes, &format!("Nothing is held isolated. Delete stack {}?", incident.stack_name))?;
     }
-    let report = program.restore(&incident, only).await?;
+    let watching = progress::Watching::new();
+    let report = program.restore(&incident, only, &|progress| watching.show(progress)).await;
+    watching.end();
+    let report = report?;
     let mut ended = None;
     if finish && !report.failed {
         ended = Some(program.finish(&program.incident(address).await?).await?);
@@ -135,7 +294,7 @@ async fn restore(
             None => report.status.next.iter().for_each(|step| say(format!("\n{step}"))),
         }
     }
-    Ok(!report.failed && ended.is_none_or(|ended| ended.is_gone))
+    Ok(Outcome::done(!report.failed && ended.is_none_or(|ended| ended.is_gone)))
 }
 
 async fn adopt(
@@ -146,13 +305,13 @@ async fn adopt(
     dry_run: bool,
     yes: bool,
     output: Output,
-) -> Result<bool, Trouble> {
+) -> Result<Outcome, Trouble> {
     let handover = program.handover(from, to, only).await?;
     let first = &handover.first;
     let text = handover.to_string();
     if dry_run {
         show(output, &text, &handover.preview());
-        return Ok(first.obstacles.is_empty());
+        return Ok(Outcome::done(first.obstacles.is_empty()));
     }
     progress::say(text.trim_end());
     if !first.is_empty() {
@@ -164,12 +323,10 @@ async fn adopt(
     show(output, &report, &report);
     if output == Output::Text && !report.failed {
         let after = program.incident(from).await?;
-        Status::of(&after, &program.site, &program.shell)
-            .next
-            .iter()
-            .for_each(|step| say(format!("\nOLD STACK, {step}")));
+        let status = program.status(&after).await;
+        status.next.iter().for_each(|step| say(format!("\nOLD STACK, {step}")));
     }
-    Ok(!report.failed)
+    Ok(Outcome::done(!report.failed))
 }
 
 /// Asks, where somebody is there to answer.

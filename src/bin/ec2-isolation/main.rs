@@ -1,7 +1,8 @@
-//! The operator's program: the way out when the stack, the function or its role are gone.
+//! The operator's program: the way in, and the way out when the stack, the function or its role are gone.
 //!
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 something failed or stays isolated,
-//! 2 usage, 3 refused (wrong account or region, not found, ambiguous, not confirmed): nothing was changed.
+//! 2 usage, 3 refused (wrong account or region, not found, ambiguous, not confirmed): nothing was changed; 4 something that is to be
+//! isolated is open.
 
 mod args;
 mod commands;
@@ -10,10 +11,12 @@ mod progress;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use commands::Outcome;
 use ec2_isolation::operator::Trouble;
 
 const FAILED: u8 = 1;
 const REFUSED: u8 = 3;
+const OPEN: u8 = 4;
 
 fn main() -> ExitCode {
     let arguments = args::Arguments::parse();
@@ -26,8 +29,9 @@ fn main() -> ExitCode {
         }
     };
     match runtime.block_on(commands::run(arguments)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => FAILED.into(),
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => FAILED.into(),
+        Ok(Outcome::Open) => OPEN.into(),
         Err(trouble) => {
             progress::say(format_args!("ec2-isolation: {trouble}"));
             match trouble {

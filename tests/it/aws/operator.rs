@@ -1,6 +1,8 @@
 //! What the operator's program asks of AWS, on the wire.
 
-use ec2_isolation::cloudformation::stack::StackLife as _;
+use std::collections::BTreeMap;
+
+use ec2_isolation::cloudformation::stack::{NewStack, Prepared, StackLife as _, Template};
 use ec2_isolation::model::{Owner, Record, State};
 use ec2_isolation::ports::{Archive as _, Fault, Stamp, Survey as _, Takeover, Written};
 use serde_json::{Value, json};
@@ -211,14 +213,84 @@ async fn a_stack_is_read_with_its_resources() {
 async fn an_export_is_looked_for_on_every_page() {
     let page = |name: &str, next: &str| {
         format!(
-            "<ListExportsResponse><ListExportsResult><Exports><member><Name>{name}</Name><Value>of {name}</Value></member></Exports>\
+            "<ListExportsResponse><ListExportsResult><Exports><member><Name>{name}</Name><Value>of {name}</Value><ExportingStackId>arn</ExportingStackId></member></Exports>\
              {next}</ListExportsResult></ListExportsResponse>"
         )
     };
     let pages = [(200, page("a", "<NextToken>2</NextToken>")), (200, page("b", ""))];
     let answers: Vec<(u16, &str)> = pages.iter().map(|(status, page)| (*status, page.as_str())).collect();
-    assert_eq!(stacks(wire(&answers).0).export("b").await.unwrap().as_deref(), Some("of b"));
+    let found = stacks(wire(&answers).0).export("b").await.unwrap().unwrap();
+    assert_eq!((found.value.as_str(), found.stack_id.as_str()), ("of b", "arn"));
     assert_eq!(stacks(wire(&answers).0).export("c").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_stack_is_made_without_rollback_and_with_termination_protection() {
+    let (http, seen) = wire(&[(
+        200,
+        "<CreateStackResponse><CreateStackResult><StackId>arn</StackId></CreateStackResult></CreateStackResponse>",
+    )]);
+    let parameters = BTreeMap::from([("VpcId".to_owned(), "vpc-1".to_owned())]);
+    let template = Template::Body("Resources: {}");
+    let new = NewStack { name: "ir", template, parameters: &parameters, role: Some("a role"), token: "t" };
+    assert_eq!(stacks(http).create(&new).await, Ok(Some("arn".to_owned())));
+    let sent = seen.lock().unwrap()[0].clone();
+    for said in [
+        "DisableRollback=true",
+        "EnableTerminationProtection=true",
+        "Parameters.member.1.ParameterKey=VpcId",
+        "Parameters.member.1.ParameterValue=vpc-1",
+        "RoleARN=a%20role",
+        "ClientRequestToken=t",
+        "TemplateBody=Resources%3A%20%7B%7D",
+    ] {
+        assert!(sent.contains(said), "{said} in {}", sent);
+    }
+    let taken = error("Stack [ir] already exists").replace("ValidationError", "AlreadyExistsException");
+    assert_eq!(stacks(wire(&[(400, &taken)]).0).create(&new).await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_change_keeps_every_parameter_that_it_does_not_name() {
+    let parameters = "<Parameters><member><ParameterKey>HoldSeconds</ParameterKey></member><member>\
+                      <ParameterKey>Rerun</ParameterKey></member></Parameters></member>";
+    let shown = stack("UPDATE_COMPLETE").replace("</member>", parameters);
+    let made = "<CreateChangeSetResponse><CreateChangeSetResult><Id>set</Id></CreateChangeSetResult></CreateChangeSetResponse>";
+    let status = |status: &str| {
+        format!(
+            "<DescribeChangeSetResponse><DescribeChangeSetResult><Status>{status}</Status></DescribeChangeSetResult></DescribeChangeSetResponse>"
+        )
+    };
+    let (http, seen) =
+        wire(&[(200, &shown), (200, made), (200, &status("CREATE_IN_PROGRESS")), (200, &status("CREATE_COMPLETE"))]);
+    let change = BTreeMap::from([("Rerun".to_owned(), "now".to_owned())]);
+    assert_eq!(stacks(http).prepare("arn", "a-name", &change).await, Ok(Prepared::Ready("set".to_owned())));
+    let seen = seen.lock().unwrap();
+    for said in [
+        "UsePreviousTemplate=true",
+        "ChangeSetType=UPDATE",
+        "Parameters.member.1.ParameterKey=Rerun&Parameters.member.1.ParameterValue=now",
+        "Parameters.member.2.ParameterKey=HoldSeconds&Parameters.member.2.UsePreviousValue=true",
+    ] {
+        assert!(seen[1].contains(said), "{said} in {}", seen[1]);
+    }
+    assert!(!seen[1].contains("Parameters.member.3"), "{}", seen[1]);
+}
+
+#[tokio::test]
+async fn a_change_of_a_stack_at_work_waits_and_one_that_was_overtaken_is_void() {
+    let busy = error("Stack:arn is in UPDATE_IN_PROGRESS state and can not be updated.");
+    let (http, _) = wire(&[(200, &stack("UPDATE_IN_PROGRESS")), (400, &busy)]);
+    assert_eq!(stacks(http).prepare("arn", "a-name", &BTreeMap::new()).await, Ok(Prepared::Busy));
+    for code in ["InvalidChangeSetStatus", "ChangeSetNotFound"] {
+        let void = error("ChangeSet [set] cannot be executed").replace("ValidationError", code);
+        assert_eq!(stacks(wire(&[(400, &void)]).0).carry_out("set").await, Ok(false), "{code}");
+    }
+    let denied = error("you may not").replace("ValidationError", "AccessDenied");
+    assert!(stacks(wire(&[(400, &denied)]).0).carry_out("set").await.is_err());
+    let (http, seen) = wire(&[(200, "<ExecuteChangeSetResponse/>")]);
+    assert_eq!(stacks(http).carry_out("set").await, Ok(true));
+    assert!(seen.lock().unwrap()[0].contains("DisableRollback=true"));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! How the program finds an incident, and what it says of it.
 
-use ec2_isolation::operator::{Address, Status};
+use ec2_isolation::operator::Address;
 
 use ec2_isolation::cloudformation::stack::RECORDS_EXPORT;
 
@@ -15,7 +15,7 @@ async fn an_interface_left_in_the_transit_group_is_named_first_with_the_command_
     world.data().put_back(&"eni-0a".parse().unwrap(), groups(&[TRANSIT]));
     let program = operator(&world);
     let incident = program.incident(&by_table()).await.unwrap();
-    let status = Status::of(&incident, &program.site, &program.shell);
+    let status = program.status(&incident).await;
     assert!(status.next[0].what.contains("WHICH IS OPEN TO EVERYBODY"), "{:?}", status.next);
     assert_eq!(
         status.next[0].commands,
@@ -65,7 +65,7 @@ async fn incidents_that_share_a_table_are_told_apart() {
 
     let whole = Address::Table("responder-table".to_owned());
     let whole = program.incident(&whole).await.unwrap();
-    let refused = program.restore(&whole, &ALL).await.unwrap_err().to_string();
+    let refused = program.restore(&whole, &ALL, &|_| ()).await.unwrap_err().to_string();
     let expected = format!(
         "nothing was changed: table responder-table holds several incidents, say which by the ARN of its stack: {STACK}, {other}"
     );
@@ -81,20 +81,20 @@ async fn incidents_that_share_a_table_are_told_apart() {
     rename(STACK, namesake);
     let view = world.data().views.pop().unwrap();
     let both = program.incident(&stack("other")).await.unwrap();
-    let refused = program.restore(&both, &ALL).await.unwrap_err().to_string();
+    let refused = program.restore(&both, &ALL, &|_| ()).await.unwrap_err().to_string();
     assert!(refused.ends_with(&format!("by the ARN of its stack: {namesake}, {other}")), "{refused}");
     assert_eq!((held(&stack(other)).await, held(&stack(namesake)).await), (vec![B.to_owned()], vec![A.to_owned()]));
     rename(namesake, STACK);
     world.data().views.push(view);
 
     let incident = program.incident(&stack("other")).await.unwrap();
-    program.restore(&incident, &ALL).await.unwrap();
+    program.restore(&incident, &ALL, &|_| ()).await.unwrap();
     assert_eq!(isolated(&world), ["eni-0a"]);
     // Nobody is told to delete what the other one needs.
     world.data().views.clear();
     world.data().groups.retain(|_, group| group.stack_id.as_deref() != Some(other));
     let incident = program.incident(&stack("other")).await.unwrap();
-    let status = Status::of(&incident, &program.site, &program.shell);
+    let status = program.status(&incident).await;
     assert!(
         status.next[0].what.ends_with("stays, with the records of every other incident: do not delete it."),
         "{:?}",

@@ -2,8 +2,10 @@
 
 mod adopt;
 mod incident;
+mod isolate;
 mod late;
 mod restore;
+mod status;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -58,7 +60,7 @@ async fn kept() -> World {
 async fn try_restore(world: &World, only: &BTreeSet<InstanceId>) -> Result<RestoreReport, Refusal> {
     let program = operator(world);
     let incident = program.incident(&by_table()).await?;
-    program.restore(&incident, only).await
+    program.restore(&incident, only, &|_| ()).await
 }
 
 async fn restore(world: &World) -> RestoreReport {

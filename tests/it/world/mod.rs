@@ -85,6 +85,10 @@ pub struct Data {
     pub views: Vec<StackView>,
     /// What stacks export: name and value.
     pub exports: BTreeMap<String, String>,
+    /// Change sets by their names: the stack as it was, and its parameters afterwards.
+    pub prepared: BTreeMap<String, (StackView, BTreeMap<String, String>)>,
+    /// The interfaces at an address.
+    pub addresses: BTreeMap<std::net::IpAddr, BTreeSet<InterfaceId>>,
     pub snapshots: Vec<Snapshot>,
     pub tags: BTreeMap<String, BTreeMap<String, String>>,
     pub stacks: BTreeMap<String, StackStatus>,
@@ -208,6 +212,8 @@ impl World {
             tables: BTreeMap::new(),
             views: vec![],
             exports: BTreeMap::new(),
+            prepared: BTreeMap::new(),
+            addresses: BTreeMap::new(),
             snapshots: vec![],
             tags: BTreeMap::new(),
             stacks: [(STACK.to_owned(), status)].into(),

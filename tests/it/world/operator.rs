@@ -1,6 +1,11 @@
 //! What only an operator's program asks of the world: other tables, stacks with their resources, who is in a group.
 
-use ec2_isolation::cloudformation::stack::{StackLife, StackResource, StackStatus, StackView};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ec2_isolation::cloudformation::stack::{
+    Export, NewStack, Prepared, StackLife, StackResource, StackStatus, StackView,
+};
 use ec2_isolation::model::{Groups, Interface, Record, State};
 use ec2_isolation::ports::{Archive, Call, Items, Survey, Takeover, Written};
 
@@ -23,6 +28,9 @@ pub fn view(id: &str, status: &str, others: &[(&str, &str)]) -> StackView {
         status: StackStatus { status: status.to_owned(), reason: String::new(), parent: None },
         is_protected: false,
         function_outlives: false,
+        changed_at: None,
+        parameters: BTreeMap::new(),
+        outputs: BTreeMap::new(),
         resources: own
             .into_iter()
             .chain(others.iter().map(|(name, id)| resource(name, id, "AWS::Some::Thing")))
@@ -49,6 +57,14 @@ impl Survey for World {
                 data.interfaces().filter(|interface| !data.hides(interface.id.as_str())).cloned().collect();
             let shown = all.iter().map(|interface| data.shown(interface));
             Ok(shown.filter(|interface| !interface.groups.is_disjoint(groups)).collect())
+        })
+        .await
+    }
+
+    async fn interfaces_at(&self, address: IpAddr) -> Call<Vec<Interface>> {
+        self.call("ec2:DescribeNetworkInterfaces", address.to_string(), |data| {
+            let ids = data.addresses.get(&address).cloned().unwrap_or_default();
+            Ok(data.interfaces().filter(|interface| ids.contains(&interface.id)).cloned().collect())
         })
         .await
     }
@@ -121,8 +137,70 @@ impl StackLife for World {
         .await
     }
 
-    async fn export(&self, name: &str) -> Call<Option<String>> {
-        self.call("cloudformation:ListExports", name.to_owned(), |data| Ok(data.exports.get(name).cloned())).await
+    async fn export(&self, name: &str) -> Call<Option<Export>> {
+        self.call("cloudformation:ListExports", name.to_owned(), |data| {
+            let export = |value: &String| Export { value: value.clone(), stack_id: "the responder".to_owned() };
+            Ok(data.exports.get(name).map(export))
+        })
+        .await
+    }
+
+    async fn create(&self, stack: &NewStack<'_>) -> Call<Option<String>> {
+        self.call("cloudformation:CreateStack", stack.name.to_owned(), |data| {
+            if data.views.iter().any(|view| view.name == stack.name) {
+                return Ok(None);
+            }
+            let id = format!("arn:aws:cloudformation:us-east-1:123456789012:stack/{}/1", stack.name);
+            let mut made = view(&id, "CREATE_COMPLETE", &[]);
+            made.function_outlives = true;
+            made.parameters = stack.parameters.clone();
+            data.views.push(made);
+            Ok(Some(id))
+        })
+        .await
+    }
+
+    async fn prepare(&self, stack: &str, name: &str, parameters: &BTreeMap<String, String>) -> Call<Prepared> {
+        self.call("cloudformation:CreateChangeSet", stack.to_owned(), |data| {
+            let view = data.views.iter().find(|view| view.id == stack).expect("it was seen");
+            if view.is_busy() {
+                return Ok(Prepared::Busy);
+            }
+            let after = view.parameters.clone().into_iter().chain(parameters.clone()).collect();
+            data.prepared.insert(name.to_owned(), (view.clone(), after));
+            Ok(Prepared::Ready(name.to_owned()))
+        })
+        .await
+    }
+
+    async fn carry_out(&self, change_set: &str) -> Call<bool> {
+        self.call("cloudformation:ExecuteChangeSet", change_set.to_owned(), |data| {
+            let (seen, after) = data.prepared.remove(change_set).expect("it was prepared");
+            let view = data.views.iter_mut().find(|view| view.id == seen.id).expect("it is there");
+            // CloudFormation marks it OBSOLETE.
+            if *view != seen {
+                return Ok(false);
+            }
+            view.parameters = after;
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn discard(&self, change_set: &str) -> Call<()> {
+        self.call("cloudformation:DeleteChangeSet", change_set.to_owned(), |data| {
+            data.prepared.remove(change_set);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn unprotect(&self, stack: &str) -> Call<()> {
+        self.call("cloudformation:UpdateTerminationProtection", stack.to_owned(), |data| {
+            data.views.iter_mut().filter(|view| view.id == stack).for_each(|view| view.is_protected = false);
+            Ok(())
+        })
+        .await
     }
 
     async fn delete(&self, stack: &str, retain: &[String]) -> Call<()> {

@@ -1,0 +1,595 @@
+//! `isolate`: from what an alert names to an incident stack that holds it, and back when EC2 shows it isolated.
+//!
+//! The function isolates, not this program: what is here makes or changes the stack, and watches. **No instance is ever taken off
+//! a list**: the list is read, added to and written by a change set, which CloudFormation refuses to carry out if the stack was
+//! changed since.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::incident::{Address, cannot_look};
+use super::text::{count, wrapped};
+use super::{Operator, Progress, Status, Trouble};
+use crate::cloudformation::properties;
+use crate::cloudformation::stack::{FUNCTION_EXPORT, NewStack, Prepared, StackLife, StackView, Template};
+use crate::model::{
+    Group, GroupId, Instance, InstanceId, Interface, Owner, Peer, Role, Rule, State, VpcId, comma_list, short_digest,
+};
+use crate::ports::{Archive, Change, GroupQuery, Survey};
+use crate::reconcile::report::Report;
+
+/// The incident's template, as the responder holds it, too.
+const INCIDENT: &str = include_str!("../../incident.yaml");
+/// The parameter with the list of instances.
+const LIST: &str = "CompromisedInstanceList";
+/// CloudFormation shows a change of a stack within a second.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long what others do to the stack is waited for: a custom resource may take an hour.
+const LONGEST_WAIT: Duration = Duration::from_secs(2 * 3600);
+/// A parameter of CloudFormation takes 4,096 characters: so many ids with their commas.
+const MOST_INSTANCES: usize = 204;
+/// Names that are tried if the stack of the first one can no longer be used.
+const MOST_NAMES: u32 = 50;
+/// They stand for the groups that a new stack makes.
+const ISOLATION: &str = "sg-00000000000000000";
+const TRANSIT: &str = "sg-00000000000000001";
+
+/// What an alert names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    Instance(InstanceId),
+    Arn { arn: String, instance: InstanceId },
+    Address(IpAddr),
+}
+
+/// Why a target could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no instance id (i-0123456789abcdef0), no ARN of an instance, and no IP address")]
+pub struct UnknownTarget(String);
+
+impl FromStr for Target {
+    type Err = UnknownTarget;
+
+    fn from_str(text: &str) -> Result<Self, UnknownTarget> {
+        let unknown = || UnknownTarget(text.chars().take(200).collect());
+        let id = |text: &str| text.parse::<InstanceId>().map_err(|_| unknown());
+        if let Some((_, resource)) = text.strip_prefix("arn:").and_then(|arn| arn.split_once(":instance/")) {
+            return Ok(Self::Arn { arn: text.to_owned(), instance: id(resource)? });
+        }
+        match text.parse() {
+            Ok(address) => Ok(Self::Address(address)),
+            Err(_) => Ok(Self::Instance(id(text)?)),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Instance(id) => id.fmt(f),
+            Self::Arn { arn, .. } => f.write_str(arn),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+/// How a new stack is made.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The name of the stack; for several VPCs, how their names begin.
+    pub stack: Option<String>,
+    /// The one-shot template's address, which needs no responder.
+    pub template_url: Option<String>,
+    /// Further parameters.
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// What is to be asked of one stack.
+#[derive(Debug, Clone)]
+pub struct Order {
+    pub stack: String,
+    pub vpc: VpcId,
+    /// What was asked for.
+    pub targets: Vec<Instance>,
+    /// The stack as it was.
+    existing: Option<StackView>,
+    options: Options,
+    /// CloudFormation makes a new stack with it.
+    role: Option<String>,
+}
+
+/// What became of one order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Isolated {
+    /// The stack did not complete.
+    pub failed: bool,
+    /// From the call of CloudFormation until EC2 showed every interface of what was asked for isolated, if it did.
+    pub contained_after_ms: Option<u64>,
+    pub status: Status,
+}
+
+impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R, S> {
+    /// Finds the instances, and the stack of each. Changes nothing.
+    ///
+    /// # Errors
+    /// A target is not to be found or stands for several instances, its stack cannot take it, or something cannot be read.
+    pub async fn orders(&self, targets: &[Target], options: &Options) -> Result<Vec<Order>, Trouble> {
+        let instances = self.resolve(targets).await?;
+        let mut groups: BTreeMap<(VpcId, Option<String>), Vec<Instance>> = BTreeMap::new();
+        let holders = self.holders(&instances).await?;
+        for instance in instances {
+            let holder = holders.get(&instance.id).cloned();
+            let Some(vpc) = instance.vpc.clone() else {
+                return Err(refused(&format!("{} is in no VPC: it has no security groups", instance.id)));
+            };
+            groups.entry((vpc, holder)).or_default().push(instance);
+        }
+        let vpcs: BTreeSet<&VpcId> = groups.keys().map(|(vpc, _)| vpc).collect();
+        let is_single = vpcs.len() == 1;
+        let (has_function, role) = self.responder().await?;
+        let mut orders = Vec::new();
+        for ((vpc, holder), targets) in groups {
+            let (stack, existing) = match (&options.stack, holder) {
+                (Some(name), holder) => {
+                    let name =
+                        if is_single || name.starts_with("arn:") { name.clone() } else { format!("{name}-{vpc}") };
+                    let view = self.view(&name).await?;
+                    let is_other = |holder: &String| view.as_ref().is_none_or(|view| view.id != *holder);
+                    if let Some(holder) = holder.filter(is_other) {
+                        return Err(refused(&format!(
+                            "{} held by {holder}, not by stack {name}: leave --stack out, or take them over with ec2-isolation adopt",
+                            ids_are(&targets)
+                        )));
+                    }
+                    (name, view)
+                }
+                (None, Some(holder)) => {
+                    let view = self.view(&holder).await?;
+                    let name = holder.split('/').nth(1).unwrap_or(&holder).to_owned();
+                    if view.is_none() {
+                        return Err(refused(&format!(
+                            "{} held by {holder}, which is gone: take them over into another stack with ec2-isolation adopt --from {holder}",
+                            ids_are(&targets)
+                        )));
+                    }
+                    (name, view)
+                }
+                (None, None) => self.free_name(&vpc).await?,
+            };
+            if let Some(view) = &existing {
+                check_usable(view, &vpc)?;
+            } else if !has_function && options.template_url.is_none() {
+                return Err(refused(&format!(
+                    "there is no responder in account {}, region {}. Prepare it (a minute; in the project's folder: make responder), or give \
+                     --template-url with the address of the packaged one-shot template (make package)",
+                    self.site.account, self.site.region
+                )));
+            }
+            let order = Order { stack, vpc, targets, existing, options: options.clone(), role: role.clone() };
+            let listed = order.list(order.existing.as_ref()).len();
+            if listed > MOST_INSTANCES {
+                return Err(refused(&format!(
+                    "stack {} would list {listed} instances, and takes {MOST_INSTANCES}: give --stack with another name for some of them",
+                    order.stack
+                )));
+            }
+            orders.push(order);
+        }
+        Ok(orders)
+    }
+
+    /// What isolating would do now, by the plans of the function and with these credentials. Makes no stack.
+    ///
+    /// # Errors
+    /// There is no table to look into, or a parameter is wrong.
+    pub async fn rehearse(&self, order: &Order) -> Result<Report, Trouble> {
+        let view = order.existing.as_ref();
+        let listed = order.list(view).into_iter().map(|id| id.to_string());
+        let group = |name: &str, role: Role, imagined: &str| {
+            let id: Option<GroupId> = view.and_then(|view| view.physical_id(name)).unwrap_or(imagined).parse().ok();
+            id.map(|id| group_to_be(id, role, &order.vpc))
+        };
+        let isolation = group("IsolatedSecurityGroup", Role::Isolation, ISOLATION);
+        let transit = group("TransitSecurityGroup", Role::Transit, TRANSIT);
+        let (Some(isolation), Some(transit)) = (isolation, transit) else {
+            return Err(refused(&format!("stack {} has no groups of ours", order.stack)));
+        };
+        let parameters = view.map(|view| view.parameters.clone()).unwrap_or_default();
+        let parameters: BTreeMap<String, String> =
+            parameters.into_iter().chain(order.options.parameters.clone()).collect();
+        let mut given = vec![
+            (properties::INSTANCE_IDS, comma_list(listed)),
+            (properties::VPC_ID, order.vpc.to_string()),
+            (properties::ISOLATION_GROUP, isolation.id.to_string()),
+            (properties::TRANSIT_GROUP, transit.id.to_string()),
+        ];
+        let is_named = |name: &str| !["DryRun", "VpcId"].contains(&name);
+        let named = properties::PROPERTIES.iter().filter(|property| is_named(property.name));
+        given.extend(named.filter_map(|property| Some((*property, parameters.get(property.name)?.clone()))));
+        let wants = properties::wants(&given).map_err(|error| refused(&error.to_string()))?;
+        let records = match view.and_then(|view| view.physical_id("SecurityGroupTable")) {
+            Some(table) => table.to_owned(),
+            None => self
+                .responders_table()
+                .await?
+                .ok_or_else(|| refused("there is no responder, hence no records table"))?,
+        };
+        let owner = view.map_or_else(
+            || Owner { stack_id: format!("the new stack {}", order.stack), logical_id: "Isolation".to_owned() },
+            StackView::owner,
+        );
+        let ports = self.ports_in(&records);
+        let imagined = if view.is_some() { vec![] } else { vec![isolation, transit] };
+        Ok(self.reconciler(&ports, &owner).dry_run(&wants, &imagined).await)
+    }
+
+    /// Makes or changes the stack, watches until CloudFormation has ended, and looks.
+    ///
+    /// # Errors
+    /// CloudFormation refused, or cannot be asked. What was begun goes on.
+    pub async fn isolate(&self, order: &Order, on_progress: &(impl Fn(&Progress) + Sync)) -> Result<Isolated, Trouble> {
+        let began = Instant::now();
+        let id = self.begin(order, on_progress, began).await?;
+        let mut contained_after_ms = None;
+        let stack = loop {
+            let progress = self.progress(order, &id, began).await;
+            if let Ok(progress) = &progress {
+                if progress.done == progress.total && contained_after_ms.is_none() {
+                    contained_after_ms = Some(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+                }
+                on_progress(progress);
+            }
+            match self.view(&id).await {
+                Ok(Some(stack)) if !stack.is_busy() => break Some(stack),
+                Ok(None) => break None,
+                // What cannot be read is asked for again: the stack is at work, whatever becomes of the watching.
+                Ok(Some(_)) => {}
+                Err(_) if began.elapsed() < LONGEST_WAIT => {}
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        };
+        let incident = self.incident(&Address::Stack(id)).await?;
+        let status = self.status(&incident).await;
+        let failed = stack.is_none_or(|stack| !is_complete(&stack));
+        let contained_after_ms = contained_after_ms.filter(|_| !status.is_anything_open());
+        Ok(Isolated { failed, contained_after_ms, status })
+    }
+
+    /// Asks CloudFormation; waits for whoever is at work on the stack. The id of the stack.
+    async fn begin(
+        &self,
+        order: &Order,
+        on_progress: &(impl Fn(&Progress) + Sync),
+        began: Instant,
+    ) -> Result<String, Trouble> {
+        let mut tries = 0_u32;
+        loop {
+            tries += 1;
+            let name = format!("ec2-isolation-{}", short_digest(&format!("{}|{tries}", self.request_id)));
+            let Some(stack) = self.view(&order.stack).await? else {
+                let parameters = order.parameters(None, &self.note());
+                let template = order.options.template_url.as_deref().map_or(Template::Body(INCIDENT), Template::Url);
+                let role = order.role.as_deref();
+                let new = NewStack { name: &order.stack, template, parameters: &parameters, role, token: &name };
+                let made = self.ports.stacks.create(&new).await;
+                match made.map_err(|error| Trouble::Failed { what: "the stack cannot be made", error })? {
+                    Some(id) => return Ok(id),
+                    // Somebody else has made it meanwhile.
+                    None => continue,
+                }
+            };
+            if !stack.is_busy() {
+                check_usable(&stack, &order.vpc)?;
+                let parameters = order.parameters(Some(&stack), &self.note());
+                match self.change(&stack, &name, &parameters).await? {
+                    Changed::Begun => return Ok(stack.id),
+                    Changed::Overtaken => continue,
+                    Changed::Busy => {}
+                }
+            }
+            if began.elapsed() > LONGEST_WAIT {
+                return Err(refused(&format!("stack {} is {} for hours", stack.name, stack.status.status)));
+            }
+            if let Ok(progress) = self.progress(order, &stack.id, began).await {
+                on_progress(&progress);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Changes a stack, if it is still as it was seen when that begins.
+    async fn change(
+        &self,
+        seen: &StackView,
+        name: &str,
+        parameters: &BTreeMap<String, String>,
+    ) -> Result<Changed, Trouble> {
+        let failed = |error| Trouble::Failed { what: "the stack cannot be changed", error };
+        let stacks = &self.ports.stacks;
+        let change_set = match stacks.prepare(&seen.id, name, parameters).await.map_err(failed)? {
+            Prepared::Ready(id) => id,
+            Prepared::Busy => return Ok(Changed::Busy),
+            Prepared::Refused(reason) => {
+                return Err(refused(&format!("CloudFormation refuses the change of stack {}: {reason}", seen.name)));
+            }
+        };
+        // From here on a change by somebody else makes the change set void. One that came before it shows now.
+        let now = self.view(&seen.id).await?;
+        let is_as_seen = now.is_some_and(|now| !now.is_busy() && now.parameters == seen.parameters);
+        if is_as_seen && stacks.carry_out(&change_set).await.map_err(failed)? {
+            return Ok(Changed::Begun);
+        }
+        // It may be gone with the other change.
+        let _ = stacks.discard(&change_set).await;
+        Ok(Changed::Overtaken)
+    }
+
+    /// Who asks, and when: the records keep it.
+    fn note(&self) -> String {
+        format!("{} by {}", self.clock.now(), self.asked_by)
+    }
+
+    async fn progress(&self, order: &Order, stack: &str, began: Instant) -> Result<Progress, Trouble> {
+        let ids: BTreeSet<InstanceId> = order.targets.iter().map(|target| target.id.clone()).collect();
+        let query = GroupQuery::OfStack(stack.to_owned());
+        let looked = tokio::try_join!(self.ports.ec2.instances(&ids), self.ports.ec2.groups(&query));
+        let (instances, groups) = looked.map_err(cannot_look)?;
+        let isolating: BTreeSet<GroupId> =
+            groups.into_iter().filter(|group| group.role == Some(Role::Isolation)).map(|group| group.id).collect();
+        let interfaces: Vec<&Interface> = instances.iter().flat_map(|instance| &instance.interfaces).collect();
+        let is_isolated =
+            |interface: &&&Interface| !interface.groups.is_empty() && interface.groups.is_subset(&isolating);
+        let status = self.view(stack).await?.map_or_else(|| "gone".to_owned(), |stack| stack.status.status);
+        Ok(Progress {
+            stack: order.stack.clone(),
+            status,
+            seconds: began.elapsed().as_secs(),
+            done: interfaces.iter().filter(is_isolated).count(),
+            total: interfaces.len(),
+            what: "isolated",
+        })
+    }
+
+    /// Whether the responder is there, and the role that it made for incidents.
+    async fn responder(&self) -> Result<(bool, Option<String>), Trouble> {
+        let Some(export) = self.export(FUNCTION_EXPORT).await? else { return Ok((false, None)) };
+        let responder = self.view(&export.stack_id).await?;
+        Ok((true, responder.and_then(|responder| responder.outputs.get("IncidentRoleArn").cloned())))
+    }
+
+    /// The stacks that hold some of the instances already, by their records and by the groups that they are in.
+    async fn holders(&self, instances: &[Instance]) -> Result<BTreeMap<InstanceId, String>, Trouble> {
+        let ids: BTreeSet<InstanceId> = instances.iter().map(|instance| instance.id.clone()).collect();
+        let mut holders = BTreeMap::new();
+        let vpcs: BTreeSet<&VpcId> = instances.iter().filter_map(|instance| instance.vpc.as_ref()).collect();
+        for vpc in vpcs {
+            let groups = self.ports.ec2.groups(&GroupQuery::Marked(vpc.clone())).await.map_err(cannot_look)?;
+            let isolating = groups.iter().filter(|group| matches!(group.role, Some(Role::Isolation | Role::Transit)));
+            let stacks: BTreeMap<&GroupId, &String> =
+                isolating.filter_map(|group| Some((&group.id, group.stack_id.as_ref()?))).collect();
+            for instance in instances {
+                let mut groups = instance.interfaces.iter().flat_map(|interface| &interface.groups);
+                if let Some(stack) = groups.find_map(|group| stacks.get(group)) {
+                    holders.insert(instance.id.clone(), (*stack).clone());
+                }
+            }
+        }
+        if let Some(table) = self.responders_table().await? {
+            let nobody = Owner { stack_id: String::new(), logical_id: String::new() };
+            let items = self.ports.records.named(&table).read(&nobody, &ids).await;
+            let items = items.map_err(|error| Trouble::Failed { what: "the records cannot be read", error })?;
+            let held = items.records.values().filter(|record| record.state != State::Restored);
+            holders.extend(held.map(|record| (record.instance.clone(), record.owner.stack_id.clone())));
+        }
+        Ok(holders)
+    }
+
+    /// A name for the incident of a VPC: one and the same for all who ask, so that they add to one list.
+    async fn free_name(&self, vpc: &VpcId) -> Result<(String, Option<StackView>), Trouble> {
+        for number in 1..=MOST_NAMES {
+            let name = if number == 1 { format!("incident-{vpc}") } else { format!("incident-{vpc}-{number}") };
+            let view = self.view(&name).await?;
+            if view.as_ref().is_none_or(|view| check_usable(view, vpc).is_ok()) {
+                return Ok((name, view));
+            }
+        }
+        Err(refused(&format!("{MOST_NAMES} stacks named incident-{vpc}-… cannot be used any more: give --stack")))
+    }
+
+    async fn resolve(&self, targets: &[Target]) -> Result<Vec<Instance>, Trouble> {
+        let mut ids: BTreeSet<InstanceId> = BTreeSet::new();
+        for target in targets {
+            match target {
+                Target::Instance(id) => drop(ids.insert(id.clone())),
+                Target::Arn { arn, instance } => {
+                    self.check_place(arn)?;
+                    ids.insert(instance.clone());
+                }
+                Target::Address(address) => drop(ids.insert(self.at(*address).await?)),
+            }
+        }
+        let found = self.ports.ec2.instances(&ids).await.map_err(cannot_look)?;
+        let gone: Vec<&InstanceId> =
+            found.iter().filter(|instance| instance.is_terminated()).map(|instance| &instance.id).collect();
+        let missing = ids.iter().filter(|id| !found.iter().any(|instance| instance.id == **id));
+        let missing = comma_list(missing);
+        if !missing.is_empty() {
+            let Self { site, .. } = self;
+            return Err(refused(&format!(
+                "there is no instance {missing} in account {}, region {}: check the id, --region and --profile",
+                site.account, site.region
+            )));
+        }
+        if !gone.is_empty() {
+            return Err(refused(&format!("already terminated: {}. Leave them out", comma_list(gone))));
+        }
+        Ok(found)
+    }
+
+    /// The one instance at an address.
+    async fn at(&self, address: IpAddr) -> Result<InstanceId, Trouble> {
+        let found = self.ports.ec2.interfaces_at(address).await.map_err(cannot_look)?;
+        let instances: BTreeSet<&InstanceId> = found.iter().filter_map(|found| found.instance.as_ref()).collect();
+        let mut several = instances.iter();
+        match (several.next(), several.next()) {
+            (Some(only), None) => Ok((*only).clone()),
+            (Some(_), Some(_)) => Err(refused(&format!(
+                "{address} is the address of several instances, in different VPCs: {}. Say which by its id",
+                comma_list(instances)
+            ))),
+            (None, _) if !found.is_empty() => Err(refused(&format!(
+                "{address} belongs to {}, which is attached to no instance: to a load balancer, a NAT gateway or another service",
+                comma_list(found.iter().map(|interface| &interface.id))
+            ))),
+            (None, _) => Err(refused(&format!(
+                "nothing in account {}, region {} has the address {address}: it may have been given up since the alert, or be elsewhere",
+                self.site.account, self.site.region
+            ))),
+        }
+    }
+}
+
+/// What became of a change.
+enum Changed {
+    Begun,
+    /// Somebody else changed the stack: look again.
+    Overtaken,
+    Busy,
+}
+
+impl Order {
+    /// Everything that the stack lists then, in a stable order.
+    fn list(&self, stack: Option<&StackView>) -> BTreeSet<InstanceId> {
+        let listed = stack.map(StackView::instances).unwrap_or_default();
+        listed.into_iter().chain(self.targets.iter().map(|target| target.id.clone())).collect()
+    }
+
+    fn parameters(&self, stack: Option<&StackView>, note: &str) -> BTreeMap<String, String> {
+        let mut parameters = self.options.parameters.clone();
+        let list: Vec<String> = self.list(stack).iter().map(ToString::to_string).collect();
+        parameters.insert(LIST.to_owned(), list.join(","));
+        parameters.insert("Rerun".to_owned(), note.to_owned());
+        // CloudFormation keeps a parameter's last value.
+        parameters.insert("DryRun".to_owned(), "false".to_owned());
+        parameters.insert("VpcId".to_owned(), self.vpc.to_string());
+        parameters
+    }
+
+    /// Instances that the stack lists already and nobody named now: its update looks at them as well.
+    fn again(&self) -> Vec<InstanceId> {
+        let listed = self.existing.as_ref().map(StackView::instances).unwrap_or_default();
+        listed.into_iter().filter(|id| !self.targets.iter().any(|target| target.id == *id)).collect()
+    }
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match &self.existing {
+            None => "to be made".to_owned(),
+            Some(stack) => format!("{}, to be updated", stack.status.status),
+        };
+        writeln!(f, "{}", wrapped(&format!("stack {} in {}: {what}", self.stack, self.vpc), "  "))?;
+        for target in &self.targets {
+            let name = target.tags.get("Name").map(|name| format!(" ({name})")).unwrap_or_default();
+            let interfaces = count(target.interfaces.len(), "interface");
+            writeln!(f, "  {}{name}  {}, {interfaces}", target.id, target.state)?;
+        }
+        let again = self.again();
+        if !again.is_empty() {
+            let text =
+                format!("  It lists these already, and isolates them again if they are open: {}", comma_list(again));
+            writeln!(f, "{}", wrapped(&text, "  "))?;
+        }
+        Ok(())
+    }
+}
+
+fn refused(why: &str) -> Trouble {
+    Trouble::Refused(format!("nothing was changed: {why}"))
+}
+
+fn ids_are(instances: &[Instance]) -> String {
+    let ids = comma_list(instances.iter().map(|instance| &instance.id));
+    format!("{ids} {}", if instances.len() == 1 { "is" } else { "are" })
+}
+
+fn is_complete(stack: &StackView) -> bool {
+    matches!(stack.status.status.as_str(), "CREATE_COMPLETE" | "UPDATE_COMPLETE")
+}
+
+/// Fails if an update of this stack isolates nothing in this VPC.
+fn check_usable(stack: &StackView, vpc: &VpcId) -> Result<(), Trouble> {
+    let Some(own) = stack.parameters.get("VpcId").filter(|_| stack.parameters.contains_key(LIST)) else {
+        return Err(refused(&format!("stack {} is no incident: give another --stack", stack.name)));
+    };
+    if own != vpc.as_str() {
+        return Err(refused(&format!("stack {} is for {own}, not for {vpc}: give another --stack", stack.name)));
+    }
+    let status = stack.status.status.as_str();
+    let is_updatable = matches!(
+        status,
+        "CREATE_COMPLETE" | "CREATE_FAILED" | "UPDATE_COMPLETE" | "UPDATE_FAILED" | "UPDATE_ROLLBACK_COMPLETE"
+    );
+    let is_coming =
+        matches!(status, "CREATE_IN_PROGRESS" | "UPDATE_IN_PROGRESS" | "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS");
+    if is_updatable || is_coming {
+        return Ok(());
+    }
+    Err(refused(&format!("stack {} is {status} and takes no update: give another --stack", stack.name)))
+}
+
+/// A group of ours as the template makes it.
+fn group_to_be(id: GroupId, role: Role, vpc: &VpcId) -> Group {
+    let rules = match role {
+        Role::Transit => ["0.0.0.0/0", "::/0"]
+            .map(|cidr| Rule { protocol: "-1".to_owned(), ports: None, peer: Peer::Cidr(cidr.to_owned()) })
+            .to_vec(),
+        _ => vec![],
+    };
+    let (ingress, egress) = (rules.clone(), rules);
+    Group { id, vpc: Some(vpc.clone()), role: Some(role), stack_id: None, ingress, egress }
+}
+
+impl fmt::Display for Isolated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(ms) = self.contained_after_ms {
+            let stack = &self.status.stack.name;
+            writeln!(f, "{stack}: contained {}.{} s after CloudFormation was called.", ms / 1000, ms % 1000 / 100)?;
+        }
+        f.write_str(&self.status.short())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Result<&str, &str>) {
+        let read = text.parse::<Target>();
+        let read = read.map(|target| format!("{target:?}")).map_err(|error| error.to_string());
+        assert_eq!(read.as_deref().map_err(String::as_str), expected, "{text}");
+    }
+
+    #[test]
+    fn what_an_alert_names_is_read() {
+        check("i-0123456789abcdef0", Ok("Instance(i-0123456789abcdef0)"));
+        check("203.0.113.9", Ok("Address(203.0.113.9)"));
+        check("2001:db8::1", Ok("Address(2001:db8::1)"));
+        check(
+            "arn:aws-cn:ec2:cn-north-1:123456789012:instance/i-0a",
+            Ok(r#"Arn { arn: "arn:aws-cn:ec2:cn-north-1:123456789012:instance/i-0a", instance: i-0a }"#),
+        );
+        for wrong in ["web-1", "", "i-", "10.0.0", "arn:aws:ec2:r:1:volume/vol-1", "arn:aws:ec2:r:1:instance/web"] {
+            let error =
+                format!("{wrong:?} is no instance id (i-0123456789abcdef0), no ARN of an instance, and no IP address");
+            check(wrong, Err(&error));
+        }
+    }
+}

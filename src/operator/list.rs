@@ -1,0 +1,118 @@
+//! `list`: every incident of the account and Region, by the groups that isolate and by the records that are held.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::incident::{Address, cannot_look};
+use super::text::count;
+use super::{Operator, Status, Trouble};
+use crate::cloudformation::stack::StackLife;
+use crate::model::State;
+use crate::ports::{Archive, Change, GroupQuery, Survey};
+
+/// The incidents of an account and Region.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct List {
+    pub account: String,
+    pub region: String,
+    pub incidents: Vec<Status>,
+    /// Incidents that could not be read, and why.
+    pub unreadable: BTreeMap<String, String>,
+}
+
+impl List {
+    /// Whether something that is to be isolated is not, or may not be.
+    #[must_use]
+    pub fn is_anything_open(&self) -> bool {
+        !self.unreadable.is_empty() || self.incidents.iter().any(Status::is_anything_open)
+    }
+}
+
+impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R, S> {
+    /// How each incident stands.
+    ///
+    /// # Errors
+    /// Groups, tables or exports cannot be listed.
+    pub async fn list(&self) -> Result<List, Trouble> {
+        let (mut incidents, mut unreadable) = (Vec::new(), BTreeMap::new());
+        for (stack, address) in self.addresses().await? {
+            match self.incident(&address).await {
+                Ok(incident) => incidents.push(self.status(&incident).await),
+                Err(trouble) => drop(unreadable.insert(stack, trouble.to_string())),
+            }
+        }
+        let (account, region) = (self.site.account.clone(), self.site.region.clone());
+        Ok(List { account, region, incidents, unreadable })
+    }
+
+    /// The only incident there is.
+    ///
+    /// # Errors
+    /// There is none, or there are several.
+    pub async fn only_incident(&self) -> Result<Address, Trouble> {
+        let addresses = self.addresses().await?;
+        let refused = |why: String| Err(Trouble::Refused(format!("nothing was changed: {why}")));
+        let (account, region) = (&self.site.account, &self.site.region);
+        let mut found = addresses.values();
+        match (found.next(), found.next()) {
+            (Some(only), None) => Ok(only.clone()),
+            (None, _) => refused(format!("there is no incident in account {account}, region {region}")),
+            _ => {
+                let names: Vec<String> =
+                    addresses.values().map(|address| format!("  {}", address.argument())).collect();
+                refused(format!(
+                    "there are {} in account {account}, region {region}. Say which:\n{}",
+                    count(addresses.len(), "incident"),
+                    names.join("\n")
+                ))
+            }
+        }
+    }
+
+    /// Every incident by the id of its stack. The groups show those whose stack is there, the tables those of which something is held.
+    async fn addresses(&self) -> Result<BTreeMap<String, Address>, Trouble> {
+        let mut found = BTreeMap::new();
+        let groups = self.ports.ec2.groups(&GroupQuery::Isolating).await.map_err(cannot_look)?;
+        for stack in groups.into_iter().filter_map(|group| group.stack_id) {
+            found.insert(stack.clone(), Address::Stack(stack));
+        }
+        let failed = |error| Trouble::Failed { what: "the tables cannot be read", error };
+        let tables = self.ports.records.tables("").await.map_err(failed)?;
+        let shared = self.responders_table().await?;
+        for table in tables.into_iter().filter(|name| name.contains("-SecurityGroupTable-")) {
+            let items = self.ports.records.named(&table).scan().await.map_err(failed)?;
+            let held = items.records.values().filter(|record| record.state != State::Restored);
+            for stack in held.map(|record| record.owner.stack_id.clone()) {
+                if found.contains_key(&stack) {
+                    continue;
+                }
+                let is_gone = self.view(&stack).await?.is_none();
+                let is_own = shared.as_ref() != Some(&table);
+                let address = match is_gone && is_own {
+                    true => Address::Table(table.clone()),
+                    false => Address::Stack(stack.clone()),
+                };
+                found.insert(stack, address);
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl fmt::Display for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.incidents.is_empty() && self.unreadable.is_empty() {
+            return writeln!(f, "There is no incident in account {}, region {}.", self.account, self.region);
+        }
+        let width = self.incidents.iter().map(|status| status.stack.name.len()).max().unwrap_or_default().max(5);
+        writeln!(f, "{:width$}  {:>12}  {:>8}  STATUS", "STACK", "NOT ISOLATED", "ISOLATED")?;
+        for status in &self.incidents {
+            let condition = status.stack.status.as_deref().unwrap_or("gone");
+            let open = status.summary.not_isolated + status.summary.unknown;
+            writeln!(f, "{:width$}  {open:>12}  {:>8}  {condition}", status.stack.name, status.summary.isolated)?;
+        }
+        self.unreadable.iter().try_for_each(|(stack, why)| writeln!(f, "! {stack}: {why}"))
+    }
+}

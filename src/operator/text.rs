@@ -1,0 +1,241 @@
+//! What the program prints for people: the worst first, in lines of 80 columns. Commands stay whole, so that they can be pasted.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::next::Next;
+use super::status::{Instance, Status, Summary};
+use crate::model::comma_list;
+
+/// A terminal has as many columns, and a printed page.
+const WIDTH: usize = 80;
+/// More lines than these would push the first ones off the screen.
+const MOST_LINES: usize = 12;
+/// Names in one list.
+const MOST_NAMES: usize = 8;
+
+/// In lines of 80 columns, those after the first one indented.
+#[must_use]
+pub fn wrapped(text: &str, indent: &str) -> String {
+    let options = textwrap::Options::new(WIDTH)
+        .subsequent_indent(indent)
+        .break_words(false)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
+    textwrap::fill(text, options)
+}
+
+/// `1 instance`, `2 instances`
+#[must_use]
+pub fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// `12 s`, `3 min 20 s`, `2 h 5 min`
+#[must_use]
+pub fn duration(seconds: u64) -> String {
+    match (seconds / 3600, seconds % 3600 / 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
+/// The first names of a list, and how many follow.
+fn some(names: &[String]) -> String {
+    match names.len().checked_sub(MOST_NAMES).filter(|more| *more > 0) {
+        Some(more) => format!("{} and {more} more", comma_list(names.iter().take(MOST_NAMES))),
+        None => comma_list(names),
+    }
+}
+
+fn named(id: &str, name: Option<&str>) -> String {
+    name.map_or_else(|| id.to_owned(), |name| format!("{id} ({name})"))
+}
+
+impl Status {
+    /// One screen: how many instances are isolated, which are not, and the next step.
+    #[must_use]
+    pub fn short(&self) -> String {
+        let mut text = self.headlines();
+        text.push('\n');
+        if let Some(next) = self.next.first() {
+            text.push_str(&format!("\n{next}"));
+        }
+        text
+    }
+
+    fn headlines(&self) -> String {
+        let mut lines = vec![wrapped(&self.headline(), "  ")];
+        // What is the same for several instances is said once.
+        let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for open in &self.not_isolated {
+            let instance = named(&open.instance, open.name.as_deref());
+            let thing = open.interface.as_ref().map_or(instance.clone(), |interface| format!("{instance} {interface}"));
+            reasons.entry(&open.reason).or_default().push(thing);
+        }
+        let more = reasons.len().saturating_sub(MOST_LINES);
+        lines.extend(
+            reasons
+                .iter()
+                .take(MOST_LINES)
+                .map(|(reason, things)| wrapped(&format!("  {}: {reason}", some(things)), "    ")),
+        );
+        if more > 0 {
+            lines.push(format!("  and {more} more; the whole list: ec2-isolation status without --short"));
+        }
+        let Summary { restoring, isolated_elsewhere, terminated, .. } = self.summary;
+        let others = [
+            (restoring, "being restored"),
+            (isolated_elsewhere, "isolated by another stack, which has to be asked"),
+            (terminated, "terminated"),
+        ];
+        let others = others.iter().filter(|(number, _)| *number > 0);
+        lines.extend(others.map(|(number, what)| format!("{}: {what}", count(*number, "instance"))));
+        if !self.listed_though_restored.is_empty() {
+            let ids = some(&self.listed_though_restored);
+            let text = format!("Restored, but still on the stack's list, so its next update isolates it again: {ids}");
+            lines.push(wrapped(&text, "  "));
+        }
+        lines.join("\n")
+    }
+
+    fn headline(&self) -> String {
+        let Summary { listed, isolated, isolated_interfaces, not_isolated, unknown, busy_seconds, .. } = self.summary;
+        let of = |number| format!("{number} of {}", count(listed, "instance"));
+        let interfaces = count(isolated_interfaces, "interface");
+        if let Some(seconds) = busy_seconds {
+            let status = self.stack.status.as_deref().unwrap_or_default();
+            let since = duration(seconds);
+            return match listed {
+                0 => format!("IN PROGRESS for {since}: the stack is {status}. Nothing is listed to be isolated."),
+                _ => format!("IN PROGRESS for {since} ({status}): {} isolated so far ({interfaces}).", of(isolated)),
+            };
+        }
+        match (listed, not_isolated, unknown) {
+            (0, _, _) if self.is_anything_held() => "Nothing is listed to be isolated.".to_owned(),
+            (0, _, _) => "Nothing is held isolated.".to_owned(),
+            (_, 0, 0) => format!("ISOLATED, as EC2 shows it: {} ({interfaces}).", of(isolated)),
+            (_, 0, _) => format!("NOT KNOWN whether {} isolated.", of(unknown)),
+            _ => format!("NOT ISOLATED: {}. Isolated: {isolated} ({interfaces}).", of(not_isolated)),
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n", self.headlines())?;
+        let stack = &self.stack;
+        let condition = match &stack.status {
+            None => "gone".to_owned(),
+            Some(status) if stack.works || stack.is_busy => status.clone(),
+            Some(status) => format!("{status}, restores nothing by itself any more"),
+        };
+        let since = stack.changed_at.as_ref().map(|at| format!(" since {at}")).unwrap_or_default();
+        let name = if stack.name.is_empty() { "unknown" } else { &stack.name };
+        writeln!(f, "{}", wrapped(&format!("stack    {name}: {condition}{since}"), "         "))?;
+        if let Some(reason) = &stack.reason {
+            writeln!(f, "{}", wrapped(&format!("         {reason}"), "         "))?;
+        }
+        for (resource, reason) in &stack.failed {
+            writeln!(f, "{}", wrapped(&format!("failed   {resource}: {reason}"), "         "))?;
+        }
+        writeln!(f, "table    {}", self.table)?;
+        writeln!(f, "account  {}, region {}", self.account, self.region)?;
+        for (id, role) in &self.groups {
+            writeln!(f, "group    {id} ({role})")?;
+        }
+        for asked in &self.asked {
+            let of = if asked.instances.is_empty() { String::new() } else { format!(" {}", some(&asked.instances)) };
+            let text = format!("asked    {}{of}, by request {}", asked.what, asked.request);
+            writeln!(f, "{}", wrapped(&text, "         "))?;
+            if let Some(kept) = &asked.kept {
+                writeln!(f, "{}", wrapped(&format!("kept     {kept}"), "         "))?;
+            }
+        }
+        for instance in &self.instances {
+            writeln!(f)?;
+            instance.show(self.stack.is_busy, f)?;
+        }
+        if self.instances.is_empty() {
+            writeln!(f, "\nThe table holds no record.")?;
+        }
+        if !self.without_record.is_empty() {
+            writeln!(f, "\nISOLATED WITHOUT A RECORD")?;
+        }
+        for stray in &self.without_record {
+            let instance = stray.instance.as_deref().unwrap_or("attached to nothing");
+            let tagged = if stray.tagged.is_empty() { "nothing".to_owned() } else { stray.tagged.join(" ") };
+            let now = stray.now.join(" ");
+            let text = format!("  {} ({instance})  now {now}  by its tags it had: {tagged}", stray.interface);
+            writeln!(f, "{}", wrapped(&text, "    "))?;
+        }
+        for step in &self.next {
+            writeln!(f)?;
+            step.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl Instance {
+    fn show(&self, is_busy: bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match (self.condition, self.record_state) {
+            (Some(condition), _) => condition.as_str(),
+            (None, Some(state)) => &state.to_uppercase(),
+            (None, None) => "",
+        };
+        writeln!(f, "{}  {state} ({})", named(&self.id, self.name.as_deref()), self.instance_state)?;
+        for interface in &self.interfaces {
+            let before = match interface.before.is_empty() {
+                true => String::new(),
+                false => format!("  before {}", interface.before.join(" ")),
+            };
+            let missing = match interface.missing.is_empty() {
+                true => String::new(),
+                false => format!("  (no longer exist: {})", interface.missing.join(" ")),
+            };
+            let (id, condition, now) = (&interface.id, interface.condition, interface.now.join(" "));
+            writeln!(f, "{}", wrapped(&format!("  {id}  {condition}{before}  now {now}{missing}"), "    "))?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "{}", wrapped(&format!("  ! {warning}"), "    "))?;
+        }
+        for step in self.to_do.iter().filter(|_| !is_busy) {
+            writeln!(f, "{}", wrapped(&format!("  the next update would {step}"), "    "))?;
+        }
+        if let (Some(state), Some(at), Some(owner)) = (self.record_state, &self.recorded_at, &self.owner) {
+            writeln!(f, "{}", wrapped(&format!("  recorded {at} ({state}), owner {owner}"), "    "))?;
+        } else {
+            writeln!(f, "  not recorded: nothing of it was changed")?;
+        }
+        if self.record_state.is_some() {
+            let cut = if self.connections_cut { "cut, as far as that goes" } else { "not cut" };
+            writeln!(f, "  connections open before: {cut}")?;
+        }
+        if !self.snapshots.is_empty() {
+            let snapshots = self.snapshots.iter().map(|(volume, snapshot)| format!("{snapshot} of {volume}"));
+            writeln!(f, "{}", wrapped(&format!("  snapshots {}", comma_list(snapshots)), "    "))?;
+        } else if self.snapshots_requested {
+            writeln!(f, "  snapshots were asked for, which ones is not recorded yet")?;
+        }
+        let is_held = self.record_state != Some(crate::model::State::Restored.as_str());
+        for command in self.protections.values().filter(|_| is_held) {
+            writeln!(f, "  was changed, and is put back by: {command}")?;
+        }
+        for line in &self.history {
+            writeln!(f, "{}", wrapped(&format!("  history {line}"), "    "))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", wrapped(&format!("NEXT  {}", self.what), "  "))?;
+        for command in &self.commands {
+            writeln!(f, "  {command}")?;
+        }
+        Ok(())
+    }
+}

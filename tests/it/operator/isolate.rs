@@ -1,0 +1,245 @@
+//! What `isolate` makes of what an alert names, and that it never takes an instance off a list, whoever else is at work.
+
+use ec2_isolation::cloudformation::stack::{FUNCTION_EXPORT, RECORDS_EXPORT};
+use ec2_isolation::operator::{Options, Target};
+
+use super::operator;
+use crate::world::operator::view;
+use crate::world::{STACK, VPC, World};
+use crate::{A, B, event, fleet, succeeds};
+
+/// A and B free, beside a responder.
+fn prepared() -> World {
+    let world = fleet();
+    let table = "responder-SecurityGroupTable-1";
+    world.data().exports.insert(FUNCTION_EXPORT.to_owned(), "the function".to_owned());
+    world.data().exports.insert(RECORDS_EXPORT.to_owned(), table.to_owned());
+    world.data().tables.entry(table.to_owned()).or_default();
+    world
+}
+
+fn targets(texts: &[&str]) -> Vec<Target> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+/// The stacks that are asked, each with what is asked of it, as a person is shown it.
+async fn orders(world: &World, names: &[&str], stack: Option<&str>) -> Result<Vec<String>, String> {
+    let options = Options { stack: stack.map(str::to_owned), ..Options::default() };
+    let orders = operator(world).orders(&targets(names), &options).await;
+    let orders = orders.map_err(|error| error.to_string().trim_start_matches("nothing was changed: ").to_owned())?;
+    Ok(orders.iter().map(|order| order.to_string().trim_end().replace('\n', "|")).collect())
+}
+
+fn incident(name: &str, status: &str, list: &str) -> ec2_isolation::cloudformation::stack::StackView {
+    let id = format!("arn:aws:cloudformation:us-east-1:123456789012:stack/{name}/1");
+    let mut stack = view(&id, status, &[]);
+    stack.function_outlives = true;
+    stack.resources.retain(|resource| resource.logical_id == "Isolation");
+    stack.parameters = [("CompromisedInstanceList", list), ("VpcId", VPC), ("HoldSeconds", "7")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    stack
+}
+
+#[tokio::test(start_paused = true)]
+async fn instances_of_one_vpc_go_to_one_stack_whose_name_everybody_finds() {
+    let world = prepared();
+    let one =
+        format!("stack incident-{VPC} in {VPC}: to be made|  {A}  running, 1 interface|  {B}  running, 1 interface");
+    assert_eq!(orders(&world, &[B, A, B], None).await, Ok(vec![one]));
+    world.add("i-0c", "vpc-2", &[("eni-0e", &["sg-0b"])]);
+    let stacks = |orders: Vec<String>| {
+        orders.iter().map(|order| order.split(' ').nth(1).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let both = orders(&world, &[A, "i-0c"], None).await.map(stacks);
+    assert_eq!(both, Ok(vec![format!("incident-{VPC}"), "incident-vpc-2".to_owned()]));
+    let named = orders(&world, &[A, "i-0c"], Some("case-7")).await.map(stacks);
+    assert_eq!(named, Ok(vec![format!("case-7-{VPC}"), "case-7-vpc-2".to_owned()]));
+    assert_eq!(orders(&world, &[A], Some("case-7")).await.map(stacks), Ok(vec!["case-7".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_is_there_keeps_its_list_and_says_what_else_it_isolates() {
+    let world = prepared();
+    world.data().views.push(incident(&format!("incident-{VPC}"), "CREATE_COMPLETE", B));
+    let orders = orders(&world, &[A], None).await.unwrap();
+    assert!(
+        orders[0].contains("CREATE_COMPLETE,")
+            && orders[0].contains(&format!("isolates them again if they are open:|  {B}")),
+        "{orders:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_takes_no_update_is_passed_over_or_refused_by_its_name() {
+    let world = prepared();
+    world.data().views.push(incident(&format!("incident-{VPC}"), "ROLLBACK_FAILED", ""));
+    assert!(
+        orders(&world, &[A], None).await.unwrap()[0]
+            .starts_with(&format!("stack incident-{VPC}-2 in {VPC}: to be made"))
+    );
+    let refused = orders(&world, &[A], Some(&format!("incident-{VPC}"))).await;
+    assert_eq!(
+        refused,
+        Err(format!("stack incident-{VPC} is ROLLBACK_FAILED and takes no update: give another --stack"))
+    );
+    let mut elsewhere = incident("elsewhere", "CREATE_COMPLETE", "");
+    elsewhere.parameters.insert("VpcId".to_owned(), "vpc-2".to_owned());
+    world.data().views.push(elsewhere);
+    let refused = orders(&world, &[A], Some("elsewhere")).await;
+    assert_eq!(refused, Err(format!("stack elsewhere is for vpc-2, not for {VPC}: give another --stack")));
+    world.data().views.push(view(
+        "arn:aws:cloudformation:us-east-1:123456789012:stack/website/1",
+        "CREATE_COMPLETE",
+        &[],
+    ));
+    let refused = orders(&world, &[A], Some("website")).await;
+    assert_eq!(refused, Err("stack website is no incident: give another --stack".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_goes_to_the_stack_that_holds_it() {
+    let world = prepared();
+    succeeds(&world, event("create")).await;
+    let mut holder = incident("x", "CREATE_COMPLETE", A);
+    (holder.id, holder.name) = (STACK.to_owned(), STACK.split('/').nth(1).unwrap().to_owned());
+    let name = holder.name.clone();
+    world.data().views.push(holder);
+    assert!(
+        orders(&world, &[A], None).await.unwrap()[0]
+            .starts_with(&format!("stack {name} in {VPC}: CREATE_COMPLETE, to"))
+    );
+    let refused = orders(&world, &[A], Some("another")).await;
+    assert_eq!(
+        refused,
+        Err(format!(
+            "{A} is held by {STACK}, not by stack another: leave --stack out, or take them over with ec2-isolation adopt"
+        ))
+    );
+    world.data().views.clear();
+    let refused = orders(&world, &[A], None).await.unwrap_err();
+    assert!(refused.ends_with(&format!("with ec2-isolation adopt --from {STACK}")), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_stands_for_the_one_instance_that_has_it() {
+    let world = prepared();
+    let at = |address: &str, interfaces: &[&str]| {
+        let interfaces = interfaces.iter().map(|id| id.parse().unwrap()).collect();
+        world.data().addresses.insert(address.parse().unwrap(), interfaces);
+    };
+    at("203.0.113.9", &["eni-0a"]);
+    assert!(orders(&world, &["203.0.113.9"], None).await.unwrap()[0].contains(A));
+    at("10.0.0.5", &["eni-0a", "eni-0b"]);
+    assert_eq!(
+        orders(&world, &["10.0.0.5"], None).await,
+        Err(format!("10.0.0.5 is the address of several instances, in different VPCs: {A}, {B}. Say which by its id"))
+    );
+    world.detach("eni-0b");
+    at("10.0.0.6", &["eni-0b"]);
+    let unattached = orders(&world, &["10.0.0.6"], None).await.unwrap_err();
+    assert!(unattached.starts_with("10.0.0.6 belongs to eni-0b, which is attached to no instance"), "{unattached}");
+    let nothing = orders(&world, &["10.0.0.7"], None).await.unwrap_err();
+    assert!(
+        nothing.starts_with("nothing in account 123456789012, region us-east-1 has the address 10.0.0.7"),
+        "{nothing}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_there_is_named_before_anything_is_made() {
+    let world = prepared();
+    let missing = orders(&world, &[A, "i-0dead"], None).await.unwrap_err();
+    assert!(missing.starts_with("there is no instance i-0dead in account 123456789012, region us-east-1"), "{missing}");
+    let elsewhere = orders(&world, &["arn:aws:ec2:eu-west-1:123456789012:instance/i-0a"], None).await.unwrap_err();
+    assert!(elsewhere.contains("is in account 123456789012, region eu-west-1, but you are"), "{elsewhere}");
+    world.data().terminate(A);
+    assert_eq!(orders(&world, &[A], None).await, Err(format!("already terminated: {A}. Leave them out")));
+    world.data().exports.clear();
+    let bare = orders(&world, &[B], None).await.unwrap_err();
+    assert!(bare.starts_with("there is no responder in account 123456789012, region us-east-1"), "{bare}");
+    assert!(world.data().views.is_empty());
+}
+
+/// However two responders' calls interleave, the stack lists what both of them asked for.
+#[tokio::test(start_paused = true)]
+async fn whoever_changes_the_list_meanwhile_nobody_is_taken_off_it() {
+    let (name, other) = (format!("incident-{VPC}"), "i-0feed");
+    let mut met = 0;
+    for n in 1..=12 {
+        for is_there in [false, true] {
+            let world = prepared();
+            if is_there {
+                world.data().views.push(incident(&name, "CREATE_COMPLETE", B));
+            }
+            let program = operator(&world);
+            let orders = program.orders(&targets(&[A]), &Options::default()).await.unwrap();
+            let now = world.data().calls.len();
+            let colleagues = incident(&name, "UPDATE_COMPLETE", &format!("{B},{other}"));
+            world.before_call(n, move |data| {
+                data.views.clear();
+                data.views.push(colleagues);
+            });
+            program.isolate(&orders[0], &|_| ()).await.unwrap();
+            let data = world.data();
+            let list = &data.views[0].parameters["CompromisedInstanceList"];
+            let has = |id: &str| list.split(',').any(|listed| listed == id);
+            // A change after ours is the colleague's own, who has seen our list.
+            let is_before_ours = data.calls[now..now + n - 1]
+                .iter()
+                .all(|(action, _)| !["cloudformation:CreateStack", "cloudformation:ExecuteChangeSet"].contains(action));
+            if is_before_ours && data.calls.len() >= now + n {
+                met += 1;
+                assert!(has(A) && has(B) && has(other), "call {n}, there {is_there}: {list}");
+            }
+            assert!(data.prepared.is_empty(), "call {n}: a change set is left");
+        }
+    }
+    assert_eq!(met, 6, "before each call up to the one that changes the stack");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_keeps_every_other_parameter_and_says_who_asks() {
+    let world = prepared();
+    let mut stack = incident(&format!("incident-{VPC}"), "UPDATE_FAILED", B);
+    stack.parameters.insert("DryRun".to_owned(), "true".to_owned());
+    world.data().views.push(stack);
+    let program = operator(&world);
+    let orders = program.orders(&targets(&[A]), &Options::default()).await.unwrap();
+    program.isolate(&orders[0], &|_| ()).await.unwrap();
+    let parameters = world.data().views[0].parameters.clone();
+    assert_eq!((parameters["HoldSeconds"].as_str(), parameters["DryRun"].as_str()), ("7", "false"));
+    assert_eq!(parameters["CompromisedInstanceList"], format!("{A},{B}"));
+    assert!(parameters["Rerun"].contains(" by arn:aws:iam::123456789012:user/x with ec2-isolation"), "{parameters:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_longer_than_a_parameter_is_refused() {
+    let world = prepared();
+    let list: Vec<String> = (0..204).map(|n| format!("i-{n:017x}")).collect();
+    world.data().views.push(incident(&format!("incident-{VPC}"), "CREATE_COMPLETE", &list.join(",")));
+    let refused = orders(&world, &[A], None).await.unwrap_err();
+    assert!(refused.contains("would list 205 instances, and takes 204"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_plans_with_the_groups_that_the_stack_would_make_and_changes_nothing() {
+    let world = prepared();
+    let program = operator(&world);
+    let orders = program.orders(&targets(&[A]), &Options::default()).await.unwrap();
+    let calls = world.data().calls.len();
+    let report = program.rehearse(&orders[0]).await.unwrap();
+    assert!(!report.failed, "{report:?}");
+    assert!(report.headline.starts_with("dry run, nothing was changed: 0 of 1 instance isolated now; "), "{report:?}");
+    let passage = format!("{A}: isolate eni-0a by way of sg-00000000000000001 for 5 s -> [sg-00000000000000000]");
+    assert!(report.details.contains(&passage), "{report:?}");
+    assert!(world.data().calls[calls..].iter().all(|(action, _)| super::reads(action)));
+    // As the stack's own options say.
+    let options = Options {
+        parameters: [("CutEstablishedConnections".to_owned(), "false".to_owned())].into(),
+        ..Options::default()
+    };
+    let orders = program.orders(&targets(&[A]), &options).await.unwrap();
+    let report = program.rehearse(&orders[0]).await.unwrap();
+    assert!(report.details.contains(&format!("{A}: isolate eni-0a [sg-0a] -> [sg-00000000000000000]")), "{report:?}");
+}

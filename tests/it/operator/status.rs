@@ -1,0 +1,191 @@
+//! What `status` says is what EC2 shows, whatever the records say: one situation of trials.md section 11 after the other.
+
+use ec2_isolation::model::{Fault, Peer, Rule, Time};
+use ec2_isolation::operator::{Address, Condition, Status};
+
+use super::{by_table, operator};
+use crate::world::operator::view;
+use crate::world::{ISOLATION, STACK, TABLE, TRANSIT, VPC, World, groups};
+use crate::{A, B, event, fleet, listing, succeeds};
+
+/// A and B, isolated by a stack that works.
+async fn isolated() -> World {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    world.data().views.push(stack("CREATE_COMPLETE"));
+    world
+}
+
+fn stack(status: &str) -> ec2_isolation::cloudformation::stack::StackView {
+    let mut stack = view(STACK, status, &[("SecurityGroupTable", TABLE)]);
+    stack.parameters.insert("CompromisedInstanceList".to_owned(), format!("{A},{B}"));
+    stack
+}
+
+async fn status(world: &World) -> Status {
+    let program = operator(world);
+    program.status(&program.incident(&Address::Stack(STACK.to_owned())).await.unwrap()).await
+}
+
+/// What is not isolated, and why, a line each.
+fn open(status: &Status) -> Vec<String> {
+    let line = |open: &ec2_isolation::operator::NotIsolated| {
+        format!("{} {}: {}", open.instance, open.interface.as_deref().unwrap_or("-"), open.reason)
+    };
+    status.not_isolated.iter().map(line).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_isolated_is_said_to_be_and_nothing_is_open() {
+    let world = isolated().await;
+    let status = status(&world).await;
+    assert_eq!((open(&status), status.is_anything_open()), (vec![], false));
+    assert_eq!((status.summary.listed, status.summary.isolated, status.summary.isolated_interfaces), (2, 2, 2));
+    assert!(
+        status.to_string().starts_with("ISOLATED, as EC2 shows it: 2 of 2 instances (2 interfaces).\n"),
+        "{status}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_that_was_moved_back_is_named_first() {
+    let world = isolated().await;
+    world.data().put_back(&"eni-0b".parse().unwrap(), groups(&["sg-0d"]));
+    let status = status(&world).await;
+    assert_eq!(open(&status), [format!("{B} eni-0b: moved out of the isolation, to [sg-0d]")]);
+    assert!(status.is_anything_open());
+    assert_eq!(status.instances[1].condition, Some(Condition::NotIsolated));
+    let first = status.to_string();
+    assert!(first.starts_with("NOT ISOLATED: 1 of 2 instances. Isolated: 1 (1 interface).\n"), "{first}");
+    assert_eq!(
+        status.next[0].commands,
+        [format!("ec2-isolation isolate --stack incident-2026-11-25 {B} --region us-east-1")],
+        "{:?}",
+        status.next
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_with_the_groups_that_it_had_before_is_open() {
+    let world = isolated().await;
+    let before = fleet().cards();
+    world.data().put_back(&"eni-0a".parse().unwrap(), before["eni-0a"].clone());
+    let status = status(&world).await;
+    let reason = open(&status).pop().unwrap();
+    assert!(reason.starts_with(&format!("{A} eni-0a: back in [")), "{reason}");
+    assert!(reason.ends_with("where it was before its isolation"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_beside_the_isolation_group_opens_an_interface() {
+    let world = isolated().await;
+    world.data().put_back(&"eni-0a".parse().unwrap(), groups(&[ISOLATION, "sg-0d"]));
+    let status = status(&world).await;
+    assert_eq!(open(&status), [format!("{A} eni-0a: has [sg-0d] beside the isolation group")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_that_was_attached_since_is_shown_and_open() {
+    let world = isolated().await;
+    world.attach(B, "eni-0f", &["sg-0b"]);
+    let status = status(&world).await;
+    assert_eq!(open(&status), [format!("{B} eni-0f: attached since the instance was isolated, in [sg-0b]")]);
+    let shown = &status.instances[1].interfaces;
+    let attached = shown.iter().find(|interface| interface.id == "eni-0f").unwrap();
+    assert_eq!((attached.condition, attached.now.as_slice()), ("attached since", ["sg-0b".to_owned()].as_slice()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_isolation_group_that_lets_the_world_in_isolates_nothing() {
+    let world = isolated().await;
+    let rule = Rule { protocol: "tcp".into(), ports: Some((22, 22)), peer: Peer::Cidr("0.0.0.0/0".into()) };
+    world.data().groups.get_mut(&ISOLATION.parse().unwrap()).unwrap().ingress.push(rule);
+    let status = status(&world).await;
+    let reason = format!(
+        "isolation group {ISOLATION} allows in tcp 22 0.0.0.0/0: hosts in it are not cut off; remove that rule"
+    );
+    assert_eq!(open(&status), [format!("{A} -: {reason}"), format!("{B} -: {reason}")]);
+    // Once for both.
+    let text = status.to_string();
+    assert!(text.starts_with("NOT ISOLATED: 2 of 2 instances. Isolated: 0 (2 interfaces).\n"), "{text}");
+    assert_eq!(text.matches("remove that").count(), 1, "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_the_function_refused_is_open() {
+    let world = fleet();
+    world.add("i-0c", "vpc-2", &[("eni-0e", &["sg-0b"])]);
+    crate::fails(&world, listing(&[A, "i-0c", "i-0dead"], event("create"))).await;
+    let mut stack = stack("CREATE_FAILED");
+    stack.parameters.insert("CompromisedInstanceList".to_owned(), format!("{A},i-0c,i-0dead"));
+    world.data().views.push(stack);
+    let status = status(&world).await;
+    assert_eq!(
+        open(&status),
+        [
+            &format!("i-0c -: i-0c is in vpc-2, not in {VPC}: isolate it with a stack of its own, with VpcId vpc-2"),
+            "i-0dead -: i-0dead does not exist in this account and region: check the id, or take it off CompromisedInstanceList",
+        ]
+    );
+    assert_eq!(status.summary.isolated, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_function_works_nothing_is_an_alarm() {
+    let world = isolated().await;
+    world.data().put_back(&"eni-0a".parse().unwrap(), groups(&[TRANSIT]));
+    let now = humantime::parse_rfc3339("2026-11-25T03:00:12Z").unwrap();
+    let began: Time = "2026-11-25T03:00:00Z".parse().unwrap();
+    world.data().views[0].status.status = "UPDATE_IN_PROGRESS".to_owned();
+    world.data().views[0].changed_at = Some(began);
+    let mut program = operator(&world);
+    program.clock = ec2_isolation::timing::clock::Clock::new(now);
+    let status = program.status(&program.incident(&by_table()).await.unwrap()).await;
+    let text = status.to_string();
+    assert!(text.starts_with("IN PROGRESS for "), "{text}");
+    assert!(text.contains(" s (UPDATE_IN_PROGRESS): 1 of 2 instances isolated so far (1\n  interface).\n"), "{text}");
+    // It is open all the same, and said to be.
+    assert!(status.is_anything_open());
+    assert!(open(&status)[0].contains(&format!("in transit group {TRANSIT}")), "{:?}", status.not_isolated);
+    let next = &status.next[0].what;
+    assert!(next.contains("look again when that has ended") && !text.contains("Isolate them now"), "{text}");
+    assert!(!text.contains("restores nothing by itself"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn before_the_function_is_called_its_instances_are_not_reached_yet() {
+    let world = fleet();
+    world.data().views.push(stack("CREATE_IN_PROGRESS"));
+    let status = status(&world).await;
+    assert_eq!(
+        open(&status),
+        [
+            format!("{A} eni-0a: in [sg-0a]: the function has not come to it yet"),
+            format!("{B} eni-0b: in [sg-0b, sg-0c]: the function has not come to it yet"),
+        ]
+    );
+    assert!(status.to_string().starts_with("IN PROGRESS for 0 s (CREATE_IN_PROGRESS): 0 of 2"), "{status}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_is_not_known() {
+    let world = isolated().await;
+    let program = operator(&world);
+    let incident = program.incident(&by_table()).await.unwrap();
+    world.data().always = Some(("ec2:DescribeInstances", Fault::Refused));
+    let status = program.status(&incident).await;
+    assert_eq!((status.summary.unknown, status.is_anything_open()), (2, true));
+    assert!(status.to_string().starts_with("NOT KNOWN whether 2 of 2 instances isolated.\n"), "{status}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_restored_though_the_stack_lists_it_is_named() {
+    let world = isolated().await;
+    let program = operator(&world);
+    let incident = program.incident(&by_table()).await.unwrap();
+    program.restore(&incident, &super::named(&[A]), &|_| ()).await.unwrap();
+    let status = status(&world).await;
+    assert_eq!((status.listed_though_restored.clone(), open(&status)), (vec![A.to_owned()], vec![]));
+    let text = status.to_string();
+    assert!(text.contains(&format!("so its next update isolates it again:\n  {A}")), "{text}");
+}
