@@ -83,7 +83,9 @@ unit: ## Unit and integration tests, without the local AWS
 build: tools ## Build the function for Lambda: .aws-sam/build
 	@echo "== sam build (about 10 minutes the first time)"
 	@$(SAM) build --config-file samconfig.toml --build-dir .aws-sam/next
-	@rm -rf .aws-sam/build && mv .aws-sam/next .aws-sam/build && echo "built: .aws-sam/build"
+# Renamed, not deleted: an interruption leaves no template in place whose function is gone already.
+	@rm -rf .aws-sam/last; if [ -e .aws-sam/build ]; then mv .aws-sam/build .aws-sam/last; fi
+	@mv .aws-sam/next .aws-sam/build && rm -rf .aws-sam/last && echo "built: .aws-sam/build"
 
 check-binary: ## The built function runs on provided.al2 and unwinds on panic; the operator's program runs where operators are
 	@echo "== check of the built programs"

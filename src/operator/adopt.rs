@@ -263,7 +263,11 @@ impl<R> fmt::Display for Handover<R> {
             writeln!(f, "{}: record it for {} in {table}", record.instance, self.owner.stack_id)?;
             for interface in record.interfaces.keys().filter_map(|id| self.old.observed.interfaces.get(id)) {
                 let (id, groups) = (&interface.id, ShowGroups(&interface.groups));
-                writeln!(f, "  {id} {groups} -> [{}], where it is isolated", self.isolation_group)?;
+                if interface.groups.is_disjoint(&self.old.isolating(record)) {
+                    writeln!(f, "  {id} {groups} is not isolated: the next deployment of the new stack isolates it")?;
+                } else {
+                    writeln!(f, "  {id} {groups} -> [{}], where it is isolated", self.isolation_group)?;
+                }
             }
             let last =
                 if self.is_shared { String::new() } else { format!(", and take the record out of {}", self.old.table) };

@@ -1,12 +1,13 @@
 //! Incidents beside a responder: the stacks that README's prepared way makes, by CloudFormation's own API.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_sdk_cloudformation::operation::create_stack::builders::CreateStackFluentBuilder;
 use aws_sdk_cloudformation::types::Parameter;
 
-use crate::cloud::Cloud;
+use crate::cloud::{BUILT, Cloud};
 use crate::fleet::Site;
 use crate::incident::Incident;
 
@@ -25,13 +26,34 @@ const ON_THE_WAY: [&str; 7] = [
 
 /// `make responder`.
 pub fn deploy_responder(cloud: &Cloud, parameters: &[&str]) {
-    let mut arguments = vec!["deploy", "--stack-name", RESPONDER, "--template-file", "responder.yaml"];
+    let (succeeded, output) = try_responder(cloud, Path::new("responder.yaml"), &[], parameters);
+    assert!(succeeded, "{output}");
+}
+
+/// The same with another template and further options of `sam deploy`: whether it succeeded, and what it printed.
+pub fn try_responder(cloud: &Cloud, template: &Path, options: &[&str], parameters: &[&str]) -> (bool, String) {
+    // The SAM CLI looks for its settings beside the template.
+    let config = std::fs::canonicalize("samconfig.toml").expect("samconfig.toml is there");
+    let [template, config] = [template, &config].map(|path| path.to_str().expect("a path in UTF-8"));
+    let mut arguments = vec!["deploy", "--stack-name", RESPONDER, "--template-file", template, "--config-file", config];
+    arguments.extend(options);
     if !parameters.is_empty() {
         arguments.push("--parameter-overrides");
     }
     arguments.extend(parameters);
-    let (succeeded, output) = cloud.sam(&arguments);
-    assert!(succeeded, "{output}");
+    cloud.sam(&arguments)
+}
+
+/// The responder's template with changes, written beside the built one. Its function is in `IsolationFunction` there.
+pub fn changed_responder(name: &str, change: impl Fn(&str) -> String) -> PathBuf {
+    let text = std::fs::read_to_string("responder.yaml").expect("it is there");
+    let mut text = text.replace(".aws-sam/build/IsolationFunction", "IsolationFunction");
+    for beside in ["LICENSE-APACHE", "README.md"] {
+        text = text.replace(&format!("Url: {beside}"), &format!("Url: ../../{beside}"));
+    }
+    let path = Path::new(BUILT).with_file_name(format!("responder-{name}.yaml"));
+    std::fs::write(&path, change(&text)).expect("the build directory can be written");
+    path
 }
 
 /// Where the responder keeps a template.

@@ -1,21 +1,34 @@
 //! Responder, incident and forensic host as stacks of their own, each in every life: made, changed, rolled back, failed, deleted again.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
 use aws_sdk_cloudformation::types::{DeploymentConfig, DeploymentConfigMode, OnFailure};
 use aws_sdk_ec2::types::IpPermission;
 use serde_json::json;
 
-use crate::beside::{RESPONDER, deploy_responder, parameters, template_url};
+use crate::beside::{RESPONDER, changed_responder, deploy_responder, parameters, template_url, try_responder};
 use crate::cloud::BUILT;
+use crate::fleet::aws;
 use crate::operator::operator;
-use crate::rollbacks::with_a_resource_that_fails;
+use crate::rollbacks::{changes_to_others, with_a_resource_that_fails};
 use crate::{Scene, cloud};
 
 /// `make responder`: the one of this account and Region, if it is not there.
-async fn responder() {
+pub async fn responder() {
     let cloudformation = cloud().cloudformation().await;
     if cloudformation.describe_stacks().stack_name(RESPONDER).send().await.is_err() {
         deploy_responder(cloud(), &["IncidentRole=true", "DetachInstanceProfile=true"]);
     }
+}
+
+/// The incident's template takes none of the host's parameters.
+pub fn without_host(mut scene: Scene) -> Scene {
+    for parameter in ["ForensicSubnetId", "Ec2KeyName", "CompanyIp"] {
+        scene.incident.unset(parameter);
+    }
+    scene
 }
 
 /// EC2 refuses to change this interface from now on.
@@ -31,13 +44,9 @@ async fn refuse_no_more() {
 
 impl Scene {
     /// A scene whose incident is made beside the responder.
-    async fn prepared(name: &str) -> Self {
+    pub async fn prepared(name: &str) -> Self {
         responder().await;
-        let mut scene = Self::new(name).await;
-        for parameter in ["ForensicSubnetId", "Ec2KeyName", "CompanyIp"] {
-            scene.incident.unset(parameter);
-        }
-        scene
+        without_host(Self::new(name).await)
     }
 
     /// One of two instances to isolate, and another one that EC2 refuses to change.
@@ -49,8 +58,16 @@ impl Scene {
         (scene, a)
     }
 
-    async fn happened(&self) -> String {
+    pub async fn happened(&self) -> String {
         self.incident.events(&self.incident.name).await.join("\n")
+    }
+
+    /// The record of this instance is this incident's, in this state.
+    pub async fn assert_owns(&self, table: &str, instance: &str, state: &str) {
+        let record = self.incident.record(table, instance).await;
+        let [is_owner, is] = ["Owner", "State"].map(|name| record[name].as_s().unwrap().as_str());
+        let owner = format!("{}|Isolation", self.incident.stack_id().await);
+        assert_eq!((is_owner, is), (owner.as_str(), state), "{instance}");
     }
 
     /// On which ports the host's group may reach the isolation group, which lets that group in.
@@ -281,48 +298,60 @@ async fn an_incident_that_failed_in_express_mode_is_restored_and_ended_by_the_pr
     assert_eq!(scene.cards(&[&a]).await, before);
 }
 
-/// From a one-shot stack that rolled back to a prepared incident, and on to another one beside the same responder.
-#[tokio::test]
-async fn instances_move_between_one_shot_and_prepared_incidents_without_a_moment_of_release() {
-    let mut one_shot = Scene::new("adopted-one-shot").await;
-    let a = one_shot.site.plain(&one_shot.ec2, &[0, 1]).await;
-    let before = one_shot.cards(&[&a]).await;
-    cloud().set("launch-failure", &json!({"error_code": "InsufficientInstanceCapacity"})).await;
-    one_shot.incident.options = vec!["--no-disable-rollback"];
-    let (succeeded, output) = one_shot.incident.list(&[&a]).try_deploy();
-    assert!(!succeeded, "{output}");
-    cloud().set("launch-failure", &json!({"error_code": null})).await;
+/// What Lambda runs for every incident.
+fn code_sha256() -> String {
+    let name = json!({"FunctionName": "ec2-isolation"});
+    let read = aws(&cloud().credentials(), "lambda", "get_function_configuration", &name).expect("it is there");
+    read["CodeSha256"].as_str().expect("a digest").to_owned()
+}
 
-    responder().await;
-    let move_to = async |from: &str, name: &str| {
-        let mut scene = one_shot.beside(name);
-        for parameter in ["ForensicSubnetId", "Ec2KeyName", "CompanyIp"] {
-            scene.incident.unset(parameter);
-        }
-        // It names the one that holds the instance, and then holds it.
-        scene.incident.list(&[&a]);
-        assert_eq!(scene.incident.create(false).await, "CREATE_FAILED");
-        operator(&["adopt", "--from", from, "--to", name, "--yes"]).ends_with(0).says(&format!("adopted: {a}"));
-        scene.assert_isolated(&[&a]).await;
-        scene.incident.set("Rerun", "1");
-        assert_eq!(scene.incident.update().await, "UPDATE_COMPLETE", "{}", scene.happened().await);
-        scene.assert_isolated(&[&a]).await;
-        scene
-    };
-    let first = move_to("adopted-one-shot", "adopted-first").await;
-    // While it takes care of the instance, nobody takes it away.
-    let works = format!("{a} is still isolated by");
-    let mut second = one_shot.beside("adopted-second");
-    for parameter in ["ForensicSubnetId", "Ec2KeyName", "CompanyIp"] {
-        second.incident.unset(parameter);
+/// A newer function: the built one, which says so when it starts.
+fn write_newer_function(folder: &Path) {
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::copy(folder.with_file_name("IsolationFunction").join("bootstrap"), folder.join("built")).unwrap();
+    let script = "#!/bin/sh\necho 'a newer function starts'\nexec \"$LAMBDA_TASK_ROOT/built\"\n";
+    std::fs::write(folder.join("bootstrap"), script).unwrap();
+    std::fs::set_permissions(folder.join("bootstrap"), Permissions::from_mode(0o755)).unwrap();
+}
+
+#[tokio::test]
+async fn the_responders_code_changes_under_an_open_incident_which_then_grows_and_is_restored() {
+    let mut scene = Scene::prepared("prepared-newer").await;
+    let (a, b) = (scene.site.launch(&scene.ec2, &[&[0, 1], &[2]], 1).await, scene.site.plain(&scene.ec2, &[1]).await);
+    let before = scene.cards(&[&a, &b]).await;
+    scene.incident.list(&[&a]);
+    assert_eq!(scene.incident.create(false).await, "CREATE_COMPLETE", "{}", scene.happened().await);
+    let table = scene.incident.physical_id_in(RESPONDER, "SecurityGroupTable").await;
+    let (record, code) = (scene.incident.record(&table, &a).await, code_sha256());
+    let arn = scene.incident.outputs_of(RESPONDER).await["FunctionArn"].clone();
+
+    let since = cloud().now().await;
+    write_newer_function(&Path::new(BUILT).with_file_name("NewerFunction"));
+    let template = changed_responder("newer", |text| text.replace("Uri: IsolationFunction", "Uri: NewerFunction"));
+    let parameters = ["IncidentRole=true", "DetachInstanceProfile=true"];
+    let (succeeded, output) = try_responder(cloud(), &template, &[], &parameters);
+    assert!(succeeded, "{output}");
+    let newer = code_sha256();
+    assert_ne!(newer, code);
+    assert_eq!(scene.incident.outputs_of(RESPONDER).await["FunctionArn"], arn);
+    scene.assert_isolated(&[&a]).await;
+    assert_eq!(scene.incident.record(&table, &a).await, record);
+    assert_eq!(changes_to_others(since, &[]).await, [""; 0], "no interface was touched");
+
+    scene.incident.list(&[&a, &b]);
+    assert_eq!(scene.incident.update().await, "UPDATE_COMPLETE", "{}", scene.happened().await);
+    scene.assert_isolated(&[&a, &b]).await;
+    for instance in [&a, &b] {
+        scene.assert_owns(&table, instance, "isolated").await;
     }
-    second.incident.list(&[&a]);
-    assert_eq!(second.incident.create(false).await, "CREATE_FAILED");
-    operator(&["adopt", "--from", "adopted-first", "--to", "adopted-second", "--dry-run"]).says(&works);
-    operator(&["status", "--stack", "adopted-first"]).ends_with(0).says(&a);
-    first.incident.delete().await;
-    assert_eq!(second.cards(&[&a]).await, before);
-    second.incident.delete().await;
+    scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a, &b]).await, before);
+    assert_eq!(code_sha256(), newer);
+    let group = scene.incident.physical_id_in(RESPONDER, "IsolationLogGroup").await;
+    let log = aws(&cloud().credentials(), "logs", "filter_log_events", &json!({"logGroupName": group})).expect("a log");
+    assert!(log.to_string().contains("a newer function starts"), "{log}");
+    deploy_responder(cloud(), &parameters);
+    assert_eq!(code_sha256(), code);
 }
 
 /// Its names are fixed: what a rollback or a deletion left must not be in the way of the next one.
@@ -338,20 +367,10 @@ async fn a_responder_that_rolled_back_or_was_deleted_is_made_again() {
         }
     };
     delete().await;
-    let responder = std::fs::read_to_string("responder.yaml").unwrap();
-    let mut built = responder.replace(".aws-sam/build/IsolationFunction", "IsolationFunction");
-    for beside in ["LICENSE-APACHE", "README.md"] {
-        built = built.replace(&format!("Url: {beside}"), &format!("Url: ../../{beside}"));
-    }
-    let failing =
-        with_a_resource_that_fails(&built).replace("DependsOn: Isolation\n", "DependsOn: IsolationFunction\n");
-    let path = std::path::Path::new(BUILT).with_file_name("responder-failing.yaml");
-    std::fs::write(&path, failing).unwrap();
-    // The SAM CLI looks for its settings beside the template.
-    let config = std::fs::canonicalize("samconfig.toml").unwrap();
-    let (path, config) = (path.to_str().unwrap(), config.to_str().unwrap());
-    let arguments = ["deploy", "--stack-name", RESPONDER, "--template-file", path, "--config-file", config];
-    let (succeeded, output) = cloud().sam(&[arguments.as_slice(), &["--no-disable-rollback"]].concat());
+    let failing = changed_responder("failing", |text| {
+        with_a_resource_that_fails(text).replace("DependsOn: Isolation\n", "DependsOn: IsolationFunction\n")
+    });
+    let (succeeded, output) = try_responder(cloud(), &failing, &["--no-disable-rollback"], &[]);
     assert!(!succeeded && output.contains("Initiating deployment"), "{output}");
     assert_eq!(scene.incident.ends_in(RESPONDER, &["ROLLBACK_IN_PROGRESS"]).await, "ROLLBACK_COMPLETE");
     delete().await;

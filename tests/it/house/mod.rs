@@ -1,4 +1,5 @@
-//! The repository itself: the shape of the source, and the pages against it.
+//! The repository itself: the shape of the source, the pages against it, and how its Makefile builds.
 
+mod build;
 mod docs;
 mod tidy;

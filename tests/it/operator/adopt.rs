@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ec2_isolation::cloudformation::answer::Status as Answered;
 use ec2_isolation::cloudformation::stack::{RECORDS_EXPORT, StackStatus};
-use ec2_isolation::model::{Group, Groups, Role};
+use ec2_isolation::model::{Group, Groups, Role, ShowGroups};
 use ec2_isolation::operator::{Address, Trouble as Refusal};
 use ec2_isolation::ports::Fault;
 use serde_json::json;
@@ -238,4 +238,23 @@ async fn the_incidents_beside_it_in_a_responders_table_stay_where_they_are() {
     let left: Vec<_> = world.data().records.values().map(|record| record.owner.stack_id.clone()).collect();
     assert_eq!(left, [beside]);
     assert_eq!(isolated(&world), ["eni-0b"]);
+}
+
+/// Only its record moves, and that is what is said before.
+#[tokio::test(start_paused = true)]
+async fn what_was_recorded_and_never_isolated_is_said_not_to_be() {
+    let world = kept().await;
+    deploy_heir(&world);
+    let before = fleet().cards()["eni-0b"].clone();
+    world.data().put_back(&"eni-0b".parse().unwrap(), before.clone());
+    let handover = operator(&world).handover(&by_table(), "incident-2", &ALL).await.unwrap();
+    let said = handover.to_string();
+    assert!(said.contains(&format!("  eni-0a [{ISOLATION}] -> [{NEW_GROUP}], where it is isolated\n")), "{said}");
+    let open = "is not isolated: the next deployment of the new stack isolates it";
+    assert!(said.contains(&format!("  eni-0b {} {open}\n", ShowGroups(&before))), "{said}");
+    let (failed, adopted, details) = try_adopt(&world).await.unwrap();
+    assert_eq!((failed, adopted.len()), (false, 2), "{details:?}");
+    assert_eq!(new_cards(&world).into_keys().collect::<Vec<_>>(), ["eni-0a"]);
+    succeeds(&world.named_table(NEW_TABLE), of_heir(event("create"))).await;
+    assert_eq!(new_cards(&world).into_keys().collect::<Vec<_>>(), ["eni-0a", "eni-0b"]);
 }
