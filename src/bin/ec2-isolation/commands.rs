@@ -57,8 +57,7 @@ async fn program(region: Option<String>, profile: Option<String>, asked: &str) -
     let found = config::operator(region, profile.clone()).await;
     let (ports, client, region): (Aws, _, _) = found.map_err(|error| Trouble::Refused(error.to_string()))?;
     let caller = sts::caller(&client).await;
-    let (account, caller) =
-        caller.map_err(|error| Trouble::Failed { what: "your credentials are not accepted", error })?;
+    let (account, caller) = caller.map_err(|error| Trouble::Failed { what: "AWS does not say who you are", error })?;
     let clock = Clock::new(SystemTime::now());
     Ok(Operator {
         ports,
