@@ -9,7 +9,8 @@ use ec2_isolation::operator::Address;
 /// Shows, restores and hands over what ec2-isolation holds isolated, with your own credentials. It needs neither the stack
 /// nor its function: the records table is enough.
 ///
-/// Exit codes: 0 done, 1 something failed or stays isolated, 2 usage, 3 refused and nothing changed.
+/// Exit codes: 0 done, 1 something failed or stays isolated, 2 usage, 3 refused and nothing changed, 4 something listed is
+/// open.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 120)]
 pub struct Arguments {
@@ -79,6 +80,10 @@ pub enum Command {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Prints what completes this program's words in a shell. In bash: source <(ec2-isolation completions bash)
+    Completions { shell: clap_complete::Shell },
+    /// Prints the manual: ec2-isolation man | man -l -
+    Man,
 }
 
 /// Which incident it is about.

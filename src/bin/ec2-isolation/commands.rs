@@ -18,7 +18,7 @@ use ec2_isolation::timing::pace::Pace;
 use serde::Serialize;
 
 use crate::args::{Arguments, Command, Output, stack_or_table};
-use crate::progress;
+use crate::{manual, progress};
 
 type Program = Operator<Ec2, Table, CloudFormation>;
 
@@ -31,6 +31,10 @@ const LONGEST_RUN: Duration = Duration::from_secs(12 * 3600);
 /// Nothing was done, or something could not be read.
 pub async fn run(arguments: Arguments) -> Result<bool, Trouble> {
     let Arguments { command, region, profile, output } = arguments;
+    if let Some(text) = manual::text(&command) {
+        say(text);
+        return Ok(true);
+    }
     let asked = if matches!(command, Command::Adopt { .. }) { "adopt" } else { "restore" };
     let program = program(region, profile, asked).await?;
     match command {
@@ -50,6 +54,8 @@ pub async fn run(arguments: Arguments) -> Result<bool, Trouble> {
         Command::Adopt { from, to, selection, dry_run, yes } => {
             adopt(&program, &stack_or_table(&from), &to, &selection.ids(), dry_run, yes, output).await
         }
+        // The manual's.
+        Command::Completions { .. } | Command::Man => Ok(true),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod trust;
+mod words;
 
 use std::path::PathBuf;
 use std::process::Stdio;
