@@ -13,9 +13,13 @@ SCRIPTS  := $(addprefix forensic-host/,forensic-host forensic-host.sh install-si
 CLI      := target/cli/ec2-isolation
 RESPONDER := ec2-isolation-responder
 FEATURES := --features operator
+# What a release has a program for. Apple's SDK is on a Mac only, so two are built there: on Apple silicon, which runs the first.
+ON_LINUX := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu x86_64-pc-windows-gnu
+ON_MAC   := aarch64-apple-darwin x86_64-apple-darwin
+BUILT    := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo try test bench build deploy responder status restore cli package lint check audit advisories templates facts docs unit stack check-binary clean tools
+.PHONY: help demo try test bench build deploy responder status restore cli package release lint check audit advisories templates facts docs unit stack check-binary clean tools
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -119,6 +123,41 @@ package: ## Upload for the console and for others: make package BUCKET=my-bucket
 	@$(MAKE) --no-print-directory build $(CLI)
 	@$(VENV)/sam/bin/python scripts/package.py "$(BUCKET)" $(CLI)
 
+ifeq ($(shell uname -s),Darwin)
+release: release-afresh $(addprefix release-,$(ON_MAC)) ## Build what a release consists of, each system its own: target/release-assets
+	@$(PYTHON) scripts/release.py sums
+else
+release: release-afresh build release-sbom $(addprefix release-,$(ON_LINUX))
+	@$(VENV)/sam/bin/python scripts/release.py function
+	@$(PYTHON) scripts/release.py sums
+	@echo "without $(ON_MAC): these need a Mac (.github/workflows/release.yml)"
+endif
+
+release-afresh:
+	@rm -rf target/release-assets
+
+release-x86_64-unknown-linux-gnu: cli
+	@$(PYTHON) scripts/release.py program x86_64-unknown-linux-gnu $(CLI) $(CLI)
+
+release-aarch64-unknown-linux-gnu: LINKED := cargo zigbuild --target aarch64-unknown-linux-gnu.2.26
+release-x86_64-pc-windows-gnu: LINKED := cargo zigbuild --target x86_64-pc-windows-gnu
+release-x86_64-pc-windows-gnu: ENDING := .exe
+release-aarch64-unknown-linux-gnu release-x86_64-pc-windows-gnu: release-%: cli $(VENV)/release/ready
+	@echo "== operator's program for $* (about 10 minutes the first time)"
+	@rustup --quiet target add $*
+	@PATH="$(abspath $(VENV)/release/bin):$$PATH" $(LINKED) --quiet --release $(FEATURES) --bin ec2-isolation
+	@$(PYTHON) scripts/release.py program $* $(BUILT)/$*/release/ec2-isolation$(ENDING) $(CLI)
+
+$(addprefix release-,$(ON_MAC)): release-%:
+	@echo "== operator's program for $* (about 10 minutes the first time)"
+	@rustup --quiet target add $*
+	@cargo build --quiet --release $(FEATURES) --bin ec2-isolation --target $*
+	@$(PYTHON) scripts/release.py program $* $(BUILT)/$*/release/ec2-isolation $(BUILT)/$(firstword $(ON_MAC))/release/ec2-isolation
+
+release-sbom: target/tools/bin/cargo-cyclonedx
+	@echo "== what is compiled in: CycloneDX"
+	@PATH="$(abspath target/tools/bin):$$PATH" $(PYTHON) scripts/release.py sbom
+
 status: ## What an incident holds isolated, and the next step: make status STACK=incident-42
 	@test -n "$(STACK)" || { echo 'STACK is missing, as in STACK=incident-42'; exit 1; }
 	@$(MAKE) --no-print-directory $(CLI)
@@ -149,6 +188,7 @@ $(VENV)/aws/ready: local-aws/requirements-aws.txt
 $(VENV)/lint/ready: local-aws/requirements-lint.txt
 $(VENV)/audit/ready: local-aws/requirements-audit.txt
 $(VENV)/bench/ready: benches/requirements.txt
+$(VENV)/release/ready: local-aws/requirements-release.txt
 $(VENV)/%/ready:
 	@echo "== installing $* tools"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo 'Python 3.10 or newer is needed (set PYTHON=…)'; exit 1; }
@@ -159,3 +199,7 @@ $(VENV)/%/ready:
 target/tools/bin/cargo-deny:
 	@echo "== compiling cargo-deny"
 	@cargo install --quiet --locked --root target/tools cargo-deny@0.20.2
+
+target/tools/bin/cargo-cyclonedx:
+	@echo "== compiling cargo-cyclonedx"
+	@cargo install --quiet --locked --root target/tools cargo-cyclonedx@0.5.9

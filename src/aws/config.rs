@@ -7,11 +7,13 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_sdk_ec2::config::SharedHttpClient;
 use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder, ConnectorBuilder};
 
 use crate::aws::autoscaling::AutoScaling;
 use crate::aws::cloudformation::CloudFormation;
+#[cfg(feature = "operator")]
+use crate::aws::credentials::{Personal, certificates};
 use crate::aws::dynamodb::Table;
 use crate::aws::ec2::{self, Ec2};
 use crate::ports::Ports;
@@ -27,8 +29,11 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 /// With standard back-off this outlasts four throttled calls in a row.
 const ATTEMPTS: u32 = 6;
+/// A person waits for the first call, and can repeat it.
+#[cfg(feature = "operator")]
+const FIRST_ATTEMPTS: u32 = 2;
 
-/// Why the function cannot work.
+/// Why the function, or the operator's program, cannot work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadSettings {
     #[error("environment variable {0} is not set; the template sets it, deploy the stack again")]
@@ -36,6 +41,18 @@ pub enum BadSettings {
     #[cfg(feature = "operator")]
     #[error("no region is set: give --region, or set AWS_REGION")]
     NoRegion,
+    #[cfg(feature = "operator")]
+    #[error("the AWS configuration cannot be read: {0}")]
+    Files(String),
+    #[cfg(feature = "operator")]
+    #[error("there is no profile {name} in {places}; choose one with --profile: {others}")]
+    NoProfile { name: String, places: String, others: String },
+    #[cfg(feature = "operator")]
+    #[error("{path} cannot be used as AWS_CA_BUNDLE or ca_bundle: {cause}")]
+    Bundle { path: String, cause: String },
+    #[cfg(feature = "operator")]
+    #[error("there are no credentials: {cause}; {advice}")]
+    NoCredentials { cause: String, advice: String },
 }
 
 /// The ports for AWS.
@@ -48,16 +65,21 @@ pub type Aws = Ports<Ec2, Table, CloudFormation>;
 pub async fn aws() -> Result<Aws, BadSettings> {
     let name =
         std::env::var(TABLE_NAME).ok().filter(|name| !name.is_empty()).ok_or(BadSettings::Missing(TABLE_NAME))?;
-    Ok(ports(&loader().load().await, name))
+    Ok(ports(&loader(http_client()).load().await, name))
 }
 
 /// The ports for an operator, with a records table that is still to be named, and the client that says who it is.
+///
+/// # Errors
+/// There is no such profile, no region, or there are no credentials.
 #[cfg(feature = "operator")]
 pub async fn operator(
     region: Option<String>,
     profile: Option<String>,
 ) -> Result<(Aws, aws_sdk_sts::Client, String), BadSettings> {
-    let mut loader = loader();
+    let personal = Personal::read(profile.clone()).await?;
+    let certificates = personal.ca_bundle().map_or_else(|| Ok(Vec::new()), |path| certificates(&path))?;
+    let mut loader = loader(http_client_trusting(&certificates));
     if let Some(profile) = profile {
         loader = loader.profile_name(profile);
     }
@@ -66,17 +88,20 @@ pub async fn operator(
     }
     let config = loader.load().await;
     let region = config.region().map(ToString::to_string).ok_or(BadSettings::NoRegion)?;
-    Ok((ports(&config, String::new()), aws_sdk_sts::Client::new(&config), region))
+    let config = personal.log_in(config).await?;
+    let identity = aws_sdk_sts::config::Builder::from(&config);
+    let identity = identity.retry_config(RetryConfig::standard().with_max_attempts(FIRST_ATTEMPTS)).build();
+    Ok((ports(&config, String::new()), aws_sdk_sts::Client::from_conf(identity), region))
 }
 
-fn loader() -> ConfigLoader {
+fn loader(http: SharedHttpClient) -> ConfigLoader {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
         .operation_timeout(OPERATION_TIMEOUT)
         .build();
     aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http_client())
+        .http_client(http)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
         .timeout_config(timeouts)
 }
@@ -85,8 +110,20 @@ fn loader() -> ConfigLoader {
 /// SDK's own.
 #[must_use]
 pub fn http_client() -> SharedHttpClient {
-    Builder::new().build_with_connector_fn(|settings, components| {
+    http_client_trusting(&[])
+}
+
+/// One that also trusts these certificates, each readable and in PEM format.
+fn http_client_trusting(certificates: &[String]) -> SharedHttpClient {
+    let mut roots = TrustStore::default();
+    for certificate in certificates {
+        roots.add_pem_certificate(certificate.as_bytes());
+    }
+    Builder::new().build_with_connector_fn(move |settings, components| {
         let mut connector = ConnectorBuilder::default().tls_provider(Provider::Rustls(CryptoMode::Ring));
+        if let Ok(context) = TlsContext::builder().with_trust_store(roots.clone()).build() {
+            connector.set_tls_context(context);
+        }
         connector.set_connector_settings(settings.cloned());
         connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
         connector.set_proxy_config(Some(ProxyConfig::from_env()));

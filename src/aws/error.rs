@@ -62,11 +62,8 @@ pub(crate) fn call_error<E: ProvideErrorMetadata + std::error::Error + 'static>(
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
             (Fault::TimedOut, "Timeout", "no connection in time".to_owned())
         }
-        SdkError::DispatchFailure(failure) => {
-            let cause =
-                failure.as_connector_error().map_or_else(|| "no credentials".to_owned(), |error| innermost(error));
-            (Fault::Connection, "ConnectionLost", cause)
-        }
+        // Among them credentials that cannot be had any more.
+        SdkError::DispatchFailure(_) => (Fault::Connection, "NoAnswer", innermost(error)),
         SdkError::ResponseError(_) => (Fault::Garbled, "Garbled", "the answer could not be read".to_owned()),
         SdkError::ServiceError(context) => {
             let status = context.raw().status().as_u16();
@@ -94,7 +91,8 @@ pub(crate) fn garbled(action: &'static str, what: impl Into<String>) -> CallErro
     CallError { action, fault: Fault::Garbled, code: "Garbled".to_owned(), message: what.into() }
 }
 
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+/// The cause of it all.
+pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

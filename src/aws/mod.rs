@@ -3,6 +3,8 @@
 pub mod autoscaling;
 pub mod cloudformation;
 pub mod config;
+#[cfg(feature = "operator")]
+mod credentials;
 pub mod dynamodb;
 pub mod ec2;
 pub(crate) mod error;

@@ -11,6 +11,7 @@ mod house;
 mod isolate;
 mod operator;
 mod overlap;
+mod program;
 mod protect;
 mod restore;
 #[path = "../support/runtime.rs"]

@@ -111,6 +111,10 @@ pub enum Command {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Prints what completes this program's words in a shell. In bash: source <(ec2-isolation completions bash)
+    Completions { shell: clap_complete::Shell },
+    /// Prints the manual: ec2-isolation man | man -l -
+    Man,
 }
 
 /// Which incident it is about: the only one there is, if nothing is said.

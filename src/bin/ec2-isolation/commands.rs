@@ -22,7 +22,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::args::{Arguments, Command, Incident, Output, stack_or_table};
-use crate::progress;
+use crate::{manual, progress};
 
 type Program = Operator<Ec2, Table, CloudFormation>;
 
@@ -56,6 +56,10 @@ impl Outcome {
 /// Nothing was done, or something could not be read.
 pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
     let Arguments { command, region, profile, output } = arguments;
+    if let Some(text) = manual::text(&command) {
+        say(text);
+        return Ok(Outcome::Done);
+    }
     let asked = match command {
         Command::Isolate { .. } => "isolate",
         Command::Adopt { .. } => "adopt",
@@ -95,6 +99,8 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
         Command::Adopt { from, to, selection, dry_run, yes } => {
             adopt(&program, &stack_or_table(&from), &to, &selection.ids(), dry_run, yes, output).await
         }
+        // The manual's.
+        Command::Completions { .. } | Command::Man => Ok(Outcome::Done),
     }
 }
 
@@ -208,8 +214,7 @@ async fn program(region: Option<String>, profile: Option<String>, asked: &str) -
     let found = config::operator(region, profile.clone()).await;
     let (ports, client, region): (Aws, _, _) = found.map_err(|error| Trouble::Refused(error.to_string()))?;
     let caller = sts::caller(&client).await;
-    let (account, caller) =
-        caller.map_err(|error| Trouble::Failed { what: "your credentials are not accepted", error })?;
+    let (account, caller) = caller.map_err(|error| Trouble::Failed { what: "AWS does not say who you are", error })?;
     let clock = Clock::new(SystemTime::now());
     Ok(Operator {
         ports,

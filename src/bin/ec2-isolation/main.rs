@@ -1,11 +1,12 @@
 //! The operator's program: the way in, and the way out when the stack, the function or its role are gone.
 //!
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 something failed or stays isolated,
-//! 2 usage, 3 refused (wrong account or region, not found, ambiguous, not confirmed): nothing was changed; 4 something that is to be
-//! isolated is open.
+//! 2 usage, 3 refused (wrong account or region, no credentials, not found, ambiguous, not confirmed): nothing was changed; 4 something
+//! that is to be isolated is open.
 
 mod args;
 mod commands;
+mod manual;
 mod progress;
 
 use std::process::ExitCode;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use aws_credential_types::credential_fn::provide_credentials_fn;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::config::timeout::TimeoutConfig;
-use aws_sdk_ec2::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
+use aws_sdk_ec2::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider, SharedHttpClient};
 use aws_smithy_http_client::test_util::NeverClient;
 use ec2_isolation::aws::ec2::Ec2;
 use ec2_isolation::cloudformation::stack::Stacks as _;
@@ -126,4 +128,17 @@ async fn a_connection_that_cannot_be_made_or_breaks_is_lost() {
         assert_eq!(error.fault, Fault::Connection, "{error}");
         assert_eq!(error.action, "ec2:DescribeInstances");
     }
+}
+
+/// Those of a session may end at any time.
+#[tokio::test]
+async fn credentials_that_cannot_be_had_any_more_are_named() {
+    let (http, seen) = wire(&[(200, "")]);
+    let mut config = config!(aws_sdk_ec2, http.clone()).to_builder();
+    config.set_credentials_provider(Some(SharedCredentialsProvider::new(provide_credentials_fn(|| async {
+        Err(CredentialsError::provider_error("the session is over"))
+    }))));
+    let error = with_client(ec2_isolation::aws::ec2::client(config), http).instances(&ids(1)).await.unwrap_err();
+    assert_eq!(error.to_string(), "ec2:DescribeInstances failed: NoAnswer: the session is over");
+    assert!(seen.lock().unwrap().is_empty() && error.fault.may_pass());
 }

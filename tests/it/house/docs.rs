@@ -25,7 +25,8 @@ const NO_SOURCES: [&str; 16] = [
 ];
 /// Parts of sentences that stand elsewhere in full, headlines without a problem, lines of the plan in the log, among them its
 /// doubts (`? …`), and the value of a tag.
-const NO_MESSAGES: [&str; 45] = [
+const NO_MESSAGES: [&str; 46] = [
+    "--format powershell | Invoke-Expression",
     "a network interface id",
     "a security group id",
     "a snapshot id",

@@ -2,4 +2,5 @@
 
 mod build;
 mod docs;
+mod release;
 mod tidy;

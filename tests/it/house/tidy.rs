@@ -48,9 +48,18 @@ fn each_remote_api_is_named_in_one_file() {
     only_in("aws_sdk_autoscaling", &["src/aws/autoscaling.rs", "src/aws/config.rs"]);
     only_in("aws_sdk_dynamodb", &["src/aws/dynamodb/", "src/aws/config.rs"]);
     only_in("aws_sdk_cloudformation", &["src/aws/cloudformation.rs", "src/aws/config.rs"]);
-    only_in("aws_sdk_sts", &["src/aws/sts.rs", "src/aws/config.rs"]);
+    only_in("aws_sdk_sts", &["src/aws/sts.rs", "src/aws/credentials.rs", "src/aws/config.rs"]);
     only_in("reqwest", &["src/cloudformation/responder.rs"]);
-    only_in("std::env", &["src/aws/config.rs", "src/bin/bootstrap/log.rs", "src/cloudformation/lambda.rs"]);
+    only_in(
+        "std::env",
+        &["src/aws/config.rs", "src/aws/credentials.rs", "src/bin/bootstrap/log.rs", "src/cloudformation/lambda.rs"],
+    );
+}
+
+/// Each partition has a suffix of its own: the SDK knows it, and CloudFormation as `AWS::URLSuffix`.
+#[test]
+fn no_address_of_aws_is_written_down() {
+    only_in("amazonaws", &[]);
 }
 
 /// The modules in the order of `lib.rs`, lowest first.

@@ -1,0 +1,67 @@
+//! The command line: help, typing errors, completions, the manual.
+
+use super::Person;
+
+const COMMANDS: [&str; 4] = ["status", "plan", "restore", "adopt"];
+
+async fn say(arguments: &[&str], code: i32) -> String {
+    let ran = Person::new(&format!("words-{}", arguments.join("-")), "").runs(arguments).await.ends_with(code);
+    let (said, silent) = if code == 0 { (ran.out, ran.err) } else { (ran.err, ran.out) };
+    assert_eq!(silent, "", "results on standard output, everything else on standard error");
+    said
+}
+
+#[tokio::test]
+async fn a_typing_error_is_met_with_the_word_that_was_meant() {
+    for (arguments, meant) in [
+        (&["statsu"][..], "'status'"),
+        (&["restore", "--stak", "ir"], "'--stack'"),
+        (&["status", "--stack", "ir", "--output", "jsno"], "'json'"),
+    ] {
+        let said = say(arguments, 2).await;
+        assert!(said.contains("tip: a similar") && said.contains(meant), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn help_names_every_exit_code() {
+    let said = say(&["--help"], 0).await.split_whitespace().collect::<Vec<_>>().join(" ");
+    let codes = "Exit codes: 0 done, 1 something failed or stays isolated, 2 usage, 3 refused and nothing changed, 4 something listed is open.";
+    assert!(said.contains(codes), "{said}");
+}
+
+/// Nothing is coloured, so `NO_COLOR` has nothing to turn off.
+#[tokio::test]
+async fn help_fits_into_a_narrow_terminal_and_has_no_colours() {
+    for (columns, color) in [("40", "NO_COLOR"), ("80", "CLICOLOR_FORCE"), ("300", "FORCE_COLOR")] {
+        let person = Person::new(&format!("narrow-{columns}"), "").with(&[("COLUMNS", columns), (color, "1")]);
+        for command in COMMANDS {
+            let said = person.runs(&["help", command]).await.ends_with(0).out;
+            // Neither wider than the terminal nor than what can be read.
+            let limit = columns.parse::<usize>().unwrap().min(120);
+            let wide: Vec<_> =
+                said.lines().filter(|line| line.chars().count() > limit && !line.starts_with("Usage")).collect();
+            assert!(wide.is_empty() && !said.contains('\x1b'), "{wide:#?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_shell_completes_every_command() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = say(&["completions", shell], 0).await;
+        assert!(COMMANDS.iter().all(|command| script.contains(command)), "{shell}");
+    }
+    assert!(say(&["completions", "csh"], 2).await.contains("possible values: bash, elvish, fish, powershell, zsh"));
+}
+
+#[tokio::test]
+async fn the_manual_has_every_command_with_its_options() {
+    let page = say(&["man"], 0).await;
+    assert!(page.contains(".TH ec2-isolation 1"), "{page}");
+    for command in COMMANDS {
+        let heading = format!(".SH \"ec2\\-isolation {command}\"");
+        assert!(page.contains(&heading), "{heading} in\n{page}");
+    }
+    assert!(page.contains("\\-\\-dry\\-run") && page.contains("4 something listed is open"), "{page}");
+}
