@@ -13,6 +13,7 @@ mod fleet;
 mod function;
 mod host;
 mod incident;
+mod isolate;
 mod moves;
 mod operator;
 mod package;

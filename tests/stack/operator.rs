@@ -1,6 +1,6 @@
 //! The operator's program on the local AWS: the real binary, and every command that it prints run by the real AWS CLI.
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -29,22 +29,32 @@ impl Ran {
         self
     }
 
+    pub fn out(&self) -> &str {
+        &self.out
+    }
+
     #[track_caller]
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.out, self.err))
     }
 }
 
-fn with_credentials(mut command: Command) -> Ran {
+/// The program, begun and not waited for.
+pub fn start(arguments: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ec2-isolation"));
+    command.args(arguments);
+    let command = environment(&mut command);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it can be started")
+}
+
+fn environment(command: &mut Command) -> &mut Command {
     let home = std::fs::canonicalize("target/stack").expect("it is there");
-    let output = command
-        .env_clear()
-        .envs(cloud().credentials())
-        .env("HOME", home)
-        .env("AWS_EC2_METADATA_DISABLED", "true")
-        .stdin(Stdio::null())
-        .output()
-        .expect("it can be started");
+    let command = command.env_clear().envs(cloud().credentials()).env("HOME", home);
+    command.env("AWS_EC2_METADATA_DISABLED", "true").stdin(Stdio::null())
+}
+
+fn with_credentials(mut command: Command) -> Ran {
+    let output = environment(&mut command).output().expect("it can be started");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     Ran { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
 }
@@ -143,7 +153,8 @@ async fn a_stack_that_rolled_back_is_restored_and_ended_without_its_function() {
         .ends_with(0)
         .says("op-rollback: ROLLBACK_FAILED, restores nothing by itself any more")
         .says(&restore_command("op-rollback"))
-        .says(&format!("{a}  KEPT (running)"));
+        .says("ISOLATED, as EC2 shows it: 1 of 1 instance (2 interfaces).")
+        .says(&format!("{a}  ISOLATED (running)"));
 
     let since = cloud().now().await;
     let plan = operator(&["plan", "--stack", "op-rollback"]).ends_with(0).says(&format!("To be restored: {a}"));
@@ -155,7 +166,7 @@ async fn a_stack_that_rolled_back_is_restored_and_ended_without_its_function() {
 
     let ran = run(&format!("{} --yes", restore_command("op-rollback"))).ends_with(0).says("1 instance restored");
     let ran = ran.says("stack op-rollback is deleted");
-    assert!(ran.err.contains(&format!("{a}: mark restoring")), "progress is shown: {}", ran.err);
+    assert_eq!(ran.err.matches(&format!("{a}: mark restoring")).count(), 1, "the plan is shown once: {}", ran.err);
     assert_eq!(scene.cards(&[&a]).await, before);
     assert!(!exists("op-rollback").await);
 

@@ -38,7 +38,7 @@ async fn refuse(interface: &str) {
     cloud().set("refuse", &refuse).await;
 }
 
-async fn refuse_no_more() {
+pub async fn refuse_no_more() {
     cloud().set("refuse", &json!({})).await;
 }
 
@@ -50,7 +50,7 @@ impl Scene {
     }
 
     /// One of two instances to isolate, and another one that EC2 refuses to change.
-    async fn half_refused(name: &str) -> (Self, String) {
+    pub async fn half_refused(name: &str) -> (Self, String) {
         let mut scene = Self::prepared(name).await;
         let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
         refuse(&scene.cards(&[&b]).await.into_keys().next().unwrap()).await;

@@ -1,0 +1,165 @@
+//! `ec2-isolation isolate` and what `status` makes of it, on deployed stacks: the real program, CloudFormation and function.
+
+use std::process::{Child, Command};
+
+use serde_json::{Value, json};
+
+use crate::fleet::{interface_at, set_groups};
+use crate::operator::{operator, run, start};
+use crate::{Scene, cloud};
+
+fn status(stack: &str, code: i32) -> Value {
+    operator(&["status", "--stack", stack, "--output", "json"]).ends_with(code).json()
+}
+
+/// What is not isolated: instance, interface, reason.
+fn open(status: &Value) -> Vec<(String, String, String)> {
+    let open = status["not_isolated"].as_array().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    open.map(|open| (text(&open["instance"]), text(&open["interface"]), text(&open["reason"]))).collect()
+}
+
+fn commands(status: &Value) -> Vec<String> {
+    let steps = status["next"].as_array().unwrap().iter();
+    steps
+        .flat_map(|step| step["commands"].as_array().unwrap())
+        .map(|command| command.as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// The walk of issue 13: isolate, somebody moves one back, status says so, isolate again, restore.
+#[tokio::test]
+async fn a_newcomer_isolates_sees_what_slipped_back_isolates_again_and_restores() {
+    let scene = Scene::prepared("cli-walk").await;
+    let a = scene.site.launch(&scene.ec2, &[&[0, 1], &[2]], 1).await;
+    let b = scene.site.plain(&scene.ec2, &[3]).await;
+    let before = scene.cards(&[&a, &b]).await;
+    let both = format!("{a},{b}");
+
+    operator(&["isolate", &both]).ends_with(3).says("there is nobody to ask; give --yes").says("to be made");
+    let rehearsed = operator(&["isolate", &both, "--dry-run", "--stack", "cli-walk"]).ends_with(0);
+    let rehearsed = rehearsed.says("dry run, nothing was changed: 0 of 2 instances isolated now");
+    rehearsed.says(&format!("{b}: isolate "));
+    assert_eq!(scene.cards(&[&a, &b]).await, before);
+
+    let isolated = operator(&["isolate", &both, "--stack", "cli-walk", "--yes"]).ends_with(0);
+    let isolated =
+        isolated.says("cli-walk: contained ").says("ISOLATED, as EC2 shows it: 2 of 2 instances (3 interfaces).");
+    isolated.says("3 of 3 interfaces isolated, cli-walk CREATE_COMPLETE");
+    scene.assert_isolated(&[&a, &b]).await;
+    let shown = status("cli-walk", 0);
+    assert_eq!((open(&shown), &shown["summary"]["isolated"]), (vec![], &json!(2)));
+    let history = shown["instances"][0]["history"][0].as_str().unwrap();
+    assert!(history.contains("user/administrator with ec2-isolation isolate"), "{history}");
+    let stacks = cloud().cloudformation().await.describe_stacks().stack_name("cli-walk").send().await.unwrap();
+    assert_eq!(stacks.stacks()[0].enable_termination_protection(), Some(true));
+    assert!(stacks.stacks()[0].role_arn().unwrap_or_default().contains(":role/"), "the responder's role for incidents");
+
+    // Somebody gives one interface its groups back.
+    let interface = interface_at(&scene.ec2, &a, 1).await;
+    set_groups(&scene.ec2, &interface, &[scene.site.groups[2].as_str()]).await;
+    let shown = status("cli-walk", 4);
+    let back = format!("back in [{}], where it was before its isolation", scene.site.groups[2]);
+    assert_eq!(open(&shown), [(a.clone(), interface.clone(), back)]);
+    operator(&["status", "--stack", "cli-walk", "--short"]).ends_with(4).says("NOT ISOLATED: 1 of 2 instances.");
+    operator(&["list"]).ends_with(4).says("cli-walk");
+    let again = commands(&shown);
+    assert_eq!(again[0], format!("ec2-isolation isolate --stack cli-walk {a} --region us-east-1"));
+
+    let repaired = run(&format!("{} --yes", again[0])).ends_with(0);
+    repaired.says(&format!("It lists these already, and isolates them again if they are open:\n  {b}"));
+    assert_eq!(open(&status("cli-walk", 0)), []);
+
+    let restored = operator(&["restore", "--stack", "cli-walk", "--finish", "--yes"]).ends_with(0);
+    let restored = restored.says("2 instances restored").says("stack cli-walk is deleted");
+    restored.says("update-termination-protection --no-enable-termination-protection --stack-name cli-walk");
+    assert_eq!(scene.cards(&[&a, &b]).await, before);
+    operator(&["status", "--stack", "cli-walk"]).ends_with(0).says("Nothing is held isolated.");
+}
+
+/// Two responders name different instances of one VPC, at the same moment.
+#[tokio::test]
+async fn whoever_comes_second_adds_to_the_list() {
+    let scene = Scene::prepared("cli-two").await;
+    let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
+    let c = scene.site.plain(&scene.ec2, &[2]).await;
+    let before = scene.cards(&[&a, &b, &c]).await;
+    let stack = format!("incident-{}", scene.site.vpc);
+    let both: [Child; 2] = [&a, &b].map(|id| start(&["isolate", id, "--yes"]));
+    for child in both {
+        let ended = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&ended.stdout).into_owned() + &String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success(), "{text}");
+    }
+    scene.assert_isolated(&[&a, &b]).await;
+    let shown = status(&stack, 0);
+    assert_eq!((&shown["summary"]["listed"], &shown["summary"]["isolated"]), (&json!(2), &json!(2)));
+    // By its address, and by its ARN.
+    let instances = scene.ec2.describe_instances().instance_ids(&c).send().await.unwrap();
+    let address = instances.reservations()[0].instances()[0].private_ip_address().unwrap().to_owned();
+    operator(&["isolate", &address, "--yes"]).ends_with(0).says("ISOLATED, as EC2 shows it: 3 of 3 instances");
+    let arn = format!("arn:aws:ec2:us-east-1:123456789012:instance/{c}");
+    operator(&["isolate", &arn, "--dry-run"])
+        .ends_with(0)
+        .says("3 of 3 instances isolated now; 0 steps would be taken");
+    operator(&["restore", "--stack", &stack, "--finish", "--yes"]).ends_with(0);
+    assert_eq!(scene.cards(&[&a, &b, &c]).await, before);
+}
+
+#[tokio::test]
+async fn what_ec2_refuses_is_said_first_and_in_full_and_the_printed_command_goes_on() {
+    let (scene, a) = Scene::half_refused("cli-refused").await;
+    let list: Vec<&str> = scene.incident.parameters()["CompromisedInstanceList"].split(',').collect();
+    let b = list[1].to_owned();
+    let ran = operator(&["isolate", &a, &b, "--stack", "cli-refused", "--yes"]).ends_with(4);
+    let ran = ran.says("NOT ISOLATED: 1 of 2 instances. Isolated: 1 (1 interface).").says("OperationNotPermitted");
+    // The Reason in full: what CloudFormation shows at the end of it, too.
+    let unwrapped = ran.out().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(unwrapped.contains("next: remove the cause, then deploy again"), "{unwrapped}");
+    scene.assert_isolated(&[&a]).await;
+    let shown = status("cli-refused", 4);
+    assert_eq!(open(&shown)[0].0, b);
+    crate::prepared::refuse_no_more().await;
+    run(&format!("{} --yes", commands(&shown)[0])).ends_with(0).says("ISOLATED, as EC2 shows it: 2 of 2 instances");
+    operator(&["restore", "--stack", "cli-refused", "--finish", "--yes"]).ends_with(0);
+}
+
+/// The one-shot stack is an incident as well: it keeps its own template.
+#[tokio::test]
+async fn a_one_shot_stack_takes_further_instances() {
+    let mut scene = Scene::new("cli-one-shot").await;
+    let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
+    let before = scene.cards(&[&a, &b]).await;
+    scene.incident.list(&[&a]).deploy();
+    operator(&["isolate", &b, "--stack", "cli-one-shot", "--yes"])
+        .ends_with(0)
+        .says("ISOLATED, as EC2 shows it: 2 of 2 instances (2 interfaces).");
+    scene.assert_isolated(&[&a, &b]).await;
+    scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a, &b]).await, before);
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_the_watching_and_not_the_isolation() {
+    let scene = Scene::prepared("cli-ctrl-c").await;
+    let a = scene.site.plain(&scene.ec2, &[0]).await;
+    let before = scene.cards(&[&a]).await;
+    let child = start(&["isolate", &a, "--stack", "cli-ctrl-c", "--yes"]);
+    let cloudformation = cloud().cloudformation().await;
+    while cloudformation.describe_stacks().stack_name("cli-ctrl-c").send().await.is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("The watching has ended. What CloudFormation has begun goes on."), "{said}");
+    let next = said.lines().last().unwrap().trim();
+    assert_eq!(next, "ec2-isolation status --stack cli-ctrl-c --region us-east-1");
+    assert_eq!(scene.incident.ends_in("cli-ctrl-c", &["CREATE_IN_PROGRESS"]).await, "CREATE_COMPLETE");
+    scene.assert_isolated(&[&a]).await;
+    run(next).ends_with(0).says("ISOLATED, as EC2 shows it: 1 of 1 instance (1 interface).");
+    operator(&["restore", "--stack", "cli-ctrl-c", "--finish", "--yes"]).ends_with(0);
+    assert_eq!(scene.cards(&[&a]).await, before);
+}
