@@ -30,6 +30,7 @@ demo: tools build ## Isolate and restore a fleet on the local AWS, with the real
 	@cargo test --quiet $(FEATURES) --test demo
 
 try: tools build ## A shell on the local AWS with two instances to isolate: follow README's "Try it"
+	@cargo build --quiet $(FEATURES) --bin ec2-isolation
 	@$(PY) scripts/try.py
 
 test: tools ## Everything: format, lints, unit and integration tests, docs, the binary, the stack on the local AWS

@@ -618,6 +618,10 @@ def _refusing_unfit_stacks(original: Any) -> Any:
             # CreateChangeSet, API reference: the stack must be in a state that can be updated
             message = f"Stack:{stack['StackId']} is in {status} state and can not be updated."
             return _error("ValidationError", message)
+        if status in _UPDATABLE_AFTER_FAILURE and _p(params, "UsePreviousTemplate", "false").lower() == "true":
+            # The template of the operation before, with what failed in it, which is still to be made.
+            kept = {name: value for name, value in params.items() if name != "UsePreviousTemplate"}
+            params = {**kept, "TemplateBody": [stack["_template_body"]]}
         return original(params)
 
     return create_change_set

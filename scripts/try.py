@@ -1,4 +1,4 @@
-"""A shell on a local AWS with two instances to isolate, so that README can be followed without an account: `make try`.
+"""A shell on a local AWS with a responder and two instances: README can be followed without an account. `make try`.
 
     python scripts/try.py [COMMAND [ARGUMENT...]]
 
@@ -82,6 +82,17 @@ def launch(ready: dict[str, str]) -> dict[str, str]:
     return {"VPC": vpc, "SUBNET": subnet, "INSTANCES": ",".join(instances)}
 
 
+def prepare(ready: dict[str, str]) -> None:
+    """The responder, as `make responder` makes it, if the function was built. Without it the rest works."""
+    arguments = ["--stack-name", "ec2-isolation-responder", "--template-file", "responder.yaml"]
+    deployed = subprocess.run(
+        ["target/venv/sam/bin/sam", "deploy", *arguments], env=environment(ready), capture_output=True, text=True
+    )
+    if deployed.returncode:
+        reason = (deployed.stderr or deployed.stdout).strip().splitlines()[-1:]
+        print("there is no responder (make build builds its function):", *reason, file=sys.stderr)
+
+
 def main(command: list[str]) -> int:
     forget_own_account()
     LOG.parent.mkdir(parents=True, exist_ok=True)
@@ -98,9 +109,10 @@ def main(command: list[str]) -> int:
             return 1
         started = json.loads(ready)
         fleet = launch(started)
+        prepare(started)
         if command:
             return subprocess.run(command, env={**environment(started), **fleet}).returncode
-        print("A local AWS with two instances, on this machine only; `exit` ends it. In this shell:")
+        print("A local AWS with a responder and two instances, on this machine only; `exit` ends it. In this shell:")
         print("".join(f"  {name}={value}\n" for name, value in fleet.items()), end="")
         if not shutil.which("ec2-isolation", path=os.pathsep.join(PROGRAMS)):
             print("ec2-isolation has not been built yet: make demo or make cli does that.")

@@ -141,8 +141,8 @@ impl StackLife for CloudFormation {
             .set_parameters(Some(given(stack.parameters)))
             .set_role_arn(stack.role.map(str::to_owned))
             .client_request_token(stack.token)
-            .disable_rollback(true)
-            .enable_termination_protection(true)
+            .disable_rollback(stack.stays)
+            .enable_termination_protection(stack.stays)
             .set_capabilities(Some(CAPABILITIES.to_vec()));
         let request = match stack.template {
             Template::Body(body) => request.template_body(body),

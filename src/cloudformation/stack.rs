@@ -37,7 +37,7 @@ pub trait StackLife: Stacks {
     fn view(&self, stack: &str) -> impl Future<Output = Call<Option<StackView>>> + Send;
     /// What a stack of this account and Region exports under this name.
     fn export(&self, name: &str) -> impl Future<Output = Call<Option<Export>>> + Send;
-    /// Begins to make a stack with rollback off and termination protection on. Its id; `None` if there is one of this name.
+    /// Begins to make a stack. Its id; `None` if there is one of this name.
     fn create(&self, stack: &NewStack<'_>) -> impl Future<Output = Call<Option<String>>> + Send;
     /// Prepares a change of these parameters, by a change set of this name; everything else stays as it is.
     fn prepare(
@@ -73,6 +73,8 @@ pub struct NewStack<'a> {
     pub role: Option<&'a str>,
     /// Equal for repeated tries of one call.
     pub token: &'a str,
+    /// What is made stays, whatever fails and whoever deletes by oversight: rollback is off, termination protection on.
+    pub stays: bool,
 }
 
 /// Where a template is.

@@ -75,7 +75,9 @@ impl Incident {
     pub fn listed(&self) -> BTreeSet<InstanceId> {
         let is_over =
             |id: &InstanceId| self.ledger.records.get(id).is_some_and(|record| record.state == State::Restored);
-        let intents = self.ledger.intents.values().filter_map(|intent| match &intent.desired {
+        // A stack that is gone asks for nothing any more.
+        let intents = self.ledger.intents.values().filter(|_| self.stack.is_some());
+        let intents = intents.filter_map(|intent| match &intent.desired {
             Desired::Isolated(wants) => Some(wants.instances.iter().cloned()),
             Desired::Restored => None,
         });
@@ -146,14 +148,15 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
     pub async fn containment(&self, incident: &Incident) -> BTreeMap<InstanceId, Contained> {
         let ports = self.ports_of(incident);
         let looks = incident.portions().into_iter().map(async |((owner, vpc, group), instances)| {
-            match incident.wants(&owner, vpc, group, instances) {
-                Some(wants) => self.reconciler(&ports, &owner).look(&wants).await,
-                None => vec![],
-            }
+            let Some(wants) = incident.wants(&owner, vpc, group, instances) else { return vec![] };
+            let looked = self.reconciler(&ports, &owner).look(&wants).await;
+            let judged = looked
+                .into_iter()
+                .map(|looked| (looked.instance.clone(), judge(incident, &wants.isolation_group, looked)));
+            judged.collect()
         });
         let looked = futures_util::future::join_all(looks).await;
-        let mut found: BTreeMap<InstanceId, Contained> =
-            looked.into_iter().flatten().map(|looked| (looked.instance.clone(), judge(incident, looked))).collect();
+        let mut found: BTreeMap<InstanceId, Contained> = looked.into_iter().flatten().collect();
         for id in incident.listed() {
             found.entry(id).or_insert_with(|| Contained {
                 condition: Condition::NotIsolated,
@@ -171,12 +174,12 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
 fn not_reached(incident: &Incident) -> String {
     match &incident.stack {
         Some(stack) if stack.is_busy() => "the function has not come to it yet".to_owned(),
-        Some(stack) => format!("the function has never isolated it: the stack is {}", stack.status.status),
+        Some(stack) => format!("no record says that it was ever isolated: the stack is {}", stack.status.status),
         None => "the stack is gone".to_owned(),
     }
 }
 
-fn judge(incident: &Incident, looked: Looked) -> Contained {
+fn judge(incident: &Incident, isolation_group: &GroupId, looked: Looked) -> Contained {
     let id = &looked.instance;
     let record = incident.held_record(id);
     let (plan, observed) = match looked.seen {
@@ -193,9 +196,14 @@ fn judge(incident: &Incident, looked: Looked) -> Contained {
         }
     };
     let instance = observed.instances.get(id);
-    let mut open: Vec<(Option<InterfaceId>, String)> = Vec::new();
+    let (mut open, mut isolated) = (Vec::new(), plan.standing.isolated.clone());
     for interface in &plan.standing.open {
         let shown = shown(&observed, instance, interface);
+        // The function would write it once more, since it has not seen it happen. EC2 shows it.
+        if shown.is_some_and(|shown| shown.groups == Groups::from([isolation_group.clone()])) {
+            isolated.insert(interface.clone());
+            continue;
+        }
         open.push((Some(interface.clone()), why_open(incident, record, shown)));
     }
     let is_told =
@@ -209,7 +217,7 @@ fn judge(incident: &Incident, looked: Looked) -> Contained {
         Condition::Terminated
     } else if problems.iter().any(|problem| matches!(problem, Problem::HeldByOther { .. })) {
         Condition::IsolatedElsewhere
-    } else if !open.is_empty() || plan.standing.isolated.is_empty() {
+    } else if !open.is_empty() || isolated.is_empty() {
         Condition::NotIsolated
     } else {
         Condition::Isolated
@@ -220,7 +228,7 @@ fn judge(incident: &Incident, looked: Looked) -> Contained {
     Contained {
         warnings: problems.iter().filter(|problem| !opens(problem)).map(ToString::to_string).collect(),
         to_do: to_do(&plan),
-        isolated: plan.standing.isolated,
+        isolated,
         condition,
         open,
         observed,

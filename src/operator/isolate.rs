@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::incident::{Address, cannot_look};
 use super::text::{count, wrapped};
-use super::{Operator, Progress, Status, Trouble};
+use super::{Operator, Progress, Status, Trouble, refused};
 use crate::cloudformation::properties;
 use crate::cloudformation::stack::{FUNCTION_EXPORT, NewStack, Prepared, StackLife, StackView, Template};
 use crate::model::{
@@ -240,7 +240,10 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let stack = loop {
             let progress = self.progress(order, &id, began).await;
             if let Ok(progress) = &progress {
-                if progress.done == progress.total && contained_after_ms.is_none() {
+                // An interface may leave the isolation group once more, to have its connections cut.
+                if progress.done < progress.total {
+                    contained_after_ms = None;
+                } else if contained_after_ms.is_none() {
                     contained_after_ms = Some(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
                 }
                 on_progress(progress);
@@ -277,7 +280,8 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
                 let parameters = order.parameters(None, &self.note());
                 let template = order.options.template_url.as_deref().map_or(Template::Body(INCIDENT), Template::Url);
                 let role = order.role.as_deref();
-                let new = NewStack { name: &order.stack, template, parameters: &parameters, role, token: &name };
+                let new =
+                    NewStack { name: &order.stack, template, parameters: &parameters, role, token: &name, stays: true };
                 let made = self.ports.stacks.create(&new).await;
                 match made.map_err(|error| Trouble::Failed { what: "the stack cannot be made", error })? {
                     Some(id) => return Ok(id),
@@ -353,12 +357,12 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             seconds: began.elapsed().as_secs(),
             done: interfaces.iter().filter(is_isolated).count(),
             total: interfaces.len(),
-            what: "isolated",
+            what: "interfaces isolated",
         })
     }
 
     /// Whether the responder is there, and the role that it made for incidents.
-    async fn responder(&self) -> Result<(bool, Option<String>), Trouble> {
+    pub(super) async fn responder(&self) -> Result<(bool, Option<String>), Trouble> {
         let Some(export) = self.export(FUNCTION_EXPORT).await? else { return Ok((false, None)) };
         let responder = self.view(&export.stack_id).await?;
         Ok((true, responder.and_then(|responder| responder.outputs.get("IncidentRoleArn").cloned())))
@@ -509,10 +513,6 @@ impl fmt::Display for Order {
         }
         Ok(())
     }
-}
-
-fn refused(why: &str) -> Trouble {
-    Trouble::Refused(format!("nothing was changed: {why}"))
 }
 
 fn ids_are(instances: &[Instance]) -> String {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::incident::{Address, cannot_look};
 use super::text::count;
-use super::{Operator, Status, Trouble};
+use super::{Operator, Status, Trouble, refused};
 use crate::cloudformation::stack::StackLife;
 use crate::model::State;
 use crate::ports::{Archive, Change, GroupQuery, Survey};
@@ -53,20 +53,19 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
     /// There is none, or there are several.
     pub async fn only_incident(&self) -> Result<Address, Trouble> {
         let addresses = self.addresses().await?;
-        let refused = |why: String| Err(Trouble::Refused(format!("nothing was changed: {why}")));
         let (account, region) = (&self.site.account, &self.site.region);
         let mut found = addresses.values();
         match (found.next(), found.next()) {
             (Some(only), None) => Ok(only.clone()),
-            (None, _) => refused(format!("there is no incident in account {account}, region {region}")),
+            (None, _) => Err(refused(&format!("there is no incident in account {account}, region {region}"))),
             _ => {
                 let names: Vec<String> =
                     addresses.values().map(|address| format!("  {}", address.argument())).collect();
-                refused(format!(
+                Err(refused(&format!(
                     "there are {} in account {account}, region {region}. Say which:\n{}",
                     count(addresses.len(), "incident"),
                     names.join("\n")
-                ))
+                )))
             }
         }
     }

@@ -7,6 +7,7 @@
 mod adopt;
 mod containment;
 mod finish;
+mod host;
 mod incident;
 mod isolate;
 mod list;
@@ -27,6 +28,7 @@ use crate::timing::pace::Pace;
 pub use adopt::{Handover, HandoverPreview, HandoverReport};
 pub use containment::Condition;
 pub use finish::Ended;
+pub use host::{Host, HostOrder};
 pub use incident::{Address, Incident};
 pub use isolate::{Isolated, Options, Order, Target};
 pub use list::List;
@@ -45,6 +47,10 @@ pub enum Trouble {
     Failed { what: &'static str, error: CallError },
 }
 
+fn refused(why: &str) -> Trouble {
+    Trouble::Refused(format!("nothing was changed: {why}"))
+}
+
 /// How far something is that takes a while, as EC2 shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
@@ -52,10 +58,9 @@ pub struct Progress {
     /// Of the stack, in CloudFormation's words.
     pub status: String,
     pub seconds: u64,
-    /// Interfaces.
     pub done: usize,
     pub total: usize,
-    /// `isolated` or `restored`.
+    /// Of what, and what is done to it: `interfaces isolated`.
     pub what: &'static str,
 }
 

@@ -149,7 +149,7 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
                 seconds: began.elapsed().as_secs(),
                 done: ids.len() - shown.iter().filter(is_inside).count(),
                 total: ids.len(),
-                what: "restored",
+                what: "interfaces restored",
             });
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::host::Host;
 use super::next::Next;
 use super::status::{Instance, Status, Summary};
 use crate::model::comma_list;
@@ -59,6 +60,9 @@ impl Status {
     pub fn short(&self) -> String {
         let mut text = self.headlines();
         text.push('\n');
+        for (resource, reason) in &self.stack.failed {
+            text.push_str(&format!("\n{}\n", wrapped(&format!("failed   {resource}: {reason}"), "         ")));
+        }
         if let Some(next) = self.next.first() {
             text.push_str(&format!("\n{next}"));
         }
@@ -225,6 +229,26 @@ impl Instance {
         }
         for line in &self.history {
             writeln!(f, "{}", wrapped(&format!("  history {line}"), "    "))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{}: {}",
+            self.stack,
+            self.status.as_deref().unwrap_or("deleted; the volume of its host stays, as evidence")
+        )?;
+        for (resource, reason) in &self.reasons {
+            writeln!(f, "{}", wrapped(&format!("failed   {resource}: {reason}"), "         "))?;
+        }
+        for name in ["ForensicHostSsh", "ForensicHostState"] {
+            if let Some(value) = self.outputs.get(name) {
+                writeln!(f, "{name}:\n  {value}")?;
+            }
         }
         Ok(())
     }

@@ -5,12 +5,8 @@ use std::process::{Child, Command};
 use serde_json::{Value, json};
 
 use crate::fleet::{interface_at, set_groups};
-use crate::operator::{operator, run, start};
+use crate::operator::{operator, run, start, status_ends_with as status};
 use crate::{Scene, cloud};
-
-fn status(stack: &str, code: i32) -> Value {
-    operator(&["status", "--stack", stack, "--output", "json"]).ends_with(code).json()
-}
 
 /// What is not isolated: instance, interface, reason.
 fn open(status: &Value) -> Vec<(String, String, String)> {
@@ -91,7 +87,6 @@ async fn whoever_comes_second_adds_to_the_list() {
         let text = String::from_utf8_lossy(&ended.stdout).into_owned() + &String::from_utf8_lossy(&ended.stderr);
         assert!(ended.status.success(), "{text}");
     }
-    scene.assert_isolated(&[&a, &b]).await;
     let shown = status(&stack, 0);
     assert_eq!((&shown["summary"]["listed"], &shown["summary"]["isolated"]), (&json!(2), &json!(2)));
     // By its address, and by its ARN.
@@ -161,5 +156,32 @@ async fn ctrl_c_ends_the_watching_and_not_the_isolation() {
     scene.assert_isolated(&[&a]).await;
     run(next).ends_with(0).says("ISOLATED, as EC2 shows it: 1 of 1 instance (1 interface).");
     operator(&["restore", "--stack", "cli-ctrl-c", "--finish", "--yes"]).ends_with(0);
+    assert_eq!(scene.cards(&[&a]).await, before);
+}
+
+/// The host comes later, and goes by itself: the incident is not touched.
+#[tokio::test]
+async fn a_forensic_host_is_made_and_deleted_beside_the_incident() {
+    let scene = Scene::new("cli-host").await;
+    crate::prepared::responder().await;
+    let a = scene.site.plain(&scene.ec2, &[0]).await;
+    let before = scene.cards(&[&a]).await;
+    let subnet = scene.incident.parameters()["ForensicSubnetId"].clone();
+    let key = scene.incident.parameters()["Ec2KeyName"].clone();
+    operator(&["isolate", &a, "--stack", "cli-host", "--yes"]).ends_with(0);
+    let make = ["host", "--stack", "cli-host", "--subnet", &subnet, "--key", &key, "--office", "203.0.113.7"];
+    operator(&make[..5]).ends_with(2);
+    operator(&make).ends_with(3).says("give --yes");
+    let made = operator(&[make.as_slice(), &["--ports", "22,3389", "--yes"]].concat()).ends_with(0);
+    made.says("cli-host-host: CREATE_COMPLETE").says("ForensicHostSsh:\n  ssh -i");
+    operator(&[make.as_slice(), &["--yes"]].concat()).ends_with(3).says("stack cli-host-host is there already");
+    // Its group may enter, and the incident is isolated all the same.
+    assert_eq!(open(&status("cli-host", 0)), []);
+    operator(&["host", "--stack", "cli-host", "--delete", "--yes"]).ends_with(0).says("cli-host-host: deleted");
+    operator(&["host", "--stack", "cli-host", "--delete", "--yes"])
+        .ends_with(3)
+        .says("there is no stack cli-host-host");
+    assert_eq!(open(&status("cli-host", 0)), []);
+    operator(&["restore", "--stack", "cli-host", "--finish", "--yes"]).ends_with(0);
     assert_eq!(scene.cards(&[&a]).await, before);
 }

@@ -76,8 +76,13 @@ pub fn run(line: &str) -> Ran {
     with_credentials(command)
 }
 
+/// Of a stack of which nothing is open.
 fn status(stack: &str) -> Value {
-    operator(&["status", "--stack", stack, "--output", "json"]).ends_with(0).json()
+    status_ends_with(stack, 0)
+}
+
+pub fn status_ends_with(stack: &str, code: i32) -> Value {
+    operator(&["status", "--stack", stack, "--output", "json"]).ends_with(code).json()
 }
 
 /// All commands of the next steps.
@@ -280,9 +285,12 @@ async fn a_table_that_somebody_emptied_leaves_the_way_of_the_tags() {
     let left = scene.ec2.describe_tags().send().await.unwrap();
     let left = left.tags().iter().filter(|tag| [&a, &b].iter().any(|id| tag.resource_id() == Some(id)));
     assert_eq!(left.filter(|tag| tag.key().unwrap_or_default().starts_with("ec2-isolation:")).count(), 0);
-    let shown = status("op-empty");
+    // The stack lists them, and they are free: it says so first, and how the stack is ended after that.
+    let shown = status_ends_with("op-empty", 4);
     assert_eq!(shown["without_record"], json!([]));
-    for command in next(&shown) {
+    let commands = next(&shown);
+    assert!(commands[0].starts_with("ec2-isolation isolate --stack op-empty "), "{commands:?}");
+    for command in commands[1..].to_vec() {
         run(&command).ends_with(0);
     }
     assert!(!exists("op-empty").await);
@@ -392,7 +400,8 @@ async fn what_is_in_another_account_or_region_is_refused() {
     operator(&["restore", "--stack", "op-elsewhere", "--instance", "i-0bad", "--yes"])
         .ends_with(3)
         .says("no record of i-0bad");
-    operator(&["restore"]).ends_with(2);
+    // The only incident there is, or which of several: never without asking.
+    operator(&["restore"]).ends_with(3);
     operator(&["restore", "--stack", "x", "--instance", "web-1"]).ends_with(2).says("is not an instance id");
     // A record that says it is somebody else's.
     let owner = "arn:aws:cloudformation:us-east-1:999999999999:stack/op-elsewhere/x|Isolation";

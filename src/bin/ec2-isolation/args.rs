@@ -69,6 +69,32 @@ pub enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// Makes the forensic host of an incident, in a stack of its own that only your office can reach, or deletes it
+    Host {
+        #[command(flatten)]
+        incident: Incident,
+        /// The subnet for it, with a route to the internet, in the incident's VPC
+        #[arg(long, required_unless_present = "delete")]
+        subnet: Option<String>,
+        /// The key pair to log in with
+        #[arg(long, required_unless_present = "delete")]
+        key: Option<String>,
+        /// The one IPv4 address that may log in, such as 203.0.113.7
+        #[arg(long, value_name = "ADDRESS", required_unless_present = "delete")]
+        office: Option<std::net::Ipv4Addr>,
+        /// The tcp ports on which it may reach the instances [default: 22]
+        #[arg(long, value_name = "PORTS")]
+        ports: Option<String>,
+        /// A parameter of the host's template, as in ForensicAmiId=ami-…; may be given several times
+        #[arg(long, value_name = "NAME=VALUE", value_parser = parameter)]
+        parameter: Vec<(String, String)>,
+        /// Deletes it. Its volume stays, as evidence
+        #[arg(long)]
+        delete: bool,
+        /// Does not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
     /// Lists the incidents of the account and Region, and whether they are isolated. Changes nothing
     List,
     /// Shows what restore would do now. Changes nothing

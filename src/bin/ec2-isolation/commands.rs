@@ -83,6 +83,28 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
             }
             Ok(Outcome::closed(status.is_anything_open()))
         }
+        Command::Host { incident, subnet, key, office, ports, parameter, delete, yes } => {
+            let incident = program.incident(&address_of(&program, &incident).await?).await?;
+            let named = [
+                ("ForensicSubnetId", subnet),
+                ("Ec2KeyName", key),
+                ("CompanyIp", office.map(|office| office.to_string())),
+                ("ForensicPorts", ports),
+            ];
+            let named = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+            let host = if delete {
+                confirm(yes, &format!("Delete the forensic host of {}?", incident.stack_name))?;
+                let watching = progress::Watching::new();
+                program.delete_host(&incident.stack_name, &|progress| watching.show(progress)).await?
+            } else {
+                let order = program.host_order(&incident, named.chain(parameter).collect()).await?;
+                confirm(yes, &format!("Make a forensic host, in stack {}?", order.stack))?;
+                let watching = progress::Watching::new();
+                program.make_host(&order, &|progress| watching.show(progress)).await?
+            };
+            show(output, &host, &host);
+            Ok(Outcome::done(!host.failed))
+        }
         Command::List => {
             let list = program.list().await?;
             show(output, &list, &list);
@@ -284,7 +306,7 @@ async fn restore(
     }
     let watching = progress::Watching::new();
     let report = program.restore(&incident, only, &|progress| watching.show(progress)).await;
-    watching.end();
+    drop(watching);
     let report = report?;
     let mut ended = None;
     if finish && !report.failed {

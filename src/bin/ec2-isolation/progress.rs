@@ -65,7 +65,7 @@ impl Watching {
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             (bar, String::new())
         });
-        let text = format!("{done} of {total} interfaces {what}, {stack} {status}");
+        let text = format!("{done} of {total} {what}, {stack} {status}");
         bar.set_position(*done as u64);
         bar.set_message(text.clone());
         if !self.is_terminal && text != *last {
@@ -74,8 +74,15 @@ impl Watching {
         *last = text;
     }
 
+    /// Takes the bars away.
     pub fn end(&self) {
         let _ = self.bars.clear();
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -232,7 +232,7 @@ async fn a_stack_is_made_without_rollback_and_with_termination_protection() {
     )]);
     let parameters = BTreeMap::from([("VpcId".to_owned(), "vpc-1".to_owned())]);
     let template = Template::Body("Resources: {}");
-    let new = NewStack { name: "ir", template, parameters: &parameters, role: Some("a role"), token: "t" };
+    let new = NewStack { name: "ir", template, parameters: &parameters, role: Some("a role"), token: "t", stays: true };
     assert_eq!(stacks(http).create(&new).await, Ok(Some("arn".to_owned())));
     let sent = seen.lock().unwrap()[0].clone();
     for said in [
