@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::incident::Incident;
+use super::text::wrapped;
 use super::{Operator, Progress, Status, Trouble};
 use crate::cloudformation::stack::StackLife;
 use crate::model::{Groups, InstanceId, Interface, InterfaceId, Owner, Record, State};
@@ -160,21 +161,22 @@ impl fmt::Display for Preview {
         if self.held.is_empty() {
             return writeln!(f, "Nothing is held isolated: there is nothing to restore.");
         }
-        writeln!(f, "To be restored: {}", self.held.join(", "))?;
+        writeln!(f, "{}", wrapped(&format!("To be restored: {}", self.held.join(", ")), "  "))?;
         for step in &self.steps {
-            writeln!(f, "  {step}")?;
+            writeln!(f, "{}", wrapped(&format!("  {step}"), "    "))?;
         }
         if !self.steps.is_empty() {
             writeln!(f, "  then read back, take our tags off, and mark the records restored")?;
         }
-        self.problems.iter().try_for_each(|problem| writeln!(f, "! {problem}"))
+        self.problems.iter().try_for_each(|problem| writeln!(f, "{}", wrapped(&format!("! {problem}"), "  ")))
     }
 }
 
 impl fmt::Display for RestoreReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.done.iter().try_for_each(|line| writeln!(f, "{line}"))?;
-        self.details.iter().try_for_each(|line| writeln!(f, "! {line}"))
+        self.done.iter().try_for_each(|line| writeln!(f, "{}", wrapped(line, "  ")))?;
+        self.details.iter().try_for_each(|line| writeln!(f, "{}", wrapped(&format!("! {line}"), "  ")))?;
+        self.status.relisted().into_iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }
 

@@ -15,7 +15,7 @@ const MOST_LINES: usize = 12;
 /// Names in one list.
 const MOST_NAMES: usize = 8;
 
-/// In lines of 80 columns, those after the first one indented.
+/// In lines of 80 columns, those after the first one indented. A command at its end stands whole in a line of its own.
 #[must_use]
 pub fn wrapped(text: &str, indent: &str) -> String {
     let options = textwrap::Options::new(WIDTH)
@@ -23,7 +23,19 @@ pub fn wrapped(text: &str, indent: &str) -> String {
         .break_words(false)
         .word_separator(textwrap::WordSeparator::AsciiSpace)
         .word_splitter(textwrap::WordSplitter::NoHyphenation);
-    textwrap::fill(text, options)
+    match text.split_once(" aws ").filter(|(before, _)| !before.trim().is_empty()) {
+        Some((before, command)) => format!("{}\n{indent}aws {command}", textwrap::fill(before, options)),
+        None => textwrap::fill(text, options),
+    }
+}
+
+/// Why a resource failed: CloudFormation's Reason, each part of it in lines of its own.
+fn failed(resource: &str, reason: &str) -> String {
+    let mut parts = reason.split(" | ");
+    let first = parts.next().unwrap_or_default();
+    let first = wrapped(&format!("failed   {resource}: {first}"), "         ");
+    let rest = parts.map(|part| wrapped(&format!("       - {part}"), "         "));
+    std::iter::once(first).chain(rest).collect::<Vec<_>>().join("\n")
 }
 
 /// `1 instance`, `2 instances`
@@ -61,7 +73,7 @@ impl Status {
         let mut text = self.headlines();
         text.push('\n');
         for (resource, reason) in &self.stack.failed {
-            text.push_str(&format!("\n{}\n", wrapped(&format!("failed   {resource}: {reason}"), "         ")));
+            text.push_str(&format!("\n{}\n", failed(resource, reason)));
         }
         if let Some(next) = self.next.first() {
             text.push_str(&format!("\n{next}"));
@@ -96,12 +108,15 @@ impl Status {
         ];
         let others = others.iter().filter(|(number, _)| *number > 0);
         lines.extend(others.map(|(number, what)| format!("{}: {what}", count(*number, "instance"))));
-        if !self.listed_though_restored.is_empty() {
-            let ids = some(&self.listed_though_restored);
-            let text = format!("Restored, but still on the stack's list, so its next update isolates it again: {ids}");
-            lines.push(wrapped(&text, "  "));
-        }
+        lines.extend(self.relisted());
         lines.join("\n")
+    }
+
+    /// A warning, if the next update of the stack isolates again what was restored.
+    pub(super) fn relisted(&self) -> Option<String> {
+        let ids = some(&self.listed_though_restored);
+        let text = format!("Restored, but still on the stack's list, so its next update isolates it again: {ids}");
+        (!self.listed_though_restored.is_empty()).then(|| wrapped(&text, "  "))
     }
 
     fn headline(&self) -> String {
@@ -142,7 +157,7 @@ impl fmt::Display for Status {
             writeln!(f, "{}", wrapped(&format!("         {reason}"), "         "))?;
         }
         for (resource, reason) in &stack.failed {
-            writeln!(f, "{}", wrapped(&format!("failed   {resource}: {reason}"), "         "))?;
+            writeln!(f, "{}", failed(resource, reason))?;
         }
         writeln!(f, "table    {}", self.table)?;
         writeln!(f, "account  {}, region {}", self.account, self.region)?;
@@ -225,7 +240,7 @@ impl Instance {
         }
         let is_held = self.record_state != Some(crate::model::State::Restored.as_str());
         for command in self.protections.values().filter(|_| is_held) {
-            writeln!(f, "  was changed, and is put back by: {command}")?;
+            writeln!(f, "  was changed, and is put back by:\n    {command}")?;
         }
         for line in &self.history {
             writeln!(f, "{}", wrapped(&format!("  history {line}"), "    "))?;
@@ -243,7 +258,7 @@ impl fmt::Display for Host {
             self.status.as_deref().unwrap_or("deleted; the volume of its host stays, as evidence")
         )?;
         for (resource, reason) in &self.reasons {
-            writeln!(f, "{}", wrapped(&format!("failed   {resource}: {reason}"), "         "))?;
+            writeln!(f, "{}", failed(resource, reason))?;
         }
         for name in ["ForensicHostSsh", "ForensicHostState"] {
             if let Some(value) = self.outputs.get(name) {

@@ -72,6 +72,34 @@ fn assert_as_launched(look: &Look) {
     }
 }
 
+/// Where the program asks, the test says yes.
+fn agreeing(lines: &str) -> String {
+    let asks =
+        |line: &str| ["ec2-isolation isolate ", "ec2-isolation restore "].iter().any(|asks| line.starts_with(asks));
+    let agree = |line: &str| match line.split_once(" #").filter(|_| asks(line)) {
+        Some((command, _)) => format!("{command} --yes\n"),
+        None => format!("{line}\n"),
+    };
+    lines.lines().map(agree).collect()
+}
+
+#[test]
+fn who_follows_readme_with_the_program_isolates_sees_what_slipped_and_restores() {
+    let lines = block("ec2-isolation isolate $INSTANCES");
+    let (first, rest) = lines.split_once('\n').unwrap();
+    assert!(first.starts_with("make try "), "{first}");
+    let out = follow(&agreeing(rest.split("\nexit ").next().unwrap()));
+    let (isolated, later) =
+        out.split_once("NOT ISOLATED: 1 of 2 instances. Isolated: 1 (2 interfaces).").expect("it slipped");
+    assert_eq!(isolated.matches("ISOLATED, as EC2 shows it: 2 of 2 instances (3 interfaces).").count(), 2, "{out}");
+    let (slipped, later) = later.split_once("exit code 4").expect("its exit code");
+    let words = slipped.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("moved out of the isolation, to [sg-"), "{slipped}");
+    let (again, restored) = later.split_once("2 instances restored").expect("it is restored");
+    assert_eq!(again.matches("ISOLATED, as EC2 shows it: 2 of 2 instances (3 interfaces).").count(), 1, "{out}");
+    assert!(restored.contains(" is deleted"), "{restored}");
+}
+
 #[test]
 fn who_follows_readme_isolates_and_restores() {
     let walk = walk();

@@ -9,7 +9,7 @@ use crate::world::{STACK, VPC, World};
 use crate::{A, B, event, fleet, succeeds};
 
 /// A and B free, beside a responder.
-fn prepared() -> World {
+pub fn prepared() -> World {
     let world = fleet();
     let table = "responder-SecurityGroupTable-1";
     world.data().exports.insert(FUNCTION_EXPORT.to_owned(), "the function".to_owned());
@@ -18,7 +18,7 @@ fn prepared() -> World {
     world
 }
 
-fn targets(texts: &[&str]) -> Vec<Target> {
+pub fn targets(texts: &[&str]) -> Vec<Target> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
@@ -30,7 +30,7 @@ async fn orders(world: &World, names: &[&str], stack: Option<&str>) -> Result<Ve
     Ok(orders.iter().map(|order| order.to_string().trim_end().replace('\n', "|")).collect())
 }
 
-fn incident(name: &str, status: &str, list: &str) -> ec2_isolation::cloudformation::stack::StackView {
+pub fn incident(name: &str, status: &str, list: &str) -> ec2_isolation::cloudformation::stack::StackView {
     let id = format!("arn:aws:cloudformation:us-east-1:123456789012:stack/{name}/1");
     let mut stack = view(&id, status, &[]);
     stack.function_outlives = true;

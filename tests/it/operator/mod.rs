@@ -5,6 +5,7 @@ mod incident;
 mod isolate;
 mod late;
 mod restore;
+mod shown;
 mod status;
 
 use std::collections::BTreeSet;

@@ -74,8 +74,7 @@ async fn a_plan_names_each_protection_of_an_instance_whose_interface_is_gone_onc
         format!("{A}: restore: termination protection off"),
     ];
     expected.sort();
-    let text = preview.to_string();
-    let mut steps: Vec<&str> = text.lines().map(str::trim).filter(|line| line.starts_with(A)).collect();
+    let mut steps: Vec<&str> = preview.steps.iter().map(String::as_str).filter(|step| step.starts_with(A)).collect();
     steps.sort_unstable();
     assert_eq!(steps, expected);
 }

@@ -9,7 +9,7 @@ use crate::world::{ISOLATION, STACK, TABLE, TRANSIT, VPC, World, groups};
 use crate::{A, B, event, fleet, listing, succeeds};
 
 /// A and B, isolated by a stack that works.
-async fn isolated() -> World {
+pub async fn isolated() -> World {
     let world = fleet();
     succeeds(&world, event("create")).await;
     world.data().views.push(stack("CREATE_COMPLETE"));
@@ -22,7 +22,7 @@ fn stack(status: &str) -> ec2_isolation::cloudformation::stack::StackView {
     stack
 }
 
-async fn status(world: &World) -> Status {
+pub async fn status(world: &World) -> Status {
     let program = operator(world);
     program.status(&program.incident(&Address::Stack(STACK.to_owned())).await.unwrap()).await
 }

@@ -1,0 +1,140 @@
+//! What each command prints, as a person sees it on a terminal of 80 columns: each text is a file in `shown/`.
+//!
+//! `SHOWN=1 cargo test --features operator --test it shown` writes them anew. Read the difference before you commit it.
+
+use ec2_isolation::operator::Options;
+
+use super::isolate::{incident, prepared, targets};
+use super::status::{isolated, status};
+use super::{ALL, by_table, kept, operator};
+use crate::world::{ISOLATION, VPC, World, groups};
+use crate::{A, B};
+
+const WIDTH: usize = 80;
+
+/// One moment for every time in it.
+fn at_one_moment(text: &str) -> String {
+    let is_time = |word: &str| word.len() == 20 && word.ends_with('Z') && word.as_bytes().get(10) == Some(&b'T');
+    let pieces = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && !"-:".contains(c));
+    let mut shown = String::new();
+    for piece in pieces {
+        let word = piece.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+        let rest = &piece[word.len()..];
+        shown.push_str(if is_time(word) { "2026-11-25T03:00:00Z" } else { word });
+        shown.push_str(rest);
+    }
+    shown
+}
+
+/// Compares with the file of this name. Lines that are commands stay whole; every other one fits.
+#[track_caller]
+fn check(name: &str, text: &str) {
+    let shown = at_one_moment(text);
+    for line in shown.lines().filter(|line| line.chars().count() > WIDTH) {
+        let is_whole = ["aws ", "ec2-isolation "].iter().any(|command| line.contains(command));
+        assert!(is_whole || !line.trim().contains(' '), "{name}: {line:?} is wider than {WIDTH} columns");
+    }
+    let path = format!("tests/it/operator/shown/{name}.txt");
+    if std::env::var_os("SHOWN").is_some() {
+        std::fs::write(&path, &shown).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(shown, expected, "{path}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_of_an_isolated_incident() {
+    let world = isolated().await;
+    let status = status(&world).await;
+    check("status", &status.to_string());
+    check("status-short", &status.short());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_of_one_that_slipped_back() {
+    let world = isolated().await;
+    world.data().put_back(&"eni-0b".parse().unwrap(), groups(&["sg-0d"]));
+    world.attach(A, "eni-0f", &["sg-0c"]);
+    world.data().tags.insert(B.to_owned(), [("Name".to_owned(), "web-1".to_owned())].into());
+    check("status-open", &status(&world).await.to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_of_204_instances_is_one_screen() {
+    let world = isolated().await;
+    let list: Vec<String> = (0..204).map(|n| format!("i-{n:017x}")).collect();
+    for (n, id) in list.iter().enumerate() {
+        world.add(id, VPC, &[(&format!("eni-{n:017x}"), &["sg-0a"])]);
+    }
+    world.data().views[0].parameters.insert("CompromisedInstanceList".to_owned(), list.join(","));
+    let shown = status(&world).await;
+    assert_eq!((shown.summary.listed, shown.summary.not_isolated), (206, 204));
+    let short = shown.short();
+    assert!(short.lines().count() <= 24, "{short}");
+    // The command names all of them.
+    assert!(list.iter().all(|id| shown.next[0].commands[0].contains(id)), "{short}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_list_of_incidents() {
+    let world = isolated().await;
+    let mut second = incident("second", "UPDATE_FAILED", "i-0c");
+    second.parameters.insert("VpcId".to_owned(), "vpc-2".to_owned());
+    let mut group = world.data().groups[&ISOLATION.parse().unwrap()].clone();
+    (group.id, group.stack_id) = ("sg-0e".parse().unwrap(), Some(second.id.clone()));
+    world.data().groups.insert(group.id.clone(), group);
+    world.add("i-0c", VPC, &[("eni-0e", &["sg-0b"])]);
+    second.resources.push(ec2_isolation::cloudformation::stack::StackResource {
+        logical_id: "SecurityGroupTable".to_owned(),
+        physical_id: "second-SecurityGroupTable-2".to_owned(),
+        kind: "AWS::DynamoDB::Table".to_owned(),
+        status: "CREATE_COMPLETE".to_owned(),
+        reason: String::new(),
+    });
+    world.data().tables.entry("second-SecurityGroupTable-2".to_owned()).or_default();
+    world.data().views.push(second);
+    let list = operator(&world).list().await.unwrap();
+    assert!(list.is_anything_open());
+    check("list", &list.to_string());
+    let several = operator(&world).only_incident().await.unwrap_err().to_string();
+    assert!(
+        several.contains("there are 2 incidents in account 123456789012, region us-east-1. Say which:"),
+        "{several}"
+    );
+}
+
+/// Its stack is gone, and what it holds is not.
+#[tokio::test(start_paused = true)]
+async fn an_incident_whose_stack_is_gone_is_listed() {
+    let world = kept().await;
+    world.data().groups.retain(|_, group| group.stack_id.is_none());
+    let list = operator(&world).list().await.unwrap();
+    assert_eq!(list.incidents.len(), 1, "{list:?}");
+    assert_eq!(list.incidents[0].summary.listed, 2);
+    assert_eq!(operator(&world).only_incident().await.unwrap(), by_table());
+    let empty = World::new();
+    empty.data().groups.clear();
+    let list = operator(&empty).list().await.unwrap();
+    assert_eq!(list.to_string(), "There is no incident in account 123456789012, region us-east-1.\n");
+    assert!(operator(&empty).only_incident().await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_isolate_shows_before_it_asks() {
+    let world = prepared();
+    world.data().views.push(incident(&format!("incident-{VPC}"), "CREATE_COMPLETE", B));
+    let program = operator(&world);
+    let orders = program.orders(&targets(&[A]), &Options::default()).await.unwrap();
+    check("isolate", &orders[0].to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_restore_shows_before_it_asks_and_afterwards() {
+    let world = kept().await;
+    let program = operator(&world);
+    let incident = program.incident(&by_table()).await.unwrap();
+    check("restore-plan", &program.preview(&incident, &ALL).await.unwrap().to_string());
+    let report = program.restore(&incident, &ALL, &|_| ()).await.unwrap();
+    check("restore", &report.to_string());
+    check("status-restored", &report.status.to_string());
+}
