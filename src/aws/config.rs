@@ -12,6 +12,8 @@ use aws_smithy_http_client::{Builder, ConnectorBuilder};
 
 use crate::aws::autoscaling::AutoScaling;
 use crate::aws::cloudformation::CloudFormation;
+#[cfg(feature = "operator")]
+use crate::aws::cloudtrail::CloudTrail;
 use crate::aws::dynamodb::Table;
 use crate::aws::ec2::{self, Ec2};
 use crate::ports::Ports;
@@ -51,12 +53,12 @@ pub async fn aws() -> Result<Aws, BadSettings> {
     Ok(ports(&loader().load().await, name))
 }
 
-/// The ports for an operator, with a records table that is still to be named, and the client that says who it is.
+/// The ports for an operator, with a records table that is still to be named, CloudTrail, and the client that says who it is.
 #[cfg(feature = "operator")]
 pub async fn operator(
     region: Option<String>,
     profile: Option<String>,
-) -> Result<(Aws, aws_sdk_sts::Client, String), BadSettings> {
+) -> Result<(Aws, CloudTrail, aws_sdk_sts::Client, String), BadSettings> {
     let mut loader = loader();
     if let Some(profile) = profile {
         loader = loader.profile_name(profile);
@@ -66,7 +68,8 @@ pub async fn operator(
     }
     let config = loader.load().await;
     let region = config.region().map(ToString::to_string).ok_or(BadSettings::NoRegion)?;
-    Ok((ports(&config, String::new()), aws_sdk_sts::Client::new(&config), region))
+    let trail = CloudTrail(aws_sdk_cloudtrail::Client::new(&config));
+    Ok((ports(&config, String::new()), trail, aws_sdk_sts::Client::new(&config), region))
 }
 
 fn loader() -> ConfigLoader {

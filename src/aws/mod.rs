@@ -2,6 +2,8 @@
 
 pub mod autoscaling;
 pub mod cloudformation;
+#[cfg(feature = "operator")]
+pub mod cloudtrail;
 pub mod config;
 pub mod dynamodb;
 pub mod ec2;

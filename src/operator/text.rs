@@ -100,7 +100,7 @@ impl Status {
         lines.join("\n")
     }
 
-    fn headline(&self) -> String {
+    pub(super) fn headline(&self) -> String {
         let Summary { listed, isolated, isolated_interfaces, not_isolated, unknown, busy_seconds, .. } = self.summary;
         let of = |number| format!("{number} of {}", count(listed, "instance"));
         let interfaces = count(isolated_interfaces, "interface");

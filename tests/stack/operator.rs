@@ -12,7 +12,7 @@ use crate::{Scene, cloud};
 #[derive(Debug)]
 pub struct Ran {
     code: i32,
-    out: String,
+    pub out: String,
     err: String,
 }
 
@@ -30,7 +30,7 @@ impl Ran {
     }
 
     #[track_caller]
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.out, self.err))
     }
 }
