@@ -2,6 +2,8 @@
 //!
 //! Adapters implement them for AWS, fakes for the tests.
 
+mod evidence;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
@@ -16,6 +18,7 @@ use crate::model::{
 use crate::plan::{Change as Protecting, Cut, Prior};
 
 pub use crate::model::{CallError, Fault};
+pub use evidence::{Evidence, SnapshotDetails, SnapshotQuery, Trail, TrailEvent};
 
 pub type Call<T> = Result<T, CallError>;
 
@@ -104,6 +107,9 @@ pub struct Items {
     pub intents: BTreeMap<String, Intent>,
     /// Items that are no record although they should be, by their key, and why.
     pub unreadable: BTreeMap<String, String>,
+    /// The SHA-256 of each item as it was read, by its key; only [`Archive::scan`] fills it. It is that of the item as DynamoDB's
+    /// JSON, on one line without blanks, keys and the members of sets in their order.
+    pub digests: BTreeMap<String, String>,
 }
 
 /// When a record is written, and who asked for what is done.

@@ -8,11 +8,10 @@ use aws_sdk_cloudformation::types::{
     Capability, ChangeSetStatus, ChangeSetType, DeploymentConfig, DeploymentConfigMode, Parameter, Stack,
 };
 
-use crate::aws::error::{call_error, garbled, sent};
+use crate::aws::error::{call_error, garbled, sent, time};
 use crate::cloudformation::stack::{
-    Export, NewStack, Prepared, StackLife, StackResource, StackStatus, StackView, Stacks, Template,
+    Export, NewStack, Prepared, StackLife, StackResource, StackStatus, StackTimes, StackView, Stacks, Template,
 };
-use crate::model::Time;
 use crate::ports::{Call, CallError};
 
 #[derive(Debug, Clone)]
@@ -111,10 +110,24 @@ impl StackLife for CloudFormation {
             status,
             is_protected: stack.enable_termination_protection().unwrap_or_default(),
             function_outlives: !has_function,
-            changed_at: changed_at.and_then(|at| u64::try_from(at.secs()).ok()).map(Time),
+            changed_at: changed_at.and_then(time),
             parameters: parameters.collect(),
             outputs: outputs.collect(),
             resources: resources.collect(),
+        }))
+    }
+
+    async fn times(&self, stack_id: &str) -> Call<Option<StackTimes>> {
+        let sending = self.0.describe_stacks().stack_name(stack_id).send();
+        let output = match sent("cloudformation:DescribeStacks", sending).await {
+            Ok(output) => output,
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(output.stacks().first().map(|stack| StackTimes {
+            created: stack.creation_time().and_then(time),
+            updated: stack.last_updated_time().and_then(time),
+            deleted: stack.deletion_time().and_then(time),
         }))
     }
 

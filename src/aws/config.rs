@@ -13,6 +13,7 @@ use aws_smithy_http_client::{Builder, ConnectorBuilder};
 use crate::aws::autoscaling::AutoScaling;
 use crate::aws::cloudformation::CloudFormation;
 #[cfg(feature = "operator")]
+use crate::aws::cloudtrail::CloudTrail;
 use crate::aws::credentials::{Personal, certificates};
 use crate::aws::dynamodb::Table;
 use crate::aws::ec2::{self, Ec2};
@@ -68,7 +69,7 @@ pub async fn aws() -> Result<Aws, BadSettings> {
     Ok(ports(&loader(http_client()).load().await, name))
 }
 
-/// The ports for an operator, with a records table that is still to be named, and the client that says who it is.
+/// The ports for an operator, with a records table that is still to be named, CloudTrail, and the client that says who it is.
 ///
 /// # Errors
 /// There is no such profile, no region, or there are no credentials.
@@ -76,7 +77,7 @@ pub async fn aws() -> Result<Aws, BadSettings> {
 pub async fn operator(
     region: Option<String>,
     profile: Option<String>,
-) -> Result<(Aws, aws_sdk_sts::Client, String), BadSettings> {
+) -> Result<(Aws, CloudTrail, aws_sdk_sts::Client, String), BadSettings> {
     let personal = Personal::read(profile.clone()).await?;
     let certificates = personal.ca_bundle().map_or_else(|| Ok(Vec::new()), |path| certificates(&path))?;
     let mut loader = loader(http_client_trusting(&certificates));
@@ -91,7 +92,8 @@ pub async fn operator(
     let config = personal.log_in(config).await?;
     let identity = aws_sdk_sts::config::Builder::from(&config);
     let identity = identity.retry_config(RetryConfig::standard().with_max_attempts(FIRST_ATTEMPTS)).build();
-    Ok((ports(&config, String::new()), aws_sdk_sts::Client::from_conf(identity), region))
+    let trail = CloudTrail(aws_sdk_cloudtrail::Client::new(&config));
+    Ok((ports(&config, String::new()), trail, aws_sdk_sts::Client::from_conf(identity), region))
 }
 
 fn loader(http: SharedHttpClient) -> ConfigLoader {

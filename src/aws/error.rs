@@ -4,7 +4,9 @@ use std::future::Future;
 
 use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::primitives::DateTime;
 
+use crate::model::Time;
 use crate::ports::{Call, CallError, Fault};
 
 /// Codes that the services we call use for "too fast" (EC2 and DynamoDB error code references).
@@ -89,6 +91,11 @@ pub(crate) fn call_error<E: ProvideErrorMetadata + std::error::Error + 'static>(
 /// An answer that lacks what it must have.
 pub(crate) fn garbled(action: &'static str, what: impl Into<String>) -> CallError {
     CallError { action, fault: Fault::Garbled, code: "Garbled".to_owned(), message: what.into() }
+}
+
+/// Of the SDK's, in whole seconds; nothing before 1970.
+pub(crate) fn time(at: &DateTime) -> Option<Time> {
+    u64::try_from(at.secs()).ok().map(Time)
 }
 
 /// The cause of it all.

@@ -2,6 +2,8 @@
 
 pub mod autoscaling;
 pub mod cloudformation;
+#[cfg(feature = "operator")]
+pub mod cloudtrail;
 pub mod config;
 #[cfg(feature = "operator")]
 mod credentials;

@@ -35,6 +35,8 @@ pub trait Stacks: Send + Sync {
 pub trait StackLife: Stacks {
     /// `stack` is a name or an id. `None` if there is no such stack, or it is deleted.
     fn view(&self, stack: &str) -> impl Future<Output = Call<Option<StackView>>> + Send;
+    /// When a stack was made, changed and deleted, by its id: CloudFormation knows a deleted one for 90 days. `None` if it does not.
+    fn times(&self, stack_id: &str) -> impl Future<Output = Call<Option<StackTimes>>> + Send;
     /// What a stack of this account and Region exports under this name.
     fn export(&self, name: &str) -> impl Future<Output = Call<Option<Export>>> + Send;
     /// Begins to make a stack. Its id; `None` if there is one of this name.
@@ -54,6 +56,15 @@ pub trait StackLife: Stacks {
     fn unprotect(&self, stack: &str) -> impl Future<Output = Call<()>> + Send;
     /// Begins to delete it. `retain` are logical ids that are left as they are, which CloudFormation allows in DELETE_FAILED only.
     fn delete(&self, stack: &str, retain: &[String]) -> impl Future<Output = Call<()>> + Send;
+}
+
+/// When CloudFormation did what to a stack.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StackTimes {
+    pub created: Option<Time>,
+    /// The last time.
+    pub updated: Option<Time>,
+    pub deleted: Option<Time>,
 }
 
 /// What a stack exports.

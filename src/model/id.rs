@@ -137,11 +137,16 @@ impl From<GroupReference> for String {
     }
 }
 
+/// 64 hexadecimal digits.
+#[must_use]
+pub fn sha256(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// 32 hexadecimal digits.
 #[must_use]
 pub fn short_digest(text: &str) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    sha256(text).chars().take(32).collect()
 }
 
 #[cfg(test)]

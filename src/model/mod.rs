@@ -14,7 +14,7 @@ pub use ec2::{Branch, Group, Instance, Interface, Peer, ROLE_TAG, Role, Rule, ST
 pub use fault::{CallError, Fault};
 pub use id::{
     GroupId, GroupReference, Groups, InstanceId, InterfaceId, MalformedId, ShowGroups, SnapshotId, VolumeId, VpcId,
-    comma_list, short_digest,
+    comma_list, sha256, short_digest,
 };
 pub use original::{
     Attribute, Attributes, Member, PROFILE_KEY, PROTECTING, Profile, Protection, ShutdownBehaviour, Stored, Volume,

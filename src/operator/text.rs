@@ -119,7 +119,7 @@ impl Status {
         (!self.listed_though_restored.is_empty()).then(|| wrapped(&text, "  "))
     }
 
-    fn headline(&self) -> String {
+    pub(super) fn headline(&self) -> String {
         let Summary { listed, isolated, isolated_interfaces, not_isolated, unknown, busy_seconds, .. } = self.summary;
         let of = |number| format!("{number} of {}", count(listed, "instance"));
         let interfaces = count(isolated_interfaces, "interface");

@@ -20,6 +20,7 @@ mod package;
 mod permissions;
 mod prepared;
 mod readme;
+mod report;
 mod rollbacks;
 mod rules;
 #[path = "../support/runtime.rs"]

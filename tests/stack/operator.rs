@@ -12,7 +12,7 @@ use crate::{Scene, cloud};
 #[derive(Debug)]
 pub struct Ran {
     code: i32,
-    out: String,
+    pub out: String,
     err: String,
 }
 

@@ -20,7 +20,7 @@ use futures_util::future::try_join_all;
 
 use self::edit::{Edit, PORTION};
 use self::item::{
-    Item, KEY, intent_key, lines, map, protection_entries, read_history, read_intent, read_record, s, set, sort,
+    Item, KEY, digest, intent_key, lines, map, protection_entries, read_history, read_intent, read_record, s, set, sort,
 };
 use self::transaction::{Write, as_seen, unless_held};
 use crate::aws::error::{call_error, garbled, sent};
@@ -305,7 +305,12 @@ impl Archive for Table {
         let mut pages = self.client.scan().table_name(&self.name).consistent_read(true).into_paginator().send();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| call_error("dynamodb:Scan", &error))?;
-            page.items().iter().for_each(|item| sort(item, &mut items));
+            for item in page.items() {
+                sort(item, &mut items);
+                if let Some((key, digest)) = digest(item) {
+                    items.digests.insert(key, digest);
+                }
+            }
         }
         Ok(items)
     }

@@ -7,19 +7,19 @@ use std::net::IpAddr;
 use aws_sdk_ec2::types::{
     AttributeBooleanValue, AttributeValue, Filter, GroupIdentifier, IamInstanceProfileAssociation,
     Instance as Ec2Instance, InstanceAttributeName, InstanceMetadataEndpointState, InstanceMetadataOptionsState,
-    InstanceNetworkInterface, InstanceStateName, IpPermission, NetworkInterface, Reservation, SecurityGroup,
+    InstanceNetworkInterface, InstanceStateName, IpPermission, LockState, NetworkInterface, Reservation, SecurityGroup,
     Snapshot as Ec2Snapshot, SnapshotState, Tag,
 };
 use futures_util::future::try_join_all;
 
 use super::{Ec2, chunks, id};
-use crate::aws::error::{call_error, garbled, sent};
+use crate::aws::error::{call_error, garbled, sent, time};
 use crate::model::{
     Attribute, Attributes, Branch, Group, Groups, Instance, InstanceId, Interface, InterfaceId, Member, Peer, Profile,
-    ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, ShutdownBehaviour, Snapshot, Volume,
+    ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, ShutdownBehaviour, Snapshot, SnapshotId, Volume,
 };
 use crate::plan::tag;
-use crate::ports::{Call, GroupQuery, Look, Survey};
+use crate::ports::{Call, Evidence, GroupQuery, Look, SnapshotDetails, SnapshotQuery, Survey};
 
 /// A filter takes at most 200 values (`FilterLimitExceeded`); half of that keeps answers small.
 const FILTER_VALUES: usize = 100;
@@ -176,6 +176,54 @@ impl Ec2 {
         };
         found.ok_or_else(|| garbled(action, format!("the answer has no {name} of {instance}")))
     }
+}
+
+impl Evidence for Ec2 {
+    async fn snapshot_details(&self, query: &SnapshotQuery) -> Call<Vec<SnapshotDetails>> {
+        let read = |which| async move {
+            let request = self.client.describe_snapshots().owner_ids("self").filters(which);
+            found!(SNAPSHOTS, request)?.iter().map(read_details).collect()
+        };
+        match query {
+            SnapshotQuery::Ids(ids) => by("snapshot-id", ids, read).await,
+            SnapshotQuery::OfStacks(stacks) => by(&format!("tag:{}", tag::STACK), stacks, read).await,
+        }
+    }
+
+    async fn locks(&self, ids: &BTreeSet<SnapshotId>) -> Call<BTreeMap<SnapshotId, String>> {
+        let action = "ec2:DescribeLockedSnapshots";
+        // It has no filter, and knows of no snapshot that was never locked.
+        let request = self.client.describe_locked_snapshots().max_results(PAGE);
+        let (mut locked, mut next) = (BTreeMap::new(), None);
+        loop {
+            let output = sent(action, request.clone().set_next_token(next).send()).await?;
+            for lock in output.snapshots() {
+                let snapshot: SnapshotId = id(action, "snapshot", lock.snapshot_id())?;
+                let state = lock.lock_state().filter(|state| **state != LockState::Expired);
+                if let Some(state) = state.filter(|_| ids.contains(&snapshot)) {
+                    locked.insert(snapshot, state.as_str().to_owned());
+                }
+            }
+            next = output.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
+            if next.is_none() {
+                return Ok(locked);
+            }
+        }
+    }
+}
+
+fn read_details(snapshot: &Ec2Snapshot) -> Call<SnapshotDetails> {
+    Ok(SnapshotDetails {
+        id: id(SNAPSHOTS, "snapshot", snapshot.snapshot_id())?,
+        // A copy has `vol-ffffffff`.
+        volume: snapshot.volume_id().and_then(|id| id.parse().ok()),
+        gib: snapshot.volume_size().and_then(|gib| gib.try_into().ok()).unwrap_or_default(),
+        state: snapshot.state().map(|state| state.as_str().to_owned()).unwrap_or_default(),
+        is_encrypted: snapshot.encrypted().unwrap_or_default(),
+        key: snapshot.kms_key_id().filter(|key| !key.is_empty()).map(str::to_owned),
+        started_at: snapshot.start_time().and_then(time),
+        tags: tags_of(snapshot.tags()),
+    })
 }
 
 fn read_instance(instance: &Ec2Instance) -> Call<Instance> {

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ec2_isolation::model::InstanceId;
@@ -32,6 +33,13 @@ pub struct Arguments {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Md,
+    Html,
     Json,
 }
 
@@ -97,6 +105,17 @@ pub enum Command {
     },
     /// Lists the incidents of the account and Region, and whether they are isolated. Changes nothing
     List,
+    /// Writes the incident for the case file: how it stands, timeline, interfaces, snapshots, what is not covered. Changes nothing
+    Report {
+        #[command(flatten)]
+        incident: Incident,
+        /// What it is written in; HTML is one file without a script, to be read on paper too [default: md]
+        #[arg(long, value_enum)]
+        format: Option<Format>,
+        /// A new file; standard output if nothing is said
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
     /// Shows what restore would do now. Changes nothing
     Plan {
         #[command(flatten)]

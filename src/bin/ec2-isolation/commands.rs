@@ -6,6 +6,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, SystemTime};
 
 use ec2_isolation::aws::cloudformation::CloudFormation;
+use ec2_isolation::aws::cloudtrail::CloudTrail;
 use ec2_isolation::aws::config::{self, Aws};
 use ec2_isolation::aws::dynamodb::Table;
 use ec2_isolation::aws::ec2::Ec2;
@@ -22,9 +23,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::args::{Arguments, Command, Incident, Output, stack_or_table};
-use crate::{manual, progress};
+use crate::{manual, progress, report};
 
-type Program = Operator<Ec2, Table, CloudFormation>;
+pub type Program = Operator<Ec2, Table, CloudFormation>;
 
 const WATCH_EVERY: Duration = Duration::from_secs(5);
 /// Nobody waits for an answer; this bounds what hangs.
@@ -45,7 +46,7 @@ impl Outcome {
         if is_done { Self::Done } else { Self::Failed }
     }
 
-    fn closed(is_open: bool) -> Self {
+    pub fn closed(is_open: bool) -> Self {
         if is_open { Self::Open } else { Self::Done }
     }
 }
@@ -65,7 +66,7 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
         Command::Adopt { .. } => "adopt",
         _ => "restore",
     };
-    let program = program(region, profile, asked).await?;
+    let (program, trail) = program(region, profile, asked).await?;
     match command {
         Command::Isolate { targets, stack, parameter, template_url, dry_run, yes } => {
             let options = Options { stack, template_url, parameters: parameter.into_iter().collect() };
@@ -109,6 +110,10 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
             let list = program.list().await?;
             show(output, &list, &list);
             Ok(Outcome::closed(list.is_anything_open()))
+        }
+        Command::Report { incident, format, to } => {
+            let address = address_of(&program, &incident).await?;
+            report::report(&program, &trail, &address, report::format(format, output), to.as_deref()).await
         }
         Command::Plan { incident, selection } | Command::Restore { incident, selection, dry_run: true, .. } => {
             let address = address_of(&program, &incident).await?;
@@ -232,13 +237,17 @@ async fn watch_status(program: &Program, address: &Address, output: Output) -> R
     }
 }
 
-async fn program(region: Option<String>, profile: Option<String>, asked: &str) -> Result<Program, Trouble> {
+async fn program(
+    region: Option<String>,
+    profile: Option<String>,
+    asked: &str,
+) -> Result<(Program, CloudTrail), Trouble> {
     let found = config::operator(region, profile.clone()).await;
-    let (ports, client, region): (Aws, _, _) = found.map_err(|error| Trouble::Refused(error.to_string()))?;
+    let (ports, trail, client, region): (Aws, _, _, _) = found.map_err(|error| Trouble::Refused(error.to_string()))?;
     let caller = sts::caller(&client).await;
     let (account, caller) = caller.map_err(|error| Trouble::Failed { what: "AWS does not say who you are", error })?;
     let clock = Clock::new(SystemTime::now());
-    Ok(Operator {
+    let program = Operator {
         ports,
         request_id: format!("operator-{}-{}", clock.now(), std::process::id()),
         asked_by: format!("{caller} with ec2-isolation {asked}"),
@@ -247,7 +256,8 @@ async fn program(region: Option<String>, profile: Option<String>, asked: &str) -
         clock,
         gate: Gate::new(LONGEST_RUN),
         pace: Pace::default(),
-    })
+    };
+    Ok((program, trail))
 }
 
 fn show(output: Output, text: &impl Display, json: &impl Serialize) {
@@ -258,7 +268,7 @@ fn show(output: Output, text: &impl Display, json: &impl Serialize) {
 }
 
 /// On standard output. Whoever reads it may stop reading (`| head`): what was done is done all the same.
-fn say(text: impl Display) {
+pub fn say(text: impl Display) {
     let _ = write!(std::io::stdout(), "{text}");
 }
 

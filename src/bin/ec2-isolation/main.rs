@@ -8,6 +8,7 @@ mod args;
 mod commands;
 mod manual;
 mod progress;
+mod report;
 
 use std::process::ExitCode;
 

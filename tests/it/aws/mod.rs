@@ -10,6 +10,7 @@ use aws_sdk_ec2::config::{BehaviorVersion, Credentials, Region, SharedHttpClient
 use aws_smithy_http_client::test_util::infallible_client_fn;
 use ec2_isolation::aws::autoscaling::AutoScaling;
 use ec2_isolation::aws::cloudformation::CloudFormation;
+use ec2_isolation::aws::cloudtrail::CloudTrail;
 use ec2_isolation::aws::dynamodb::Table;
 use ec2_isolation::aws::ec2::Ec2;
 use ec2_isolation::model::{InstanceId, Owner};
@@ -33,6 +34,7 @@ mod cloudformation;
 mod dynamodb;
 mod ec2;
 mod errors;
+mod evidence;
 mod operator;
 
 pub fn ec2(http: SharedHttpClient) -> Ec2 {
@@ -50,6 +52,10 @@ pub fn table(http: SharedHttpClient) -> Table {
 
 pub fn stacks(http: SharedHttpClient) -> CloudFormation {
     CloudFormation(aws_sdk_cloudformation::Client::from_conf(config!(aws_sdk_cloudformation, http)))
+}
+
+pub fn trail(http: SharedHttpClient) -> CloudTrail {
+    CloudTrail(aws_sdk_cloudtrail::Client::from_conf(config!(aws_sdk_cloudtrail, http)))
 }
 
 /// The bodies of the requests so far.

@@ -4,18 +4,20 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What stands in these is no message of its own: names, and what AWS answered, within another message; what names its next
-/// step itself; questions of the program; lines of the log; tests.
-const NO_SOURCES: [&str; 16] = [
+/// step itself; the report; questions of the program; lines of the log; tests.
+const NO_SOURCES: [&str; 18] = [
     "aws/autoscaling.rs",
     "aws/cloudformation.rs",
     "aws/dynamodb",
     "aws/ec2",
+    "aws/cloudtrail.rs",
     "aws/error.rs",
     "aws/sts.rs",
     "bin/ec2-isolation/commands.rs",
     "bin/ec2-isolation/main.rs",
     "cloudformation/responder.rs",
     "operator/next.rs",
+    "operator/report",
     "operator/shell.rs",
     "operator/text.rs",
     "plan/testing.rs",

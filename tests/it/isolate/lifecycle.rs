@@ -388,7 +388,7 @@ async fn the_record_tells_when_what_was_done_and_who_asked() {
     assert_eq!(told.len(), 6, "{told:?}");
     assert_eq!(told[0], format!("recorded: eni-0a [sg-0a] {create}"));
     assert_eq!(told[1], format!("isolated, connections not cut {create}"));
-    assert_eq!(told[2], format!("snapshots snap-10 {create}"));
+    assert_eq!(told[2], format!("snapshots: snap-10 {create}"));
     assert!(
         told[3].starts_with("kept: the stack itself is not being deleted (UPDATE_IN_PROGRESS) (asked by "),
         "{told:?}"

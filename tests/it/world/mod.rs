@@ -2,6 +2,7 @@
 //! call log. Every call takes one second of (paused) time, so that sequential round trips can be read off the clock.
 
 mod data;
+mod evidence;
 pub mod operator;
 mod ports;
 mod profiles;
@@ -17,12 +18,12 @@ use std::time::Duration;
 
 use ec2_isolation::cloudformation::answer::Answer;
 use ec2_isolation::cloudformation::responder::Undelivered;
-use ec2_isolation::cloudformation::stack::{StackStatus, StackView};
+use ec2_isolation::cloudformation::stack::{StackStatus, StackTimes, StackView};
 use ec2_isolation::model::{
     Branch, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Peer, Record, Role, Rule,
-    Snapshot, State, Volume, VpcId,
+    Snapshot, SnapshotId, State, Volume, VpcId,
 };
-use ec2_isolation::ports::{Call, CallError, Fault, Ports};
+use ec2_isolation::ports::{Call, CallError, Fault, Ports, TrailEvent};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -83,6 +84,12 @@ pub struct Data {
     pub tables: BTreeMap<String, records::Table>,
     /// What CloudFormation shows an operator of stacks that are not deleted.
     pub views: Vec<StackView>,
+    /// When CloudFormation did what, by the ids of stacks.
+    pub times: BTreeMap<String, StackTimes>,
+    /// Locked snapshots, and how.
+    pub locks: BTreeMap<SnapshotId, String>,
+    /// What CloudTrail has, oldest first, with the resources that it knows an event by.
+    pub trail: Vec<(BTreeSet<String>, TrailEvent)>,
     /// What stacks export: name and value.
     pub exports: BTreeMap<String, String>,
     /// Change sets by their names: the stack as it was, and its parameters afterwards.
@@ -211,6 +218,9 @@ impl World {
             set_aside: BTreeMap::new(),
             tables: BTreeMap::new(),
             views: vec![],
+            times: BTreeMap::new(),
+            locks: BTreeMap::new(),
+            trail: vec![],
             exports: BTreeMap::new(),
             prepared: BTreeMap::new(),
             addresses: BTreeMap::new(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ec2_isolation::cloudformation::stack::{
-    Export, NewStack, Prepared, StackLife, StackResource, StackStatus, StackView,
+    Export, NewStack, Prepared, StackLife, StackResource, StackStatus, StackTimes, StackView,
 };
 use ec2_isolation::model::{Groups, Interface, Record, State};
 use ec2_isolation::ports::{Archive, Call, Items, Survey, Takeover, Written};
@@ -135,6 +135,11 @@ impl StackLife for World {
             Ok(data.views.iter().find(|view| view.id == stack || view.name == stack).cloned())
         })
         .await
+    }
+
+    async fn times(&self, stack_id: &str) -> Call<Option<StackTimes>> {
+        self.call("cloudformation:DescribeStacks", stack_id.to_owned(), |data| Ok(data.times.get(stack_id).copied()))
+            .await
     }
 
     async fn export(&self, name: &str) -> Call<Option<Export>> {

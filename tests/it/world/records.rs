@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ec2_isolation::model::{
     Desired, InstanceId, Intent, Owner, Protection, Record, SnapshotId, Snapshots, State, Time, VolumeId, comma_list,
+    sha256,
 };
 use ec2_isolation::plan::Prior;
 use ec2_isolation::ports::{
@@ -45,6 +46,7 @@ impl Data {
             records: records.map(|(id, record)| (id.clone(), std::sync::Arc::new(record.clone()))).collect(),
             intents: intents.map(|(digest, (intent, _))| (digest.clone(), intent.clone())).collect(),
             unreadable: unreadable.map(|(key, reason)| (key.clone(), reason.clone())).collect(),
+            digests: self.records.keys().map(|id| (id.to_string(), sha256(id.as_str()))).collect(),
         }
     }
 
@@ -249,7 +251,7 @@ impl Records for World {
             let Some(record) = data.held(owner, instance) else { return Ok(Written::Lost) };
             record.snapshots.taken.extend(snapshots.clone());
             record.snapshots.requested = false;
-            record.history.push(stamp.line(&format!("snapshots {}", comma_list(snapshots.values()))));
+            record.history.push(stamp.line(&format!("snapshots: {}", comma_list(snapshots.values()))));
             Ok(Written::Done)
         })
         .await

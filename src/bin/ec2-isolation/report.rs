@@ -1,0 +1,63 @@
+//! `report`: where the case file is written.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
+
+use ec2_isolation::aws::cloudtrail::CloudTrail;
+use ec2_isolation::operator::{Address, Format, Trouble};
+
+use crate::args::{self, Output};
+use crate::commands::{Outcome, Program, say};
+use crate::progress;
+
+/// What `--format` says, else what `--output` does.
+pub fn format(format: Option<args::Format>, output: Output) -> Format {
+    match (format, output) {
+        (Some(args::Format::Md), _) | (None, Output::Text) => Format::Markdown,
+        (Some(args::Format::Html), _) => Format::Html,
+        (Some(args::Format::Json), _) | (None, Output::Json) => Format::Json,
+    }
+}
+
+pub async fn report(
+    program: &Program,
+    trail: &CloudTrail,
+    address: &Address,
+    format: Format,
+    to: Option<&Path>,
+) -> Result<Outcome, Trouble> {
+    let incident = program.incident(address).await?;
+    progress::say("Reading the incident, and CloudTrail, which allows two calls a second: at most half a minute.");
+    let report = program.report(&incident, trail).await;
+    let name = to.map(|to| to.to_string_lossy().into_owned()).unwrap_or_else(|| {
+        match format {
+            Format::Markdown => "report.md",
+            Format::Html => "report.html",
+            Format::Json => "report.json",
+        }
+        .to_owned()
+    });
+    let text = report.render(format, &name);
+    match to {
+        None => say(text),
+        Some(to) => {
+            write(to, &text)?;
+            progress::say(format_args!("written: {name}"));
+        }
+    }
+    Ok(Outcome::closed(report.status.is_anything_open()))
+}
+
+/// Never over a file that is there: it may be an earlier report.
+fn write(to: &Path, text: &str) -> Result<(), Trouble> {
+    let file = OpenOptions::new().write(true).create_new(true).open(to);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| {
+        let name = to.display();
+        Trouble::Refused(match error.kind() {
+            ErrorKind::AlreadyExists => format!("nothing was changed: {name} is there already: give --to another name"),
+            _ => format!("the report cannot be written to {name}: {error}"),
+        })
+    })
+}

@@ -1,0 +1,70 @@
+//! What a case file is made from: snapshots in full, their locks, and what CloudTrail saw. Only the operator's program asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+
+use super::Call;
+use crate::model::{InterfaceId, SnapshotId, Time, VolumeId};
+
+/// What EC2 shows of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotDetails {
+    pub id: SnapshotId,
+    pub volume: Option<VolumeId>,
+    /// Of the volume. EC2 does not say how much of it a snapshot takes.
+    pub gib: u64,
+    /// EC2's own word: `pending`, `completed`, `error`, `recoverable`, `recovering`.
+    pub state: String,
+    pub is_encrypted: bool,
+    /// The ARN of its KMS key.
+    pub key: Option<String>,
+    pub started_at: Option<Time>,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Which snapshots of this account to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnapshotQuery {
+    /// These; what does not exist is left out.
+    Ids(BTreeSet<SnapshotId>),
+    /// Those whose tag of ours names one of these stacks.
+    OfStacks(BTreeSet<String>),
+}
+
+/// EC2, for what is kept as evidence.
+pub trait Evidence: Send + Sync {
+    fn snapshot_details(&self, query: &SnapshotQuery) -> impl Future<Output = Call<Vec<SnapshotDetails>>> + Send;
+    /// How those of them that are locked are locked: `governance`, `compliance`, `compliance-cooloff`.
+    fn locks(&self, ids: &BTreeSet<SnapshotId>) -> impl Future<Output = Call<BTreeMap<SnapshotId, String>>> + Send;
+}
+
+/// A call that CloudTrail has recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrailEvent {
+    pub at: Time,
+    /// CloudTrail's own id of it.
+    pub id: String,
+    /// As in `DeleteStack`.
+    pub name: String,
+    /// The ARN of the caller, or the service of AWS that called.
+    pub caller: String,
+    /// Where the call came from: an IP address, or a service.
+    pub address: Option<String>,
+    /// The code with which AWS refused it.
+    pub error: Option<String>,
+    /// The stack that it names, by name or ARN.
+    pub stack: Option<String>,
+    pub interface: Option<InterfaceId>,
+    /// The security groups that it names.
+    pub groups: Vec<String>,
+}
+
+/// CloudTrail's event history.
+pub trait Trail: Send + Sync {
+    /// What was called on this resource in the last 90 days, newest first: one page of at most 50.
+    fn page(
+        &self,
+        resource: &str,
+        next: Option<String>,
+    ) -> impl Future<Output = Call<(Vec<TrailEvent>, Option<String>)>> + Send;
+}

@@ -1,0 +1,111 @@
+//! What a case file is made from, on the wire: snapshots in full, locks, CloudTrail, the times of a stack, digests of records.
+
+use ec2_isolation::cloudformation::stack::{StackLife as _, StackTimes};
+use ec2_isolation::model::{Time, sha256};
+use ec2_isolation::ports::{Archive as _, Evidence as _, Fault, SnapshotQuery, Trail as _};
+use serde_json::{Value, json};
+
+use super::{ec2, ec2_error, stacks, table, trail, wire};
+
+#[tokio::test]
+async fn a_snapshot_is_read_with_size_key_and_time() {
+    let answer = "<DescribeSnapshotsResponse><snapshotSet><item><snapshotId>snap-01</snapshotId><volumeId>vol-01</volumeId>\
+        <status>completed</status><startTime>2026-11-25T03:00:00.500Z</startTime><volumeSize>100</volumeSize>\
+        <encrypted>true</encrypted><kmsKeyId>arn:k</kmsKeyId><tagSet><item><key>ec2-isolation:instance</key><value>i-0a</value></item></tagSet>\
+        </item><item><snapshotId>snap-02</snapshotId><volumeId>vol-ffffffff</volumeId></item></snapshotSet></DescribeSnapshotsResponse>";
+    let (http, seen) = wire(&[(200, answer)]);
+    let stacks = SnapshotQuery::OfStacks(["arn".to_owned()].into());
+    let found = ec2(http).snapshot_details(&stacks).await.unwrap();
+    let asked = seen.lock().unwrap()[0].clone();
+    assert!(asked.contains("Filter.1.Name=tag%3Aec2-isolation%3Astack&Filter.1.Value.1=arn"), "{asked}");
+    assert!(asked.contains("Owner.1=self") && asked.contains("MaxResults=1000"), "{asked}");
+    let first = &found[0];
+    assert_eq!((first.gib, first.state.as_str(), first.is_encrypted), (100, "completed", true));
+    assert_eq!(
+        (first.key.as_deref(), first.started_at),
+        (Some("arn:k"), Some("2026-11-25T03:00:00Z".parse().unwrap()))
+    );
+    assert_eq!(first.tags["ec2-isolation:instance"], "i-0a");
+    assert_eq!((found[1].gib, found[1].key.as_deref(), found[1].started_at), (0, None, None));
+    let none = SnapshotQuery::Ids([].into());
+    assert_eq!(ec2(wire(&[(500, "")]).0).snapshot_details(&none).await, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn locks_are_read_over_all_pages_and_one_that_has_expired_locks_nothing() {
+    let page = |locks: &[(&str, &str)], next: &str| {
+        let item = |(id, state): &(&str, &str)| {
+            format!("<item><snapshotId>{id}</snapshotId><lockState>{state}</lockState></item>")
+        };
+        let items: String = locks.iter().map(item).collect();
+        format!(
+            "<DescribeLockedSnapshotsResponse><snapshotSet>{items}</snapshotSet>{next}</DescribeLockedSnapshotsResponse>"
+        )
+    };
+    let first = page(&[("snap-01", "governance"), ("snap-02", "expired")], "<nextToken>2</nextToken>");
+    let second = page(&[("snap-03", "compliance"), ("snap-04", "compliance")], "");
+    let (http, seen) = wire(&[(200, &first), (200, &second)]);
+    let ids = ["snap-01", "snap-02", "snap-03"].map(|id| id.parse().unwrap()).into();
+    let locks = ec2(http).locks(&ids).await.unwrap();
+    let locks: Vec<String> = locks.iter().map(|(id, lock)| format!("{id} {lock}")).collect();
+    assert_eq!(locks, ["snap-01 governance", "snap-03 compliance"]);
+    assert!(seen.lock().unwrap()[1].contains("NextToken=2"));
+    let denied = ec2(wire(&[(403, &ec2_error("UnauthorizedOperation"))]).0).locks(&ids).await;
+    assert_eq!(denied.map_err(|error| error.fault), Err(Fault::Denied));
+}
+
+#[tokio::test]
+async fn a_call_is_read_from_cloudtrails_own_words() {
+    let detail = json!({
+        "userIdentity": {"type": "AssumedRole", "arn": "arn:aws:sts::1:assumed-role/ir/jane"},
+        "sourceIPAddress": "203.0.113.7", "errorCode": "Client.UnauthorizedOperation",
+        "requestParameters": {"networkInterfaceId": "eni-01", "groupSet": {"items": [{"groupId": "sg-01"}, {"groupId": "sg-02"}]}},
+    });
+    let moved = json!({"EventId": "1", "EventName": "ModifyNetworkInterfaceAttribute", "EventTime": 1_764_039_600,
+        "CloudTrailEvent": detail.to_string()});
+    let made = json!({"EventId": "2", "EventName": "CreateStack", "EventTime": 1_764_039_600, "Username": "jane",
+        "CloudTrailEvent": json!({"requestParameters": {"stackName": "ir"}}).to_string()});
+    let nameless = json!({"EventId": "3", "EventTime": 1_764_039_600});
+    let answer = json!({"Events": [moved, made, nameless], "NextToken": "more"}).to_string();
+    let (http, seen) = wire(&[(200, &answer)]);
+    let (events, next) = trail(http).page("eni-01", Some("here".to_owned())).await.unwrap();
+    let asked: Value = serde_json::from_str(&seen.lock().unwrap()[0]).unwrap();
+    let by = json!([{"AttributeKey": "ResourceName", "AttributeValue": "eni-01"}]);
+    assert_eq!(asked, json!({"LookupAttributes": by, "MaxResults": 50, "NextToken": "here"}));
+    assert_eq!((events.len(), next.as_deref()), (2, Some("more")));
+    let moved = &events[0];
+    assert_eq!((moved.caller.as_str(), moved.at), ("arn:aws:sts::1:assumed-role/ir/jane", Time(1_764_039_600)));
+    assert_eq!(
+        (moved.address.as_deref(), moved.error.as_deref()),
+        (Some("203.0.113.7"), Some("Client.UnauthorizedOperation"))
+    );
+    assert_eq!(moved.interface.as_ref().map(|id| id.as_str()), Some("eni-01"));
+    assert_eq!(moved.groups, ["sg-01", "sg-02"]);
+    assert_eq!((events[1].caller.as_str(), events[1].stack.as_deref()), ("jane", Some("ir")));
+    let denied = json!({"__type": "AccessDeniedException", "message": "no"}).to_string();
+    let denied = trail(wire(&[(400, &denied)]).0).page("eni-01", None).await;
+    assert_eq!(denied.map_err(|error| error.fault), Err(Fault::Denied));
+}
+
+#[tokio::test]
+async fn cloudformation_still_knows_the_times_of_a_deleted_stack() {
+    let stack = "<DescribeStacksResponse><DescribeStacksResult><Stacks><member><StackName>ir</StackName>\
+        <StackStatus>DELETE_COMPLETE</StackStatus><CreationTime>2026-11-25T03:00:00Z</CreationTime>\
+        <DeletionTime>2026-11-25T06:00:00Z</DeletionTime></member></Stacks></DescribeStacksResult></DescribeStacksResponse>";
+    let at = |text: &str| Some(text.parse().unwrap());
+    let expected =
+        StackTimes { created: at("2026-11-25T03:00:00Z"), updated: None, deleted: at("2026-11-25T06:00:00Z") };
+    assert_eq!(stacks(wire(&[(200, stack)]).0).times("arn").await, Ok(Some(expected)));
+    let gone = "<ErrorResponse><Error><Code>ValidationError</Code><Message>Stack with id arn does not exist</Message></Error></ErrorResponse>";
+    assert_eq!(stacks(wire(&[(400, gone)]).0).times("arn").await, Ok(None));
+}
+
+/// As `jq -cjS .Item` prints what `get-item` answers.
+#[tokio::test]
+async fn a_record_is_digested_as_dynamodb_writes_it() {
+    let item = r#"{"Held":{"SS":["i-b","i-a"]},"InstanceId":{"S":"owner:1"},"List":{"L":[{"BOOL":true},{"N":"1"},{"NULL":true}]},"Map":{"M":{"b":{"S":"\"ü"},"a":{"S":""}}}}"#;
+    let (http, _) = wire(&[(200, &format!("{{\"Items\":[{item}]}}"))]);
+    let items = table(http).scan().await.unwrap();
+    let sorted = r#"{"Held":{"SS":["i-a","i-b"]},"InstanceId":{"S":"owner:1"},"List":{"L":[{"BOOL":true},{"N":"1"},{"NULL":true}]},"Map":{"M":{"a":{"S":""},"b":{"S":"\"ü"}}}}"#;
+    assert_eq!(items.digests, [("owner:1".to_owned(), sha256(sorted))].into());
+}

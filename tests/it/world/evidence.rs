@@ -1,0 +1,66 @@
+//! What a case file is made from, in the world: snapshots in full, locks, CloudTrail.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ec2_isolation::model::{Snapshot, SnapshotId, Time};
+use ec2_isolation::ports::{Call, Evidence, SnapshotDetails, SnapshotQuery, Trail, TrailEvent};
+
+use super::{Data, World};
+
+/// Of a page of CloudTrail's.
+const PAGE: usize = 50;
+/// Of every volume of the world.
+pub const GIB: u64 = 8;
+
+impl Data {
+    fn details(&self, snapshot: &Snapshot) -> SnapshotDetails {
+        SnapshotDetails {
+            id: snapshot.id.clone(),
+            volume: Some(snapshot.volume.clone()),
+            gib: GIB,
+            state: if snapshot.failed { "error" } else { "completed" }.to_owned(),
+            is_encrypted: true,
+            key: Some("arn:aws:kms:us-east-1:123456789012:key/k".to_owned()),
+            started_at: Some(Time(1_764_039_660)),
+            tags: self.tags.get(snapshot.id.as_str()).cloned().unwrap_or_default(),
+        }
+    }
+}
+
+impl Evidence for World {
+    async fn snapshot_details(&self, query: &SnapshotQuery) -> Call<Vec<SnapshotDetails>> {
+        self.call("ec2:DescribeSnapshots", "details".to_owned(), |data| {
+            let all = data.snapshots.iter().map(|snapshot| data.details(snapshot));
+            let is_wanted = |snapshot: &SnapshotDetails| match query {
+                SnapshotQuery::Ids(ids) => ids.contains(&snapshot.id),
+                SnapshotQuery::OfStacks(stacks) => {
+                    snapshot.tags.get("ec2-isolation:stack").is_some_and(|stack| stacks.contains(stack))
+                }
+            };
+            Ok(all.filter(is_wanted).collect())
+        })
+        .await
+    }
+
+    async fn locks(&self, ids: &BTreeSet<SnapshotId>) -> Call<BTreeMap<SnapshotId, String>> {
+        self.call("ec2:DescribeLockedSnapshots", ids.len().to_string(), |data| {
+            let locked = data.locks.iter().filter(|(id, _)| ids.contains(*id));
+            Ok(locked.map(|(id, lock)| (id.clone(), lock.clone())).collect())
+        })
+        .await
+    }
+}
+
+impl Trail for World {
+    async fn page(&self, resource: &str, next: Option<String>) -> Call<(Vec<TrailEvent>, Option<String>)> {
+        self.call("cloudtrail:LookupEvents", resource.to_owned(), |data| {
+            let from: usize = next.map_or(0, |next| next.parse().unwrap());
+            let all = data.trail.iter().rev().filter(|(resources, _)| resources.contains(resource));
+            let all: Vec<TrailEvent> = all.map(|(_, event)| event.clone()).collect();
+            let page: Vec<TrailEvent> = all.iter().skip(from).take(PAGE).cloned().collect();
+            let more = (from + page.len() < all.len()).then(|| (from + page.len()).to_string());
+            Ok((page, more))
+        })
+        .await
+    }
+}
