@@ -14,6 +14,7 @@ use crate::aws::autoscaling::AutoScaling;
 use crate::aws::cloudformation::CloudFormation;
 #[cfg(feature = "operator")]
 use crate::aws::cloudtrail::CloudTrail;
+#[cfg(feature = "operator")]
 use crate::aws::credentials::{Personal, certificates};
 use crate::aws::dynamodb::Table;
 use crate::aws::ec2::{self, Ec2};
