@@ -98,6 +98,8 @@ fn who_follows_readme_with_the_program_isolates_sees_what_slipped_and_restores()
     let (again, restored) = later.split_once("2 instances restored").expect("it is restored");
     assert_eq!(again.matches("ISOLATED, as EC2 shows it: 2 of 2 instances (3 interfaces).").count(), 1, "{out}");
     assert!(restored.contains(" is deleted"), "{restored}");
+    let report = std::fs::read_to_string("target/try/report.md").unwrap();
+    assert!(report.contains("ISOLATED, as EC2 shows it: 2 of 2 instances (3 interfaces)."), "{report}");
 }
 
 #[test]
