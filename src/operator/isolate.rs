@@ -238,23 +238,24 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let id = self.begin(order, on_progress, began).await?;
         let mut contained_after_ms = None;
         let stack = loop {
-            let progress = self.progress(order, &id, began).await;
-            if let Ok(progress) = &progress {
+            let view = self.view(&id).await;
+            // What cannot be read is asked for again: the stack is at work, whatever becomes of the watching.
+            if let (Err(error), true) = (&view, began.elapsed() > LONGEST_WAIT) {
+                return Err(error.clone());
+            }
+            if let Ok(progress) = self.progress(order, &id, view.as_ref().ok().and_then(Option::as_ref), began).await {
                 // An interface may leave the isolation group once more, to have its connections cut.
                 if progress.done < progress.total {
                     contained_after_ms = None;
                 } else if contained_after_ms.is_none() {
                     contained_after_ms = Some(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
                 }
-                on_progress(progress);
+                on_progress(&progress);
             }
-            match self.view(&id).await {
-                Ok(Some(stack)) if !stack.is_busy() => break Some(stack),
-                Ok(None) => break None,
-                // What cannot be read is asked for again: the stack is at work, whatever becomes of the watching.
-                Ok(Some(_)) => {}
-                Err(_) if began.elapsed() < LONGEST_WAIT => {}
-                Err(error) => return Err(error),
+            if let Ok(view) = view
+                && view.as_ref().is_none_or(|stack| !stack.is_busy())
+            {
+                break view;
             }
             tokio::time::sleep(LOOK_EVERY).await;
         };
@@ -301,7 +302,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             if began.elapsed() > LONGEST_WAIT {
                 return Err(refused(&format!("stack {} is {} for hours", stack.name, stack.status.status)));
             }
-            if let Ok(progress) = self.progress(order, &stack.id, began).await {
+            if let Ok(progress) = self.progress(order, &stack.id, Some(&stack), began).await {
                 on_progress(&progress);
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -340,7 +341,13 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         format!("{} by {}", self.clock.now(), self.asked_by)
     }
 
-    async fn progress(&self, order: &Order, stack: &str, began: Instant) -> Result<Progress, Trouble> {
+    async fn progress(
+        &self,
+        order: &Order,
+        stack: &str,
+        view: Option<&StackView>,
+        began: Instant,
+    ) -> Result<Progress, Trouble> {
         let ids: BTreeSet<InstanceId> = order.targets.iter().map(|target| target.id.clone()).collect();
         let query = GroupQuery::OfStack(stack.to_owned());
         let looked = tokio::try_join!(self.ports.ec2.instances(&ids), self.ports.ec2.groups(&query));
@@ -350,10 +357,9 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let interfaces: Vec<&Interface> = instances.iter().flat_map(|instance| &instance.interfaces).collect();
         let is_isolated =
             |interface: &&&Interface| !interface.groups.is_empty() && interface.groups.is_subset(&isolating);
-        let status = self.view(stack).await?.map_or_else(|| "gone".to_owned(), |stack| stack.status.status);
         Ok(Progress {
             stack: order.stack.clone(),
-            status,
+            status: view.map(|view| view.status.status.clone()).unwrap_or_default(),
             seconds: began.elapsed().as_secs(),
             done: interfaces.iter().filter(is_isolated).count(),
             total: interfaces.len(),
