@@ -49,6 +49,8 @@ pub struct Incident {
     pub table: String,
     /// The table is a responder's, and holds other incidents as well.
     pub is_shared: bool,
+    /// The stack's function reads another table: what is deleted by it is not restored from this one.
+    pub is_copy: bool,
     /// Nothing where it is gone.
     pub stack: Option<StackView>,
     /// The stack's name, known from its table's where it is gone.
@@ -172,8 +174,13 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
             (Address::Stack(_), Some(stack)) => Address::Stack(stack.name.clone()),
             (address, _) => address.clone(),
         };
+        let is_copy = match &stack {
+            Some(stack) => self.own_table(stack).await?.is_some_and(|own| own != table),
+            None => false,
+        };
         Ok(Incident {
             address,
+            is_copy,
             stack,
             stack_name,
             strays: strays.cloned().collect(),
@@ -184,6 +191,30 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
             ledger,
             observed,
         })
+    }
+
+    /// What a person means by a name: a stack, or a table if there is no such stack.
+    ///
+    /// # Errors
+    /// A call failed.
+    pub async fn address(&self, name: &str) -> Result<Address, Trouble> {
+        if !name.starts_with("arn:") && self.view(name).await?.is_none() {
+            let tables = self.ports.records.tables(name).await;
+            let tables = tables.map_err(|error| Trouble::Failed { what: "the tables cannot be listed", error })?;
+            if tables.iter().any(|table| table == name) {
+                return Ok(Address::Table(name.to_owned()));
+            }
+        }
+        Ok(Address::Stack(name.to_owned()))
+    }
+
+    /// The table that the function of a stack reads.
+    async fn own_table(&self, stack: &StackView) -> Result<Option<String>, Trouble> {
+        match stack.physical_id(TABLE) {
+            Some(table) => Ok(Some(table.to_owned())),
+            None if stack.function_outlives => self.responders_table().await,
+            None => Ok(None),
+        }
     }
 
     /// The ports with the records table of this incident.

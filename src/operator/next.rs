@@ -148,6 +148,14 @@ fn held(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shel
             format!("{instances}, and the stack is {}: look again when that has ended:", stack.status.status),
             vec![shell.own(&format!("status {}", incident.address.argument()))],
         ),
+        Some(_) if incident.is_copy => next(
+            format!(
+                "{instances}. Table {} is not the one that the stack's function reads, so deleting the stack restores nothing from it. \
+                 When the incident is over, this restores them:",
+                incident.table
+            ),
+            vec![shell.own(&format!("restore {}", incident.address.argument()))],
+        ),
         Some(stack) if stack.takes_care() && stack.status.parent.is_none() => next(
             format!(
                 "{instances}. When the incident is over, delete the stack, whose function restores them, or restore them with your own credentials, which needs no function:"

@@ -202,12 +202,3 @@ impl Selection {
         self.instance.iter().cloned().collect()
     }
 }
-
-/// A records table carries the logical id of our template in its name; whatever does not is a stack.
-pub fn stack_or_table(name: &str) -> Address {
-    if name.contains("-SecurityGroupTable-") && !name.starts_with("arn:") {
-        Address::Table(name.to_owned())
-    } else {
-        Address::Stack(name.to_owned())
-    }
-}

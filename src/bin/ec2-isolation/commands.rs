@@ -22,7 +22,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::args::{Arguments, Command, Incident, Output, stack_or_table};
+use crate::args::{Arguments, Command, Incident, Output};
 use crate::{manual, progress, report};
 
 pub type Program = Operator<Ec2, Table, CloudFormation>;
@@ -124,7 +124,7 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
             restore(&program, &address, &selection.ids(), finish, yes, output).await
         }
         Command::Adopt { from, to, selection, dry_run, yes } => {
-            adopt(&program, &stack_or_table(&from), &to, &selection.ids(), dry_run, yes, output).await
+            adopt(&program, &program.address(&from).await?, &to, &selection.ids(), dry_run, yes, output).await
         }
         // The manual's.
         Command::Completions { .. } | Command::Man => Ok(Outcome::Done),

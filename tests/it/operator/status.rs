@@ -189,3 +189,18 @@ async fn what_was_restored_though_the_stack_lists_it_is_named() {
     let text = status.to_string();
     assert!(text.contains(&format!("so its next update isolates it again:\n  {A}")), "{text}");
 }
+
+/// A recovered table has a new name; the function goes on reading the old one (GH/ustaxcourt/ef-cms/issues/415).
+#[tokio::test(start_paused = true)]
+async fn of_records_in_a_recovered_table_no_deletion_of_the_stack_is_advised() {
+    let world = isolated().await;
+    let records = std::mem::take(&mut world.data().records);
+    world.data().tables.entry("recovered-2".to_owned()).or_default().records = records;
+    let program = operator(&world);
+    assert_eq!(program.address("recovered-2").await, Ok(Address::Table("recovered-2".to_owned())));
+    assert_eq!(program.address("incident-2026-11-25").await, Ok(Address::Stack("incident-2026-11-25".to_owned())));
+    let status = program.status(&program.incident(&Address::Table("recovered-2".to_owned())).await.unwrap()).await;
+    let next = &status.next[0];
+    assert!(next.what.contains("so deleting the stack restores nothing from it"), "{next:?}");
+    assert_eq!(next.commands, ["ec2-isolation restore --table recovered-2 --region us-east-1"]);
+}
