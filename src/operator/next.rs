@@ -335,7 +335,7 @@ fn leftovers(incident: &Incident, shell: &Shell) -> Vec<Next> {
 }
 
 /// The rules of a group that name one of the others.
-fn revoke(group: &Group, ours: &BTreeSet<&GroupId>, shell: &Shell) -> Vec<String> {
+pub(super) fn revoke(group: &Group, ours: &BTreeSet<&GroupId>, shell: &Shell) -> Vec<String> {
     let ways = [("ingress", &group.ingress), ("egress", &group.egress)];
     let rules = ways.into_iter().flat_map(|(way, rules)| rules.iter().map(move |rule| (way, rule)));
     let rules = rules.filter_map(|(way, rule)| match &rule.peer {

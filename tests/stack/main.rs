@@ -13,6 +13,7 @@ mod fleet;
 mod function;
 mod host;
 mod incident;
+mod leftovers;
 mod moves;
 mod operator;
 mod package;
