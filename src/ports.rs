@@ -18,7 +18,7 @@ use crate::model::{
 use crate::plan::{Change as Protecting, Cut, Prior};
 
 pub use crate::model::{CallError, Fault};
-pub use evidence::{Evidence, SnapshotDetails, SnapshotQuery, Trail, TrailEvent};
+pub use evidence::{Evidence, SnapshotDetails, SnapshotQuery, Trail, TrailEvent, VolumeDetails, VolumeQuery};
 
 pub type Call<T> = Result<T, CallError>;
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::types::{
-    Capability, ChangeSetStatus, ChangeSetType, DeploymentConfig, DeploymentConfigMode, Parameter, Stack,
+    Capability, ChangeSetStatus, ChangeSetType, DeploymentConfig, DeploymentConfigMode, Parameter, ResourceStatus,
+    Stack, StackEvent,
 };
 
 use crate::aws::error::{call_error, garbled, sent, time};
@@ -129,6 +130,31 @@ impl StackLife for CloudFormation {
             updated: stack.last_updated_time().and_then(time),
             deleted: stack.deletion_time().and_then(time),
         }))
+    }
+
+    async fn left_behind(&self, stack_id: &str) -> Call<Vec<StackResource>> {
+        let action = "cloudformation:DescribeStackEvents";
+        let mut pages = self.0.describe_stack_events().stack_name(stack_id).into_paginator().send();
+        // By its physical id: an update may have replaced a resource and left the old one, too.
+        let mut left = BTreeMap::new();
+        while let Some(page) = pages.next().await {
+            let page = match page.map_err(|error| call_error(action, &error)) {
+                Err(error) if is_missing(&error) => return Ok(vec![]),
+                page => page?,
+            };
+            let is_skipped = |event: &&StackEvent| event.resource_status() == Some(&ResourceStatus::DeleteSkipped);
+            for event in page.stack_events().iter().filter(is_skipped) {
+                let resource = StackResource {
+                    logical_id: event.logical_resource_id().unwrap_or_default().to_owned(),
+                    physical_id: event.physical_resource_id().unwrap_or_default().to_owned(),
+                    kind: event.resource_type().unwrap_or_default().to_owned(),
+                    status: ResourceStatus::DeleteSkipped.as_str().to_owned(),
+                    reason: event.resource_status_reason().unwrap_or_default().to_owned(),
+                };
+                left.insert(resource.physical_id.clone(), resource);
+            }
+        }
+        Ok(left.into_values().collect())
     }
 
     async fn export(&self, name: &str) -> Call<Option<Export>> {

@@ -37,6 +37,8 @@ pub trait StackLife: Stacks {
     fn view(&self, stack: &str) -> impl Future<Output = Call<Option<StackView>>> + Send;
     /// When a stack was made, changed and deleted, by its id: CloudFormation knows a deleted one for 90 days. `None` if it does not.
     fn times(&self, stack_id: &str) -> impl Future<Output = Call<Option<StackTimes>>> + Send;
+    /// What a deleted stack has left behind by its template's word, by its id; nothing once CloudFormation has forgotten it.
+    fn left_behind(&self, stack_id: &str) -> impl Future<Output = Call<Vec<StackResource>>> + Send;
     /// What a stack of this account and Region exports under this name.
     fn export(&self, name: &str) -> impl Future<Output = Call<Option<Export>>> + Send;
     /// Begins to make a stack. Its id; `None` if there is one of this name.

@@ -304,7 +304,7 @@ fn leftovers(incident: &Incident, shell: &Shell) -> Vec<Next> {
             false => "stays as the record of the incident; delete it when the case is closed",
         };
         let what = format!(
-            "Nothing is held isolated and the stack is gone: nothing is left to do. Table {} {stays}.",
+            "Nothing is held isolated and the stack is gone. Snapshots, volumes and tables may still cost: see ec2-isolation leftovers. Table {} {stays}.",
             incident.table
         );
         return vec![next(what, vec![])];
@@ -343,7 +343,7 @@ fn leftovers(incident: &Incident, shell: &Shell) -> Vec<Next> {
 }
 
 /// The rules of a group that name one of the others.
-fn revoke(group: &Group, ours: &BTreeSet<&GroupId>, shell: &Shell) -> Vec<String> {
+pub(super) fn revoke(group: &Group, ours: &BTreeSet<&GroupId>, shell: &Shell) -> Vec<String> {
     let ways = [("ingress", &group.ingress), ("egress", &group.egress)];
     let rules = ways.into_iter().flat_map(|(way, rules)| rules.iter().map(move |rule| (way, rule)));
     let rules = rules.filter_map(|(way, rule)| match &rule.peer {

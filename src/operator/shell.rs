@@ -1,6 +1,6 @@
 //! Command lines for the operator's own shell: complete, with region and profile, so that they can be pasted.
 
-use crate::model::{GroupId, Groups, InterfaceId, restore_command};
+use crate::model::{GroupId, Groups, InterfaceId, SnapshotId, VolumeId, restore_command};
 
 /// What commands need so that they reach the same account and region.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,36 @@ impl Shell {
     #[must_use]
     pub fn delete_group(&self, group: &GroupId) -> String {
         self.aws(&format!("ec2 delete-security-group --group-id {group}"))
+    }
+
+    #[must_use]
+    pub fn delete_volume(&self, volume: &VolumeId) -> String {
+        self.aws(&format!("ec2 delete-volume --volume-id {volume}"))
+    }
+
+    #[must_use]
+    pub fn show_volume(&self, volume: &VolumeId) -> String {
+        self.aws(&format!("ec2 describe-volumes --volume-ids {volume}"))
+    }
+
+    #[must_use]
+    pub fn delete_snapshot(&self, snapshot: &SnapshotId) -> String {
+        self.aws(&format!("ec2 delete-snapshot --snapshot-id {snapshot}"))
+    }
+
+    #[must_use]
+    pub fn show_snapshot(&self, snapshot: &SnapshotId) -> String {
+        self.aws(&format!("ec2 describe-snapshots --snapshot-ids {snapshot}"))
+    }
+
+    #[must_use]
+    pub fn delete_table(&self, table: &str) -> String {
+        self.aws(&format!("dynamodb delete-table --table-name {}", quoted(table)))
+    }
+
+    #[must_use]
+    pub fn delete_log_group(&self, name: &str) -> String {
+        self.aws(&format!("logs delete-log-group --log-group-name {}", quoted(name)))
     }
 }
 

@@ -29,11 +29,32 @@ pub enum SnapshotQuery {
     Ids(BTreeSet<SnapshotId>),
     /// Those whose tag of ours names one of these stacks.
     OfStacks(BTreeSet<String>),
+    /// Those that carry the tag of an isolation.
+    Marked,
+}
+
+/// What EC2 shows of a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeDetails {
+    pub id: VolumeId,
+    pub gib: u64,
+    pub is_attached: bool,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Which volumes to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeQuery {
+    /// These; what does not exist is left out.
+    Ids(BTreeSet<VolumeId>),
+    /// Those that carry the tag of a forensic host.
+    OfHosts,
 }
 
 /// EC2, for what is kept as evidence.
 pub trait Evidence: Send + Sync {
     fn snapshot_details(&self, query: &SnapshotQuery) -> impl Future<Output = Call<Vec<SnapshotDetails>>> + Send;
+    fn volumes(&self, query: &VolumeQuery) -> impl Future<Output = Call<Vec<VolumeDetails>>> + Send;
     /// How those of them that are locked are locked: `governance`, `compliance`, `compliance-cooloff`.
     fn locks(&self, ids: &BTreeSet<SnapshotId>) -> impl Future<Output = Call<BTreeMap<SnapshotId, String>>> + Send;
 }

@@ -14,6 +14,7 @@ mod function;
 mod host;
 mod incident;
 mod isolate;
+mod leftovers;
 mod moves;
 mod operator;
 mod package;

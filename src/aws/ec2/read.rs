@@ -8,7 +8,7 @@ use aws_sdk_ec2::types::{
     AttributeBooleanValue, AttributeValue, Filter, GroupIdentifier, IamInstanceProfileAssociation,
     Instance as Ec2Instance, InstanceAttributeName, InstanceMetadataEndpointState, InstanceMetadataOptionsState,
     InstanceNetworkInterface, InstanceStateName, IpPermission, LockState, NetworkInterface, Reservation, SecurityGroup,
-    Snapshot as Ec2Snapshot, SnapshotState, Tag,
+    Snapshot as Ec2Snapshot, SnapshotState, Tag, Volume as Ec2Volume, VolumeState,
 };
 use futures_util::future::try_join_all;
 
@@ -19,7 +19,9 @@ use crate::model::{
     ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, ShutdownBehaviour, Snapshot, SnapshotId, Volume,
 };
 use crate::plan::tag;
-use crate::ports::{Call, Evidence, GroupQuery, Look, SnapshotDetails, SnapshotQuery, Survey};
+use crate::ports::{
+    Call, Evidence, GroupQuery, Look, SnapshotDetails, SnapshotQuery, Survey, VolumeDetails, VolumeQuery,
+};
 
 /// A filter takes at most 200 values (`FilterLimitExceeded`); half of that keeps answers small.
 const FILTER_VALUES: usize = 100;
@@ -34,6 +36,7 @@ const INSTANCES: &str = "ec2:DescribeInstances";
 const INTERFACES: &str = "ec2:DescribeNetworkInterfaces";
 const GROUPS: &str = "ec2:DescribeSecurityGroups";
 const SNAPSHOTS: &str = "ec2:DescribeSnapshots";
+const VOLUMES: &str = "ec2:DescribeVolumes";
 const PROFILES: &str = "ec2:DescribeIamInstanceProfileAssociations";
 
 /// Everything that a describe request finds, over all pages.
@@ -186,7 +189,19 @@ impl Evidence for Ec2 {
         };
         match query {
             SnapshotQuery::Ids(ids) => by("snapshot-id", ids, read).await,
+            SnapshotQuery::Marked => read(filter("tag-key", vec![tag::EPISODE.to_owned()])).await,
             SnapshotQuery::OfStacks(stacks) => by(&format!("tag:{}", tag::STACK), stacks, read).await,
+        }
+    }
+
+    async fn volumes(&self, query: &VolumeQuery) -> Call<Vec<VolumeDetails>> {
+        let read = |which| async move {
+            let request = self.client.describe_volumes().include_managed_resources(true).filters(which);
+            found!(VOLUMES, request)?.iter().map(read_volume).collect()
+        };
+        match query {
+            VolumeQuery::Ids(ids) => by("volume-id", ids, read).await,
+            VolumeQuery::OfHosts => read(filter(&format!("tag:{ROLE_TAG}"), vec!["forensic-host".to_owned()])).await,
         }
     }
 
@@ -210,6 +225,15 @@ impl Evidence for Ec2 {
             }
         }
     }
+}
+
+fn read_volume(volume: &Ec2Volume) -> Call<VolumeDetails> {
+    Ok(VolumeDetails {
+        id: id(VOLUMES, "volume", volume.volume_id())?,
+        gib: volume.size().and_then(|gib| gib.try_into().ok()).unwrap_or_default(),
+        is_attached: volume.state() != Some(&VolumeState::Available),
+        tags: tags_of(volume.tags()),
+    })
 }
 
 fn read_details(snapshot: &Ec2Snapshot) -> Call<SnapshotDetails> {

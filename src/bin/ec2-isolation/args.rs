@@ -116,6 +116,12 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
     },
+    /// Names what incidents that are over have left behind, and the commands that delete it. Deletes nothing
+    Leftovers {
+        /// The incident [default: all of the account and Region]
+        #[command(flatten)]
+        incident: Incident,
+    },
     /// Shows what restore would do now. Changes nothing
     Plan {
         #[command(flatten)]

@@ -115,6 +115,15 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
             let address = address_of(&program, &incident).await?;
             report::report(&program, &trail, &address, report::format(format, output), to.as_deref()).await
         }
+        Command::Leftovers { incident } => {
+            let incident = match incident.address() {
+                Some(address) => Some(program.incident(&address).await?),
+                None => None,
+            };
+            let leftovers = program.leftovers(incident.as_ref()).await?;
+            show(output, &leftovers, &leftovers);
+            Ok(Outcome::done(!leftovers.is_incomplete))
+        }
         Command::Plan { incident, selection } | Command::Restore { incident, selection, dry_run: true, .. } => {
             let address = address_of(&program, &incident).await?;
             plan(&program, &address, &selection.ids(), output).await

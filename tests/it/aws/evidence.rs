@@ -2,7 +2,7 @@
 
 use ec2_isolation::cloudformation::stack::{StackLife as _, StackTimes};
 use ec2_isolation::model::{Time, sha256};
-use ec2_isolation::ports::{Archive as _, Evidence as _, Fault, SnapshotQuery, Trail as _};
+use ec2_isolation::ports::{Archive as _, Evidence as _, Fault, SnapshotQuery, Trail as _, VolumeQuery};
 use serde_json::{Value, json};
 
 use super::{ec2, ec2_error, stacks, table, trail, wire};
@@ -108,4 +108,40 @@ async fn a_record_is_digested_as_dynamodb_writes_it() {
     let items = table(http).scan().await.unwrap();
     let sorted = r#"{"Held":{"SS":["i-a","i-b"]},"InstanceId":{"S":"owner:1"},"List":{"L":[{"BOOL":true},{"N":"1"},{"NULL":true}]},"Map":{"M":{"a":{"S":""},"b":{"S":"\"ü"}}}}"#;
     assert_eq!(items.digests, [("owner:1".to_owned(), sha256(sorted))].into());
+}
+
+#[tokio::test]
+async fn volumes_are_read_by_their_ids_or_by_the_tag_of_a_host() {
+    let answer = "<DescribeVolumesResponse><volumeSet><item><volumeId>vol-01</volumeId><size>100</size><status>available</status>\
+        <tagSet><item><key>Name</key><value>ir forensic host</value></item></tagSet></item>\
+        <item><volumeId>vol-02</volumeId><size>8</size><status>in-use</status></item></volumeSet></DescribeVolumesResponse>";
+    let (http, seen) = wire(&[(200, answer)]);
+    let ec2 = ec2(http);
+    let found = ec2.volumes(&VolumeQuery::Ids(["vol-01".parse().unwrap()].into())).await.unwrap();
+    assert_eq!((found[0].gib, found[0].is_attached, found[0].tags["Name"].as_str()), (100, false, "ir forensic host"));
+    assert_eq!((found[1].gib, found[1].is_attached), (8, true));
+    ec2.volumes(&VolumeQuery::OfHosts).await.unwrap();
+    let seen = seen.lock().unwrap();
+    assert!(seen[0].contains("Filter.1.Name=volume-id&Filter.1.Value.1=vol-01"), "{}", seen[0]);
+    assert!(seen[1].contains("Filter.1.Name=tag%3Aec2-isolation%3Arole&Filter.1.Value.1=forensic-host"), "{}", seen[1]);
+}
+
+#[tokio::test]
+async fn what_a_deleted_stack_has_left_behind_is_what_cloudformation_skipped() {
+    let page = |name: &str, status: &str, next: &str| {
+        format!(
+            "<DescribeStackEventsResponse><DescribeStackEventsResult><StackEvents><member><LogicalResourceId>{name}</LogicalResourceId>\
+             <PhysicalResourceId>{name}-1</PhysicalResourceId><ResourceType>AWS::Logs::LogGroup</ResourceType>\
+             <ResourceStatus>{status}</ResourceStatus></member></StackEvents>{next}</DescribeStackEventsResult></DescribeStackEventsResponse>"
+        )
+    };
+    let [second, third] = ["<NextToken>2</NextToken>", "<NextToken>3</NextToken>"];
+    let pages =
+        [page("A", "DELETE_COMPLETE", second), page("B", "DELETE_SKIPPED", third), page("B", "CREATE_COMPLETE", "")];
+    let (http, seen) = wire(&pages.each_ref().map(|page| (200, page.as_str())));
+    let left = stacks(http).left_behind("arn").await.unwrap();
+    let left: Vec<_> = left.iter().map(|left| (left.physical_id.as_str(), left.kind.as_str())).collect();
+    assert_eq!((left, seen.lock().unwrap().len()), (vec![("B-1", "AWS::Logs::LogGroup")], 3));
+    let gone = "<ErrorResponse><Error><Code>ValidationError</Code><Message>Stack [arn] does not exist</Message></Error></ErrorResponse>";
+    assert_eq!(stacks(wire(&[(400, gone)]).0).left_behind("arn").await, Ok(vec![]));
 }

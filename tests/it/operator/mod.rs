@@ -4,6 +4,7 @@ mod adopt;
 mod incident;
 mod isolate;
 mod late;
+mod leftovers;
 mod report;
 mod restore;
 mod shown;

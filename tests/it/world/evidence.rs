@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ec2_isolation::model::{Snapshot, SnapshotId, Time};
-use ec2_isolation::ports::{Call, Evidence, SnapshotDetails, SnapshotQuery, Trail, TrailEvent};
+use ec2_isolation::ports::{
+    Call, Evidence, SnapshotDetails, SnapshotQuery, Trail, TrailEvent, VolumeDetails, VolumeQuery,
+};
 
 use super::{Data, World};
 
@@ -32,9 +34,28 @@ impl Evidence for World {
         self.call("ec2:DescribeSnapshots", "details".to_owned(), |data| {
             let all = data.snapshots.iter().map(|snapshot| data.details(snapshot));
             let is_wanted = |snapshot: &SnapshotDetails| match query {
+                SnapshotQuery::Marked => snapshot.tags.contains_key("ec2-isolation:episode"),
                 SnapshotQuery::Ids(ids) => ids.contains(&snapshot.id),
                 SnapshotQuery::OfStacks(stacks) => {
                     snapshot.tags.get("ec2-isolation:stack").is_some_and(|stack| stacks.contains(stack))
+                }
+            };
+            Ok(all.filter(is_wanted).collect())
+        })
+        .await
+    }
+
+    async fn volumes(&self, query: &VolumeQuery) -> Call<Vec<VolumeDetails>> {
+        self.call("ec2:DescribeVolumes", format!("{query:?}"), |data| {
+            let attached = data.instances.values().flat_map(|instance| instance.volumes.keys().map(|id| (id, true)));
+            let all = attached.chain(data.loose_volumes.iter().map(|id| (id, false))).map(|(id, is_attached)| {
+                let tags = data.tags.get(id.as_str()).cloned().unwrap_or_default();
+                VolumeDetails { id: id.clone(), gib: GIB, is_attached, tags }
+            });
+            let is_wanted = |volume: &VolumeDetails| match query {
+                VolumeQuery::Ids(ids) => ids.contains(&volume.id),
+                VolumeQuery::OfHosts => {
+                    volume.tags.get("ec2-isolation:role").is_some_and(|role| role == "forensic-host")
                 }
             };
             Ok(all.filter(is_wanted).collect())

@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use ec2_isolation::cloudformation::answer::Answer;
 use ec2_isolation::cloudformation::responder::Undelivered;
-use ec2_isolation::cloudformation::stack::{StackStatus, StackTimes, StackView};
+use ec2_isolation::cloudformation::stack::{StackResource, StackStatus, StackTimes, StackView};
 use ec2_isolation::model::{
     Branch, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Peer, Record, Role, Rule,
-    Snapshot, SnapshotId, State, Volume, VpcId,
+    Snapshot, SnapshotId, State, Volume, VolumeId, VpcId,
 };
 use ec2_isolation::ports::{Call, CallError, Fault, Ports, TrailEvent};
 use tokio::sync::watch;
@@ -86,6 +86,10 @@ pub struct Data {
     pub views: Vec<StackView>,
     /// When CloudFormation did what, by the ids of stacks.
     pub times: BTreeMap<String, StackTimes>,
+    /// What deleted stacks have left behind, by their ids.
+    pub left_behind: BTreeMap<String, Vec<StackResource>>,
+    /// Volumes that no instance has.
+    pub loose_volumes: BTreeSet<VolumeId>,
     /// Locked snapshots, and how.
     pub locks: BTreeMap<SnapshotId, String>,
     /// What CloudTrail has, oldest first, with the resources that it knows an event by.
@@ -219,6 +223,8 @@ impl World {
             tables: BTreeMap::new(),
             views: vec![],
             times: BTreeMap::new(),
+            left_behind: BTreeMap::new(),
+            loose_volumes: BTreeSet::new(),
             locks: BTreeMap::new(),
             trail: vec![],
             exports: BTreeMap::new(),

@@ -142,6 +142,13 @@ impl StackLife for World {
             .await
     }
 
+    async fn left_behind(&self, stack_id: &str) -> Call<Vec<StackResource>> {
+        self.call("cloudformation:DescribeStackEvents", stack_id.to_owned(), |data| {
+            Ok(data.left_behind.get(stack_id).cloned().unwrap_or_default())
+        })
+        .await
+    }
+
     async fn export(&self, name: &str) -> Call<Option<Export>> {
         self.call("cloudformation:ListExports", name.to_owned(), |data| {
             let export = |value: &String| Export { value: value.clone(), stack_id: "the responder".to_owned() };

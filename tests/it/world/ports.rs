@@ -212,6 +212,7 @@ impl Change for World {
                 let (volume_id, episode) = (volume.clone(), episode.clone());
                 let snapshot = Snapshot { id: id.clone(), volume: volume_id, episode, failed: false, labelled };
                 data.snapshots.push(snapshot);
+                data.tags.insert(id.to_string(), tags.clone());
                 (volume, id)
             });
             Ok(set.collect())
