@@ -25,7 +25,7 @@ use crate::ports::{Archive, Change, GroupQuery, Survey};
 use crate::reconcile::report::Report;
 
 /// The incident's template, as the responder holds it, too.
-const INCIDENT: &str = include_str!("../../incident.yaml");
+pub(super) const INCIDENT: &str = include_str!("../../incident.yaml");
 /// The parameter with the list of instances.
 const LIST: &str = "CompromisedInstanceList";
 /// CloudFormation shows a change of a stack within a second.

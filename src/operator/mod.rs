@@ -6,6 +6,7 @@
 
 mod adopt;
 mod containment;
+mod drill;
 mod finish;
 mod host;
 mod incident;
@@ -28,6 +29,7 @@ use crate::timing::pace::Pace;
 
 pub use adopt::{Handover, HandoverPreview, HandoverReport};
 pub use containment::Condition;
+pub use drill::{ASSUMPTIONS, Assumption, Cleaned, Drill, DrillOrder, Finding, Outcome as DrillOutcome, scrubbed};
 pub use finish::Ended;
 pub use host::{Host, HostOrder};
 pub use incident::{Address, Incident};
