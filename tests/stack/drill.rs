@@ -67,6 +67,10 @@ async fn a_drill_confirms_what_it_sees_and_leaves_nothing() {
     println!("{}", ran.out());
     let ran = ran.ends_with(0);
     let text = ran.out().to_owned();
+    // The local AWS makes one resource after the other, each at once.
+    let seen = ec2_isolation::operator::ASSUMPTIONS.iter().filter(|of| of.unseen.is_empty()).count() - 1;
+    assert!(text.contains(&format!("\n{seen} confirmed, 0 refuted, ")), "{text}");
+    assert!(text.contains("\nnot seen   cfn-groups-side-by-side: "), "{text}");
     assert!(text.starts_with("ec2-isolation ") && text.lines().next().unwrap().contains("Region us-east-1"), "{text}");
     assert_eq!((left(&scene).await, everything(&scene).await), (Vec::<String>::new(), before));
     assert_eq!(scene.cards(&[&bystander]).await, cards);

@@ -20,7 +20,7 @@ use crate::ports::drill::{Events, Fixtures, Made, Probes, drill_name};
 use crate::ports::{Archive, Call, Change, Survey};
 
 /// One that fails is followed by others.
-const ROUNDS: u32 = 5;
+const ROUNDS: u32 = 6;
 const PAUSE: Duration = Duration::from_secs(5);
 /// EC2 ends an instance within minutes.
 const LONGEST_END: Duration = Duration::from_secs(900);
@@ -52,14 +52,15 @@ where
 
     /// Takes away what a drill has made, and names what cannot be.
     pub async fn clean(&self, id: &str) -> Cleaned {
-        let mut trouble = None;
+        let (mut trouble, mut is_clean) = (None, false);
         for round in 1..=ROUNDS {
             match self.clean_once(id, round == ROUNDS).await {
-                Ok(true) => return Cleaned { drill: id.to_owned(), left: vec![] },
-                Ok(false) => {}
+                // What was made a moment ago may not be shown yet: one look that shows nothing decides nothing.
+                Ok(true) if is_clean => return Cleaned { drill: id.to_owned(), left: vec![] },
+                Ok(is_clean_now) => is_clean = is_clean_now,
                 Err(error) => {
                     tracing::warn!("not everything could be taken away: {error}; looking again");
-                    trouble = Some(error);
+                    (trouble, is_clean) = (Some(error), false);
                 }
             }
             tokio::time::sleep(PAUSE).await;
@@ -105,13 +106,14 @@ where
     /// Restores what the stack of the drill holds, and deletes it.
     async fn end_drill_stack(&self, id: &str, made: &Made) -> Result<(), Trouble> {
         let address = Address::Stack(drill_name(id));
-        if let Some(stack) = self.view(&drill_name(id)).await?.filter(|stack| stack.is_busy()) {
-            self.settled(&stack.id).await?;
+        let mut stack = self.view(&drill_name(id)).await?;
+        if let Some(busy) = stack.as_ref().filter(|stack| stack.is_busy()) {
+            stack = self.settled(&busy.id).await?;
         }
         let incident = match self.incident(&address).await {
             Ok(incident) => incident,
-            // There is none.
-            Err(Trouble::Refused(_)) => return Ok(()),
+            // There is none, and no record of one.
+            Err(Trouble::Refused(_)) if stack.is_none() => return Ok(()),
             Err(other) => return Err(other),
         };
         self.check_own(&incident, made).await?;
@@ -169,7 +171,8 @@ where
         for snapshot in &snapshots {
             ec2.delete_snapshot(snapshot).await?;
         }
-        for instance in &found {
+        // One that ends already takes no change.
+        for instance in found.iter().filter(|instance| instance.state != "shutting-down") {
             for attribute in [Attribute::TerminationProtection(false), Attribute::StopProtection(false)] {
                 ec2.protect(&instance.id, &Protecting::Attribute(attribute)).await?;
             }

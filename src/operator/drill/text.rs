@@ -16,8 +16,8 @@ impl fmt::Display for DrillOrder {
             format!("  two security groups, {name}-a and {name}-b, without a rule that lets anything in"),
             format!("  one {KIND} instance with a second network interface and no public address, from {image}"),
             format!("  one incident stack, {name}, with its two groups, beside the responder that you have"),
-            "  one or two snapshots of the instance's volume".to_owned(),
-            format!("All but the stack's own carry the tag {DRILL_TAG}={id}."),
+            "  two snapshots of the instance's volume, one by the drill and one by the stack".to_owned(),
+            format!("All but what the stack makes carry the tag {DRILL_TAG}={id}."),
             "Then it isolates the instance through the stack, moves an interface back, isolates it again, lets an update and a deletion fail, \
              restores it, deletes the stack, and terminates the instance. It takes everything away again, whatever fails. \
              The records table keeps the instance's history, and the log group keeps the function's lines."

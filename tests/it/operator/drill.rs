@@ -60,8 +60,67 @@ async fn everything_that_a_drill_can_see_is_seen_and_nothing_is_left() {
     );
     assert!(drill.is_as_assumed());
     assert_eq!((left(&world), others(&world)), (vec![], fleet().cards()));
-    let names: Vec<&str> = drill.findings.iter().map(|finding| finding.id).collect();
-    assert_eq!(names.len(), ASSUMPTIONS.len());
+    assert_eq!(drill.findings.len(), ASSUMPTIONS.len());
+    let json = serde_json::to_value(&drill).unwrap();
+    assert_eq!((&json["schema_version"], &json["left"]), (&serde_json::json!(1), &serde_json::json!([])));
+    let of =
+        |id: &str| json["findings"].as_array().unwrap().iter().find(|finding| finding["id"] == id).unwrap().clone();
+    let expected = serde_json::json!({
+        "id": "ec2-group-in-use",
+        "assumption": "DeleteSecurityGroup of a group that an interface has fails with DependencyViolation.",
+        "source": "EC2 API Reference, DeleteSecurityGroup",
+        "outcome": "confirmed",
+        "seen": "DependencyViolation",
+    });
+    assert_eq!(of("ec2-group-in-use"), expected);
+    assert_eq!(of("asg-standby")["outcome"], "not_seen");
+}
+
+/// What AWS does otherwise than we assume is found, and costs the rest nothing.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_as_we_assume_is_refuted() {
+    for (what, refuted) in
+        [("tags", "ec2-reserved-tags"), ("snapshots", "ec2-snapshot-rate"), ("readings", "ec2-groups-read-back-delay")]
+    {
+        let world = prepared();
+        match what {
+            "tags" => world.data().drill.takes_reserved_tags = true,
+            "snapshots" => world.data().drill.takes_every_snapshot = true,
+            _ => world.data().stale_reads = 12,
+        }
+        let drill = drill(&world).await;
+        let found: Vec<&str> = drill
+            .findings
+            .iter()
+            .filter(|finding| finding.outcome == DrillOutcome::Refuted)
+            .map(|finding| finding.id)
+            .collect();
+        assert!(
+            found.contains(&refuted) && drill.failed.is_none() && !drill.is_as_assumed(),
+            "{what}: {found:?} {:?}",
+            drill.failed
+        );
+        assert_eq!((left(&world), others(&world)), (vec![], fleet().cards()), "{what}");
+    }
+}
+
+/// EC2 shows a new instance late: a look that does not show it is no reason to leave it.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_shown_yet_is_taken_away_when_it_is() {
+    let world = prepared();
+    world.data().troubles_of.insert("ec2:RunInstances", (0, Trouble::DiesAfter));
+    let process = world.process();
+    tokio::select! {
+        biased;
+        () = process.death() => tokio::time::sleep(Duration::from_secs(3)).await,
+        _ = try_drill(&process) => panic!("it was to die"),
+    }
+    let program = operator(&world.process());
+    let id = program.drills().await.unwrap().into_keys().next().unwrap();
+    let instance = left(&world).into_iter().find(|id| id.starts_with("i-")).unwrap();
+    world.hide(&instance, Duration::from_secs(4));
+    assert_eq!(program.clean(&id).await.left, []);
+    assert_eq!(left(&world), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,6 +27,9 @@ pub struct Drills {
     pub has_function: bool,
     /// The VPC of each subnet.
     pub subnets: BTreeMap<String, VpcId>,
+    /// EC2 is not as we assume.
+    pub takes_reserved_tags: bool,
+    pub takes_every_snapshot: bool,
     tokens: BTreeMap<InstanceId, String>,
     names: BTreeMap<GroupId, String>,
     /// Volumes that outlived their instance.
@@ -227,7 +230,8 @@ impl Data {
     /// EC2 takes one set of snapshots of a volume in 15 s.
     pub(super) fn may_take_snapshots(&mut self, instance: &InstanceId) -> bool {
         let last = self.drill.snapshot_at.get(instance);
-        let is_early = last.is_some_and(|at| at.elapsed() < Duration::from_secs(15));
+        let is_early =
+            !self.drill.takes_every_snapshot && last.is_some_and(|at| at.elapsed() < Duration::from_secs(15));
         if self.drill.has_function && !is_early {
             self.drill.snapshot_at.insert(instance.clone(), Instant::now());
         }
@@ -293,6 +297,9 @@ impl Fixtures for World {
         self.call("ec2:DescribeInstances", DRILL_TAG.to_owned(), |data| {
             let mut drills: BTreeMap<String, Made> = BTreeMap::new();
             for instance in data.instances.values().filter(|instance| !instance.is_terminated()) {
+                if data.hides(instance.id.as_str()) {
+                    continue;
+                }
                 let Some(drill) = data.has_tag(instance.id.as_str()) else { continue };
                 let made = drills.entry(drill.clone()).or_default();
                 match data.drill.tokens.get(&instance.id) == Some(&drill_name(drill)) {

@@ -148,7 +148,7 @@ impl Change for World {
     async fn tag(&self, resources: &BTreeSet<String>, tags: &BTreeMap<String, String>) -> Call<()> {
         let action = "ec2:CreateTags";
         self.call(action, format!("{resources:?}"), |data| {
-            if tags.keys().any(|key| key.starts_with("aws:")) {
+            if !data.drill.takes_reserved_tags && tags.keys().any(|key| key.starts_with("aws:")) {
                 return refusal(action, Fault::Refused, "InvalidParameterValue");
             }
             // All of them or none.
