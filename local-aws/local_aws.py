@@ -63,6 +63,8 @@ from typing import Any
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
 UBUNTU_PARAMETER = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"
+# EC2 User Guide, "Reference AMIs using Systems Manager public parameters"
+AMAZON_LINUX_PARAMETER = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
 logger = logging.getLogger("local_aws")
 
 
@@ -139,7 +141,7 @@ def gateway() -> Any:
 
 
 def seed() -> None:
-    """What every account has: a default VPC (moto makes it) and Canonical's image behind its public parameter.
+    """What every account has: a default VPC (moto makes it), images of Canonical and Amazon behind public parameters.
 
     There is one image without EBS, too, for instances that have nothing but instance store volumes.
     """
@@ -148,24 +150,30 @@ def seed() -> None:
 
     control.route("PUT", "ubuntu-image")(lambda _body, _query: {"id": publish_ubuntu()})
     publish_ubuntu()
+    publish(AMAZON_LINUX_PARAMETER, "al2023-ami-2023.12", "Amazon Linux 2023")
     register = moto_ec2.backend().register_image
     register("instance-store-2014.09", "Instance store only").root_device_type = "instance-store"
 
 
 def publish_ubuntu() -> str:
     """A new image behind Canonical's public parameter; its id."""
+    return publish(UBUNTU_PARAMETER, "ubuntu-noble-24.04-amd64-server", "Canonical, Ubuntu, 24.04, amd64")
+
+
+def publish(parameter: str, name: str, description: str) -> str:
+    """A new image behind a public parameter; its id."""
     from ministack.services import ssm
 
     import moto_ec2
 
-    image = moto_ec2.backend().register_image("ubuntu-noble-24.04-amd64-server", "Canonical, Ubuntu, 24.04, amd64")
+    image = moto_ec2.backend().register_image(name, description)
     image.root_device_type = "ebs"
-    ssm._parameters[UBUNTU_PARAMETER] = {
-        "Name": UBUNTU_PARAMETER,
+    ssm._parameters[parameter] = {
+        "Name": parameter,
         "Value": image.id,
         "Type": "String",
         "Version": 1,
-        "ARN": f"arn:aws:ssm:{REGION}::parameter{UBUNTU_PARAMETER}",
+        "ARN": f"arn:aws:ssm:{REGION}::parameter{parameter}",
         "LastModifiedDate": 1_700_000_000,
         "DataType": "aws:ec2:image",
         "Tier": "Standard",

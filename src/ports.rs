@@ -2,6 +2,8 @@
 //!
 //! Adapters implement them for AWS, fakes for the tests.
 
+#[cfg(feature = "operator")]
+pub mod drill;
 mod evidence;
 
 use std::collections::{BTreeMap, BTreeSet};

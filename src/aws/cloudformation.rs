@@ -13,6 +13,8 @@ use crate::aws::error::{call_error, garbled, sent, time};
 use crate::cloudformation::stack::{
     Export, NewStack, Prepared, StackLife, StackResource, StackStatus, StackTimes, StackView, Stacks, Template,
 };
+#[cfg(feature = "operator")]
+use crate::ports::drill::{Events, StackEvent as DrillEvent};
 use crate::ports::{Call, CallError};
 
 #[derive(Debug, Clone)]
@@ -268,5 +270,24 @@ impl StackLife for CloudFormation {
             other => drop(other?),
         }
         Ok(())
+    }
+}
+
+#[cfg(feature = "operator")]
+impl Events for CloudFormation {
+    async fn events(&self, stack_id: &str) -> Call<Vec<DrillEvent>> {
+        let action = "cloudformation:DescribeStackEvents";
+        let items = self.0.describe_stack_events().stack_name(stack_id).into_paginator().items().send();
+        let found = items.try_collect().await.map_err(|error| call_error(action, &error))?;
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        // CloudFormation shows the latest one first.
+        let events = found.iter().rev().map(|event| DrillEvent {
+            at_ms: event.timestamp().and_then(|at| u64::try_from(at.to_millis().ok()?).ok()).unwrap_or_default(),
+            logical_id: text(event.logical_resource_id()),
+            kind: text(event.resource_type()),
+            status: text(event.resource_status().map(|status| status.as_str())),
+            reason: text(event.resource_status_reason()),
+        });
+        Ok(events.collect())
     }
 }

@@ -85,7 +85,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
     }
 
     /// The stack when nothing is under way any more; nothing where it is gone.
-    async fn settled(&self, id: &str) -> Result<Option<StackView>, Trouble> {
+    pub(super) async fn settled(&self, id: &str) -> Result<Option<StackView>, Trouble> {
         let until = tokio::time::Instant::now() + LONGEST_WAIT;
         let mut pause = FIRST_LOOK;
         loop {

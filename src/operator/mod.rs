@@ -6,6 +6,7 @@
 
 mod adopt;
 mod containment;
+mod drill;
 mod finish;
 mod host;
 mod incident;
@@ -17,6 +18,7 @@ mod report;
 mod restore;
 mod shell;
 mod status;
+mod target;
 mod text;
 
 use crate::cloudformation::stack::StackLife;
@@ -29,16 +31,18 @@ use crate::timing::pace::Pace;
 
 pub use adopt::{Handover, HandoverPreview, HandoverReport};
 pub use containment::Condition;
+pub use drill::{ASSUMPTIONS, Assumption, Cleaned, Drill, DrillOrder, Finding, Outcome as DrillOutcome, scrubbed};
 pub use finish::Ended;
 pub use host::{Host, HostOrder};
 pub use incident::{Address, Incident};
-pub use isolate::{Isolated, Options, Order, Target};
+pub use isolate::{Isolated, Options, Order};
 pub use leftovers::{Kind, Left, Leftovers};
 pub use list::List;
 pub use report::{Format, Report};
 pub use restore::{Preview, RestoreReport};
 pub use shell::Shell;
 pub use status::{NotIsolated, Status};
+pub use target::Target;
 pub use text::wrapped;
 
 /// Why nothing, or not everything, was done.

@@ -8,6 +8,7 @@
 mod beside;
 mod cloud;
 mod controls;
+mod drill;
 mod failures;
 mod fleet;
 mod function;

@@ -62,7 +62,7 @@ async fn a_case_file_is_written_once_and_says_what_cloudtrail_does_not() {
     let item = fleet::aws(&cloud().credentials(), "dynamodb", "get_item", &key).expect("an item");
     assert_eq!(report["records"][&a], digest(&item["Item"]).as_str());
 
-    let text = operator(&["report"]).ends_with(0);
+    let text = operator(&["report", "--stack", "op-report"]).ends_with(0);
     assert!(text.out.starts_with("# Incident op-report\n") && text.out.contains("stack created"), "{}", text.out);
     for command in text.out.lines().filter_map(|line| line.strip_prefix("    ec2-isolation restore ")) {
         run(&format!("ec2-isolation restore {command} --yes")).ends_with(0);

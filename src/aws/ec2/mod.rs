@@ -1,6 +1,8 @@
 //! EC2's adapter; Auto Scaling's does its part. The only folder that names its SDK's operations.
 
 mod change;
+#[cfg(feature = "operator")]
+mod drill;
 mod read;
 
 use std::collections::BTreeSet;

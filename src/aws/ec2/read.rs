@@ -329,7 +329,7 @@ fn read_profile(found: &IamInstanceProfileAssociation) -> Call<(InstanceId, Prof
     Ok((id(PROFILES, "instance", found.instance_id())?, Profile { association, arn }))
 }
 
-fn groups_of(action: &'static str, groups: &[GroupIdentifier]) -> Call<Groups> {
+pub(super) fn groups_of(action: &'static str, groups: &[GroupIdentifier]) -> Call<Groups> {
     groups.iter().map(|group| id(action, "group", group.group_id())).collect()
 }
 

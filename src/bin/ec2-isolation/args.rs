@@ -162,6 +162,21 @@ pub enum Command {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Rehearses an incident on an instance that it makes for it, and says which of our assumptions about AWS hold in your account
+    Drill {
+        /// Where it makes its instance
+        #[arg(long, value_name = "subnet-…", required_unless_present = "clean")]
+        subnet: Option<String>,
+        /// The instance's image [default: the newest of Amazon Linux 2023]
+        #[arg(long, value_name = "ami-…")]
+        image: Option<String>,
+        /// Takes away what a drill has left that was killed
+        #[arg(long, conflicts_with_all = ["subnet", "image"])]
+        clean: bool,
+        /// Does not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
     /// Prints what completes this program's words in a shell. In bash: source <(ec2-isolation completions bash)
     Completions { shell: clap_complete::Shell },
     /// Prints the manual: ec2-isolation man | man -l -

@@ -23,7 +23,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::args::{Arguments, Command, Incident, Output};
-use crate::{manual, progress, report};
+use crate::{drill, manual, progress, report};
 
 pub type Program = Operator<Ec2, Table, CloudFormation>;
 
@@ -42,7 +42,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    fn done(is_done: bool) -> Self {
+    pub fn done(is_done: bool) -> Self {
         if is_done { Self::Done } else { Self::Failed }
     }
 
@@ -64,6 +64,7 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
     let asked = match command {
         Command::Isolate { .. } => "isolate",
         Command::Adopt { .. } => "adopt",
+        Command::Drill { .. } => "drill",
         _ => "restore",
     };
     let (program, trail) = program(region, profile, asked).await?;
@@ -134,6 +135,10 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
         }
         Command::Adopt { from, to, selection, dry_run, yes } => {
             adopt(&program, &program.address(&from).await?, &to, &selection.ids(), dry_run, yes, output).await
+        }
+        Command::Drill { clean: true, yes, .. } => drill::clean(&program, yes, output).await,
+        Command::Drill { subnet, image, yes, .. } => {
+            drill::hold(&program, &subnet.unwrap_or_default(), image, yes, output).await
         }
         // The manual's.
         Command::Completions { .. } | Command::Man => Ok(Outcome::Done),
@@ -269,7 +274,7 @@ async fn program(
     Ok((program, trail))
 }
 
-fn show(output: Output, text: &impl Display, json: &impl Serialize) {
+pub fn show(output: Output, text: &impl Display, json: &impl Serialize) {
     match output {
         Output::Text => say(text),
         Output::Json => say(format!("{}\n", serde_json::to_string_pretty(json).unwrap_or_default())),
@@ -376,7 +381,7 @@ async fn adopt(
 }
 
 /// Asks, where somebody is there to answer.
-fn confirm(yes: bool, question: &str) -> Result<(), Trouble> {
+pub fn confirm(yes: bool, question: &str) -> Result<(), Trouble> {
     if yes {
         return Ok(());
     }

@@ -6,6 +6,7 @@
 
 mod args;
 mod commands;
+mod drill;
 mod manual;
 mod progress;
 mod report;

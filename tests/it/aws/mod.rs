@@ -31,6 +31,7 @@ macro_rules! config {
 // They use the macro above.
 mod autoscaling;
 mod cloudformation;
+mod drill;
 mod dynamodb;
 mod ec2;
 mod errors;

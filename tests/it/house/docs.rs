@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What stands in these is no message of its own: names, and what AWS answered, within another message; what names its next
-/// step itself; the report; questions of the program; lines of the log; tests.
-const NO_SOURCES: [&str; 18] = [
+/// step itself; the report; questions of the program; what a drill has seen, which docs/drill.md explains; lines of the log; tests.
+const NO_SOURCES: [&str; 25] = [
     "aws/autoscaling.rs",
     "aws/cloudformation.rs",
     "aws/dynamodb",
@@ -14,8 +14,15 @@ const NO_SOURCES: [&str; 18] = [
     "aws/error.rs",
     "aws/sts.rs",
     "bin/ec2-isolation/commands.rs",
+    "bin/ec2-isolation/drill.rs",
     "bin/ec2-isolation/main.rs",
     "cloudformation/responder.rs",
+    "operator/drill/assumptions.rs",
+    "operator/drill/judge.rs",
+    "operator/drill/left.rs",
+    "operator/drill/notes.rs",
+    "operator/drill/probes.rs",
+    "operator/drill/text.rs",
     "operator/next.rs",
     "operator/report",
     "operator/shell.rs",
@@ -163,6 +170,7 @@ fn links_between_the_pages_lead_somewhere() {
     let pages = [
         "README.md",
         "CONTRIBUTING.md",
+        "docs/drill.md",
         "docs/roll-out.md",
         "docs/runbook.md",
         "docs/troubleshooting.md",
@@ -191,7 +199,7 @@ fn links_between_the_pages_lead_somewhere() {
 #[test]
 fn every_command_is_run_by_a_test_or_needs_a_real_account() {
     let mut blocks = 0;
-    for page in ["README.md", "docs/roll-out.md", "docs/runbook.md", "docs/troubleshooting.md"] {
+    for page in ["README.md", "docs/drill.md", "docs/roll-out.md", "docs/runbook.md", "docs/troubleshooting.md"] {
         let text = std::fs::read_to_string(page).unwrap();
         for before in text.split("```").step_by(2).take(text.matches("```").count() / 2) {
             let paragraph = before.trim_end().rsplit("\n\n").next().unwrap();
@@ -213,6 +221,7 @@ fn every_make_target_that_the_pages_name_exists() {
     for page in [
         "README.md",
         "CONTRIBUTING.md",
+        "docs/drill.md",
         "docs/roll-out.md",
         "docs/runbook.md",
         "docs/threat-model.md",
@@ -248,4 +257,23 @@ fn anchor_of(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = text.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// The page shows the one list of assumptions as it is.
+#[test]
+fn the_page_of_the_drill_has_every_assumption_word_for_word() {
+    let page = std::fs::read_to_string("docs/drill.md").unwrap();
+    let rows: Vec<&str> = page
+        .lines()
+        .filter(|line| {
+            ["| `ec2-", "| `cfn-", "| `ddb-", "| `own-", "| `asg-", "| `ssm-"]
+                .iter()
+                .any(|start| line.starts_with(start))
+        })
+        .collect();
+    let expected = ec2_isolation::operator::ASSUMPTIONS.iter().map(|of| {
+        let why = if of.unseen.is_empty() { String::new() } else { format!(" {} |", of.unseen) };
+        format!("| `{}` | {} | {} |{why}", of.id, of.text, of.source)
+    });
+    assert_eq!(rows, expected.collect::<Vec<_>>());
 }

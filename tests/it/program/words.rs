@@ -2,7 +2,7 @@
 
 use super::Person;
 
-const COMMANDS: [&str; 4] = ["status", "plan", "restore", "adopt"];
+const COMMANDS: [&str; 5] = ["status", "plan", "restore", "adopt", "drill"];
 
 async fn say(arguments: &[&str], code: i32) -> String {
     let ran = Person::new(&format!("words-{}", arguments.join("-")), "").runs(arguments).await.ends_with(code);

@@ -2,6 +2,7 @@
 //! call log. Every call takes one second of (paused) time, so that sequential round trips can be read off the clock.
 
 mod data;
+pub mod drill;
 mod evidence;
 pub mod operator;
 mod ports;
@@ -101,6 +102,7 @@ pub struct Data {
     /// The interfaces at an address.
     pub addresses: BTreeMap<std::net::IpAddr, BTreeSet<InterfaceId>>,
     pub snapshots: Vec<Snapshot>,
+    pub drill: drill::Drills,
     pub tags: BTreeMap<String, BTreeMap<String, String>>,
     pub stacks: BTreeMap<String, StackStatus>,
     pub protections: protection::Protections,
@@ -231,6 +233,7 @@ impl World {
             prepared: BTreeMap::new(),
             addresses: BTreeMap::new(),
             snapshots: vec![],
+            drill: drill::Drills::default(),
             tags: BTreeMap::new(),
             stacks: [(STACK.to_owned(), status)].into(),
             protections: protection::Protections::default(),

@@ -7,8 +7,9 @@ use ec2_isolation::cloudformation::stack::{
     Export, NewStack, Prepared, StackLife, StackResource, StackStatus, StackTimes, StackView,
 };
 use ec2_isolation::model::{Groups, Interface, Record, State};
-use ec2_isolation::ports::{Archive, Call, Items, Survey, Takeover, Written};
+use ec2_isolation::ports::{Archive, Call, Fault, Items, Survey, Takeover, Written};
 
+use super::ports::refusal;
 use super::{Data, TABLE, World};
 
 /// A stack with its function, its custom resource and these further resources (logical id, physical id).
@@ -166,6 +167,7 @@ impl StackLife for World {
             let mut made = view(&id, "CREATE_COMPLETE", &[]);
             made.function_outlives = true;
             made.parameters = stack.parameters.clone();
+            data.deploy(&mut made);
             data.views.push(made);
             Ok(Some(id))
         })
@@ -194,6 +196,9 @@ impl StackLife for World {
                 return Ok(false);
             }
             view.parameters = after;
+            let mut changed = view.clone();
+            data.call_function(&mut changed, "UPDATE");
+            *data.views.iter_mut().find(|view| view.id == seen.id).expect("it is there") = changed;
             Ok(true)
         })
         .await
@@ -216,8 +221,16 @@ impl StackLife for World {
     }
 
     async fn delete(&self, stack: &str, retain: &[String]) -> Call<()> {
-        self.call("cloudformation:DeleteStack", format!("{stack} {retain:?}"), |data| {
-            data.views.retain(|view| view.id != stack);
+        let action = "cloudformation:DeleteStack";
+        self.call(action, format!("{stack} {retain:?}"), |data| {
+            let Some(at) = data.views.iter().position(|view| view.id == stack) else { return Ok(()) };
+            if data.drill.has_function && data.views[at].is_protected {
+                return refusal(action, Fault::Refused, "ValidationError");
+            }
+            let mut view = data.views.remove(at);
+            if !data.undeploy(&mut view) {
+                data.views.insert(at, view);
+            }
             Ok(())
         })
         .await

@@ -148,6 +148,9 @@ impl Change for World {
     async fn tag(&self, resources: &BTreeSet<String>, tags: &BTreeMap<String, String>) -> Call<()> {
         let action = "ec2:CreateTags";
         self.call(action, format!("{resources:?}"), |data| {
+            if !data.drill.takes_reserved_tags && tags.keys().any(|key| key.starts_with("aws:")) {
+                return refusal(action, Fault::Refused, "InvalidParameterValue");
+            }
             // All of them or none.
             for resource in resources {
                 if let Some((fault, code)) = data.untaggable.get(resource) {
@@ -202,6 +205,10 @@ impl Change for World {
             };
             if found.state == "terminated" {
                 return refusal(action, Fault::Refused, "IncorrectInstanceState");
+            }
+            let found = found.clone();
+            if !data.may_take_snapshots(instance) {
+                return refusal(action, Fault::Refused, "SnapshotCreationPerVolumeRateExceeded");
             }
             let volumes: Vec<VolumeId> =
                 found.volumes.keys().filter(|id| !without.contains_key(*id)).cloned().collect();
