@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +20,9 @@ import boto3
 
 LOCAL_AWS = "local-aws/local_aws.py"
 LOG = pathlib.Path("target/try/local-aws.log")
-PROGRAMS = ("target/venv/sam/bin", "target/venv/aws/bin", "target/cli", "target/debug")
+PROGRAMS = ("target/venv/sam/bin", "target/venv/aws/bin")
+# Where `make cli` and `make try` put the operator's program.
+BUILDS = ("target/cli", "target/debug")
 UBUNTU = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"
 
 
@@ -32,8 +33,14 @@ def forget_own_account() -> None:
             del os.environ[name]
 
 
+def newest_first() -> list[str]:
+    """The folders of the operator's program: the one that was built last wins."""
+    built = [path for folder in BUILDS if (path := pathlib.Path(folder, "ec2-isolation")).exists()]
+    return [str(path.parent) for path in sorted(built, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
 def environment(ready: dict[str, str]) -> dict[str, str]:
-    folders = [str(pathlib.Path(folder).absolute()) for folder in PROGRAMS]
+    folders = [str(pathlib.Path(folder).absolute()) for folder in (*PROGRAMS, *newest_first())]
     return {
         **os.environ,
         "AWS_ACCESS_KEY_ID": ready["access_key_id"],
@@ -114,7 +121,7 @@ def main(command: list[str]) -> int:
             return subprocess.run(command, env={**environment(started), **fleet}).returncode
         print("A local AWS with a responder and two instances, on this machine only; `exit` ends it. In this shell:")
         print("".join(f"  {name}={value}\n" for name, value in fleet.items()), end="")
-        if not shutil.which("ec2-isolation", path=os.pathsep.join(PROGRAMS)):
+        if not newest_first():
             print("ec2-isolation has not been built yet: make demo or make cli does that.")
         sys.stdout.flush()
         subprocess.run(["bash", "--norc", "--noprofile"], env={**environment(started), **fleet})
