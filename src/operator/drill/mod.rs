@@ -49,7 +49,7 @@ pub struct DrillOrder {
     pub id: String,
     pub subnet: String,
     pub vpc: VpcId,
-    /// Of the image, where it is not [`IMAGE`].
+    /// Of the image, where it is not the newest Amazon Linux 2023.
     pub image: Option<String>,
 }
 
