@@ -241,13 +241,8 @@ fn opens(problem: &Problem) -> bool {
     let is_open =
         matches!(problem, Problem::GroupMissing { .. } | Problem::GroupElsewhere { .. } | Problem::TooWide { .. });
     let is_not_isolated = problem.severity() == Severity::NotIsolated;
-    let is_away = matches!(
-        problem,
-        Problem::Terminated { .. }
-            | Problem::TerminatedUnsaved { .. }
-            | Problem::HeldByOther { .. }
-            | Problem::NoInterface { .. }
-    );
+    let is_away =
+        matches!(problem, Problem::Terminated { .. } | Problem::TerminatedUnsaved { .. } | Problem::HeldByOther { .. });
     is_open || is_not_isolated && !is_away
 }
 

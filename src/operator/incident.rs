@@ -174,9 +174,10 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
             (Address::Stack(_), Some(stack)) => Address::Stack(stack.name.clone()),
             (address, _) => address.clone(),
         };
-        let is_copy = match &stack {
-            Some(stack) => self.own_table(stack).await?.is_some_and(|own| own != table),
-            None => false,
+        // A stack that is named is read with its own table.
+        let is_copy = match (&address, &stack) {
+            (Address::Table(_), Some(stack)) => self.own_table(stack).await?.is_some_and(|own| own != table),
+            _ => false,
         };
         Ok(Incident {
             address,

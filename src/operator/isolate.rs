@@ -19,7 +19,8 @@ use super::{Operator, Progress, Status, Trouble, refused};
 use crate::cloudformation::properties;
 use crate::cloudformation::stack::{FUNCTION_EXPORT, NewStack, Prepared, StackLife, StackView, Template};
 use crate::model::{
-    Group, GroupId, Instance, InstanceId, Interface, Owner, Peer, Role, Rule, State, VpcId, comma_list, short_digest,
+    Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Peer, Role, Rule, State, VpcId,
+    comma_list, short_digest,
 };
 use crate::ports::{Archive, Change, GroupQuery, Survey};
 use crate::reconcile::report::Report;
@@ -119,6 +120,15 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
                             ids_are(&targets)
                         )));
                     }
+                    // Another stack would be refused for them, too.
+                    if let Some(view) = view.as_ref().filter(|view| !takes_updates(view)) {
+                        return Err(refused(&format!(
+                            "{} held by stack {name}, which is {} and takes no update: ec2-isolation status --stack {name} shows what is open, \
+                             with the commands that isolate it",
+                            ids_are(&targets),
+                            view.status.status
+                        )));
+                    }
                     (name, view)
                 }
                 (None, None) => self.free_name(&vpc).await?,
@@ -206,7 +216,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             }
             if let Ok(progress) = self.progress(order, &id, view.as_ref().ok().and_then(Option::as_ref), began).await {
                 // An interface may leave the isolation group once more, to have its connections cut.
-                if progress.done < progress.total {
+                if progress.done < progress.total || progress.total == 0 {
                     contained_after_ms = None;
                 } else if contained_after_ms.is_none() {
                     contained_after_ms = Some(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
@@ -315,15 +325,18 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let (instances, groups) = looked.map_err(cannot_look)?;
         let isolating: BTreeSet<GroupId> =
             groups.into_iter().filter(|group| group.role == Some(Role::Isolation)).map(|group| group.id).collect();
-        let interfaces: Vec<&Interface> = instances.iter().flat_map(|instance| &instance.interfaces).collect();
-        let is_isolated =
-            |interface: &&&Interface| !interface.groups.is_empty() && interface.groups.is_subset(&isolating);
+        let shown: BTreeMap<&InterfaceId, &Groups> =
+            interfaces_of(&instances).map(|interface| (&interface.id, &interface.groups)).collect();
+        // A reading that leaves one out says nothing of it.
+        let all: BTreeSet<&InterfaceId> =
+            interfaces_of(&order.targets).map(|interface| &interface.id).chain(shown.keys().copied()).collect();
+        let is_isolated = |groups: &&&Groups| !groups.is_empty() && groups.is_subset(&isolating);
         Ok(Progress {
             stack: order.stack.clone(),
             status: view.map(|view| view.status.status.clone()).unwrap_or_default(),
             seconds: began.elapsed().as_secs(),
-            done: interfaces.iter().filter(is_isolated).count(),
-            total: interfaces.len(),
+            done: shown.values().filter(is_isolated).count(),
+            total: all.len(),
             what: "interfaces isolated",
         })
     }
@@ -482,6 +495,10 @@ impl fmt::Display for Order {
     }
 }
 
+fn interfaces_of(instances: &[Instance]) -> impl Iterator<Item = &Interface> {
+    instances.iter().flat_map(|instance| &instance.interfaces)
+}
+
 fn ids_are(instances: &[Instance]) -> String {
     let ids = comma_list(instances.iter().map(|instance| &instance.id));
     format!("{ids} {}", if instances.len() == 1 { "is" } else { "are" })
@@ -499,17 +516,26 @@ fn check_usable(stack: &StackView, vpc: &VpcId) -> Result<(), Trouble> {
     if own != vpc.as_str() {
         return Err(refused(&format!("stack {} is for {own}, not for {vpc}: give another --stack", stack.name)));
     }
-    let status = stack.status.status.as_str();
-    let is_updatable = matches!(
-        status,
-        "CREATE_COMPLETE" | "CREATE_FAILED" | "UPDATE_COMPLETE" | "UPDATE_FAILED" | "UPDATE_ROLLBACK_COMPLETE"
-    );
-    let is_coming =
-        matches!(status, "CREATE_IN_PROGRESS" | "UPDATE_IN_PROGRESS" | "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS");
-    if is_updatable || is_coming {
+    if takes_updates(stack) {
         return Ok(());
     }
+    let status = &stack.status.status;
     Err(refused(&format!("stack {} is {status} and takes no update: give another --stack", stack.name)))
+}
+
+/// Whether CloudFormation updates it, now or when what is under way has ended.
+fn takes_updates(stack: &StackView) -> bool {
+    matches!(
+        stack.status.status.as_str(),
+        "CREATE_COMPLETE"
+            | "CREATE_FAILED"
+            | "UPDATE_COMPLETE"
+            | "UPDATE_FAILED"
+            | "UPDATE_ROLLBACK_COMPLETE"
+            | "CREATE_IN_PROGRESS"
+            | "UPDATE_IN_PROGRESS"
+            | "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"
+    )
 }
 
 /// A group of ours as the template makes it.

@@ -134,6 +134,7 @@ impl Status {
         match (listed, not_isolated, unknown) {
             (0, _, _) if self.is_anything_held() => "Nothing is listed to be isolated.".to_owned(),
             (0, _, _) => "Nothing is held isolated.".to_owned(),
+            (_, 0, 0) if isolated == 0 => "Nothing is isolated by this stack now.".to_owned(),
             (_, 0, 0) => format!("ISOLATED, as EC2 shows it: {} ({interfaces}).", of(isolated)),
             (_, 0, _) => format!("NOT KNOWN whether {} isolated.", of(unknown)),
             _ => format!("NOT ISOLATED: {}. Isolated: {isolated} ({interfaces}).", of(not_isolated)),

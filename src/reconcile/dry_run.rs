@@ -57,15 +57,9 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         let run = self.rehearsal(&observer, &executor, &stays, &passed);
         let looks = wants.instances.iter().map(async |id| {
             let mut subject = Subject::new(id.clone(), Goal::Isolate(wants));
-            subject.ledger.is_trusting = true;
-            let seen = async {
-                // The groups of ours that others marked are read on the first look only.
-                run.observe(&mut subject, Reach::First).await?;
-                let (seen, observed) = run.observe(&mut subject, Reach::Full).await?;
-                let plan = plan(&run.case(&subject, &seen, &observed));
-                Ok((plan, observed))
-            };
-            Looked { instance: id.clone(), seen: seen.await }
+            let seen = first_sight(&run, &mut subject).await;
+            let seen = seen.map(|(seen, observed)| (plan(&run.case(&subject, &seen, &observed)), observed));
+            Looked { instance: id.clone(), seen }
         });
         join_all(looks).await
     }
@@ -103,14 +97,8 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         let passed = Mutex::default();
         let run = self.rehearsal(&observer, &executor, stays, &passed);
         let mut plans: Vec<Vec<Plan>> = Vec::new();
-        for subject in subjects.iter_mut() {
-            // What is doubted in a real run is shown here as it is.
-            subject.ledger.is_trusting = true;
-        }
         let looks = join_all(subjects.iter_mut().map(|subject| async {
-            // The groups of ours that others marked are read on the first look only.
-            run.observe(subject, Reach::First).await?;
-            let (seen, observed) = run.observe(subject, Reach::Full).await?;
+            let (seen, observed) = first_sight(&run, subject).await?;
             Ok((subject, seen, observed))
         }));
         for looked in looks.await {
@@ -207,6 +195,18 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             .collect();
         stream::iter(questions).buffered(AT_ONCE).filter_map(std::future::ready).collect().await
     }
+}
+
+/// Everything that there is to see of one instance.
+async fn first_sight<E: Look + Change, R: Records>(
+    run: &Run<'_, E, R>,
+    subject: &mut Subject<'_>,
+) -> Call<(Seen, Observed)> {
+    // What is doubted in a real run is shown here as it is.
+    subject.ledger.is_trusting = true;
+    // The groups of ours that others marked are read on the first look only.
+    run.observe(subject, Reach::First).await?;
+    run.observe(subject, Reach::Full).await
 }
 
 fn passage(step: &Step) -> Option<Passage> {

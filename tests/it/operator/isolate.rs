@@ -116,6 +116,12 @@ async fn what_is_held_goes_to_the_stack_that_holds_it() {
             "{A} is held by {STACK}, not by stack another: leave --stack out, or take them over with ec2-isolation adopt"
         ))
     );
+    world.data().views[0].status.status = "ROLLBACK_FAILED".to_owned();
+    let refused = orders(&world, &[A], None).await.unwrap_err();
+    let held = format!(
+        "{A} is held by stack {name}, which is ROLLBACK_FAILED and takes no update: ec2-isolation status --stack {name} shows"
+    );
+    assert!(refused.starts_with(&held), "{refused}");
     world.data().views.clear();
     let refused = orders(&world, &[A], None).await.unwrap_err();
     assert!(refused.ends_with(&format!("with ec2-isolation adopt --from {STACK}")), "{refused}");
@@ -242,4 +248,21 @@ async fn a_dry_run_plans_with_the_groups_that_the_stack_would_make_and_changes_n
     let orders = program.orders(&targets(&[A]), &options).await.unwrap();
     let report = program.rehearse(&orders[0]).await.unwrap();
     assert!(report.details.contains(&format!("{A}: isolate eni-0a [sg-0a] -> [sg-00000000000000000]")), "{report:?}");
+}
+
+/// A reading that shows nothing is no containment.
+#[tokio::test(start_paused = true)]
+async fn no_time_of_containment_is_claimed_of_what_ec2_does_not_show() {
+    let world = prepared();
+    world.data().views.push(incident(&format!("incident-{VPC}"), "CREATE_COMPLETE", A));
+    let program = operator(&world);
+    let orders = program.orders(&targets(&[A]), &Options::default()).await.unwrap();
+    world.hide(A, std::time::Duration::from_secs(3600));
+    let shown = std::sync::Mutex::new(vec![]);
+    let isolated = program
+        .isolate(&orders[0], &|progress| shown.lock().unwrap().push((progress.done, progress.total)))
+        .await
+        .unwrap();
+    assert_eq!(isolated.contained_after_ms, None);
+    assert!(shown.lock().unwrap().iter().all(|shown| *shown == (0, 1)), "{shown:?}");
 }

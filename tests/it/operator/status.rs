@@ -204,3 +204,26 @@ async fn of_records_in_a_recovered_table_no_deletion_of_the_stack_is_advised() {
     assert!(next.what.contains("so deleting the stack restores nothing from it"), "{next:?}");
     assert_eq!(next.commands, ["ec2-isolation restore --table recovered-2 --region us-east-1"]);
 }
+
+/// Nothing is isolated, and nothing is said to be.
+#[tokio::test(start_paused = true)]
+async fn of_what_is_terminated_no_isolation_is_claimed() {
+    let world = isolated().await;
+    world.data().terminate(A);
+    world.data().terminate(B);
+    let status = status(&world).await;
+    assert_eq!((status.summary.terminated, status.is_anything_open()), (2, false));
+    assert!(
+        status.to_string().starts_with("Nothing is isolated by this stack now.\n2 instances: terminated\n"),
+        "{status}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_without_an_interface_is_named_with_that_reason() {
+    let world = isolated().await;
+    world.data().instances.get_mut(&A.parse().unwrap()).unwrap().interfaces.clear();
+    world.data().calm();
+    let status = status(&world).await;
+    assert_eq!(open(&status), [format!("{A} -: {A} (running) has no network interface: wait until it has one")]);
+}
