@@ -77,6 +77,15 @@ impl Role {
             _ => None,
         }
     }
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Isolation => "isolation",
+            Self::Transit => "transit",
+            Self::Forensic => "forensic",
+        }
+    }
 }
 
 /// What EC2 shows of a security group.

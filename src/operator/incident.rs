@@ -144,7 +144,7 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
             (Some(stack), _) => stack.name.clone(),
             (None, Address::Stack(stack)) => name_of(stack).to_owned(),
             (None, Address::Table(table)) => {
-                let by_table = table.split_once(&format!("-{TABLE}-")).map_or("", |(name, _)| name);
+                let by_table = stack_of(table);
                 only_stack.map_or(by_table, |id| name_of(id)).to_owned()
             }
         };
@@ -282,6 +282,18 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
         }
     }
 
+    /// Every records table that a stack of ours has made, with everything that it holds.
+    pub(super) async fn ledgers(&self) -> Result<Vec<(String, Items)>, Trouble> {
+        let failed = |error| Trouble::Failed { what: "the tables cannot be read", error };
+        let tables = self.ports.records.tables("").await.map_err(failed)?;
+        let mut ledgers = Vec::new();
+        for table in tables.into_iter().filter(|table| !stack_of(table).is_empty()) {
+            let items = self.ports.records.named(&table).scan().await.map_err(failed)?;
+            ledgers.push((table, items));
+        }
+        Ok(ledgers)
+    }
+
     /// The table of all incidents that have no table of their own.
     pub(super) async fn responders_table(&self) -> Result<Option<String>, Trouble> {
         Ok(self.export(RECORDS_EXPORT).await?.map(|export| export.value))
@@ -300,6 +312,11 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
             self.site.region
         ))
     }
+}
+
+/// The stack that made a records table, from which CloudFormation has made the table's name; empty if it is no such name.
+pub(super) fn stack_of(table: &str) -> &str {
+    table.split_once(&format!("-{TABLE}-")).map_or("", |(name, _)| name)
 }
 
 /// `incident-42` of its ARN, or of its name.

@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::incident::{Incident, cannot_look, index};
+use super::incident::{Incident, cannot_look, index, stack_of};
 use super::next::revoke;
 use super::text::{count, wrapped};
 use super::{Operator, Trouble};
@@ -129,19 +129,12 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
     }
 
     async fn known(&self, only: Option<&Incident>) -> Result<Known, Trouble> {
-        let failed = |error| Trouble::Failed { what: "the tables cannot be read", error };
         let shared = self.responders_table().await?;
         let mut known = Known::default();
         let mut ledgers = Vec::new();
         match only {
             Some(incident) => ledgers.push((incident.table.clone(), incident.ledger.clone())),
-            None => {
-                let tables = self.ports.records.tables("").await.map_err(failed)?;
-                for table in tables.into_iter().filter(|name| name.contains("-SecurityGroupTable-")) {
-                    let items = self.ports.records.named(&table).scan().await.map_err(failed)?;
-                    ledgers.push((table, items));
-                }
-            }
+            None => ledgers.extend(self.ledgers().await?),
         }
         let (mut stacks, mut held) = (BTreeSet::new(), BTreeSet::new());
         for (table, items) in ledgers {
@@ -151,7 +144,7 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
             // What cannot be read may be held.
             let is_own = shared.as_ref() != Some(&table) && !only.is_some_and(|incident| incident.is_shared);
             if is_own && items.unreadable.is_empty() {
-                let by_table = table.split_once("-SecurityGroupTable-").map_or("", |(name, _)| name).to_owned();
+                let by_table = stack_of(&table).to_owned();
                 known.tables.insert(table, if owners.is_empty() { [by_table].into() } else { owners.clone() });
             }
             stacks.extend(owners);
@@ -305,11 +298,7 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
             let ours: BTreeSet<&GroupId> = ids.iter().collect();
             for (n, group) in first.into_iter().chain(last).enumerate() {
                 let users = users(&members, &group.id);
-                let role = match group.role {
-                    Some(Role::Forensic) => "forensic",
-                    Some(Role::Transit) => "transit",
-                    _ => "isolation",
-                };
+                let role = group.role.map_or("unknown", Role::as_str);
                 let mut commands = if n == 0 { rules_between(&groups, &ours, self) } else { vec![] };
                 commands.push(self.shell.delete_group(&group.id));
                 let (why, commands) = match users.is_empty() {

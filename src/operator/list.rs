@@ -77,11 +77,8 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         for stack in groups.into_iter().filter_map(|group| group.stack_id) {
             found.insert(stack.clone(), Address::Stack(stack));
         }
-        let failed = |error| Trouble::Failed { what: "the tables cannot be read", error };
-        let tables = self.ports.records.tables("").await.map_err(failed)?;
         let shared = self.responders_table().await?;
-        for table in tables.into_iter().filter(|name| name.contains("-SecurityGroupTable-")) {
-            let items = self.ports.records.named(&table).scan().await.map_err(failed)?;
+        for (table, items) in self.ledgers().await? {
             let held = items.records.values().filter(|record| record.state != State::Restored);
             for stack in held.map(|record| record.owner.stack_id.clone()) {
                 if found.contains_key(&stack) {

@@ -162,12 +162,7 @@ impl Status {
         site: &Site,
         program: &Operator<E, R, S>,
     ) -> Self {
-        let role = |role| match role {
-            Some(Role::Isolation) => "isolation",
-            Some(Role::Transit) => "transit",
-            Some(Role::Forensic) => "forensic",
-            None => "unknown",
-        };
+        let role = |role: Option<Role>| role.map_or("unknown", Role::as_str);
         let ids: BTreeSet<&InstanceId> = incident.ledger.records.keys().chain(containment.keys()).collect();
         let instances = ids.into_iter().map(|id| instance(incident, id, containment.get(id))).collect();
         let held = incident.listed();

@@ -18,6 +18,8 @@ mod restore;
 #[allow(dead_code)] // The stack tests use all of it.
 mod runtime;
 mod template;
+#[path = "../support/words.rs"]
+mod words;
 mod world;
 
 use delivery::*;

@@ -74,15 +74,7 @@ async fn a_drill_confirms_what_it_sees_and_leaves_nothing() {
     assert!(text.starts_with("ec2-isolation ") && text.lines().next().unwrap().contains("Region us-east-1"), "{text}");
     assert_eq!((left(&scene).await, everything(&scene).await), (Vec::<String>::new(), before));
     assert_eq!(scene.cards(&[&bystander]).await, cards);
-    let prefixes = ["i-", "sg-", "eni-", "subnet-", "vpc-", "vol-", "snap-"];
-    let is_id = |word: &&str| {
-        prefixes.iter().any(|prefix| {
-            word.strip_prefix(prefix)
-                .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()) && !rest.is_empty())
-        })
-    };
-    let ids: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').filter(is_id).collect();
-    assert_eq!(ids, [""; 0]);
+    assert_eq!(crate::words::resource_ids(&text), [""; 0]);
     assert!(!text.contains("123456789012") && !text.contains("arn:") && !text.contains(" 10."), "{text}");
     operator(&["drill", "--clean"]).ends_with(0).says("No drill has left anything.");
 }

@@ -29,6 +29,8 @@ mod rules;
 mod runtime;
 mod scenarios;
 mod stacks;
+#[path = "../support/words.rs"]
+mod words;
 
 use std::cell::OnceCell;
 use std::path::Path;

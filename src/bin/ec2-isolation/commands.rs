@@ -204,7 +204,11 @@ async fn isolate(
                 open |= isolated.status.is_anything_open();
                 done.push(isolated);
             }
-            // Of several stacks, one that fails is no reason to say nothing of the others.
+            // Of several stacks, one that fails is no reason to say nothing of the others, and what was done is not undone by it.
+            Err(other) if orders.len() > 1 => {
+                progress::say(format_args!("ec2-isolation: {other}"));
+                failed = true;
+            }
             Err(other) => trouble = Some(other),
         }
     }
@@ -224,7 +228,7 @@ async fn isolate(
 
 /// Until Ctrl-C. Shows what has changed.
 async fn watch_status(program: &Program, address: &Address, output: Output) -> Result<Outcome, Trouble> {
-    let (mut last, mut is_open) = (String::new(), false);
+    let (mut last, mut is_open) = (None, false);
     loop {
         let look = async {
             let status = program.status(&program.incident(address).await?).await;
@@ -233,13 +237,13 @@ async fn watch_status(program: &Program, address: &Address, output: Output) -> R
         match look.await {
             Ok(status) => {
                 is_open = status.is_anything_open();
-                let text = status.short();
                 // How long it has been in progress changes with every look.
-                let unchanged = text.lines().skip(1).eq(last.lines().skip(1));
-                if !unchanged || last.is_empty() {
-                    show(output, &format!("{}\n{text}\n", program.clock.now()), &status);
+                let mut seen = status.clone();
+                seen.summary.busy_seconds = seen.summary.busy_seconds.map(|_| 0);
+                if last.as_ref() != Some(&seen) {
+                    show(output, &format!("{}\n{}\n", program.clock.now(), status.short()), &status);
                 }
-                last = text;
+                last = Some(seen);
             }
             Err(trouble @ Trouble::Refused(_)) => return Err(trouble),
             Err(trouble) => progress::say(format_args!("ec2-isolation: {trouble}; looking again")),

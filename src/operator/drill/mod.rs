@@ -20,10 +20,10 @@ use tokio::time::Instant;
 use super::incident::cannot_look;
 use super::isolate::INCIDENT;
 use super::next::Next;
-use super::{Operator, Progress, Trouble};
+use super::{Operator, Progress, Trouble, refused};
 use crate::cloudformation::stack::StackLife;
 use crate::model::{GroupId, Groups, InstanceId, InterfaceId, VpcId, short_digest};
-use crate::ports::drill::{Events, Fixtures, Launch, Probes, drill_name};
+use crate::ports::drill::{Events, Fixtures, Launch, Probes};
 use crate::ports::{Archive, Call, CallError, Change, Survey};
 
 pub use assumptions::{ASSUMPTIONS, Assumption};
@@ -88,10 +88,6 @@ struct Stage {
     instance: InstanceId,
     /// The primary one first.
     cards: [InterfaceId; 2],
-}
-
-fn refused(why: &str) -> Trouble {
-    Trouble::Refused(format!("nothing was changed: {why}"))
 }
 
 /// Why a drill ended before its end. What it has made is taken away.
@@ -248,10 +244,5 @@ where
             None => notes.note("ec2-terminated-shows-no-interfaces", false, "not shown"),
         }
         Ok(())
-    }
-
-    /// The stack of a drill.
-    fn drill_stack(id: &str) -> String {
-        drill_name(id)
     }
 }

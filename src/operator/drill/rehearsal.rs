@@ -12,7 +12,7 @@ use super::notes::{Notes, ms};
 use super::{DrillOrder, Stage, broken, failed, judge, only, until};
 use crate::cloudformation::stack::{Prepared, StackLife, StackView};
 use crate::model::{GroupId, Groups, Role};
-use crate::ports::drill::{Events, Fixtures, Probes, StackEvent};
+use crate::ports::drill::{Events, Fixtures, Probes, StackEvent, drill_name};
 use crate::ports::{Archive, Change, GroupQuery, Survey};
 use tokio::time::Instant;
 
@@ -34,7 +34,7 @@ where
         notes: &mut Notes,
         on_progress: &(impl Fn(&Progress) + Sync),
     ) -> Result<(), Trouble> {
-        let name = Self::drill_stack(&order.id);
+        let name = drill_name(&order.id);
         tracing::info!(stack = name, "isolating the instance");
         let isolated = self.isolate_once(stage, &name, on_progress).await?;
         check_isolated(&isolated)?;

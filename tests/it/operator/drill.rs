@@ -136,15 +136,7 @@ async fn what_is_told_says_nothing_of_the_account() {
     assert!(!drill.is_as_assumed() && drill.left.is_empty());
     assert!(drill.findings.iter().all(|finding| finding.outcome == DrillOutcome::NotSeen));
     let text = drill.to_string();
-    let prefixes = ["i-", "sg-", "eni-", "subnet-", "vpc-", "vol-", "snap-"];
-    let is_id = |word: &&str| {
-        prefixes.iter().any(|prefix| {
-            word.strip_prefix(prefix)
-                .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()) && !rest.is_empty())
-        })
-    };
-    let ids: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').filter(is_id).collect();
-    assert_eq!(ids, [""; 0]);
+    assert_eq!(crate::words::resource_ids(&text), [""; 0]);
     assert!(!text.contains("123456789012") && !text.contains("arn:"), "{text}");
 }
 
