@@ -198,6 +198,22 @@ impl StackView {
         self.is_in_charge() && !matches!(self.status.status.as_str(), "ROLLBACK_FAILED" | "DELETE_FAILED")
     }
 
+    /// Whether CloudFormation updates it, now or when what is under way has ended.
+    #[must_use]
+    pub fn takes_updates(&self) -> bool {
+        matches!(
+            self.status.status.as_str(),
+            "CREATE_COMPLETE"
+                | "CREATE_FAILED"
+                | "UPDATE_COMPLETE"
+                | "UPDATE_FAILED"
+                | "UPDATE_ROLLBACK_COMPLETE"
+                | "CREATE_IN_PROGRESS"
+                | "UPDATE_IN_PROGRESS"
+                | "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"
+        )
+    }
+
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.status.status.ends_with("_IN_PROGRESS") && self.status.status != "REVIEW_IN_PROGRESS"

@@ -121,7 +121,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
                         )));
                     }
                     // Another stack would be refused for them, too.
-                    if let Some(view) = view.as_ref().filter(|view| !takes_updates(view)) {
+                    if let Some(view) = view.as_ref().filter(|view| !view.takes_updates()) {
                         return Err(refused(&format!(
                             "{} held by stack {name}, which is {} and takes no update: ec2-isolation status --stack {name} shows what is open, \
                              with the commands that isolate it",
@@ -516,26 +516,11 @@ fn check_usable(stack: &StackView, vpc: &VpcId) -> Result<(), Trouble> {
     if own != vpc.as_str() {
         return Err(refused(&format!("stack {} is for {own}, not for {vpc}: give another --stack", stack.name)));
     }
-    if takes_updates(stack) {
+    if stack.takes_updates() {
         return Ok(());
     }
     let status = &stack.status.status;
     Err(refused(&format!("stack {} is {status} and takes no update: give another --stack", stack.name)))
-}
-
-/// Whether CloudFormation updates it, now or when what is under way has ended.
-fn takes_updates(stack: &StackView) -> bool {
-    matches!(
-        stack.status.status.as_str(),
-        "CREATE_COMPLETE"
-            | "CREATE_FAILED"
-            | "UPDATE_COMPLETE"
-            | "UPDATE_FAILED"
-            | "UPDATE_ROLLBACK_COMPLETE"
-            | "CREATE_IN_PROGRESS"
-            | "UPDATE_IN_PROGRESS"
-            | "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"
-    )
 }
 
 /// A group of ours as the template makes it.

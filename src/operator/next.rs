@@ -55,7 +55,9 @@ fn open(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shel
     if open.is_empty() || incident.stack.as_ref().is_some_and(StackView::is_busy) {
         return vec![];
     }
-    let deployable = incident.stack.as_ref().filter(|stack| stack.is_deployable() && stack.status.parent.is_none());
+    let is_deployable =
+        |stack: &&StackView| stack.is_deployable() && stack.takes_updates() && stack.status.parent.is_none();
+    let deployable = incident.stack.as_ref().filter(is_deployable);
     if let Some(stack) = deployable {
         let command = shell.own(&format!("isolate --stack {} {}", stack.name, plain_list(open.keys())));
         let what = "Not everything that is listed is isolated. Put right what stands above, then isolate again:";
@@ -66,8 +68,10 @@ fn open(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shel
         let interfaces = found.open.iter().filter_map(|(interface, _)| interface.as_ref());
         interfaces.filter_map(move |interface| Some(shell.set_groups(interface, &[group.clone()?].into())))
     });
-    let what = "Not everything that is held is isolated, and the stack can not isolate it any more. You can:";
-    vec![next(what, interfaces.collect())]
+    let commands: Vec<String> = interfaces.collect();
+    let what = "Not everything that is held is isolated, and the stack cannot isolate it any more. Put right what stands above.";
+    let by_hand = if commands.is_empty() { "" } else { " These isolate what they name:" };
+    vec![next(format!("{what}{by_hand}"), commands)]
 }
 
 fn plain_list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {

@@ -148,7 +148,8 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
                 stack: incident.stack_name.clone(),
                 status: incident.stack.as_ref().map_or_else(|| "gone".to_owned(), |stack| stack.status.status.clone()),
                 seconds: began.elapsed().as_secs(),
-                done: ids.len() - shown.iter().filter(is_inside).count(),
+                // Of what is not shown nothing is said.
+                done: shown.iter().filter(|found| !is_inside(found)).count(),
                 total: ids.len(),
                 what: "interfaces restored",
             });

@@ -320,9 +320,9 @@ async fn restore(
 ) -> Result<Outcome, Trouble> {
     let incident = program.incident(address).await?;
     let preview = program.preview(&incident, only).await?;
+    let is_protected = incident.stack.as_ref().is_some_and(|stack| stack.is_protected);
     if !preview.held.is_empty() {
         progress::say(preview.to_string().trim_end());
-        let is_protected = incident.stack.as_ref().is_some_and(|stack| stack.is_protected);
         let question = match (finish, is_protected) {
             (false, _) => "Restore them?",
             (true, false) => "Restore them, and delete the stack?",
@@ -330,7 +330,8 @@ async fn restore(
         };
         confirm(yes, question)?;
     } else if finish && incident.stack.is_some() {
-        confirm(yes, &format!("Nothing is held isolated. Delete stack {}?", incident.stack_name))?;
+        let first = if is_protected { "Turn termination protection off, and delete" } else { "Delete" };
+        confirm(yes, &format!("Nothing is held isolated. {first} stack {}?", incident.stack_name))?;
     }
     let watching = progress::Watching::new();
     let report = program.restore(&incident, only, &|progress| watching.show(progress)).await;

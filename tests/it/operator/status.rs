@@ -227,3 +227,27 @@ async fn an_instance_without_an_interface_is_named_with_that_reason() {
     let status = status(&world).await;
     assert_eq!(open(&status), [format!("{A} -: {A} (running) has no network interface: wait until it has one")]);
 }
+
+/// What the stack takes no update for, a person isolates; a command that would be refused is not printed.
+#[tokio::test(start_paused = true)]
+async fn of_a_stack_that_takes_no_update_the_commands_of_ec2_are_printed() {
+    let world = isolated().await;
+    world.data().put_back(&"eni-0b".parse().unwrap(), groups(&["sg-0d"]));
+    for status in ["UPDATE_ROLLBACK_FAILED", "ROLLBACK_FAILED"] {
+        world.data().views[0].status.status = status.to_owned();
+        let shown = self::status(&world).await;
+        assert_eq!(
+            shown.next[0].commands,
+            [format!(
+                "aws ec2 modify-network-interface-attribute --network-interface-id eni-0b --groups {ISOLATION} --region us-east-1"
+            )],
+            "{status}"
+        );
+    }
+    // Nothing by which a person could isolate it: no command, and no sentence that announces one.
+    world.data().put_back(&"eni-0b".parse().unwrap(), groups(&[ISOLATION]));
+    let rule = Rule { protocol: "tcp".into(), ports: Some((22, 22)), peer: Peer::Cidr("0.0.0.0/0".into()) };
+    world.data().groups.get_mut(&ISOLATION.parse().unwrap()).unwrap().ingress.push(rule);
+    let next = self::status(&world).await.next;
+    assert!(next[0].commands.is_empty() && next[0].what.ends_with("Put right what stands above."), "{next:?}");
+}
