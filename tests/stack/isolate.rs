@@ -85,7 +85,9 @@ async fn whoever_comes_second_adds_to_the_list() {
     for child in both {
         let ended = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&ended.stdout).into_owned() + &String::from_utf8_lossy(&ended.stderr);
-        assert!(ended.status.success(), "{text}");
+        // The first one may take its last look while the second one's instance is on its way.
+        let is_beside = ended.status.code() == Some(4) && text.contains("IN PROGRESS");
+        assert!(ended.status.success() || is_beside, "{text}");
     }
     let shown = status(&stack, 0);
     assert_eq!((&shown["summary"]["listed"], &shown["summary"]["isolated"]), (&json!(2), &json!(2)));
