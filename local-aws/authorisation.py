@@ -32,6 +32,8 @@ _RESOURCE_PARAMETER = {
     "RevokeSecurityGroupIngress": "GroupId",
     "RevokeSecurityGroupEgress": "GroupId",
     "DeleteSnapshot": "SnapshotId",
+    "LockSnapshot": "SnapshotId",
+    "UnlockSnapshot": "SnapshotId",
 }
 _KINDS = {
     "eni": "network-interface",
@@ -130,9 +132,15 @@ def _resources(backend: Any, action: str, params: Params) -> Iterator[tuple[str,
                 yield from _known(backend, [association.instance.id])
     elif action in _RESOURCE_PARAMETER:
         name = _RESOURCE_PARAMETER[action]
-        yield from _known(backend, [params[name]] if name in params else numbered(params, name))
+        for arn, keys in _known(backend, [params[name]] if name in params else numbered(params, name)):
+            yield arn, {**keys, **_lock_keys(params)}
     else:
         yield "*", {}
+
+
+def _lock_keys(params: Params) -> dict[str, Any]:
+    asked = {"LockDuration": "ec2:snapshotlockduration", "CoolOffPeriod": "ec2:snapshotcooloffperiod"}
+    return {key: params[name] for name, key in asked.items() if name in params}
 
 
 def _known(backend: Any, ids: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:

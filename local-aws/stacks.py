@@ -39,6 +39,7 @@ import refusals
 import replacements
 import resources
 import service_roles
+import snapshot_locks  # noqa: F401  (registers its rules)
 import ssm_documents
 from control import knobs, log
 

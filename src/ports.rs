@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::model::{
     Attributes, Branch, Desired, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Lease,
-    Member, Owner, Profile, Protection, Record, ShowGroups, Snapshot, SnapshotId, State, Time, VolumeId, VpcId,
+    Lock, Member, Owner, Profile, Protection, Record, ShowGroups, Snapshot, SnapshotId, State, Time, VolumeId, VpcId,
     comma_list,
 };
 use crate::plan::{Change as Protecting, Cut, Prior};
@@ -66,6 +66,13 @@ pub trait Look: Send + Sync {
     fn groups(&self, query: &GroupQuery) -> impl Future<Output = Call<Vec<Group>>> + Send;
     /// Snapshots of this account that carry one of these episode tags.
     fn snapshots(&self, episodes: &BTreeSet<String>) -> impl Future<Output = Call<Vec<Snapshot>>> + Send;
+    /// Those of these snapshots that are locked, and how.
+    fn locks(&self, ids: &BTreeSet<SnapshotId>) -> impl Future<Output = Call<BTreeMap<SnapshotId, Lock>>> + Send;
+    /// The tags of these volumes.
+    fn volume_tags(
+        &self,
+        ids: &BTreeSet<VolumeId>,
+    ) -> impl Future<Output = Call<BTreeMap<VolumeId, BTreeMap<String, String>>>> + Send;
     /// Three calls: EC2 shows one attribute of one instance at a time. `None` if the instance does not exist.
     fn attributes(&self, instance: &InstanceId) -> impl Future<Output = Call<Option<Attributes>>> + Send;
     /// Those that have an instance profile.
@@ -92,6 +99,8 @@ pub trait Change: Send + Sync {
         without: &BTreeMap<VolumeId, String>,
         tags: &BTreeMap<String, String>,
     ) -> impl Future<Output = Call<BTreeMap<VolumeId, SnapshotId>>> + Send;
+    /// In governance mode, for so many days from its completion on. One that is locked is locked for as long instead.
+    fn lock_snapshot(&self, snapshot: &SnapshotId, days: u64) -> impl Future<Output = Call<()>> + Send;
     /// Changes what protects an instance; Standby is moved in and out by the other two.
     fn protect(&self, instance: &InstanceId, change: &Protecting) -> impl Future<Output = Call<()>> + Send;
     /// At most twenty members of one group; its desired capacity stays. All are moved or none.

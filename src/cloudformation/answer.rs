@@ -112,7 +112,10 @@ impl Report {
             data: Data {
                 isolated_instance_count: self.isolated_instances.len().to_string(),
                 isolated_interface_count: self.isolated_interface_count.to_string(),
-                snapshot_count: self.snapshots.len().to_string(),
+                snapshot_count: match &self.locks {
+                    Some(locks) => format!("{}, {locks}", self.snapshots.len()),
+                    None => self.snapshots.len().to_string(),
+                },
                 isolated_instances: list(&self.isolated_instances),
                 snapshots: list(&self.snapshots),
                 not_isolated: list(&self.not_isolated),

@@ -19,8 +19,8 @@ pub enum Kind {
     Release,
     /// In a list or in one text with commas.
     Ports,
-    /// A whole number within these bounds.
-    Seconds(u64, u64),
+    /// A whole number of this unit, within these bounds.
+    Number(&'static str, u64, u64),
     /// At most so many characters.
     Text(usize),
 }
@@ -33,7 +33,7 @@ impl fmt::Display for Kind {
             Self::Flag => f.write_str("true or false"),
             Self::Release => f.write_str("KeepIsolated or Restore"),
             Self::Ports => f.write_str("a list of tcp ports from 1 to 65535, as in 22,3389"),
-            Self::Seconds(least, most) => write!(f, "a whole number of seconds from {least} to {most}"),
+            Self::Number(unit, least, most) => write!(f, "a whole number of {unit} from {least} to {most}"),
             Self::Text(most) => write!(f, "at most {most} characters of text"),
         }
     }
@@ -63,11 +63,13 @@ const FORENSIC_PORTS: Property = or("22", property("ForensicPorts", Kind::Ports)
 pub const TRANSIT_GROUP: Property = property("TransitSecurityGroupId", Kind::Id);
 const CUT_CONNECTIONS: Property = or("true", property("CutEstablishedConnections", Kind::Flag));
 /// An interface in the transit group is open to everybody: longer than a minute is no hold but an exposure.
-const HOLD_SECONDS: Property = or("5", property("HoldSeconds", Kind::Seconds(0, 60)));
+const HOLD_SECONDS: Property = or("5", property("HoldSeconds", Kind::Number("seconds", 0, 60)));
 const PROTECT: Property = or("true", property("ProtectInstances", Kind::Flag));
 const DETACH_PROFILE: Property = or("false", property("DetachInstanceProfile", Kind::Flag));
 const DISABLE_METADATA: Property = or("true", property("DisableInstanceMetadata", Kind::Flag));
 const SNAPSHOT_VOLUMES: Property = or("true", property("SnapshotVolumes", Kind::Flag));
+/// EC2 takes 1 to 36,500 days (EC2 API reference, LockSnapshot); 0 locks nothing.
+const LOCK_DAYS: Property = or("0", property("LockSnapshotDays", Kind::Number("days", 0, 36_500)));
 const ALLOW_PARTIAL: Property = or("false", property("AllowPartialIsolation", Kind::Flag));
 const ON_REMOVAL: Property = or("KeepIsolated", property("OnRemoval", Kind::Release));
 const ON_ROLLBACK: Property = or("KeepIsolated", property("OnRollback", Kind::Release));
@@ -77,10 +79,10 @@ const PURPOSE: Property = or("forensics", property("Purpose", Kind::Text(256)));
 /// The function is not part of the stack: a Delete that failed can be sent once more.
 const OUTLIVES_STACK: Property = or("false", property("FunctionOutlivesStack", Kind::Flag));
 /// How long CloudFormation waits for the answer; its own default and bound.
-const SERVICE_TIMEOUT: Property = or("3600", property("ServiceTimeout", Kind::Seconds(1, 3600)));
+const SERVICE_TIMEOUT: Property = or("3600", property("ServiceTimeout", Kind::Number("seconds", 1, 3600)));
 
 /// Everything that is wanted. What else an event has is of no account, but for `Rerun`: its change is what calls the function.
-pub const PROPERTIES: [Property; 19] = [
+pub const PROPERTIES: [Property; 20] = [
     INSTANCE_IDS,
     VPC_ID,
     ISOLATION_GROUP,
@@ -93,6 +95,7 @@ pub const PROPERTIES: [Property; 19] = [
     DETACH_PROFILE,
     DISABLE_METADATA,
     SNAPSHOT_VOLUMES,
+    LOCK_DAYS,
     ALLOW_PARTIAL,
     ON_REMOVAL,
     ON_ROLLBACK,
@@ -138,6 +141,7 @@ impl<'a> Properties<'a> {
             forensic_group: self.id(&FORENSIC_GROUP)?,
             forensic_ports: self.ports(&FORENSIC_PORTS)?,
             snapshot_volumes: self.flag(&SNAPSHOT_VOLUMES)?,
+            lock_days: self.number(&LOCK_DAYS)?,
             on_removal: self.release(&ON_REMOVAL)?,
             on_rollback: self.on_rollback()?,
             allow_partial: self.flag(&ALLOW_PARTIAL)?,
@@ -147,7 +151,7 @@ impl<'a> Properties<'a> {
             purpose: self.value(&PURPOSE, |text, _| Some(text.to_owned()))?,
             cut_connections: self.flag(&CUT_CONNECTIONS)?,
             transit_group: self.id(&TRANSIT_GROUP)?,
-            hold_seconds: self.seconds(&HOLD_SECONDS)?,
+            hold_seconds: self.number(&HOLD_SECONDS)?,
         })
     }
 
@@ -165,8 +169,8 @@ impl<'a> Properties<'a> {
 
     /// Seconds that CloudFormation waits for the answer, whatever else is wrong with the event.
     pub(super) fn service_timeout(&self) -> u64 {
-        let given = self.seconds(&SERVICE_TIMEOUT);
-        given.or_else(|_| Properties(None).seconds(&SERVICE_TIMEOUT)).unwrap_or_default()
+        let given = self.number(&SERVICE_TIMEOUT);
+        given.or_else(|_| Properties(None).number(&SERVICE_TIMEOUT)).unwrap_or_default()
     }
 
     fn get(&self, property: &Property) -> &Value {
@@ -189,9 +193,9 @@ impl<'a> Properties<'a> {
         })
     }
 
-    fn seconds(&self, property: &Property) -> Result<u64, InvalidRequest> {
+    fn number(&self, property: &Property) -> Result<u64, InvalidRequest> {
         self.value(property, |text, kind| match kind {
-            Kind::Seconds(least, most) => text.parse().ok().filter(|seconds| (least..=most).contains(seconds)),
+            Kind::Number(_, least, most) => text.parse().ok().filter(|number| (least..=most).contains(number)),
             _ => None,
         })
     }

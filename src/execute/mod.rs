@@ -328,6 +328,9 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
                 let saving = records.save_snapshots(owner, instance, snapshots, stamp);
                 self.written(self.pass(update, saving).await?)
             }
+            Step::LockSnapshot { snapshot, days, .. } => {
+                Ok(self.pass("ec2:LockSnapshot", ec2.lock_snapshot(snapshot, *days)).await?)
+            }
             Step::SaveProtection { instance, prior } => {
                 let saving = records.save_protection(owner, instance, prior, stamp.now);
                 self.written(self.pass(update, saving).await?)

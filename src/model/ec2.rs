@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{GroupId, Groups, InstanceId, InterfaceId, SnapshotId, Volume, VolumeId, VpcId};
+use super::{GroupId, Groups, InstanceId, InterfaceId, SnapshotId, Time, Volume, VolumeId, VpcId};
 
 /// Marks a security group as one of ours; the value is a [`Role`]. CloudFormation's own stack tag beside it names the stack.
 pub const ROLE_TAG: &str = "ec2-isolation:role";
@@ -130,6 +130,29 @@ impl fmt::Display for Rule {
         match &self.peer {
             Peer::Cidr(peer) | Peer::Other(peer) => write!(f, " {peer}"),
             Peer::Group(group) => write!(f, " {group}"),
+        }
+    }
+}
+
+/// What keeps a snapshot from being deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lock {
+    /// EC2's own word: `governance`, `compliance` or `compliance-cooloff`.
+    pub mode: String,
+    /// How long it lasts from the snapshot's completion on. `None` if it was given an end instead.
+    pub days: Option<u64>,
+    /// Its end, once that is known: the days of a pending snapshot's lock have not begun.
+    pub until: Option<Time>,
+}
+
+impl fmt::Display for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.mode)?;
+        match (self.until, self.days) {
+            (Some(until), _) => write!(f, " until {until}"),
+            (None, Some(1)) => f.write_str(" for 1 day after completion"),
+            (None, Some(days)) => write!(f, " for {days} days after completion"),
+            (None, None) => Ok(()),
         }
     }
 }

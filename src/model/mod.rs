@@ -10,7 +10,9 @@ mod record;
 mod time;
 mod wants;
 
-pub use ec2::{Branch, Group, Instance, Interface, Peer, ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, Snapshot};
+pub use ec2::{
+    Branch, Group, Instance, Interface, Lock, Peer, ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, Snapshot,
+};
 pub use fault::{CallError, Fault};
 pub use id::{
     GroupId, GroupReference, Groups, InstanceId, InterfaceId, MalformedId, ShowGroups, SnapshotId, VolumeId, VpcId,

@@ -25,6 +25,8 @@ pub struct Wants {
     /// The tcp ports on which it may reach the instances.
     pub forensic_ports: BTreeSet<u16>,
     pub snapshot_volumes: bool,
+    /// For how many days each snapshot is locked; 0 locks none.
+    pub lock_days: u64,
     pub on_removal: Release,
     pub on_rollback: Release,
     pub allow_partial: bool,

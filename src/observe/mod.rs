@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 
 use crate::model::{
-    Attributes, Branch, CallError, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId,
-    Member, Owner, PROTECTING, Profile, Record, Snapshot, VpcId,
+    Attributes, Branch, CallError, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Lock,
+    Member, Owner, PROTECTING, Profile, Record, Snapshot, SnapshotId, VolumeId, VpcId,
 };
 use crate::plan::{Needs, Observed, Records as Known};
 use crate::ports::{Call, GroupQuery, Look, Records};
@@ -47,6 +47,8 @@ pub struct Observer<'a, E, R> {
     groups: Batch<GroupId, Group>,
     marked: Batch<VpcId, Vec<Group>>,
     snapshots: Batch<String, Vec<Snapshot>>,
+    locks: Batch<SnapshotId, Lock>,
+    volumes: Batch<VolumeId, BTreeMap<String, String>>,
     branches: Batch<InterfaceId, Vec<Branch>>,
     members: Batch<InstanceId, Member>,
     profiles: Batch<InstanceId, Profile>,
@@ -156,6 +158,8 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
             groups: Batch::default(),
             marked: Batch::default(),
             snapshots: Batch::default(),
+            locks: Batch::default(),
+            volumes: Batch::default(),
             branches: Batch::default(),
             members: Batch::default(),
             profiles: Batch::default(),
@@ -203,7 +207,7 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
         });
         let groups = self.groups(needs.groups.clone());
         let reading = async { tokio::try_join!(interfaces, snapshots, groups, self.marked(&needs.marked)) };
-        let (reading, ()) = tokio::join!(reading, self.inspect(id, needs, inspection, observed_protections(observed)));
+        let (reading, ()) = tokio::join!(reading, self.inspect(id, needs, inspection, observed));
         let (interfaces, snapshots, groups, marked) = reading?;
         observed.interfaces.extend(interfaces);
         observed.looked_up.extend(needs.interfaces.iter().cloned());
@@ -279,45 +283,50 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
         Ok(known().iter().filter(|(vpc, _)| vpcs.contains(*vpc)).flat_map(|(_, groups)| groups.clone()).collect())
     }
 
-    async fn inspect(
-        &self,
-        id: &InstanceId,
-        needs: &Needs,
-        inspection: &mut Inspection,
-        (attributes, members, profiles, branches): Protections<'_>,
-    ) {
+    async fn inspect(&self, id: &InstanceId, needs: &Needs, inspection: &mut Inspection, observed: &mut Observed) {
         inspection.unread.clear();
         let one = |wanted: bool| if wanted { BTreeSet::from([id.clone()]) } else { BTreeSet::new() };
-        let (found, in_groups, with_profiles, of_trunks) = tokio::join!(
+        let (found, in_groups, with_profiles, of_trunks, locks, tags) = tokio::join!(
             self.attributes(id, needs.attributes && inspection.attributes.is_none()),
             read(&self.members, one(needs.members), |ids| async move { self.ec2.members(&ids).await }),
             read(&self.profiles, one(needs.profiles), |ids| async move { self.ec2.profiles(&ids).await }),
             read(&self.branches, needs.trunks.clone(), |trunks| async move {
                 sort_by(&trunks, self.ec2.branches(&trunks).await, |branch| branch.trunk.clone())
             }),
+            read(&self.locks, needs.locks.clone(), |ids| async move { self.ec2.locks(&ids).await }),
+            read(&self.volumes, needs.volumes.clone(), |ids| async move { self.ec2.volume_tags(&ids).await }),
         );
         let mut unread = |what: String, error| drop(inspection.unread.insert(what, error));
         match found {
             // One reading that does not know the instance is read again.
-            Some(Ok(None)) => drop(attributes.insert(id.clone(), None)),
+            Some(Ok(None)) => drop(observed.attributes.insert(id.clone(), None)),
             Some(Ok(found)) => inspection.attributes = Some(found),
             Some(Err(error)) => unread(format!("the attributes of {id}"), error),
             None => {}
         }
         match in_groups {
-            Ok(found) => *members = needs.members.then_some(found),
+            Ok(found) => observed.members = needs.members.then_some(found),
             Err(error) => unread("membership of Auto Scaling groups".to_owned(), error),
         }
         match with_profiles {
-            Ok(found) => *profiles = needs.profiles.then_some(found),
+            Ok(found) => observed.profiles = needs.profiles.then_some(found),
             Err(error) => unread("instance profiles".to_owned(), error),
         }
         match of_trunks {
-            Ok(found) => branches.extend(found),
+            Ok(found) => observed.branches.extend(found),
             Err(error) => unread(crate::plan::branches_unknown(&needs.trunks), error),
         }
+        match locks {
+            Ok(mut found) => observed.locks.extend(needs.locks.iter().map(|id| (id.clone(), found.remove(id)))),
+            Err(error) => unread(format!("the locks of the snapshots of {id}"), error),
+        }
+        match tags {
+            Ok(found) => observed.volume_tags.extend(found),
+            // They are for people: nobody waits for them.
+            Err(error) => tracing::warn!(instance = %id, %error, "the tags of its volumes cannot be read"),
+        }
         if let Some(known) = inspection.attributes.filter(|_| needs.attributes) {
-            attributes.insert(id.clone(), known);
+            observed.attributes.insert(id.clone(), known);
         }
     }
 
@@ -328,15 +337,4 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
         }
         Some(self.ec2.attributes(id).await)
     }
-}
-
-type Protections<'a> = (
-    &'a mut BTreeMap<InstanceId, Option<Attributes>>,
-    &'a mut Option<BTreeMap<InstanceId, Member>>,
-    &'a mut Option<BTreeMap<InstanceId, Profile>>,
-    &'a mut BTreeMap<InterfaceId, Vec<Branch>>,
-);
-
-fn observed_protections(observed: &mut Observed) -> Protections<'_> {
-    (&mut observed.attributes, &mut observed.members, &mut observed.profiles, &mut observed.branches)
 }

@@ -176,9 +176,12 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
             of.extend(volumes.map(|volume| (volume, record.as_ref())));
         }
         let recorded = VolumeQuery::Ids(of.keys().map(|id| (*id).clone()).collect());
-        let volumes =
-            tokio::try_join!(self.ports.ec2.volumes(&recorded), self.ports.ec2.volumes(&VolumeQuery::OfHosts));
-        let (recorded, hosts) = match volumes {
+        let volumes = tokio::try_join!(
+            self.ports.ec2.volumes(&recorded),
+            self.ports.ec2.volumes(&VolumeQuery::Marked),
+            self.ports.ec2.volumes(&VolumeQuery::OfHosts)
+        );
+        let (recorded, marked, hosts) = match volumes {
             Ok(volumes) => volumes,
             Err(error) => return found.cannot_read("volumes", &error),
         };
@@ -189,6 +192,18 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
             found.left.push(left(volume, why, Some(name(&record.owner.stack_id)), vec![delete]));
         }
         let known_already = |volume: &&VolumeDetails| !of.contains_key(&volume.id);
+        for volume in marked.iter().filter(|volume| !volume.is_attached).filter(known_already) {
+            let Some(stack) = volume.tags.get(tag::STACK).filter(|stack| !known.open.contains(*stack)) else {
+                continue;
+            };
+            if only.is_some() && !known.over.contains(stack) {
+                continue;
+            }
+            let why =
+                "of an isolated instance, in no record that is left: only its tags say that it is ours".to_owned();
+            let (look, delete) = (self.shell.show_volume(&volume.id), self.shell.delete_volume(&volume.id));
+            found.left.push(left(volume, why, Some(name(stack)), vec![look, delete]));
+        }
         for volume in hosts.iter().filter(|volume| !volume.is_attached).filter(known_already) {
             let called = volume.tags.get("Name").map_or("", String::as_str);
             if only.is_some_and(|incident| !is_of_host(called, &incident.stack_name)) {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::groups::{holder, is_closed, own_groups, too_wide};
 use super::protections::protect;
 use super::snapshots::{self, snapshot};
-use super::tags::tag_isolated;
+use super::tags::{tag_isolated, volumes_to_read};
 use super::transit::{MOST_IN_TRANSIT, say_if_in_transit, transit};
 use super::{Aim, Case, Cut, Doubt, Needs, Plan, Prior, Problem, Reach, Step, Work};
 use crate::model::{Group, GroupId, Groups, Instance, Interface, InterfaceId, Record, Role, State, Wants};
@@ -28,11 +28,15 @@ pub(super) fn needs(case: &Case<'_>, wants: &Wants, reach: Reach) -> Needs {
     }
     needs.trunks = instance.interfaces.iter().filter(|found| found.is_trunk).map(|found| found.id.clone()).collect();
     needs.episode = (wants.snapshot_volumes && snapshots::are_needed(record)).then(|| record.episode());
+    if wants.snapshot_volumes && wants.lock_days > 0 {
+        needs.locks = record.snapshots.taken.values().cloned().collect();
+    }
     // Protections are read after the snapshots were asked for: EC2 shows them one instance at a time.
     let are_asked_for = record.snapshots.requested || !record.snapshots.taken.is_empty() || instance.volumes.is_empty();
     if reach == Reach::Full && (are_asked_for || !wants.snapshot_volumes) {
         needs.inspects = true;
         (needs.attributes, needs.members, needs.profiles) = (wants.protect, wants.protect, wants.detach_profile);
+        needs.volumes = volumes_to_read(case, wants, record, instance);
     }
     needs
 }

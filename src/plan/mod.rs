@@ -26,8 +26,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    Attributes, Branch, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Member, Owner, Profile,
-    Record, Snapshot, SnapshotId, State, Time, VpcId, Wants,
+    Attributes, Branch, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Lock, Member, Owner,
+    Profile, Record, Snapshot, SnapshotId, State, Time, VolumeId, VpcId, Wants,
 };
 
 pub use adopt::{Adoption, Heir, Heritage, Legacy, adopt};
@@ -51,6 +51,10 @@ pub struct Observed {
     pub snapshots: Vec<Snapshot>,
     /// The snapshots of the record were looked up.
     pub has_snapshots: bool,
+    /// How those are locked that were asked for.
+    pub locks: BTreeMap<SnapshotId, Option<Lock>>,
+    /// The tags of those volumes that were asked for and are there.
+    pub volume_tags: BTreeMap<VolumeId, BTreeMap<String, String>>,
     /// What protects the instance was asked for.
     pub is_inspected: bool,
     /// Of those that were read; `None` if EC2 no longer knows the instance.
@@ -139,6 +143,8 @@ pub struct Standing {
     pub trunks: BTreeSet<InterfaceId>,
     /// Usable snapshots of this isolation.
     pub snapshots: BTreeSet<SnapshotId>,
+    /// Those of them that are locked as long as is wanted, and until when, if that is known.
+    pub locked: BTreeMap<SnapshotId, Option<Time>>,
     /// On a restore: every interface has its groups back, or is gone.
     pub is_in_place: bool,
     /// On a restore: nothing is left to do or to wait for.
@@ -308,6 +314,10 @@ pub struct Needs {
     /// The groups of ours in these VPCs.
     pub marked: BTreeSet<VpcId>,
     pub episode: Option<String>,
+    /// Snapshots whose locks are looked up.
+    pub locks: BTreeSet<SnapshotId>,
+    /// Volumes whose tags are.
+    pub volumes: BTreeSet<VolumeId>,
     /// What protects the instance is looked at, as far as the following is asked for.
     pub inspects: bool,
     pub attributes: bool,
@@ -325,6 +335,8 @@ impl Needs {
             groups: self.groups.difference(&asked.groups).cloned().collect(),
             marked: self.marked.difference(&asked.marked).cloned().collect(),
             episode: self.episode.clone().filter(|_| asked.episode.is_none()),
+            locks: self.locks.difference(&asked.locks).cloned().collect(),
+            volumes: self.volumes.difference(&asked.volumes).cloned().collect(),
             inspects: self.inspects && !asked.inspects,
             attributes: self.attributes && !asked.attributes,
             members: self.members && !asked.members,

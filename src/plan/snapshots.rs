@@ -19,6 +19,7 @@ pub(super) fn snapshot(case: &Case<'_>, wants: &Wants, record: &Record, instance
     let volumes: BTreeMap<VolumeId, String> = devices(instance, lacks);
     count(case, record, plan);
     label(case, record, instance, plan);
+    lock(case, wants, plan);
     if instance.volumes.is_empty() && taken.is_empty() {
         plan.problems.push(Problem::NoVolumes { instance: case.id() });
     }
@@ -78,6 +79,18 @@ fn label(case: &Case<'_>, record: &Record, instance: &Instance, plan: &mut Plan)
         if shown.is_some_and(|snapshot| !snapshot.labelled && !snapshot.failed) {
             let device = instance.volumes.get(volume).map_or("", |volume| volume.device.as_str());
             plan.push(Step::Tag { instance: case.id(), resource: id.to_string(), tags: volume_tags(volume, device) });
+        }
+    }
+}
+
+/// Locks every snapshot that counts, which EC2 allows while it is pending, and until it is seen locked for as long as is wanted. A
+/// longer lock, or one with an end of its own, stays as it is.
+fn lock(case: &Case<'_>, wants: &Wants, plan: &mut Plan) {
+    for id in plan.standing.snapshots.clone() {
+        let Some(shown) = case.observed.locks.get(&id) else { continue };
+        match shown.as_ref().filter(|lock| lock.days.is_none_or(|days| days >= wants.lock_days)) {
+            Some(lock) => drop(plan.standing.locked.insert(id, lock.until)),
+            None => plan.push(Step::LockSnapshot { instance: case.id(), snapshot: id, days: wants.lock_days }),
         }
     }
 }

@@ -83,6 +83,12 @@ pub enum Step {
         instance: InstanceId,
         snapshots: BTreeMap<VolumeId, SnapshotId>,
     },
+    /// Locks a snapshot in governance mode. It is not unlocked by us.
+    LockSnapshot {
+        instance: InstanceId,
+        snapshot: SnapshotId,
+        days: u64,
+    },
     /// Saves what the instance has before it is protected; never overwrites what is recorded.
     SaveProtection {
         instance: InstanceId,
@@ -140,6 +146,7 @@ impl Step {
             | Self::RequestSnapshots { instance, .. }
             | Self::TakeSnapshots { instance, .. }
             | Self::SaveSnapshots { instance, .. }
+            | Self::LockSnapshot { instance, .. }
             | Self::SaveProtection { instance, .. }
             | Self::Protect { instance, .. } => instance,
         }
@@ -172,6 +179,7 @@ impl Step {
                 "ec2:DescribeNetworkInterfaces"
             }
             Self::TakeSnapshots { .. } => "ec2:DescribeSnapshots",
+            Self::LockSnapshot { .. } => "ec2:DescribeLockedSnapshots",
             Self::Protect { change, .. } => change.seen_by(),
             _ => "dynamodb:BatchGetItem",
         }
@@ -214,6 +222,9 @@ impl fmt::Display for Step {
             }
             Self::SaveSnapshots { instance, snapshots } => {
                 write!(f, "{instance}: save snapshots {}", comma_list(snapshots.values()))
+            }
+            Self::LockSnapshot { instance, snapshot, days } => {
+                write!(f, "{instance}: lock {snapshot} for {days} {}", if *days == 1 { "day" } else { "days" })
             }
             Self::SaveProtection { instance, prior } => write!(f, "{instance}: save {prior}"),
             Self::Protect { instance, change, aim } => change.describe(f, instance, *aim),

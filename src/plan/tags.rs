@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Case, Plan, Step};
-use crate::model::{GroupId, Groups, Instance, Interface, Owner, Record, Wants};
+use crate::model::{GroupId, Groups, Instance, Interface, Owner, Record, VolumeId, Wants};
 
 /// `ec2-isolation:` keys are the only ones that the function may write.
 pub(crate) mod tag {
@@ -26,18 +26,44 @@ const GROUPS_PER_TAG: usize = 12;
 
 pub(super) type Tags = BTreeMap<String, String>;
 
-/// Tags an isolated instance and its interfaces. An interface is tagged by the record that speaks for it. Tags that were not
+/// The volumes of the instance that would have gone with it, as its record says.
+pub(super) fn kept_volumes<'a>(record: &'a Record, instance: &'a Instance) -> impl Iterator<Item = &'a VolumeId> {
+    record.protection.volumes.keys().filter(|id| instance.volumes.contains_key(*id))
+}
+
+/// Those whose tags are read: not what this invocation has tagged, since tags are for people.
+pub(super) fn volumes_to_read(
+    case: &Case<'_>,
+    wants: &Wants,
+    record: &Record,
+    instance: &Instance,
+) -> BTreeSet<VolumeId> {
+    let tags = instance_tags(wants, record);
+    let is_tagged = |id: &VolumeId| case.ledger.is_accepted(&tag_step(case, id.to_string(), tags.clone()));
+    kept_volumes(record, instance).filter(|id| !is_tagged(id)).cloned().collect()
+}
+
+fn instance_tags(wants: &Wants, record: &Record) -> Tags {
+    let tags = [
+        (tag::STACK, record.owner.stack_id.clone()),
+        (tag::PURPOSE, wants.purpose.clone()),
+        (tag::TIME, record.recorded_at.to_string()),
+        (tag::RESTORE, way_out(&record.owner)),
+    ];
+    tags.map(|(key, value)| (key.to_owned(), value)).into()
+}
+
+fn tag_step(case: &Case<'_>, resource: String, tags: Tags) -> Step {
+    Step::Tag { instance: case.id(), resource, tags }
+}
+
+/// Tags an isolated instance, its interfaces, and the volumes that outlive it because of us. An interface is tagged by the record that speaks for it. Tags that were not
 /// read are written once, if this invocation has recorded the instance.
 pub(super) fn tag_isolated(case: &Case<'_>, wants: &Wants, record: &Record, instance: &Instance, plan: &mut Plan) {
-    let on_instance = Tags::from([
-        (tag::STACK.to_owned(), record.owner.stack_id.clone()),
-        (tag::PURPOSE.to_owned(), wants.purpose.clone()),
-        (tag::TIME.to_owned(), record.recorded_at.to_string()),
-        (tag::RESTORE.to_owned(), way_out(&record.owner)),
-    ]);
+    let on_instance = instance_tags(wants, record);
     let is_new = record.lease.as_ref().is_some_and(|lease| lease.writer == case.now.writer);
     let mut add = |resource: String, tags: Tags, found: Option<&Tags>| {
-        let step = Step::Tag { instance: case.id(), resource, tags: tags.clone() };
+        let step = tag_step(case, resource, tags.clone());
         let is_there = found.map_or_else(|| !is_new || case.ledger.is_accepted(&step), |found| contains(found, &tags));
         if !is_there {
             plan.push(step);
@@ -50,16 +76,23 @@ pub(super) fn tag_isolated(case: &Case<'_>, wants: &Wants, record: &Record, inst
         let found = case.observed.looked_up.contains(id).then_some(&interface.tags);
         add(id.to_string(), original_groups_tags(groups), found);
     }
+    // Those that go with it are about to be kept: so they are tagged in one call with it.
+    let is_kept = |id: &VolumeId, goes: bool| wants.protect && goes || record.protection.volumes.contains_key(id);
+    for (id, _) in instance.volumes.iter().filter(|(id, volume)| is_kept(id, volume.delete_on_termination)) {
+        add(id.to_string(), on_instance.clone(), case.observed.volume_tags.get(id));
+    }
     add(instance.id.to_string(), on_instance, Some(&instance.tags));
 }
 
-/// Takes our tags off a restored instance and its interfaces.
+/// Takes our tags off a restored instance, its interfaces and its volumes. What left the instance keeps them, as a leftover.
 pub(super) fn untag_restored(case: &Case<'_>, record: &Record, plan: &mut Plan) {
     let interfaces = record.interfaces.keys().filter_map(|id| case.observed.interfaces.get(id));
     let interfaces = interfaces.filter(|interface: &&Interface| case.speaker(interface) == Some(case.instance));
     let tagged = interfaces.map(|interface| (interface.id.to_string(), &interface.tags));
     let tagged = tagged.chain(case.living().map(|instance| (instance.id.to_string(), &instance.tags)));
-    for (resource, tags) in tagged {
+    let volumes = case.living().into_iter().flat_map(|instance| kept_volumes(record, instance));
+    let volumes = volumes.filter_map(|id| Some((id.to_string(), case.observed.volume_tags.get(id)?)));
+    for (resource, tags) in tagged.chain(volumes) {
         let keys: BTreeSet<String> = tags.keys().filter(|key| is_our_tag(key)).cloned().collect();
         if !keys.is_empty() {
             plan.push(Step::Untag { instance: case.id(), resource, keys });
@@ -174,6 +207,24 @@ mod tests {
     }
 
     #[test]
+    fn a_volume_that_outlives_the_instance_because_of_us_is_tagged_as_the_instance_is() {
+        let kept = |tags: Option<&[(&str, &str)]>| {
+            isolated(&ON_INSTANCE, &[ON_INTERFACE]).with(|world| {
+                world.saved().protection.volumes = [("vol-1".parse().unwrap(), "/dev/sda1".to_owned())].into();
+                let tags = tags.map(|tags| ("vol-1".parse().unwrap(), self::tags(tags)));
+                world.observed.volume_tags.extend(tags);
+            })
+        };
+        check(&kept(Some(&[("Name", "web")])), &[&INSTANCE.replace("i-1", "vol-1")]);
+        check(&kept(Some(&ON_INSTANCE)), &[]);
+        check(&kept(None), &[]);
+        // One that was detached by now is somebody else's.
+        check(&kept(Some(&[])).change_instance(|instance| instance.volumes.clear()), &[]);
+        // One that stays anyway is not ours.
+        check(&kept(Some(&[])).with(|world| world.saved().protection.volumes.clear()), &[]);
+    }
+
+    #[test]
     fn tags_that_were_not_read_are_written_once_by_who_recorded_the_instance() {
         let unread = |world: World| world.with(|world| world.observed.looked_up.clear());
         check(&unread(isolated(&ON_INSTANCE, &[])), &[]);
@@ -235,5 +286,25 @@ mod tests {
         assert_eq!(text(&world("i-2")), "i-1: mark restored\n");
         assert_eq!(text(&world("i-3")), format!("untag eni-2 of {keys}\n"));
         assert_eq!(interface("eni-2", &[]).tags, Tags::new());
+    }
+
+    #[test]
+    fn our_tags_are_taken_off_a_volume_that_the_instance_still_has() {
+        let ours = [("ec2-isolation:stack", "stack-1"), ("Name", "web")];
+        let restored = || {
+            let world =
+                World::isolated().plain_group("sg-a").wrote("eni-1", &["sg-a"], Ok(())).shows("eni-1", &["sg-a"]);
+            world.with(|world| {
+                world.trust();
+                world.saved().protection.volumes = [("vol-1".parse().unwrap(), "/dev/sda1".to_owned())].into();
+                world.observed.volume_tags.insert("vol-1".parse().unwrap(), tags(&ours));
+            })
+        };
+        let text = |world: &World| world.plan(&Goal::Restore).to_string();
+        assert_eq!(text(&restored()), "untag vol-1 of ec2-isolation:stack\n");
+        let detached = restored().change_instance(|instance| instance.volumes.clear());
+        assert_eq!(text(&detached), "i-1: mark restored\n");
+        let terminated = restored().change_instance(|instance| instance.state = "terminated".to_owned());
+        assert_eq!(text(&terminated), "i-1: mark restored\n");
     }
 }

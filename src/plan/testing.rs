@@ -58,6 +58,7 @@ pub(super) fn wants(instances: &[&str]) -> Wants {
         isolation_group: "sg-150".parse().unwrap(),
         forensic_group: None,
         snapshot_volumes: true,
+        lock_days: 0,
         on_removal: Release::KeepIsolated,
         on_rollback: Release::KeepIsolated,
         allow_partial: false,

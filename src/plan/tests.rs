@@ -100,6 +100,8 @@ fn each_goal_has_its_plan_and_its_needs() {
 
 fn all() -> Needs {
     Needs {
+        locks: [].into(),
+        volumes: [].into(),
         interfaces: ["eni-1".parse().unwrap(), "eni-2".parse().unwrap()].into(),
         groups: groups(&["sg-a", "sg-b"]),
         marked: ["vpc-1".parse().unwrap(), "vpc-2".parse().unwrap()].into(),

@@ -49,14 +49,14 @@ pub enum VolumeQuery {
     Ids(BTreeSet<VolumeId>),
     /// Those that carry the tag of a forensic host.
     OfHosts,
+    /// Those that carry the tags of an isolation: they outlived their instance because of us, or it is isolated.
+    Marked,
 }
 
 /// EC2, for what is kept as evidence.
 pub trait Evidence: Send + Sync {
     fn snapshot_details(&self, query: &SnapshotQuery) -> impl Future<Output = Call<Vec<SnapshotDetails>>> + Send;
     fn volumes(&self, query: &VolumeQuery) -> impl Future<Output = Call<Vec<VolumeDetails>>> + Send;
-    /// How those of them that are locked are locked: `governance`, `compliance`, `compliance-cooloff`.
-    fn locks(&self, ids: &BTreeSet<SnapshotId>) -> impl Future<Output = Call<BTreeMap<SnapshotId, String>>> + Send;
 }
 
 /// A call that CloudTrail has recorded.

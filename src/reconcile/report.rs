@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::instance::Subject;
-use crate::model::{CallError, Fault, InstanceId, Release, Wants, attach_profile_command, comma_list};
+use crate::model::{CallError, Fault, InstanceId, Release, Time, Wants, attach_profile_command, comma_list};
 use crate::plan::{Aim, Change, Goal, Plan, Problem, Severity, Step, StepError};
 use crate::ports::{Call, Verdict};
 
@@ -20,6 +20,8 @@ pub struct Report {
     pub isolated_instances: Vec<String>,
     pub isolated_interface_count: usize,
     pub snapshots: Vec<String>,
+    /// How many of them are locked and until when, if that was asked for.
+    pub locks: Option<String>,
     pub not_isolated: Vec<String>,
 }
 
@@ -64,6 +66,7 @@ impl Isolated<'_> {
         let interfaces: usize = listed.iter().map(|subject| subject.plan.standing.isolated.len()).sum();
         let snapshots: Vec<String> =
             listed.iter().flat_map(|subject| &subject.plan.standing.snapshots).map(ToString::to_string).collect();
+        let locks = (self.wants.lock_days > 0 && !snapshots.is_empty()).then(|| locks(&listed, self.wants.lock_days));
         let total = self.wants.instances.len();
         let mut findings = Findings::default();
         findings.add(self.ended);
@@ -85,6 +88,7 @@ impl Isolated<'_> {
             };
         } else if self.wants.snapshot_volumes {
             headline.push_str(&format!(", {}", count(snapshots.len(), "snapshot")));
+            headline.push_str(&locks.as_ref().map(|locks| format!(" ({locks})")).unwrap_or_default());
         }
         if !restored.restored.is_empty() {
             headline.push_str(&format!(", {} restored that are no longer listed", comma_list(&restored.restored)));
@@ -114,9 +118,23 @@ impl Isolated<'_> {
             not_isolated: not_isolated.flat_map(|subject| open(subject)).collect(),
             isolated_instances: isolated,
             snapshots,
+            locks,
             ..Report::default()
         }
     }
+}
+
+/// `locked until …`, by the lock that ends first.
+fn locks(listed: &[&Subject<'_>], days: u64) -> String {
+    let standings = || listed.iter().map(|subject| &subject.plan.standing);
+    let total: usize = standings().map(|standing| standing.snapshots.len()).sum();
+    let locked: Vec<Option<Time>> = standings().flat_map(|standing| standing.locked.values().copied()).collect();
+    let until = match locked.iter().copied().min() {
+        None => return "not locked".to_owned(),
+        Some(Some(until)) => format!("locked until {until}"),
+        Some(None) => format!("locked for {} after completion", count(days.try_into().unwrap_or(usize::MAX), "day")),
+    };
+    if locked.len() == total { until } else { format!("{} of {total} {until}", locked.len()) }
 }
 
 /// `i-…` if no interface of it is known to be open, `i-…/eni-…` for each open interface otherwise.
@@ -368,6 +386,8 @@ impl Findings {
             // What tells the snapshots of a set apart is evidence.
             Step::Untag { .. } => &mut self.notes,
             Step::Tag { resource, .. } if !resource.starts_with("snap-") || error.is_for_good() => &mut self.notes,
+            // EC2 refuses this snapshot's for good, as that of one on an Outpost.
+            Step::LockSnapshot { .. } if error.is_for_good() => &mut self.notes,
             Step::Protect { change, aim: Aim::Isolate, .. }
                 if change.is_for_some_instances_only() && error.is_for_good() =>
             {

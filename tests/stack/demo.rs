@@ -75,9 +75,9 @@ async fn main() -> ExitCode {
     let kept_before = guard(&ec2, &cloud, &ids).await;
 
     let mut incident = Incident::new(&cloud, STACK, &site, "demo");
-    incident.list(&ids).set("DetachInstanceProfile", "true");
+    incident.list(&ids).set("DetachInstanceProfile", "true").set("LockSnapshotDays", "30");
     clock.step(&format!(
-        "sam deploy --stack-name {STACK} --parameter-overrides VpcId={} CompromisedInstanceList={} DetachInstanceProfile=true …",
+        "sam deploy --stack-name {STACK} --parameter-overrides VpcId={} CompromisedInstanceList={} DetachInstanceProfile=true LockSnapshotDays=30 …",
         site.vpc,
         ids.join(",")
     ));
@@ -107,6 +107,11 @@ async fn main() -> ExitCode {
             ["id", "volume", "instance", "device"].map(|key| snapshot[key].as_str().unwrap_or_default());
         println!("    {id}  of {volume}  {device:10} {instance}");
     }
+    let first = snapshots[0]["id"].as_str().expect("an id");
+    let deleted_lock = ec2.delete_snapshot().snapshot_id(first).send().await;
+    let refusal = deleted_lock.as_ref().err().and_then(|error| error.as_service_error()?.meta().message());
+    println!("    aws ec2 delete-snapshot --snapshot-id {first}: {}", refusal.unwrap_or("deleted"));
+    let is_locked = refusal.is_some_and(|refusal| refusal.contains("is locked"));
     println!("\n  Stack events");
     print_events(&incident, &stack_id).await;
     println!();
@@ -190,6 +195,9 @@ async fn main() -> ExitCode {
         faults.push("the bystander was changed".to_owned());
     }
     let volumes: u64 = kept_before.values().map(|had| had["volumes"].as_u64().unwrap_or_default()).sum();
+    if !is_locked {
+        faults.push(format!("{first} can be deleted although it was to be locked"));
+    }
     if snapshots.len() as u64 != volumes {
         faults.push(format!("{} snapshots of {volumes} volumes", snapshots.len()));
     }

@@ -16,6 +16,7 @@ mod host;
 mod incident;
 mod isolate;
 mod leftovers;
+mod locks;
 mod moves;
 mod operator;
 mod package;

@@ -33,7 +33,7 @@ type Denied = &'static [(&'static str, &'static str)];
 async fn deployed(name: &str) -> (Scene, String) {
     let mut scene = Scene::new(name).await;
     let listed = scene.site.plain(&scene.ec2, &[0]).await;
-    scene.incident.set("OnRemoval", "Restore").list(&[&listed]);
+    scene.incident.set("OnRemoval", "Restore").set("LockSnapshotDays", "1").list(&[&listed]);
     // The first `sam deploy` of all makes the bucket of all.
     static FIRST: Mutex<()> = Mutex::new(());
     {
@@ -52,7 +52,7 @@ async fn deny(name: &str, steps: &[Denied]) {
         let name = names.join("-");
         if name != "ReadSnapshots" {
             // A single snapshot is born with its tags; of several each gets its own.
-            let volumes = if name == "TagOwnSnapshots" { 2 } else { 1 };
+            let volumes = if name.starts_with("TagOwnSnapshots") { 2 } else { 1 };
             listed = scene.site.launch(&scene.ec2, &[&[0]], volumes).await;
         }
         let all = |text: &str| names.iter().fold(text.to_owned(), |text, sid| without(sid)(&text));
@@ -123,10 +123,14 @@ fn without_any_statement_of_the_policy_the_answer_names_the_action() {
     ];
     const TAGS: [Denied; 5] = [
         // Tags of instances are for people: without them the answer has a note, here beside an error.
-        &[("UntagRestored", "ec2:DeleteTags"), ("ReadAutoScaling", "autoscaling:DescribeAutoScalingInstances")],
+        &[
+            ("UntagRestored", "ec2:DeleteTags"),
+            ("ReadAutoScaling", "autoscaling:DescribeAutoScalingInstances"),
+            ("ReadLocks", "ec2:DescribeLockedSnapshots"),
+        ],
         &[("TagIsolated", "ec2:CreateTags"), ("ReadProtection", "ec2:DescribeInstanceAttribute")],
         &[("TagNewSnapshots", "ec2:CreateTags")],
-        &[("TagOwnSnapshots", "ec2:CreateTags")],
+        &[("TagOwnSnapshots", "ec2:CreateTags"), ("LockSnapshots", "ec2:LockSnapshot")],
         &[("ReadStackStatus", "cloudformation:DescribeStacks")],
     ];
     // ReadSnapshots follows CreateSnapshots: what was asked for and not taken is looked up.

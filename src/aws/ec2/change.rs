@@ -6,8 +6,8 @@ use aws_sdk_ec2::config::Builder;
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::types::{
     AttributeBooleanValue, AttributeValue, EbsInstanceBlockDeviceSpecification, IamInstanceProfileSpecification,
-    InstanceBlockDeviceMappingSpecification, InstanceMetadataEndpointState, InstanceSpecification, ResourceType, Tag,
-    TagSpecification,
+    InstanceBlockDeviceMappingSpecification, InstanceMetadataEndpointState, InstanceSpecification, LockMode,
+    ResourceType, Tag, TagSpecification,
 };
 
 use super::{Ec2, chunks, id};
@@ -99,6 +99,13 @@ impl Change for Ec2 {
             .iter()
             .map(|info| Ok((id(action, "volume", info.volume_id())?, id(action, "snapshot", info.snapshot_id())?)));
         pairs.collect()
+    }
+
+    async fn lock_snapshot(&self, snapshot: &SnapshotId, days: u64) -> Call<()> {
+        let request = self.client.lock_snapshot().snapshot_id(snapshot.as_str()).lock_mode(LockMode::Governance);
+        let days = i32::try_from(days).unwrap_or(i32::MAX);
+        sent("ec2:LockSnapshot", request.lock_duration(days).send()).await?;
+        Ok(())
     }
 
     async fn protect(&self, instance: &InstanceId, change: &Protecting) -> Call<()> {

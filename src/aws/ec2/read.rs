@@ -15,8 +15,9 @@ use futures_util::future::try_join_all;
 use super::{Ec2, chunks, id};
 use crate::aws::error::{call_error, garbled, sent, time};
 use crate::model::{
-    Attribute, Attributes, Branch, Group, Groups, Instance, InstanceId, Interface, InterfaceId, Member, Peer, Profile,
-    ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, ShutdownBehaviour, Snapshot, SnapshotId, Volume,
+    Attribute, Attributes, Branch, Group, Groups, Instance, InstanceId, Interface, InterfaceId, Lock, Member, Peer,
+    Profile, ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, ShutdownBehaviour, Snapshot, SnapshotId, Volume,
+    VolumeId,
 };
 use crate::plan::tag;
 use crate::ports::{
@@ -31,11 +32,13 @@ const PAGE: i32 = 1000;
 const TRUNK_TAG: &str = "vpcresources.k8s.aws/trunk-eni-id";
 /// The code for an instance that was terminated an hour ago, or never was.
 const NO_INSTANCE: &str = "InvalidInstanceID.NotFound";
+const NO_SNAPSHOT: &str = "InvalidSnapshot.NotFound";
 
 const INSTANCES: &str = "ec2:DescribeInstances";
 const INTERFACES: &str = "ec2:DescribeNetworkInterfaces";
 const GROUPS: &str = "ec2:DescribeSecurityGroups";
 const SNAPSHOTS: &str = "ec2:DescribeSnapshots";
+const LOCKS: &str = "ec2:DescribeLockedSnapshots";
 const VOLUMES: &str = "ec2:DescribeVolumes";
 const PROFILES: &str = "ec2:DescribeIamInstanceProfileAssociations";
 
@@ -95,6 +98,21 @@ impl Look for Ec2 {
 
     async fn snapshots(&self, episodes: &BTreeSet<String>) -> Call<Vec<Snapshot>> {
         by(&format!("tag:{}", tag::EPISODE), episodes, |episodes| self.snapshots_by(episodes)).await
+    }
+
+    async fn locks(&self, ids: &BTreeSet<SnapshotId>) -> Call<BTreeMap<SnapshotId, Lock>> {
+        let named = chunks(ids, FILTER_VALUES).into_iter().map(|ids| self.locks_by(Some(ids)));
+        let found = match try_join_all(named).await {
+            // It has no filter for ids: one that is gone fails the call, and all of the account's are looked through.
+            Err(error) if error.code == NO_SNAPSHOT => vec![self.locks_by(None).await?],
+            found => found?,
+        };
+        Ok(found.into_iter().flatten().filter(|(id, _)| ids.contains(id)).collect())
+    }
+
+    async fn volume_tags(&self, ids: &BTreeSet<VolumeId>) -> Call<BTreeMap<VolumeId, BTreeMap<String, String>>> {
+        let found = self.volumes(&VolumeQuery::Ids(ids.clone())).await?;
+        Ok(found.into_iter().map(|volume| (volume.id, volume.tags)).collect())
     }
 
     async fn attributes(&self, instance: &InstanceId) -> Call<Option<Attributes>> {
@@ -164,6 +182,30 @@ impl Ec2 {
         found!(PROFILES, request)?.iter().map(read_profile).collect()
     }
 
+    /// The locks of these snapshots, or of all that the account has locked.
+    async fn locks_by(&self, ids: Option<Vec<String>>) -> Call<Vec<(SnapshotId, Lock)>> {
+        let request = self.client.describe_locked_snapshots();
+        // Ids and a page do not go together.
+        let request = if ids.is_some() { request.set_snapshot_ids(ids) } else { request.max_results(PAGE) };
+        let (mut locked, mut next) = (Vec::new(), None);
+        loop {
+            let output = sent(LOCKS, request.clone().set_next_token(next).send()).await?;
+            for found in output.snapshots() {
+                let Some(mode) = found.lock_state().filter(|state| **state != LockState::Expired) else { continue };
+                let lock = Lock {
+                    mode: mode.as_str().to_owned(),
+                    days: found.lock_duration().and_then(|days| days.try_into().ok()),
+                    until: found.lock_expires_on().and_then(time),
+                };
+                locked.push((id(LOCKS, "snapshot", found.snapshot_id())?, lock));
+            }
+            next = output.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
+            if next.is_none() {
+                return Ok(locked);
+            }
+        }
+    }
+
     async fn attribute(&self, instance: &InstanceId, name: InstanceAttributeName) -> Call<Attribute> {
         let action = "ec2:DescribeInstanceAttribute";
         let request = self.client.describe_instance_attribute().instance_id(instance.as_str()).attribute(name.clone());
@@ -201,28 +243,8 @@ impl Evidence for Ec2 {
         };
         match query {
             VolumeQuery::Ids(ids) => by("volume-id", ids, read).await,
+            VolumeQuery::Marked => read(filter("tag-key", vec![tag::RESTORE.to_owned()])).await,
             VolumeQuery::OfHosts => read(filter(&format!("tag:{ROLE_TAG}"), vec!["forensic-host".to_owned()])).await,
-        }
-    }
-
-    async fn locks(&self, ids: &BTreeSet<SnapshotId>) -> Call<BTreeMap<SnapshotId, String>> {
-        let action = "ec2:DescribeLockedSnapshots";
-        // It has no filter, and knows of no snapshot that was never locked.
-        let request = self.client.describe_locked_snapshots().max_results(PAGE);
-        let (mut locked, mut next) = (BTreeMap::new(), None);
-        loop {
-            let output = sent(action, request.clone().set_next_token(next).send()).await?;
-            for lock in output.snapshots() {
-                let snapshot: SnapshotId = id(action, "snapshot", lock.snapshot_id())?;
-                let state = lock.lock_state().filter(|state| **state != LockState::Expired);
-                if let Some(state) = state.filter(|_| ids.contains(&snapshot)) {
-                    locked.insert(snapshot, state.as_str().to_owned());
-                }
-            }
-            next = output.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
-            if next.is_none() {
-                return Ok(locked);
-            }
         }
     }
 }

@@ -169,7 +169,7 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
         let locks = if ids.is_empty() { Ok(BTreeMap::new()) } else { self.ports.ec2.locks(&ids).await };
         let locks = locks.map_err(|error| not_known("Whether snapshots are locked is", error)).ok();
         let shown = ids.iter().map(|id| {
-            let lock = locks.as_ref().map(|locks| locks.get(id).cloned().unwrap_or_else(|| "none".to_owned()));
+            let lock = locks.as_ref().map(|locks| locks.get(id).map_or_else(|| "none".to_owned(), ToString::to_string));
             let details = found.get(id);
             let known = recorded.get(id);
             Snapshot {

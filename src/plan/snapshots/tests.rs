@@ -1,7 +1,7 @@
 //! Which snapshots are asked for, taken, saved, labelled and counted.
 
 use super::*;
-use crate::model::{State, Volume};
+use crate::model::{Lock, State, Volume};
 use crate::plan::testing::{World, wants};
 use crate::plan::{Goal, Plan};
 
@@ -218,4 +218,50 @@ fn an_instance_without_volumes_is_noted_unless_it_had_some() {
 fn snapshots_are_looked_up_if_there_may_be_some() {
     let needed = |world: World| are_needed(world.records.values().next().unwrap());
     assert!(!needed(world()) && needed(requested(world())) && needed(taken(world(), &[("vol-1", "snap-1")])));
+}
+
+/// EC2 shows `snap-1` of `vol-1`, and how it is locked; nothing of its lock was read if that is `None`.
+fn locked(lock: Option<Option<(&str, Option<u64>)>>) -> World {
+    shown(taken(world(), &[("vol-1", "snap-1")]), "snap-1", "vol-1", |_| {}).with(|world| {
+        let lock = lock.map(|lock| lock.map(|(mode, days)| Lock { mode: mode.to_owned(), days, until: None }));
+        world.observed.locks.extend(lock.map(|lock| ("snap-1".parse().unwrap(), lock)));
+    })
+}
+
+#[track_caller]
+fn check_lock(world: &World, expected: &str, counted: &[&str]) {
+    let plan = world.plan(&Goal::Isolate(&Wants { protect: false, lock_days: 30, ..wants(&["i-1"]) }));
+    let locks: Vec<String> =
+        plan.steps().filter(|step| matches!(step, Step::LockSnapshot { .. })).map(ToString::to_string).collect();
+    assert_eq!(locks.join("\n"), expected);
+    assert_eq!(plan.standing.locked.keys().map(ToString::to_string).collect::<Vec<_>>(), counted);
+}
+
+#[test]
+fn a_snapshot_is_locked_until_it_is_seen_locked_for_as_long_as_is_wanted() {
+    let lock = "i-1: lock snap-1 for 30 days";
+    check_lock(&locked(Some(None)), lock, &[]);
+    check_lock(&locked(Some(Some(("governance", Some(29))))), lock, &[]);
+    check_lock(&locked(Some(Some(("governance", Some(30))))), "", &["snap-1"]);
+    check_lock(&locked(Some(Some(("compliance", Some(365))))), "", &["snap-1"]);
+    // It was given an end instead.
+    check_lock(&locked(Some(Some(("governance", None)))), "", &["snap-1"]);
+    // What was not read is not known to be unlocked.
+    check_lock(&locked(None), "", &[]);
+}
+
+#[test]
+fn a_snapshot_that_failed_or_is_not_shown_is_not_locked() {
+    let failed = locked(Some(None)).with(|world| world.observed.snapshots[0].failed = true);
+    check_lock(&failed, "", &[]);
+    check_lock(&locked(Some(None)).with(|world| world.observed.snapshots.clear()), "", &[]);
+}
+
+#[test]
+fn locks_are_looked_up_if_some_are_wanted() {
+    let needed = |lock_days, snapshot_volumes| {
+        let wants = Wants { lock_days, snapshot_volumes, ..wants(&["i-1"]) };
+        locked(None).needs(&Goal::Isolate(&wants), crate::plan::Reach::Light).locks.len()
+    };
+    assert_eq!([needed(30, true), needed(0, true), needed(30, false)], [1, 0, 0]);
 }

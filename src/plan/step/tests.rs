@@ -106,6 +106,12 @@ fn steps() -> Vec<(Step, &'static str, &'static str, bool)> {
             records,
             true,
         ),
+        (
+            Step::LockSnapshot { instance: instance(), snapshot: "snap-1".parse().unwrap(), days: 1 },
+            "i-1: lock snap-1 for 1 day",
+            "ec2:DescribeLockedSnapshots",
+            true,
+        ),
         (Step::SaveProtection { instance: instance(), prior }, "i-1: save in service of web", records, true),
         (
             change(Change::Attribute(stop), Aim::Isolate),

@@ -493,6 +493,7 @@ fn wants() -> Desired {
         forensic_group: None,
         forensic_ports: [22].into(),
         snapshot_volumes: true,
+        lock_days: 30,
         on_removal: Default::default(),
         on_rollback: Default::default(),
         allow_partial: false,

@@ -1,8 +1,10 @@
 //! What a case file is made from, on the wire: snapshots in full, locks, CloudTrail, the times of a stack, digests of records.
 
 use ec2_isolation::cloudformation::stack::{StackLife as _, StackTimes};
-use ec2_isolation::model::{Time, sha256};
-use ec2_isolation::ports::{Archive as _, Evidence as _, Fault, SnapshotQuery, Trail as _, VolumeQuery};
+use ec2_isolation::model::{Lock, Time, sha256};
+use ec2_isolation::ports::{
+    Archive as _, Change as _, Evidence as _, Fault, Look as _, SnapshotQuery, Trail as _, VolumeQuery,
+};
 use serde_json::{Value, json};
 
 use super::{ec2, ec2_error, stacks, table, trail, wire};
@@ -52,6 +54,33 @@ async fn locks_are_read_over_all_pages_and_one_that_has_expired_locks_nothing() 
     assert!(seen.lock().unwrap()[1].contains("NextToken=2"));
     let denied = ec2(wire(&[(403, &ec2_error("UnauthorizedOperation"))]).0).locks(&ids).await;
     assert_eq!(denied.map_err(|error| error.fault), Err(Fault::Denied));
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_gone_costs_the_locks_of_the_others_nothing() {
+    let item = "<item><snapshotId>snap-01</snapshotId><lockState>governance</lockState><lockDuration>30</lockDuration>\
+                <lockExpiresOn>2026-12-25T03:01:00.000Z</lockExpiresOn></item>\
+                <item><snapshotId>snap-09</snapshotId><lockState>governance</lockState></item>";
+    let all =
+        format!("<DescribeLockedSnapshotsResponse><snapshotSet>{item}</snapshotSet></DescribeLockedSnapshotsResponse>");
+    let (http, seen) = wire(&[(400, &ec2_error("InvalidSnapshot.NotFound")), (200, &all)]);
+    let locks = ec2(http).locks(&["snap-01", "snap-02"].map(|id| id.parse().unwrap()).into()).await.unwrap();
+    let until = Some("2026-12-25T03:01:00Z".parse().unwrap());
+    let lock = Lock { mode: "governance".to_owned(), days: Some(30), until };
+    assert_eq!(locks, [("snap-01".parse().unwrap(), lock)].into());
+    let seen = seen.lock().unwrap();
+    assert!(seen[0].contains("SnapshotId.2=snap-02") && !seen[0].contains("MaxResults"), "{}", seen[0]);
+    assert!(seen[1].contains("MaxResults=1000") && !seen[1].contains("SnapshotId"), "{}", seen[1]);
+}
+
+#[tokio::test]
+async fn a_snapshot_is_locked_in_governance_mode() {
+    let (http, seen) = wire(&[(200, "<LockSnapshotResponse><lockState>governance</lockState></LockSnapshotResponse>")]);
+    ec2(http).lock_snapshot(&"snap-01".parse().unwrap(), 36_500).await.unwrap();
+    let asked = seen.lock().unwrap()[0].clone();
+    for part in ["Action=LockSnapshot", "SnapshotId=snap-01", "LockMode=governance", "LockDuration=36500"] {
+        assert!(asked.contains(part), "{asked}");
+    }
 }
 
 #[tokio::test]

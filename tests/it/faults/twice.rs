@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ec2_isolation::cloudformation::answer::Status;
 use ec2_isolation::cloudformation::handler::handle;
 use ec2_isolation::model::{
-    Attributes, Branch, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Member, Owner, Profile,
-    Protection, Snapshot, SnapshotId, Time, VolumeId,
+    Attributes, Branch, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Lock, Member, Owner,
+    Profile, Protection, Snapshot, SnapshotId, Time, VolumeId,
 };
 use ec2_isolation::plan::Change as Protecting;
 use ec2_isolation::ports::{
@@ -40,6 +40,14 @@ impl Look for Twice {
 
     async fn snapshots(&self, episodes: &BTreeSet<String>) -> Call<Vec<Snapshot>> {
         self.0.snapshots(episodes).await
+    }
+
+    async fn locks(&self, ids: &BTreeSet<SnapshotId>) -> Call<BTreeMap<SnapshotId, Lock>> {
+        self.0.locks(ids).await
+    }
+
+    async fn volume_tags(&self, ids: &BTreeSet<VolumeId>) -> Call<BTreeMap<VolumeId, BTreeMap<String, String>>> {
+        self.0.volume_tags(ids).await
     }
 
     async fn attributes(&self, instance: &InstanceId) -> Call<Option<Attributes>> {
@@ -83,6 +91,11 @@ impl Change for Twice {
         tags: &BTreeMap<String, String>,
     ) -> Call<BTreeMap<VolumeId, SnapshotId>> {
         self.0.take_snapshots(instance, without, tags).await
+    }
+
+    async fn lock_snapshot(&self, snapshot: &SnapshotId, days: u64) -> Call<()> {
+        let _ = self.0.lock_snapshot(snapshot, days).await;
+        self.0.lock_snapshot(snapshot, days).await
     }
 
     async fn protect(&self, instance: &InstanceId, change: &Protecting) -> Call<()> {

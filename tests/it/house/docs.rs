@@ -34,7 +34,7 @@ const NO_SOURCES: [&str; 25] = [
 ];
 /// Parts of sentences that stand elsewhere in full, headlines without a problem, lines of the plan in the log, among them its
 /// doubts (`? …`), and the value of a tag.
-const NO_MESSAGES: [&str; 46] = [
+const NO_MESSAGES: [&str; 48] = [
     "--format powershell | Invoke-Expression",
     "a network interface id",
     "a security group id",
@@ -48,6 +48,8 @@ const NO_MESSAGES: [&str; 46] = [
     "another invocation may still be at work",
     "another stack isolates it, too",
     "back from standby",
+    "days after completion",
+    "for 1 day after completion",
     "does not allow all traffic",
     "in place of an item that cannot be read",
     "is not in",

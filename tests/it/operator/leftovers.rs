@@ -1,7 +1,7 @@
 //! What is left of incidents that are over, and that nothing of an open one is ever named for deletion.
 
 use ec2_isolation::cloudformation::stack::{RECORDS_EXPORT, StackResource};
-use ec2_isolation::model::{Fault, Snapshot};
+use ec2_isolation::model::{Fault, Lock, Snapshot};
 use ec2_isolation::operator::{Address, Kind, Leftovers};
 
 use super::{by_table, kept, operator, restore};
@@ -103,17 +103,29 @@ async fn what_only_tags_say_is_ours_is_looked_at_first() {
         let tags = [("ec2-isolation:episode", "x"), ("ec2-isolation:stack", STACK)];
         let tags = tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         data.tags.insert("snap-0bac".to_owned(), tags);
+        let tags = [("ec2-isolation:restore", "x"), ("ec2-isolation:stack", STACK)];
+        let tags = tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        data.tags.insert("vol-0bad".to_owned(), tags);
+        data.loose_volumes.insert("vol-0bad".parse().unwrap());
         let locked = data.snapshots[0].id.clone();
-        data.locks.insert(locked, "compliance".to_owned());
+        data.locks.insert(locked, Lock { mode: "compliance".to_owned(), days: Some(365), until: None });
     }
     let found = all(&world).await;
     let left = |id: &str| found.left.iter().find(|left| left.id == id).unwrap();
     let forged = left("snap-0bac");
     assert_eq!(forged.why, "of vol-0bac, in no record that is left: only its tags say that it is ours");
     assert!(forged.commands[0].starts_with("aws ec2 describe-snapshots --snapshot-ids snap-0bac "), "{forged:?}");
+    let forged = left("vol-0bad");
+    assert_eq!(forged.why, "of an isolated instance, in no record that is left: only its tags say that it is ours");
+    assert!(forged.commands[0].starts_with("aws ec2 describe-volumes --volume-ids vol-0bad "), "{forged:?}");
     let locked = left("snap-10");
     assert_eq!(locked.commands, Vec::<String>::new());
-    assert!(locked.why.ends_with("locked (compliance): it cannot be deleted before that ends"), "{locked:?}");
+    assert!(
+        locked
+            .why
+            .ends_with("locked (compliance for 365 days after completion): it cannot be deleted before that ends"),
+        "{locked:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ec2_isolation::cloudformation::stack::StackTimes;
-use ec2_isolation::model::{Fault, Time};
+use ec2_isolation::model::{Fault, Lock, Time};
 use ec2_isolation::operator::{Address, Format, Report};
 use ec2_isolation::ports::TrailEvent;
 use ec2_isolation::timing::clock::Clock;
@@ -46,7 +46,8 @@ async fn incident() -> World {
     let moved = call("2026-11-25T04:00:00Z", "ModifyNetworkInterfaceAttribute", None, Some("eni-0b"));
     data.trail.push((["eni-0b".to_owned()].into(), moved));
     let lock = data.snapshots[0].id.clone();
-    data.locks.insert(lock, "governance".to_owned());
+    let until = Some("2026-12-25T03:01:00Z".parse().unwrap());
+    data.locks.insert(lock, Lock { mode: "governance".to_owned(), days: Some(30), until });
     drop(data);
     world
 }

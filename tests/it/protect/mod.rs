@@ -1,9 +1,11 @@
 //! What keeps instances and their evidence from being lost: taken after isolation, never in its way, and put back.
 
 mod attributes;
+mod locks;
 mod metadata;
 mod profile;
 mod standby;
+mod volumes;
 
 use ec2_isolation::model::{InstanceId, PROTECTING};
 use serde_json::{Value, json};

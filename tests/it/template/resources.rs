@@ -179,7 +179,7 @@ fn the_custom_resource_has_the_properties_that_the_function_reads() {
             Kind::Flag => assert_eq!(allowed, ["true", "false"], "{name}"),
             Kind::Release => assert_eq!(allowed, ["KeepIsolated", "Restore"], "{name}"),
             Kind::Ports => assert!(parameter["AllowedPattern"].is_string(), "{name}"),
-            Kind::Seconds(least, most) => {
+            Kind::Number(_, least, most) => {
                 let bounds = [&parameter["MinValue"], &parameter["MaxValue"]].map(shown);
                 assert_eq!(bounds, [least.to_string(), most.to_string()], "{name}");
                 assert!(

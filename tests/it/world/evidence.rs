@@ -1,8 +1,6 @@
 //! What a case file is made from, in the world: snapshots in full, locks, CloudTrail.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use ec2_isolation::model::{Snapshot, SnapshotId, Time};
+use ec2_isolation::model::{Snapshot, Time};
 use ec2_isolation::ports::{
     Call, Evidence, SnapshotDetails, SnapshotQuery, Trail, TrailEvent, VolumeDetails, VolumeQuery,
 };
@@ -54,19 +52,12 @@ impl Evidence for World {
             });
             let is_wanted = |volume: &VolumeDetails| match query {
                 VolumeQuery::Ids(ids) => ids.contains(&volume.id),
+                VolumeQuery::Marked => volume.tags.contains_key("ec2-isolation:restore"),
                 VolumeQuery::OfHosts => {
                     volume.tags.get("ec2-isolation:role").is_some_and(|role| role == "forensic-host")
                 }
             };
             Ok(all.filter(is_wanted).collect())
-        })
-        .await
-    }
-
-    async fn locks(&self, ids: &BTreeSet<SnapshotId>) -> Call<BTreeMap<SnapshotId, String>> {
-        self.call("ec2:DescribeLockedSnapshots", ids.len().to_string(), |data| {
-            let locked = data.locks.iter().filter(|(id, _)| ids.contains(*id));
-            Ok(locked.map(|(id, lock)| (id.clone(), lock.clone())).collect())
         })
         .await
     }

@@ -4,6 +4,7 @@
 mod data;
 pub mod drill;
 mod evidence;
+mod locks;
 pub mod operator;
 mod ports;
 mod profiles;
@@ -21,8 +22,8 @@ use ec2_isolation::cloudformation::answer::Answer;
 use ec2_isolation::cloudformation::responder::Undelivered;
 use ec2_isolation::cloudformation::stack::{StackResource, StackStatus, StackTimes, StackView};
 use ec2_isolation::model::{
-    Branch, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Peer, Record, Role, Rule,
-    Snapshot, SnapshotId, State, Volume, VolumeId, VpcId,
+    Branch, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Lock, Peer, Record, Role,
+    Rule, Snapshot, SnapshotId, State, Volume, VolumeId, VpcId,
 };
 use ec2_isolation::ports::{Call, CallError, Fault, Ports, TrailEvent};
 use tokio::sync::watch;
@@ -92,7 +93,7 @@ pub struct Data {
     /// Volumes that no instance has.
     pub loose_volumes: BTreeSet<VolumeId>,
     /// Locked snapshots, and how.
-    pub locks: BTreeMap<SnapshotId, String>,
+    pub locks: BTreeMap<SnapshotId, Lock>,
     /// What CloudTrail has, oldest first, with the resources that it knows an event by.
     pub trail: Vec<(BTreeSet<String>, TrailEvent)>,
     /// What stacks export: name and value.

@@ -6,8 +6,8 @@ use ec2_isolation::cloudformation::answer::Answer;
 use ec2_isolation::cloudformation::responder::{Reply, Undelivered};
 use ec2_isolation::cloudformation::stack::{StackStatus, Stacks};
 use ec2_isolation::model::{
-    Attributes, Branch, Group, Groups, Instance, InstanceId, Interface, InterfaceId, Member, Profile, Role, ShowGroups,
-    Snapshot, SnapshotId, VolumeId,
+    Attributes, Branch, Group, Groups, Instance, InstanceId, Interface, InterfaceId, Lock, Member, Profile, Role,
+    ShowGroups, Snapshot, SnapshotId, VolumeId,
 };
 use ec2_isolation::plan::Change as Protecting;
 use ec2_isolation::ports::{Call, CallError, Change, Fault, GroupQuery, Look};
@@ -96,6 +96,14 @@ impl Look for World {
             Ok(found.filter(|snapshot| !data.hides(snapshot.id.as_str())).cloned().collect())
         })
         .await
+    }
+
+    async fn locks(&self, ids: &BTreeSet<SnapshotId>) -> Call<BTreeMap<SnapshotId, Lock>> {
+        self.read_locks(ids).await
+    }
+
+    async fn volume_tags(&self, ids: &BTreeSet<VolumeId>) -> Call<BTreeMap<VolumeId, BTreeMap<String, String>>> {
+        self.read_volume_tags(ids).await
     }
 
     async fn attributes(&self, instance: &InstanceId) -> Call<Option<Attributes>> {
@@ -225,6 +233,10 @@ impl Change for World {
             Ok(set.collect())
         })
         .await
+    }
+
+    async fn lock_snapshot(&self, snapshot: &SnapshotId, days: u64) -> Call<()> {
+        self.lock(snapshot, days).await
     }
 
     async fn protect(&self, instance: &InstanceId, change: &Protecting) -> Call<()> {
