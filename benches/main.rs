@@ -6,6 +6,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A bench that cannot go on stops.
 #![allow(clippy::print_stdout)] // Its output is what it is for.
 
+#[path = "../tests/stack/beside.rs"]
+#[allow(dead_code)] // The stack tests use the rest of these modules.
+mod beside;
+#[path = "../tests/stack/cloud.rs"]
+#[allow(dead_code)]
+mod cloud;
+#[path = "../tests/stack/fleet.rs"]
+#[allow(dead_code)]
+mod fleet;
+#[path = "../tests/stack/incident.rs"]
+#[allow(dead_code)]
+mod incident;
+mod keystroke;
 mod lambda;
 mod page;
 mod tls;
@@ -556,6 +569,11 @@ async fn main() -> ExitCode {
         }
     }
     print_waits(&all);
+    println!("from the keystroke on, on the local AWS, beside a prepared responder");
+    let keystrokes = keystroke::measure(&tools).await;
+    for keystroke in &keystrokes {
+        println!("{:<46} contained {:>8} ended {:>8}", keystroke.name, ms(keystroke.contained), ms(keystroke.ended));
+    }
 
     let zipped = zipped();
     let bars = bars(&all, zipped);
@@ -567,12 +585,12 @@ async fn main() -> ExitCode {
     let rows: Vec<Value> = all.iter().map(json_of).collect();
     let bars_json: Vec<Value> =
         bars.iter().map(|bar| json!({"what": bar.what, "value": bar.value, "at_most": bar.at_most})).collect();
-    let report =
-        json!({"latency_ms": latency().as_millis() as u64, "zipped_mib": zipped, "rows": rows, "bars": bars_json});
+    let report = json!({"keystrokes": keystrokes.iter().map(|found| json!({"name": found.name, "contained_ms": found.contained.as_millis() as u64, "ended_ms": found.ended.as_millis() as u64})).collect::<Vec<_>>(), "latency_ms": latency().as_millis() as u64, "zipped_mib": zipped, "rows": rows, "bars": bars_json});
     std::fs::write(format!("{DIRECTORY}/report.json"), format!("{report:#}\n")).expect("target can be written");
     println!("\nwritten: {DIRECTORY}/report.json");
     if std::env::var("PAGE").is_ok() {
-        page::write(Path::new("docs"), &all, &bars, &tools, &skipped, zipped).expect("docs can be written");
+        page::write(Path::new("docs"), &all, &keystrokes, &bars, &tools, &skipped, zipped)
+            .expect("docs can be written");
         println!("written: docs/measurements.md, docs/measurements.svg");
     }
     ExitCode::SUCCESS

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::keystroke::Keystroke;
 use crate::tool::Tool;
 use crate::{Act, Bar, Program, Row, latency, ms};
 
@@ -17,6 +18,7 @@ const DECADES: [f64; 2] = [1.0, 5.0];
 pub fn write(
     directory: &Path,
     rows: &[Row],
+    keystrokes: &[Keystroke],
     bars: &[Bar],
     tools: &[Tool],
     skipped: &[String],
@@ -24,10 +26,17 @@ pub fn write(
 ) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)?;
     std::fs::write(directory.join("measurements.svg"), plot(rows))?;
-    std::fs::write(directory.join("measurements.md"), page(rows, bars, tools, skipped, zipped))
+    std::fs::write(directory.join("measurements.md"), page(rows, keystrokes, bars, tools, skipped, zipped))
 }
 
-fn page(rows: &[Row], bars: &[Bar], tools: &[Tool], skipped: &[String], zipped: f64) -> String {
+fn page(
+    rows: &[Row],
+    keystrokes: &[Keystroke],
+    bars: &[Bar],
+    tools: &[Tool],
+    skipped: &[String],
+    zipped: f64,
+) -> String {
     let mut page = format!(
         "<!-- Written by `make bench PAGE=1`: edit benches/page.rs and benches/tried.md. -->\n\
          # Measured\n\n\
@@ -92,6 +101,7 @@ fn page(rows: &[Row], bars: &[Bar], tools: &[Tool], skipped: &[String], zipped: 
     }
     page.push_str(&waits(rows));
     page.push_str(&public_tools(rows, tools, skipped));
+    page.push_str(&from_the_keystroke(keystrokes));
     page.push_str("\n## Calls\n\n| | calls, by action | the bound is |\n|---|---|---|\n");
     for row in rows {
         let calls: Vec<String> = row.run.calls.iter().map(|(action, count)| format!("{action} {count}")).collect();
@@ -124,6 +134,21 @@ fn waits(rows: &[Row]) -> String {
                 ms(protection.most),
             );
         }
+    }
+    section
+}
+
+/// What a responder waits for.
+fn from_the_keystroke(keystrokes: &[Keystroke]) -> String {
+    let mut section = "\n## From the keystroke to containment\n\n\
+        One instance with two groups, by its id, on the local AWS of the tests: `ec2-isolation isolate` makes the incident's stack beside a \
+        prepared responder, whose function isolates; the public tools change the instance's groups themselves. *contained*: from the start of the program until \
+        EC2 shows every interface in one isolation group, and not in the open group that connections are cut by (5 s, the template's \
+        default). How long CloudFormation takes on AWS, and AWS's latencies, are not in these figures.\n\n\
+        | | contained | ended |\n|---|--:|--:|\n"
+        .to_owned();
+    for Keystroke { name, contained, ended } in keystrokes {
+        let _ = writeln!(section, "| {name} | {} | {} |", ms(*contained), ms(*ended));
     }
     section
 }

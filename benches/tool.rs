@@ -26,6 +26,17 @@ pub struct Tool {
     pub version: String,
 }
 
+/// What a tool is to isolate, and what it would otherwise look up.
+#[derive(Debug)]
+pub struct Target {
+    pub instances: Vec<String>,
+    pub vpc: String,
+    /// The names of the groups that they have.
+    pub originals: Vec<String>,
+    /// A group that is there for it.
+    pub isolation: String,
+}
+
 impl Tool {
     /// Looks where the variable says, else on the PATH, and tries it out: what is first to run pays for the disk.
     pub async fn ready(program: Program) -> Result<Self, String> {
@@ -54,19 +65,20 @@ impl Tool {
         Ok(tool)
     }
 
-    fn command(&self, world: &World) -> Command {
+    /// Asks it to isolate these.
+    pub fn command(&self, target: &Target) -> Command {
         let mut command = Command::new(&self.path);
         if self.program == Program::Dredge {
-            command.args(["--region", "us-east-1", "aws", "response", "isolate-ec2", "--vpc-id", VPC]);
-            command.args(world.instances.keys());
+            command.args(["--region", "us-east-1", "aws", "response", "isolate-ec2", "--vpc-id", &target.vpc]);
+            command.args(&target.instances);
             return command;
         }
         // All groups by name: with `remove: all` an interface of several groups keeps every second one.
         let policy = json!({"policies": [{
             "name": "isolate",
             "resource": "aws.ec2",
-            "query": [{"InstanceIds": world.instances.keys().collect::<Vec<_>>()}],
-            "actions": [{"type": "modify-security-groups", "remove": ORIGINALS, "isolation-group": ISOLATION}],
+            "query": [{"InstanceIds": target.instances}],
+            "actions": [{"type": "modify-security-groups", "remove": target.originals, "isolation-group": target.isolation}],
         }]});
         let path = format!("{DIRECTORY}/policy.json");
         std::fs::write(&path, policy.to_string()).expect("target can be written");
@@ -78,7 +90,12 @@ impl Tool {
     /// Measures from the start of the process on. An error where it did not isolate them all.
     pub async fn isolate(&self, instances: usize) -> Result<Run, String> {
         let world = World::new(instances, 1, false);
-        let mut command = self.command(&world);
+        let mut command = self.command(&Target {
+            instances: world.instances.keys().cloned().collect(),
+            vpc: VPC.to_owned(),
+            originals: ORIGINALS.map(str::to_owned).into(),
+            isolation: ISOLATION.to_owned(),
+        });
         let shared = Shared::new(world);
         let (aws, server) = listen(&shared, None).await;
         speaks_to(&mut command, &aws);

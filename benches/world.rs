@@ -137,6 +137,7 @@ impl World {
             "CreateSecurityGroup" => format!("<return>true</return><groupId>{DREDGE}</groupId>"),
             "RevokeSecurityGroupEgress" => "<return>true</return>".to_owned(),
             "DescribeSnapshots" => self.describe_snapshots(query),
+            "DescribeVolumes" => self.describe_volumes(query),
             "DescribeIamInstanceProfileAssociations" => "<iamInstanceProfileAssociationSet/>".to_owned(),
             "DescribeInstanceAttribute" => self.describe_attribute(query),
             "ModifyNetworkInterfaceAttribute" => {
@@ -298,6 +299,16 @@ impl World {
             )
         });
         format!("<snapshotSet>{}</snapshotSet>", items.collect::<String>())
+    }
+
+    fn describe_volumes(&self, query: &Query) -> String {
+        let items = filtered(query, "volume-id").map(|id| {
+            format!(
+                "<item><volumeId>{id}</volumeId><size>8</size><status>in-use</status><tagSet>{}</tagSet></item>",
+                self.tag_set(&id)
+            )
+        });
+        format!("<volumeSet>{}</volumeSet>", items.collect::<String>())
     }
 
     fn describe_attribute(&self, query: &Query) -> String {
