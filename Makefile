@@ -181,7 +181,16 @@ $(CLI):
 clean: ## Remove what the SAM CLI built; target/ stays, it took long to make
 	@rm -rf .aws-sam target/demo
 
-tools: $(VENV)/cloud/ready $(VENV)/sam/ready $(VENV)/aws/ready $(VENV)/lint/ready
+tools: $(VENV)/cloud/ready $(VENV)/sam/ready $(VENV)/aws/ready $(VENV)/lint/ready target/tools/chromium/ready
+
+# A test looks at the case file in a browser. Debian's Chromium is unpacked here, not installed; where that is not to be had, the test says so.
+target/tools/chromium/ready:
+	@mkdir -p $(@D)/lists/partial $(@D)/packages
+	@if command -v chromium google-chrome >/dev/null || ! command -v apt-get dpkg-deb >/dev/null; then touch $@; exit; fi; \
+	echo "== unpacking chromium"; cd $(@D)/packages && \
+	{ apt-get -qq -o Dir::State::lists=$(abspath $(@D))/lists update && apt-get -qq -o Dir::State::lists=$(abspath $(@D))/lists download chromium chromium-common && \
+	for package in *.deb; do dpkg-deb --extract "$$package" ..; done; } || echo "no chromium: the case file is not looked at in a browser"
+	@rm -rf $(@D)/packages $(@D)/lists; touch $@
 
 $(VENV)/cloud/ready: local-aws/requirements.txt
 $(VENV)/sam/ready: local-aws/requirements-sam.txt

@@ -20,7 +20,7 @@ fn time(text: &str) -> Time {
 }
 
 /// A and B, isolated and cut at a known time by a stack that works; jane has moved B's interface back since.
-async fn incident() -> World {
+pub(super) async fn incident() -> World {
     let world = fleet();
     succeeds(&world, cutting(event("create"))).await;
     let mut data = world.data();
@@ -77,7 +77,7 @@ async fn report_of(world: &World, address: &Address) -> Report {
     program.report(&program.incident(address).await.unwrap(), world).await
 }
 
-async fn report(world: &World) -> Report {
+pub(super) async fn report(world: &World) -> Report {
     report_of(world, &Address::Stack(STACK.to_owned())).await
 }
 
