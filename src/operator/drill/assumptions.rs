@@ -21,7 +21,7 @@ const fn unseen(id: &'static str, text: &'static str, source: &'static str, unse
 }
 
 /// Every one, those that a drill sees first.
-pub const ASSUMPTIONS: [Assumption; 58] = [
+pub const ASSUMPTIONS: [Assumption; 60] = [
     seen(
         "ec2-image-by-parameter",
         "RunInstances takes the name of a public parameter as its image.",
@@ -118,6 +118,11 @@ pub const ASSUMPTIONS: [Assumption; 58] = [
         "EC2 API Reference, Error codes",
     ),
     seen("ec2-snapshots-by-tag", "DescribeSnapshots finds a new snapshot by its tag within 5 s.", "inferred"),
+    seen(
+        "ec2-locks-by-id",
+        "DescribeLockedSnapshots leaves out a snapshot that was never locked, and does not fail.",
+        "EC2 API Reference, DescribeLockedSnapshots; inferred",
+    ),
     seen(
         "ec2-loopback-egress",
         "EC2 takes rules to 127.0.0.1/32 and ::1/128 and shows no others of a group that is made with these.",
@@ -220,6 +225,12 @@ pub const ASSUMPTIONS: [Assumption; 58] = [
         "More groups than an interface may have fail with SecurityGroupsPerInterfaceLimitExceeded.",
         "EC2 API Reference, Error codes",
         "a drill makes two groups",
+    ),
+    unseen(
+        "ec2-lock-while-pending",
+        "EC2 locks a snapshot while it is pending, counts the days from its completion on, and refuses to delete it until they are over.",
+        "EBS User Guide, Considerations for Amazon EBS snapshot lock",
+        "if you may not unlock it, the snapshot would stay for a day",
     ),
     unseen(
         "ec2-throttle",

@@ -9,7 +9,7 @@ use super::super::Operator;
 use super::notes::{Notes, ms};
 use super::{Stage, only, until};
 use crate::cloudformation::stack::StackLife;
-use crate::model::{Attribute, GroupId, Groups, InterfaceId, STACK_TAG, VolumeId};
+use crate::model::{Attribute, GroupId, Groups, InterfaceId, STACK_TAG, SnapshotId, VolumeId};
 use crate::plan::{Change as Protecting, tag};
 use crate::ports::drill::{DRILL_TAG, Details, Events, Fixtures, Probes};
 use crate::ports::{Archive, Call, Change, GroupQuery, Survey};
@@ -250,9 +250,10 @@ where
         let all: BTreeMap<VolumeId, String> = BTreeMap::new();
         let take = || ec2.take_snapshots(&stage.instance, &all, &tags);
         let began = Instant::now();
-        if let Err(error) = take().await {
-            return notes.note_failure(by_tag, &error);
-        }
+        let taken = match take().await {
+            Ok(taken) => taken,
+            Err(error) => return notes.note_failure(by_tag, &error),
+        };
         let second = take().await;
         let asked = ms(began.elapsed());
         notes.note_refusal(rate, &["SnapshotCreationPerVolumeRateExceeded"], &second);
@@ -264,6 +265,13 @@ where
             }
             Ok(None) => notes.note(by_tag, false, format!("not within {}", ms(LONGEST_DELAY))),
             Err(error) => notes.note_failure(by_tag, &error),
+        }
+        let taken: BTreeSet<SnapshotId> = taken.into_values().collect();
+        match ec2.locks(&taken).await {
+            Ok(locks) => {
+                notes.note("ec2-locks-by-id", locks.is_empty(), format!("{} of {} shown", locks.len(), taken.len()))
+            }
+            Err(error) => notes.note_failure("ec2-locks-by-id", &error),
         }
         // The function's own set is to be taken without a refusal.
         tokio::time::sleep(Duration::from_secs(15)).await;
