@@ -137,7 +137,7 @@ impl World {
             "CreateSecurityGroup" => format!("<return>true</return><groupId>{DREDGE}</groupId>"),
             "RevokeSecurityGroupEgress" => "<return>true</return>".to_owned(),
             "DescribeSnapshots" => self.describe_snapshots(query),
-            "DescribeVolumes" => self.describe_volumes(query),
+            "DescribeTags" => self.describe_tags(query),
             "DescribeIamInstanceProfileAssociations" => "<iamInstanceProfileAssociationSet/>".to_owned(),
             "DescribeInstanceAttribute" => self.describe_attribute(query),
             "ModifyNetworkInterfaceAttribute" => {
@@ -301,14 +301,18 @@ impl World {
         format!("<snapshotSet>{}</snapshotSet>", items.collect::<String>())
     }
 
-    fn describe_volumes(&self, query: &Query) -> String {
-        let items = filtered(query, "volume-id").map(|id| {
+    fn describe_tags(&self, query: &Query) -> String {
+        let all = filtered(query, "resource-id").flat_map(|id| {
+            let tags = self.tags.get(&id).cloned().unwrap_or_default();
+            tags.into_iter().map(move |(key, text)| (id.clone(), key, text))
+        });
+        let items = all.map(|(id, key, text)| {
             format!(
-                "<item><volumeId>{id}</volumeId><size>8</size><status>in-use</status><tagSet>{}</tagSet></item>",
-                self.tag_set(&id)
+                "<item><resourceId>{id}</resourceId><resourceType>volume</resourceType><key>{key}</key><value>{}</value></item>",
+                escaped(&text)
             )
         });
-        format!("<volumeSet>{}</volumeSet>", items.collect::<String>())
+        format!("<tagSet>{}</tagSet>", items.collect::<String>())
     }
 
     fn describe_attribute(&self, query: &Query) -> String {

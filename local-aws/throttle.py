@@ -43,6 +43,7 @@ _SMALLER_UNFILTERED = {
     "DescribeSecurityGroups",
     "DescribeSnapshots",
     "DescribeSpotInstanceRequests",
+    "DescribeTags",
     "DescribeVolumes",
 }
 

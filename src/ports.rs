@@ -68,7 +68,7 @@ pub trait Look: Send + Sync {
     fn snapshots(&self, episodes: &BTreeSet<String>) -> impl Future<Output = Call<Vec<Snapshot>>> + Send;
     /// Those of these snapshots that are locked, and how.
     fn locks(&self, ids: &BTreeSet<SnapshotId>) -> impl Future<Output = Call<BTreeMap<SnapshotId, Lock>>> + Send;
-    /// The tags of these volumes.
+    /// The tags of these volumes; one that is gone has none.
     fn volume_tags(
         &self,
         ids: &BTreeSet<VolumeId>,

@@ -53,7 +53,7 @@ pub struct Observed {
     pub has_snapshots: bool,
     /// How those are locked that were asked for.
     pub locks: BTreeMap<SnapshotId, Option<Lock>>,
-    /// The tags of those volumes that were asked for and are there.
+    /// The tags of those volumes that were asked for.
     pub volume_tags: BTreeMap<VolumeId, BTreeMap<String, String>>,
     /// What protects the instance was asked for.
     pub is_inspected: bool,

@@ -39,6 +39,7 @@ const INTERFACES: &str = "ec2:DescribeNetworkInterfaces";
 const GROUPS: &str = "ec2:DescribeSecurityGroups";
 const SNAPSHOTS: &str = "ec2:DescribeSnapshots";
 const LOCKS: &str = "ec2:DescribeLockedSnapshots";
+const TAGS: &str = "ec2:DescribeTags";
 const VOLUMES: &str = "ec2:DescribeVolumes";
 const PROFILES: &str = "ec2:DescribeIamInstanceProfileAssociations";
 
@@ -111,8 +112,18 @@ impl Look for Ec2 {
     }
 
     async fn volume_tags(&self, ids: &BTreeSet<VolumeId>) -> Call<BTreeMap<VolumeId, BTreeMap<String, String>>> {
-        let found = self.volumes(&VolumeQuery::Ids(ids.clone())).await?;
-        Ok(found.into_iter().map(|volume| (volume.id, volume.tags)).collect())
+        let read = |which| async move {
+            let request = self.client.describe_tags().filters(which);
+            found!(TAGS, request)
+        };
+        let mut tags: BTreeMap<VolumeId, BTreeMap<String, String>> =
+            ids.iter().map(|id| (id.clone(), BTreeMap::new())).collect();
+        for tag in by("resource-id", ids, read).await? {
+            let of: VolumeId = id(TAGS, "volume", tag.resource_id())?;
+            let tags = tags.entry(of).or_default();
+            tags.extend(tag.key().map(|key| (key.to_owned(), tag.value().unwrap_or_default().to_owned())));
+        }
+        Ok(tags)
     }
 
     async fn attributes(&self, instance: &InstanceId) -> Call<Option<Attributes>> {

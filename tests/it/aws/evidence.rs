@@ -174,3 +174,16 @@ async fn what_a_deleted_stack_has_left_behind_is_what_cloudformation_skipped() {
     let gone = "<ErrorResponse><Error><Code>ValidationError</Code><Message>Stack [arn] does not exist</Message></Error></ErrorResponse>";
     assert_eq!(stacks(wire(&[(400, gone)]).0).left_behind("arn").await, Ok(vec![]));
 }
+
+#[tokio::test]
+async fn the_tags_of_volumes_are_read_without_the_volumes() {
+    let item = "<item><resourceId>vol-01</resourceId><resourceType>volume</resourceType><key>Name</key><value>web</value></item>";
+    let answer = format!("<DescribeTagsResponse><tagSet>{item}</tagSet></DescribeTagsResponse>");
+    let (http, seen) = wire(&[(200, &answer)]);
+    let tags = ec2(http).volume_tags(&["vol-01", "vol-02"].map(|id| id.parse().unwrap()).into()).await.unwrap();
+    let named = [("Name".to_owned(), "web".to_owned())].into();
+    assert_eq!(tags, [("vol-01".parse().unwrap(), named), ("vol-02".parse().unwrap(), [].into())].into());
+    let asked = seen.lock().unwrap()[0].clone();
+    assert!(asked.contains("Action=DescribeTags") && asked.contains("Filter.1.Name=resource-id"), "{asked}");
+    assert!(asked.contains("Filter.1.Value.2=vol-02") && asked.contains("MaxResults=1000"), "{asked}");
+}

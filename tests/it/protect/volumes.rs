@@ -56,7 +56,7 @@ async fn tags_that_cannot_be_read_or_written_fail_nothing() {
     // The others have theirs, with which it would have shared a call.
     assert!(world.data().tags[A].contains_key("ec2-isolation:restore"));
     world.data().untaggable.clear();
-    world.data().always = Some(("ec2:DescribeVolumes", Fault::Denied));
+    world.data().always = Some(("ec2:DescribeTags", Fault::Denied));
     succeeds(&world, rerun()).await;
     assert_eq!(tags(&world), BTreeMap::new());
     world.data().always = None;

@@ -40,11 +40,9 @@ impl World {
         &self,
         ids: &BTreeSet<VolumeId>,
     ) -> Call<BTreeMap<VolumeId, BTreeMap<String, String>>> {
-        self.call("ec2:DescribeVolumes", ids.len().to_string(), |data| {
-            let attached = data.instances.values().flat_map(|instance| instance.volumes.keys());
-            let found = attached.chain(&data.loose_volumes).filter(|id| ids.contains(*id) && !data.hides(id.as_str()));
+        self.call("ec2:DescribeTags", ids.len().to_string(), |data| {
             let tags = |id: &VolumeId| data.tags.get(id.as_str()).cloned().unwrap_or_default();
-            Ok(found.map(|id| (id.clone(), tags(id))).collect())
+            Ok(ids.iter().map(|id| (id.clone(), tags(id))).collect())
         })
         .await
     }
