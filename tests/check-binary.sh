@@ -26,9 +26,10 @@ echo "a panic unwinds"
 
 # As `sam deploy` zips it: deflate at its default level.
 zipped=$(gzip -6 -c "$binary" | wc -c)
-limit=4718592
+# 4.6 MiB. Each operation of the SDK takes some 30 KB of it.
+limit=4823449
 if [ "$zipped" -gt "$limit" ]; then
-    echo "$binary zips to $zipped bytes, more than $limit (4.5 MiB): find out what came in (docs/measurements.md)" >&2
+    echo "$binary zips to $zipped bytes, more than $limit (4.6 MiB): find out what came in (docs/measurements.md)" >&2
     exit 1
 fi
 echo "zips to $zipped bytes (at most $limit)"
