@@ -3,9 +3,9 @@
 The forensic host's scripts, units and keys are files in forensic-host/. They are woven into template.yaml, under each
 comment `# from forensic-host/…`. In a file, `@Name@` is what CloudFormation fills in, and a line `@file@` another file.
 
-The other templates (STACKS) are cut out of template.yaml. A resource belongs to the stack that its Metadata names (`Stack: host`; `none` is in template.yaml only). Parameters, conditions, rules and outputs follow from
-what the resources refer to; an output that refers to none is the incident's. Two kinds of comments say where a stack
-differs:
+The other templates (STACKS) are cut out of template.yaml. A resource belongs to the stack that its Metadata names
+(`Stack: host`; `none` is in template.yaml only). Parameters, conditions, rules and outputs follow from what the
+resources refer to; an output that refers to none is the incident's. Two kinds of comments say where a stack differs:
 
     Name: value  # not in host.yaml     leaves out this line and what is indented below it
     # in host.yaml: Name: value         puts in this line
