@@ -8,6 +8,7 @@ mod late;
 mod leftovers;
 mod report;
 mod restore;
+mod revoke;
 mod shown;
 mod status;
 

@@ -4,6 +4,7 @@
 mod data;
 pub mod drill;
 mod evidence;
+pub mod identities;
 pub mod operator;
 mod ports;
 mod profiles;
@@ -107,6 +108,7 @@ pub struct Data {
     pub stacks: BTreeMap<String, StackStatus>,
     pub protections: protection::Protections,
     pub profiles: profiles::Profiles,
+    pub iam: identities::Iam,
     pub scaling: BTreeMap<String, scaling::ScalingGroup>,
     /// Interfaces that EC2 lets nobody change.
     pub refused: BTreeSet<InterfaceId>,
@@ -238,6 +240,7 @@ impl World {
             stacks: [(STACK.to_owned(), status)].into(),
             protections: protection::Protections::default(),
             profiles: profiles::Profiles::default(),
+            iam: identities::Iam::default(),
             scaling: BTreeMap::new(),
             refused: BTreeSet::new(),
             refused_groups: BTreeSet::new(),
