@@ -29,6 +29,8 @@ import express
 import faults
 import gone
 import group_vpcs  # noqa: F401  (registers its rules)
+import iam_rules
+import instance_credentials
 import instance_profiles
 import metadata_options  # noqa: F401  (registers its rules)
 import moto_ec2
@@ -70,6 +72,7 @@ def install() -> None:
     for module in (ec2_rules, protections, instance_profiles, readings, autoscaling):
         module.repair_moto()
     dynamodb_rules.repair_ministack()
+    instance_credentials.install()
     ec2.handle_request = moto_ec2.handle_request
     ministack_autoscaling.handle_request = autoscaling.handle_request
     ssm.handle_request = ssm_documents.handling(ssm.handle_request)
@@ -83,6 +86,7 @@ def install() -> None:
     provisioners._RESOURCE_HANDLERS["AWS::SSM::Document"] = ssm_documents.HANDLERS
     for resource_type in ("AWS::EC2::Instance", "AWS::SSM::Document"):
         provisioners._STACK_TAG_PROPERTY[resource_type] = ("Tags", "list")
+    iam_rules.install(provisioners._RESOURCE_HANDLERS)
     replacements.install(provisioners)
     _wrap(provisioners, "_replacing_change", replacements.on_conditions)
 
