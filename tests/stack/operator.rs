@@ -29,6 +29,10 @@ impl Ran {
         self
     }
 
+    pub fn succeeded(&self) -> bool {
+        self.code == 0
+    }
+
     pub fn out(&self) -> &str {
         &self.out
     }
