@@ -26,6 +26,7 @@ import dynamodb_rules
 import ec2_rules
 import exports
 import express
+import failed_creates
 import faults
 import gone
 import group_vpcs  # noqa: F401  (registers its rules)
@@ -91,6 +92,7 @@ def install() -> None:
     _wrap(provisioners, "_replacing_change", replacements.on_conditions)
 
     _wrap(provisioners, "_physical_name", _unique_to_the_stack)
+    _wrap(provisioners, "_provision_resource", failed_creates.recording)
     _wrap(provisioners, "_provision_resource", _keeping_failed_creates)
     _wrap(provisioners, "_update_resource", _replacing_failed_creates)
     _wrap(provisioners, "_provision_resource", service_roles.creating)
@@ -113,6 +115,7 @@ def install() -> None:
     _wrap(engine, "_rule_attribute", lambda _original: _rule_attribute)
     _wrap(stacks, "_add_event", _worded_as_aws_does)
     _wrap_action(handlers, "DescribeStacks", _naming_parents)
+    _wrap_action(handlers, "DescribeStackResources", failed_creates.describing)
     _wrap_action(handlers, "DeleteStack", _keeping_exports_in_use)
     _wrap_action(handlers, "ListImports", lambda _original: exports.list_imports)
     _wrap_action(handlers, "CreateChangeSet", _refusing_unfit_stacks)
@@ -716,7 +719,7 @@ def _with_text_functions(original: Any) -> Any:
         def literal(value: Any) -> Any:
             if isinstance(value, list):
                 return [literal(item) for item in value]
-            if isinstance(value, dict) and "Fn::Select" in value:
+            if isinstance(value, dict) and value.keys() & {"Fn::Select", "Fn::Join"}:
                 return engine._resolve_refs(value, {}, params, {}, template.get("Mappings", {}), "", "")
             return {key: literal(item) for key, item in value.items()} if isinstance(value, dict) else value
 

@@ -61,6 +61,8 @@ impl Credentials {
         let is_complete = |status: &str| matches!(status, "CREATE_COMPLETE" | "UPDATE_COMPLETE");
         let is_made = policy.is_some_and(|policy| is_complete(&policy.status));
         let reason = policy.map(|policy| policy.reason.clone()).filter(|reason| !is_made && !reason.is_empty());
+        let is_failed = stack.status.status.ends_with("_FAILED");
+        let reason = reason.or_else(|| Some(stack.status.reason.clone()).filter(|why| is_failed && !why.is_empty()));
         let texts = |ids: &mut dyn Iterator<Item = &InstanceId>| ids.map(ToString::to_string).collect();
         Some(Self {
             stack: stack.name.clone(),

@@ -77,24 +77,28 @@ async fn stolen_credentials_of_an_isolated_instance_are_denied_everywhere_and_a_
     make_role("cred-walk-web");
     let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
     let c = scene.site.plain(&scene.ec2, &[2]).await;
-    [&a, &b, &c].map(|id| give(id, "cred-walk-web"));
+    for id in [&a, &b, &c] {
+        give(id, "cred-walk-web");
+    }
     let (of_a, of_b, of_c) = (Stolen::from(&a).await, Stolen::from(&b).await, Stolen::from(&c).await);
     assert!(of_a.work() && of_b.work() && of_c.work());
 
     operator(&["isolate", &a, "--stack", "cred-walk", "--revoke", "--dry-run"])
         .ends_with(0)
-        .says("by stack cred-walk-credentials: to be made")
-        .says(&format!("role cred-walk-web, of {a}"));
+        .says_in_lines("by stack cred-walk-credentials: to be made")
+        .says_in_lines(&format!("role cred-walk-web, of {a}"));
     let ran = revoke("cred-walk", &[&a]).ends_with(0);
-    let ran = ran.says("ISOLATED, as EC2 shows it: 1 of 1 instance").says("DENIED, as CloudFormation says:");
-    ran.says("keys found on their disks");
+    let ran = ran
+        .says_in_lines("ISOLATED, as EC2 shows it: 1 of 1 instance")
+        .says_in_lines("DENIED, as CloudFormation says:");
+    ran.says_in_lines("keys found on their disks");
     scene.assert_isolated(&[&a]).await;
     assert!(!of_a.work(), "what was stolen before is denied");
     assert!(of_b.work() && of_c.work(), "siblings with the role go on");
-    of_a.tries("dynamodb list-tables").says("explicit deny");
+    of_a.tries("dynamodb list-tables").says_in_lines("explicit deny");
 
     // One more: the first one stays denied.
-    revoke("cred-walk", &[&b]).ends_with(0).says("the credentials of 2 instances for role");
+    revoke("cred-walk", &[&b]).ends_with(0).says_in_lines("the credentials of 2 instances for role");
     assert!(!of_a.work() && !of_b.work() && of_c.work());
     let shown = status_ends_with("cred-walk", 0);
     let credentials = &shown["credentials"];
@@ -103,12 +107,12 @@ async fn stolen_credentials_of_an_isolated_instance_are_denied_everywhere_and_a_
     both.sort();
     assert_eq!(credentials["instances"], json!(both));
     let again = revoke("cred-walk", &[&b]).ends_with(0);
-    again.says("denied already");
+    again.says_in_lines("denied already");
     let report = operator(&["report", "--stack", "cred-walk", "--format", "md"]).ends_with(0);
-    report.says("cred-walk-credentials");
+    report.says_in_lines("cred-walk-credentials");
 
-    let ended = finish("cred-walk").ends_with(0).says("stack cred-walk-credentials is deleted");
-    ended.says("stack cred-walk is deleted");
+    let ended = finish("cred-walk").ends_with(0).says_in_lines("stack cred-walk-credentials is deleted");
+    ended.says_in_lines("stack cred-walk is deleted");
     assert!(of_a.work() && of_b.work(), "nothing of it is left");
     let left = operator(&["leftovers", "--stack", "cred-walk", "--output", "json"]).ends_with(0).json();
     assert!(!left.to_string().contains("credentials"), "{left}");
@@ -119,13 +123,15 @@ async fn two_incidents_on_one_role_each_deny_their_own_and_ending_one_lifts_noth
     let scene = Scene::prepared("cred-one").await;
     make_role("cred-both");
     let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
-    [&a, &b].map(|id| give(id, "cred-both"));
+    for id in [&a, &b] {
+        give(id, "cred-both");
+    }
     let (of_a, of_b) = (Stolen::from(&a).await, Stolen::from(&b).await);
     revoke("cred-one", &[&a]).ends_with(0);
     assert!(!of_a.work() && of_b.work());
     revoke("cred-two", &[&b]).ends_with(0);
     assert!(!of_a.work() && !of_b.work());
-    finish("cred-one").ends_with(0).says("stack cred-one-credentials is deleted");
+    finish("cred-one").ends_with(0).says_in_lines("stack cred-one-credentials is deleted");
     assert!(of_a.work() && !of_b.work());
 
     // Deleted by itself, the incident leaves its denial: it is named, and what is printed ends it.
@@ -135,7 +141,7 @@ async fn two_incidents_on_one_role_each_deny_their_own_and_ending_one_lifts_noth
         .ends_with(0);
     assert!(!of_b.work(), "it goes on denying");
     let text = operator(&["leftovers", "--stack", "cred-two"]).ends_with(0);
-    let text = text.says(&format!("it still denies the credentials of {b}"));
+    let text = text.says_in_lines(&format!("it still denies the credentials of {b}"));
     let commands = text.out().lines().filter(|line| {
         line.contains("cred-two-credentials --") || line.ends_with("cred-two-credentials --region us-east-1")
     });
@@ -150,14 +156,16 @@ async fn a_one_shot_stack_denies_by_itself_and_gives_the_credentials_back_with_t
     let mut scene = Scene::new("cred-shot").await;
     make_role("cred-shot-web");
     let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
-    [&a, &b].map(|id| give(id, "cred-shot-web"));
+    for id in [&a, &b] {
+        give(id, "cred-shot-web");
+    }
     let (of_a, of_b) = (Stolen::from(&a).await, Stolen::from(&b).await);
     scene.incident.list(&[&a]).deploy();
     assert!(of_a.work(), "isolation alone ends no credentials");
-    revoke("cred-shot", &[&a]).ends_with(0).says("by stack cred-shot: UPDATE_COMPLETE, to be updated");
+    revoke("cred-shot", &[&a]).ends_with(0).says_in_lines("by stack cred-shot: UPDATE_COMPLETE, to be updated");
     assert!(!of_a.work() && of_b.work());
     let since = cloud().now().await;
-    revoke("cred-shot", &[&a]).ends_with(0).says("denied already");
+    revoke("cred-shot", &[&a]).ends_with(0).says_in_lines("denied already");
     assert!(!cloud().calls(since).await.iter().any(|call| call.action == "AttachRolePolicy"));
     let shown = status_ends_with("cred-shot", 0);
     assert_eq!(shown["credentials"]["stack"], "cred-shot");
@@ -187,13 +195,21 @@ async fn a_role_with_as_many_policies_as_its_quota_allows_is_not_claimed_to_be_d
         iam(&format!("attach-role-policy --role-name cred-full-web --policy-arn {policy}")).ends_with(0);
     }
     let ran = revoke("cred-full", &[&a]).ends_with(1);
-    let ran = ran.says("NOT KNOWN whether they are denied:").says("PoliciesPerRole: 10").says("10 by default");
-    ran.says("ISOLATED, as EC2 shows it: 1 of 1 instance");
+    let ran = ran
+        .says_in_lines("NOT KNOWN whether they are denied:")
+        .says_in_lines("PoliciesPerRole: 10")
+        .says_in_lines("10 by default");
+    ran.says_in_lines("ISOLATED, as EC2 shows it: 1 of 1 instance");
     assert_eq!(status_ends_with("cred-full", 0)["credentials"]["is_denied"], false);
-    assert!(!operator(&["status", "--stack", "cred-full"]).says("PoliciesPerRole").out().contains("denied   DENIED"));
+    assert!(
+        !operator(&["status", "--stack", "cred-full"])
+            .says_in_lines("PoliciesPerRole")
+            .out()
+            .contains("denied   DENIED")
+    );
     // As it says: with room for one more it works.
     iam(&format!("detach-role-policy --role-name cred-full-web --policy-arn {}", policies[0])).ends_with(0);
-    revoke("cred-full", &[&a]).ends_with(0).says("DENIED, as CloudFormation says:");
+    revoke("cred-full", &[&a]).ends_with(0).says_in_lines("DENIED, as CloudFormation says:");
     assert_eq!(attached("cred-full-web"), 10);
     finish("cred-full").ends_with(0);
     assert_eq!(attached("cred-full-web"), 9);
@@ -211,8 +227,8 @@ async fn a_role_that_aws_keeps_for_itself_is_named_and_the_other_ones_are_denied
     give(&b, "cred-slr-own");
     let of_a = Stolen::from(&a).await;
     let ran = revoke("cred-slr", &[&a, &b, &c]).ends_with(1);
-    let ran = ran.says("role AWSServiceRoleForAutoscaling belongs to AWS itself");
-    ran.says(&format!("{c}: EC2 shows no instance profile")).says("DENIED, as CloudFormation says:");
+    let ran = ran.says_in_lines("role AWSServiceRoleForAutoscaling belongs to AWS itself");
+    ran.says_in_lines(&format!("{c}: EC2 shows no instance profile")).says_in_lines("DENIED, as CloudFormation says:");
     assert!(!of_a.work());
     finish("cred-slr").ends_with(0);
 }
@@ -223,7 +239,9 @@ async fn one_policy_denies_204_instances() {
     let scene = Scene::new("cred-many").await;
     make_role("cred-many-web");
     let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
-    [&a, &b].map(|id| give(id, "cred-many-web"));
+    for id in [&a, &b] {
+        give(id, "cred-many-web");
+    }
     let (of_a, of_b) = (Stolen::from(&a).await, Stolen::from(&b).await);
     let mut list: Vec<String> = (0..203).map(|n| format!("i-{n:017x}")).collect();
     list.push(a.clone());
@@ -232,7 +250,7 @@ async fn one_policy_denies_204_instances() {
          --parameters 'ParameterKey=CompromisedInstanceList,ParameterValue={}' ParameterKey=RevokeRoles,ParameterValue=cred-many-web",
         list.join("\\,")
     );
-    run(&create.replace("--capabilities CAPABILITY_IAM", "")).ends_with(254).says("Requires capabilities");
+    run(&create.replace("--capabilities CAPABILITY_IAM", "")).ends_with(255).says_in_lines("Requires capabilities");
     run(&create).ends_with(0);
     run("aws cloudformation wait stack-create-complete --stack-name cred-many").ends_with(0);
     assert!(!of_a.work() && of_b.work());
@@ -250,8 +268,8 @@ fn iam_refuses_what_a_role_or_a_policy_cannot_have() {
         "a".repeat(6144)
     );
     iam(&format!("create-policy --policy-name cred-rules-large --policy-document '{large}'"))
-        .ends_with(254)
-        .says("Cannot exceed quota for PolicySize: 6144");
+        .ends_with(255)
+        .says_in_lines("Cannot exceed quota for PolicySize: 6144");
     // White space does not count.
     let wide = format!(
         r#"{{"Version":"2012-10-17",{}"Statement":{{"Effect":"Deny","Action":"*","Resource":"*"}}}}"#,
@@ -263,9 +281,12 @@ fn iam_refuses_what_a_role_or_a_policy_cannot_have() {
     let attach = |role: &str| iam(&format!("attach-role-policy --role-name {role} --policy-arn {policy}"));
     attach("cred-rules").ends_with(0);
     attach("cred-rules").ends_with(0);
-    attach("cred-nobody").ends_with(254).says("(NoSuchEntity)");
+    attach("cred-nobody").ends_with(255).says_in_lines("(NoSuchEntity)");
     iam("create-service-linked-role --aws-service-name ecs.amazonaws.com").ends_with(0);
-    attach("AWSServiceRoleForEcs").ends_with(254).says("(UnmodifiableEntity)").says("only modifiable by AWS");
+    attach("AWSServiceRoleForEcs")
+        .ends_with(255)
+        .says_in_lines("(UnmodifiableEntity)")
+        .says_in_lines("only modifiable by AWS");
 }
 
 /// The session knows its instance; one that it assumes does not (local-aws/instance_credentials.py).

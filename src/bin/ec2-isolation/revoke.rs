@@ -47,7 +47,10 @@ impl Revoking<'_> {
                 Some(revoked)
             }
             Err(trouble) => {
-                progress::say(format_args!("ec2-isolation: no credentials were denied: {trouble}"));
+                // Something was: the instances were isolated.
+                let why = trouble.to_string();
+                let why = why.trim_start_matches("nothing was changed: ");
+                progress::say(format_args!("ec2-isolation: no credentials were denied: {why}"));
                 None
             }
         }

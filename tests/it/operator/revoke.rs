@@ -91,13 +91,14 @@ async fn the_role_of_a_detached_profile_is_found_by_the_record() {
     create["ResourceProperties"]["DetachInstanceProfile"] = serde_json::json!("true");
     create["ResourceProperties"]["InstanceIds"] = serde_json::json!([A]);
     succeeds(&world, create).await;
-    let mut data = world.data();
-    let record = data.records[&A.parse().unwrap()].clone();
-    assert_eq!(record.protection.profile, Some(arn("front")));
-    (data.views[0].id, data.views[0].name) = (STACK.to_owned(), STACK.split('/').nth(1).unwrap().to_owned());
-    let table = data.exports["ec2-isolation-v1-RecordsTable"].clone();
-    data.tables.get_mut(&table).unwrap().records.insert(record.instance.clone(), record);
-    drop(data);
+    {
+        let mut data = world.data();
+        let record = data.records[&A.parse().unwrap()].clone();
+        assert_eq!(record.protection.profile, Some(arn("front")));
+        (data.views[0].id, data.views[0].name) = (STACK.to_owned(), STACK.split('/').nth(1).unwrap().to_owned());
+        let table = data.exports["ec2-isolation-v1-RecordsTable"].clone();
+        data.tables.get_mut(&table).unwrap().records.insert(record.instance.clone(), record);
+    }
     let shown = unwrapped(&found(&world, &[]).await);
     assert!(shown.ends_with(&format!("role db, of {B} role web, of {A}")), "{shown}");
 }
