@@ -58,21 +58,21 @@ check: tools ## The quick ones: format, clippy, docs, shellcheck, ruff, cfn-lint
 	@ruff format --check --quiet
 	@echo "== check: templates"
 	@$(PY) scripts/templates.py check
-	@cfn-lint template.yaml responder.yaml incident.yaml host.yaml
+	@cfn-lint template.yaml responder.yaml incident.yaml host.yaml credentials.yaml
 	@$(SAM) validate --lint --region us-east-1
 	@$(PY) scripts/template.py | diff tests/template-facts.txt - || { echo 'What the templates allow has changed. If that is meant: make facts'; exit 1; }
 	@$(PYTHON) scripts/draw.py check
 
 audit: tools $(VENV)/audit/ready target/tools/bin/cargo-deny ## The slow ones: checkov, cargo-deny (compiled the first time: minutes)
 	@echo "== audit: checkov"
-	@$(VENV)/audit/bin/checkov --framework cloudformation --file template.yaml responder.yaml incident.yaml host.yaml --compact --quiet --skip-download
+	@$(VENV)/audit/bin/checkov --framework cloudformation --file template.yaml responder.yaml incident.yaml host.yaml credentials.yaml --compact --quiet --skip-download
 	@echo "== audit: cargo-deny"
 	@target/tools/bin/cargo-deny --log-level error check bans licenses sources
 
 advisories: target/tools/bin/cargo-deny ## Known vulnerabilities of the dependencies; fetches the RustSec database from GitHub
 	@target/tools/bin/cargo-deny check advisories
 
-templates: tools ## Weave forensic-host/ into template.yaml and cut responder.yaml, incident.yaml and host.yaml out of it
+templates: tools ## Weave forensic-host/ into template.yaml and cut the other templates out of it
 	@$(PY) scripts/templates.py
 
 facts: tools ## Write down again what the templates allow: tests/template-facts.txt

@@ -23,6 +23,8 @@ Control endpoints, JSON in and out, no credentials:
     PUT /_local/instance             {"id": "i-…", "state": "shutting-down"|null, "managed": true|false}: an instance
                                      that is going away but still shows its interfaces; one that is hidden unless
                                      IncludeManagedResources is asked for; what is absent stays
+    PUT /_local/instance-credentials {"id": "i-…"}: the credentials that the instance gets for its role from its
+                                     metadata service; 400 if that is off, or it has no role
     PUT /_local/launch-failure       {"error_code": "InsufficientInstanceCapacity"|null}: AWS::EC2::Instance of any
                                      stack cannot launch
     PUT /_local/ubuntu-image         {}: Canonical publishes an image behind its public parameter; answers {"id"}

@@ -7,7 +7,7 @@ that it will have. Resources and keys: Service Authorization Reference.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import authorisation
@@ -167,6 +167,31 @@ class _Instance:
         return _on("ec2:TerminateInstances", physical_id)
 
 
+class _ManagedPolicy:
+    NEW = f"arn:aws:iam::{ACCOUNT}:policy/*"
+
+    def _on_roles(self, action: str, policy: str, roles: Iterable[str]) -> Iterator[Check]:
+        from ministack.services import iam
+
+        for role in roles:
+            if role in iam._roles:
+                yield Check(f"iam:{action}", iam._roles[role]["Arn"], {"iam:policyarn": policy})
+
+    def create(self, properties: Properties) -> Iterator[Check]:
+        yield Check("iam:CreatePolicy", self.NEW)
+        yield from self._on_roles("AttachRolePolicy", self.NEW, properties.get("Roles", []))
+
+    def update(self, physical_id: str, old: Properties, new: Properties) -> Iterator[Check]:
+        yield Check("iam:CreatePolicyVersion", physical_id)
+        before, after = old.get("Roles", []), new.get("Roles", [])
+        yield from self._on_roles("AttachRolePolicy", physical_id, [role for role in after if role not in before])
+        yield from self._on_roles("DetachRolePolicy", physical_id, [role for role in before if role not in after])
+
+    def delete(self, physical_id: str, properties: Properties) -> Iterator[Check]:
+        yield Check("iam:DeletePolicy", physical_id)
+        yield from self._on_roles("DetachRolePolicy", physical_id, properties.get("Roles", []))
+
+
 class _Parameter:
     def create(self, properties: Properties) -> Iterator[Check]:
         yield Check("ssm:PutParameter", parameter_arn(properties.get("Name", "*")))
@@ -184,6 +209,7 @@ WRITES: dict[str, Writes] = {
     "AWS::EC2::SecurityGroup": _Group(),
     "AWS::EC2::SecurityGroupEgress": _Rule("Egress"),
     "AWS::EC2::SecurityGroupIngress": _Rule("Ingress"),
+    "AWS::IAM::ManagedPolicy": _ManagedPolicy(),
     "AWS::SSM::Parameter": _Parameter(),
 }
 
@@ -208,6 +234,7 @@ _PLACED_INSTANCE = (
 _LAUNCH_TEMPLATE = ("ec2:DescribeLaunchTemplates",)
 _GROUP = ("ec2:DescribeSecurityGroups",)
 _RULE = ("ec2:DescribeSecurityGroupRules", "ec2:DescribeSecurityGroups")
+_POLICY = ("iam:GetPolicy", "iam:ListEntitiesForPolicy", "iam:GetPolicyVersion")
 _PARAMETER = ("ssm:GetParameters", "ssm:ListTagsForResource")
 # (resource type, operation) -> actions, each on "*"
 READS: dict[tuple[str, str], tuple[str, ...]] = {
@@ -226,6 +253,9 @@ READS: dict[tuple[str, str], tuple[str, ...]] = {
     ("AWS::EC2::SecurityGroupIngress", "create"): _RULE,
     ("AWS::EC2::SecurityGroupIngress", "update"): _RULE,
     ("AWS::EC2::SecurityGroupIngress", "delete"): _RULE[:1],
+    ("AWS::IAM::ManagedPolicy", "create"): _POLICY,
+    ("AWS::IAM::ManagedPolicy", "update"): (*_POLICY, "iam:ListPolicyVersions"),
+    ("AWS::IAM::ManagedPolicy", "delete"): (_POLICY[0], _POLICY[1], "iam:ListPolicyVersions"),
     ("AWS::SSM::Parameter", "create"): _PARAMETER,
     ("AWS::SSM::Parameter", "update"): _PARAMETER,
     ("AWS::SSM::Parameter", "delete"): (),

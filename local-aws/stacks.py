@@ -26,9 +26,12 @@ import dynamodb_rules
 import ec2_rules
 import exports
 import express
+import failed_creates
 import faults
 import gone
 import group_vpcs  # noqa: F401  (registers its rules)
+import iam_rules
+import instance_credentials
 import instance_profiles
 import metadata_options  # noqa: F401  (registers its rules)
 import moto_ec2
@@ -71,6 +74,7 @@ def install() -> None:
     for module in (ec2_rules, protections, instance_profiles, readings, autoscaling):
         module.repair_moto()
     dynamodb_rules.repair_ministack()
+    instance_credentials.install()
     ec2.handle_request = moto_ec2.handle_request
     ministack_autoscaling.handle_request = autoscaling.handle_request
     ssm.handle_request = ssm_documents.handling(ssm.handle_request)
@@ -84,10 +88,12 @@ def install() -> None:
     provisioners._RESOURCE_HANDLERS["AWS::SSM::Document"] = ssm_documents.HANDLERS
     for resource_type in ("AWS::EC2::Instance", "AWS::SSM::Document"):
         provisioners._STACK_TAG_PROPERTY[resource_type] = ("Tags", "list")
+    iam_rules.install(provisioners._RESOURCE_HANDLERS)
     replacements.install(provisioners)
     _wrap(provisioners, "_replacing_change", replacements.on_conditions)
 
     _wrap(provisioners, "_physical_name", _unique_to_the_stack)
+    _wrap(provisioners, "_provision_resource", failed_creates.recording)
     _wrap(provisioners, "_provision_resource", _keeping_failed_creates)
     _wrap(provisioners, "_update_resource", _replacing_failed_creates)
     _wrap(provisioners, "_provision_resource", service_roles.creating)
@@ -110,6 +116,7 @@ def install() -> None:
     _wrap(engine, "_rule_attribute", lambda _original: _rule_attribute)
     _wrap(stacks, "_add_event", _worded_as_aws_does)
     _wrap_action(handlers, "DescribeStacks", _naming_parents)
+    _wrap_action(handlers, "DescribeStackResources", failed_creates.describing)
     _wrap_action(handlers, "DeleteStack", _keeping_exports_in_use)
     _wrap_action(handlers, "ListImports", lambda _original: exports.list_imports)
     _wrap_action(handlers, "CreateChangeSet", _refusing_unfit_stacks)
@@ -713,7 +720,7 @@ def _with_text_functions(original: Any) -> Any:
         def literal(value: Any) -> Any:
             if isinstance(value, list):
                 return [literal(item) for item in value]
-            if isinstance(value, dict) and "Fn::Select" in value:
+            if isinstance(value, dict) and value.keys() & {"Fn::Select", "Fn::Join"}:
                 return engine._resolve_refs(value, {}, params, {}, template.get("Mappings", {}), "", "")
             return {key: literal(item) for key, item in value.items()} if isinstance(value, dict) else value
 

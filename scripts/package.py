@@ -73,11 +73,12 @@ def main(name: str, operators_program: str) -> None:
     packaged = bucket.package("responder.yaml", "responder.yaml")
     responder, plain = bucket.upload(packaged), bucket.upload(without_transform(packaged))
     incident, host = bucket.upload(pathlib.Path("incident.yaml")), bucket.upload(pathlib.Path("host.yaml"))
+    credentials = bucket.upload(pathlib.Path("credentials.yaml"))
     bucket.s3.upload_file(operators_program, name, f"{PREFIX}/ec2-isolation")
-    show(bucket, template, responder, plain, incident, host)
+    show(bucket, template, responder, plain, incident, host, credentials)
 
 
-def show(bucket: Bucket, template: str, responder: str, plain: str, incident: str, host: str) -> None:
+def show(bucket: Bucket, template: str, responder: str, plain: str, incident: str, host: str, credentials: str) -> None:
     region = bucket.region
     site = CONSOLES.get(bucket.partition)
     # The wizard asks for the stack failure options; the quick-create page (`create/review`) does not.
@@ -105,6 +106,10 @@ def show(bucket: Bucket, template: str, responder: str, plain: str, incident: st
             f"{wizard}{quote(incident, safe='')}&stackName=incident-42",
         )
         step("Its forensic host:", f"{wizard}{quote(host, safe='')}&stackName=incident-42-host")
+        step(
+            "The stack that denies the credentials of its instances:",
+            f"{wizard}{quote(credentials, safe='')}&stackName=incident-42-credentials",
+        )
         step("Without a responder, all in one stack:", f"{wizard}{quote(template, safe='')}&stackName=incident-42")
     step(
         "An incident with the AWS CLI:",
@@ -117,6 +122,12 @@ def show(bucket: Bucket, template: str, responder: str, plain: str, incident: st
         "  ParameterKey=VpcId,ParameterValue=vpc-… ParameterKey=IsolatedSecurityGroupId,ParameterValue=sg-… \\",
         "  ParameterKey=ForensicSubnetId,ParameterValue=subnet-… ParameterKey=Ec2KeyName,ParameterValue=… \\",
         "  ParameterKey=CompanyIp,ParameterValue=…",
+    )
+    step(
+        "Deny the credentials of the instances, after the isolation:",
+        f"{create} incident-42-credentials --template-url {credentials} --capabilities CAPABILITY_IAM \\",
+        "  --disable-rollback --enable-termination-protection --parameters \\",
+        "  ParameterKey=CompromisedInstanceList,ParameterValue='i-…\\,i-…' ParameterKey=RevokeRoles,ParameterValue=…",
     )
     step(
         "Without a responder, all in one stack:",

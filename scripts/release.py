@@ -29,7 +29,7 @@ NAME = "ec2-isolation"
 FUNCTION = ROOT / ".aws-sam/build/IsolationFunction/bootstrap"
 # Where the templates of a release find the function: beside them.
 CODE = "function.zip"
-TEMPLATES = ("template.yaml", "responder.yaml", "incident.yaml", "host.yaml")
+TEMPLATES = ("template.yaml", "responder.yaml", "incident.yaml", "host.yaml", "credentials.yaml")
 READ_FIRST = ("LICENSE-APACHE", "LICENSE-MIT", "README.md")
 # Each shell, and how the name of its file ends.
 COMPLETIONS = {"bash": "bash", "fish": "fish", "powershell": "ps1", "zsh": "zsh"}

@@ -14,7 +14,7 @@ from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
 ROOT = pathlib.Path(__file__).parent.parent
-TEMPLATES = ("template.yaml", "responder.yaml", "incident.yaml", "host.yaml")
+TEMPLATES = ("template.yaml", "responder.yaml", "incident.yaml", "host.yaml", "credentials.yaml")
 RULES = ("SecurityGroupIngress", "SecurityGroupEgress")
 
 
@@ -98,6 +98,10 @@ def of_resources(resources: dict[str, Any]) -> list[str]:
             for condition, document in documents:
                 statements = branches(document["Statement"], condition)
                 lines.extend(f"  statement{inner}: {text(statement)}" for inner, statement in statements)
+        if resource["Type"] == "AWS::IAM::ManagedPolicy":
+            lines.append(f"  roles: {text(properties['Roles'])}")
+            statements = branches(properties["PolicyDocument"]["Statement"])
+            lines.extend(f"  statement{inner}: {text(statement)}" for inner, statement in statements)
         fixed = ("FunctionName", "Name", "UpdateMethod")
         lines.extend(f"  {key}: {text(properties[key])}" for key in fixed if key in properties)
         if resource["Type"] in ("AWS::EC2::Instance", "AWS::EC2::LaunchTemplate"):

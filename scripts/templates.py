@@ -3,10 +3,9 @@
 The forensic host's scripts, units and keys are files in forensic-host/. They are woven into template.yaml, under each
 comment `# from forensic-host/…`. In a file, `@Name@` is what CloudFormation fills in, and a line `@file@` another file.
 
-responder.yaml, incident.yaml and host.yaml are cut out of template.yaml. A resource belongs to the stack that its
-Metadata names (`Stack: host`; `none` is in template.yaml only). Parameters, conditions, rules and outputs follow from
-what the resources refer to; an output that refers to none is the incident's. Two kinds of comments say where a stack
-differs:
+The other templates (STACKS) are cut out of template.yaml. A resource belongs to the stack that its Metadata names
+(`Stack: host`; `none` is in template.yaml only). Parameters, conditions, rules and outputs follow from what the
+resources refer to; an output that refers to none is the incident's. Two kinds of comments say where a stack differs:
 
     Name: value  # not in host.yaml     leaves out this line and what is indented below it
     # in host.yaml: Name: value         puts in this line
@@ -28,9 +27,9 @@ from samtranslator.yaml_helper import yaml_parse
 
 ROOT = pathlib.Path(__file__).parent.parent
 SOURCE = "template.yaml"
-# In this order, since the responder carries the two others in itself, with the bytes that each may have. CreateStack:
+# In this order, since the responder carries the others in itself, with the bytes that each may have. CreateStack:
 # TemplateBody, which is less than a document of Systems Manager may have (64 KB); TemplateURL.
-STACKS = {"incident": 51_200, "host": 51_200, "responder": 1_000_000}
+STACKS = {"incident": 51_200, "host": 51_200, "credentials": 51_200, "responder": 1_000_000}
 SECTIONS = ("Parameters", "Rules", "Conditions", "Resources", "Outputs")
 Entries = dict[str, str]
 

@@ -5,6 +5,7 @@
 #[cfg(feature = "operator")]
 pub mod drill;
 mod evidence;
+mod identities;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -21,6 +22,7 @@ use crate::plan::{Change as Protecting, Cut, Prior};
 
 pub use crate::model::{CallError, Fault};
 pub use evidence::{Evidence, SnapshotDetails, SnapshotQuery, Trail, TrailEvent, VolumeDetails, VolumeQuery};
+pub use identities::{Identities, ProfileRole};
 
 pub type Call<T> = Result<T, CallError>;
 

@@ -11,4 +11,6 @@ pub mod dynamodb;
 pub mod ec2;
 pub(crate) mod error;
 #[cfg(feature = "operator")]
+pub mod iam;
+#[cfg(feature = "operator")]
 pub mod sts;

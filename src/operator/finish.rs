@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::credentials::credentials_name;
 use super::incident::Incident;
 use super::{Operator, Trouble};
 use crate::cloudformation::stack::{Ending, StackLife, StackView, ending};
@@ -20,18 +21,31 @@ const MOST_DELETES: usize = 3;
 /// How a stack ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Ended {
-    /// The stack is gone.
+    /// The stack is gone, and the one that denied the credentials of its instances.
     pub is_gone: bool,
     /// What was done, in order, and how it ended.
     pub log: Vec<String>,
 }
 
 impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R, S> {
-    /// Deletes the stack, by as many calls as that takes, and waits for its end. Only where nothing of it is held isolated.
+    /// Deletes the stack that denies the credentials of its instances, then the stack, by as many calls as that takes, and waits for their
+    /// end. Only where nothing of it is held isolated.
     ///
     /// # Errors
     /// A call failed.
     pub async fn finish(&self, incident: &Incident) -> Result<Ended, Trouble> {
+        let mut log = Vec::new();
+        let is_lifted = self.lift(incident, &mut log).await.unwrap_or_else(|error| {
+            let name = credentials_name(&incident.stack_name);
+            log.push(format!("stack {name} was not deleted, and may still deny credentials: {error}"));
+            false
+        });
+        let ended = self.end(incident).await?;
+        log.extend(ended.log);
+        Ok(Ended { is_gone: ended.is_gone && is_lifted, log })
+    }
+
+    async fn end(&self, incident: &Incident) -> Result<Ended, Trouble> {
         let Some(mut stack) = incident.stack.clone() else {
             let log = vec![format!("stack {} is gone already", incident.stack_name)];
             return Ok(Ended { is_gone: true, log });

@@ -84,7 +84,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let made = self.ports.stacks.create(&new).await;
         let made = made.map_err(|error| Trouble::Failed { what: "the stack cannot be made", error })?;
         let id = made.ok_or_else(|| refused(&format!("somebody has just made stack {stack}")))?;
-        let ended = self.wait(&id, on_progress).await?;
+        let ended = self.ended(&id, on_progress).await?;
         Ok(Host::of(stack, ended.as_ref(), "CREATE_COMPLETE"))
     }
 
@@ -101,11 +101,16 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let stack = self.view(&name).await?.ok_or_else(|| refused(&format!("there is no stack {name}")))?;
         let deleted = self.ports.stacks.delete(&stack.id, &[]).await;
         deleted.map_err(|error| Trouble::Failed { what: "the stack cannot be deleted", error })?;
-        let ended = self.wait(&stack.id, on_progress).await?;
+        let ended = self.ended(&stack.id, on_progress).await?;
         Ok(Host::of(&name, ended.as_ref(), "DELETE_COMPLETE"))
     }
 
-    async fn wait(&self, stack: &str, on_progress: &(impl Fn(&Progress) + Sync)) -> Result<Option<StackView>, Trouble> {
+    /// The stack when nothing is under way any more; nothing if it is gone.
+    pub(super) async fn ended(
+        &self,
+        stack: &str,
+        on_progress: &(impl Fn(&Progress) + Sync),
+    ) -> Result<Option<StackView>, Trouble> {
         let began = Instant::now();
         loop {
             let Some(view) = self.view(stack).await? else { return Ok(None) };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::credentials::credentials_name;
 use super::{Operator, Trouble};
 use crate::cloudformation::stack::{Export, RECORDS_EXPORT, StackLife, StackView};
 use crate::model::{
@@ -55,6 +56,8 @@ pub struct Incident {
     pub stack: Option<StackView>,
     /// The stack's name, known from its table's where it is gone.
     pub stack_name: String,
+    /// The stack beside it that denies the credentials of its instances, if there is one.
+    pub(super) credentials: Result<Option<StackView>, Trouble>,
     pub ledger: Items,
     /// Of the records: instances, interfaces, groups of ours and original groups.
     pub observed: Observed,
@@ -179,8 +182,10 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
             (Address::Table(_), Some(stack)) => self.own_table(stack).await?.is_some_and(|own| own != table),
             _ => false,
         };
+        let credentials = self.view(&credentials_name(&stack_name)).await;
         Ok(Incident {
             address,
+            credentials,
             is_copy,
             stack,
             stack_name,

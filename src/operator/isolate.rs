@@ -1,26 +1,25 @@
 //! `isolate`: from what an alert names to an incident stack that holds it, and back when EC2 shows it isolated.
 //!
 //! The function isolates, not this program: what is here makes or changes the stack, and watches. **No instance is ever taken off
-//! a list**: the list is read, added to and written by a change set, which CloudFormation refuses to carry out if the stack was
-//! changed since.
+//! a list**: the list is read, added to and written (`deploy`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::deploy::{Deployment, LONGEST_WAIT, LOOK_EVERY};
 use super::incident::{Address, cannot_look};
 use super::target::Target;
 use super::text::{count, wrapped};
 use super::{Operator, Progress, Status, Trouble, refused};
 use crate::cloudformation::properties;
-use crate::cloudformation::stack::{FUNCTION_EXPORT, NewStack, Prepared, StackLife, StackView, Template};
+use crate::cloudformation::stack::{FUNCTION_EXPORT, StackLife, StackView, Template};
 use crate::model::{
     Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Peer, Role, Rule, State, VpcId,
-    comma_list, short_digest,
+    comma_list,
 };
 use crate::ports::{Archive, Change, GroupQuery, Survey};
 use crate::reconcile::report::Report;
@@ -28,13 +27,9 @@ use crate::reconcile::report::Report;
 /// The incident's template, as the responder holds it, too.
 pub(super) const INCIDENT: &str = include_str!("../../incident.yaml");
 /// The parameter with the list of instances.
-const LIST: &str = "CompromisedInstanceList";
-/// CloudFormation shows a change of a stack within a second.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long what others do to the stack is waited for: a custom resource may take an hour.
-const LONGEST_WAIT: Duration = Duration::from_secs(2 * 3600);
+pub(super) const LIST: &str = "CompromisedInstanceList";
 /// A parameter of CloudFormation takes 4,096 characters: so many ids with their commas.
-const MOST_INSTANCES: usize = 204;
+pub(super) const MOST_INSTANCES: usize = 204;
 /// Names that are tried if the stack of the first one can no longer be used.
 const MOST_NAMES: u32 = 50;
 /// They stand for the groups that a new stack makes.
@@ -237,79 +232,25 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         Ok(Isolated { failed, contained_after_ms, status })
     }
 
-    /// Asks CloudFormation; waits for whoever is at work on the stack. The id of the stack.
+    /// Asks CloudFormation. The id of the stack.
     async fn begin(
         &self,
         order: &Order,
         on_progress: &(impl Fn(&Progress) + Sync),
         began: Instant,
     ) -> Result<String, Trouble> {
-        let mut tries = 0_u32;
-        loop {
-            tries += 1;
-            let name = format!("ec2-isolation-{}", short_digest(&format!("{}|{tries}", self.request_id)));
-            let Some(stack) = self.view(&order.stack).await? else {
-                let parameters = order.parameters(None, &self.note());
-                let template = order.options.template_url.as_deref().map_or(Template::Body(INCIDENT), Template::Url);
-                let role = order.role.as_deref();
-                let new =
-                    NewStack { name: &order.stack, template, parameters: &parameters, role, token: &name, stays: true };
-                let made = self.ports.stacks.create(&new).await;
-                match made.map_err(|error| Trouble::Failed { what: "the stack cannot be made", error })? {
-                    Some(id) => return Ok(id),
-                    // Somebody else has made it meanwhile.
-                    None => continue,
-                }
-            };
-            if !stack.is_busy() {
-                check_usable(&stack, &order.vpc)?;
-                let parameters = order.parameters(Some(&stack), &self.note());
-                match self.change(&stack, &name, &parameters).await? {
-                    Changed::Begun => return Ok(stack.id),
-                    Changed::Overtaken => continue,
-                    Changed::Busy => {}
-                }
-            }
-            if began.elapsed() > LONGEST_WAIT {
-                return Err(refused(&format!("stack {} is {} for hours", stack.name, stack.status.status)));
-            }
-            if let Ok(progress) = self.progress(order, &stack.id, Some(&stack), began).await {
+        let template = order.options.template_url.as_deref().map_or(Template::Body(INCIDENT), Template::Url);
+        let deployment = Deployment { name: &order.stack, template, role: order.role.as_deref() };
+        let parameters = |seen: Option<&StackView>| {
+            seen.map_or(Ok(()), |stack| check_usable(stack, &order.vpc))?;
+            Ok(order.parameters(seen, &self.note()))
+        };
+        let meanwhile = async |stack: &StackView| {
+            if let Ok(progress) = self.progress(order, &stack.id, Some(stack), began).await {
                 on_progress(&progress);
             }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-
-    /// Changes a stack, if it is still as it was seen when that begins.
-    async fn change(
-        &self,
-        seen: &StackView,
-        name: &str,
-        parameters: &BTreeMap<String, String>,
-    ) -> Result<Changed, Trouble> {
-        let failed = |error| Trouble::Failed { what: "the stack cannot be changed", error };
-        let stacks = &self.ports.stacks;
-        let change_set = match stacks.prepare(&seen.id, name, parameters).await.map_err(failed)? {
-            Prepared::Ready(id) => id,
-            Prepared::Busy => return Ok(Changed::Busy),
-            Prepared::Refused(reason) => {
-                return Err(refused(&format!("CloudFormation refuses the change of stack {}: {reason}", seen.name)));
-            }
         };
-        // From here on a change by somebody else makes the change set void. One that came before it shows now.
-        let now = self.view(&seen.id).await?;
-        let is_as_seen = now.is_some_and(|now| !now.is_busy() && now.parameters == seen.parameters);
-        if is_as_seen && stacks.carry_out(&change_set).await.map_err(failed)? {
-            return Ok(Changed::Begun);
-        }
-        // It may be gone with the other change.
-        let _ = stacks.discard(&change_set).await;
-        Ok(Changed::Overtaken)
-    }
-
-    /// Who asks, and when: the records keep it.
-    fn note(&self) -> String {
-        format!("{} by {}", self.clock.now(), self.asked_by)
+        self.deploy(&deployment, &parameters, &meanwhile).await
     }
 
     async fn progress(
@@ -349,7 +290,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
     }
 
     /// The stacks that hold some of the instances already, by their records and by the groups that they are in.
-    async fn holders(&self, instances: &[Instance]) -> Result<BTreeMap<InstanceId, String>, Trouble> {
+    pub(super) async fn holders(&self, instances: &[Instance]) -> Result<BTreeMap<InstanceId, String>, Trouble> {
         let ids: BTreeSet<InstanceId> = instances.iter().map(|instance| instance.id.clone()).collect();
         let mut holders = BTreeMap::new();
         let vpcs: BTreeSet<&VpcId> = instances.iter().filter_map(|instance| instance.vpc.as_ref()).collect();
@@ -440,17 +381,14 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
     }
 }
 
-/// What became of a change.
-enum Changed {
-    Begun,
-    /// Somebody else changed the stack: look again.
-    Overtaken,
-    Busy,
-}
-
 impl Order {
+    /// It makes a stack that has everything in it.
+    pub(super) fn is_one_shot(&self) -> bool {
+        self.options.template_url.is_some()
+    }
+
     /// Everything that the stack lists then, in a stable order.
-    fn list(&self, stack: Option<&StackView>) -> BTreeSet<InstanceId> {
+    pub(super) fn list(&self, stack: Option<&StackView>) -> BTreeSet<InstanceId> {
         let listed = stack.map(StackView::instances).unwrap_or_default();
         listed.into_iter().chain(self.targets.iter().map(|target| target.id.clone())).collect()
     }
@@ -504,7 +442,7 @@ fn ids_are(instances: &[Instance]) -> String {
     format!("{ids} {}", if instances.len() == 1 { "is" } else { "are" })
 }
 
-fn is_complete(stack: &StackView) -> bool {
+pub(super) fn is_complete(stack: &StackView) -> bool {
     matches!(stack.status.status.as_str(), "CREATE_COMPLETE" | "UPDATE_COMPLETE")
 }
 

@@ -9,9 +9,10 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::credentials::{credentials_name, stays};
 use super::incident::{Incident, cannot_look, index, stack_of};
 use super::next::revoke;
-use super::text::{count, wrapped};
+use super::text::{count, some, wrapped};
 use super::{Operator, Trouble};
 use crate::cloudformation::stack::StackLife;
 use crate::model::{
@@ -64,6 +65,8 @@ pub enum Kind {
     Table,
     LogGroup,
     SecurityGroup,
+    /// It costs nothing, and still denies credentials.
+    CredentialsStack,
 }
 
 impl Kind {
@@ -74,6 +77,7 @@ impl Kind {
             Self::Table => "table",
             Self::LogGroup => "log group",
             Self::SecurityGroup => "security group",
+            Self::CredentialsStack => "stack",
         }
     }
 }
@@ -118,6 +122,7 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
         self.tables_left(&known, &mut found);
         self.log_groups_left(&known, &mut found).await;
         self.groups_left(&known, &mut found).await?;
+        self.denials_left(&known, &mut found).await;
         if !known.open.is_empty() {
             let names = comma_list(known.open.iter().map(|id| name(id)));
             found.said.push(format!("Not over, so nothing of it is listed: {names}"));
@@ -325,6 +330,40 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
             }
         }
         Ok(())
+    }
+
+    /// Stacks that deny the credentials of instances that nobody isolates any more. An open incident of the name has it now.
+    async fn denials_left(&self, known: &Known, found: &mut Leftovers) {
+        let open: BTreeSet<String> = known.open.iter().map(|id| name(id)).collect();
+        let over: BTreeSet<String> = known.over.iter().map(|id| name(id)).collect();
+        for incident in over.difference(&open).filter(|name| !name.is_empty()) {
+            let read = async {
+                let Some(stack) = self.view(&credentials_name(incident)).await? else { return Ok(None) };
+                let held = self.still_held(&stack, &known.over).await?;
+                Ok::<_, Trouble>(Some((stack, held)))
+            };
+            let (stack, held) = match read.await {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(error) => {
+                    found
+                        .said
+                        .push(format!("Whether stack {} is left is not known: {error}", credentials_name(incident)));
+                    found.is_incomplete = true;
+                    continue;
+                }
+            };
+            if !held.is_empty() {
+                found.said.push(stays(&stack, &held));
+                continue;
+            }
+            let ids: Vec<String> = stack.instances().iter().map(ToString::to_string).collect();
+            let (id, why) = (stack.name.clone(), format!("it still denies the credentials of {}", some(&ids)));
+            let mut commands = if stack.is_protected { vec![self.shell.unprotect(&id)] } else { vec![] };
+            commands.extend([self.shell.delete_stack(&id, &[]), self.shell.wait_for_deletion(&id)]);
+            let (kind, incident) = (Kind::CredentialsStack, Some(incident.clone()));
+            found.left.push(Left { kind, id, gib: None, incident, why, commands });
+        }
     }
 }
 

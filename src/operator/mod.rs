@@ -6,6 +6,8 @@
 
 mod adopt;
 mod containment;
+mod credentials;
+mod deploy;
 mod drill;
 mod finish;
 mod host;
@@ -16,6 +18,7 @@ mod list;
 mod next;
 mod report;
 mod restore;
+mod revoke;
 mod shell;
 mod status;
 mod target;
@@ -31,6 +34,7 @@ use crate::timing::pace::Pace;
 
 pub use adopt::{Handover, HandoverPreview, HandoverReport};
 pub use containment::Condition;
+pub use credentials::Credentials;
 pub use drill::{ASSUMPTIONS, Assumption, Cleaned, Drill, DrillOrder, Finding, Outcome as DrillOutcome, scrubbed};
 pub use finish::Ended;
 pub use host::{Host, HostOrder};
@@ -40,6 +44,7 @@ pub use leftovers::{Kind, Left, Leftovers};
 pub use list::List;
 pub use report::{Format, Report};
 pub use restore::{Preview, RestoreReport};
+pub use revoke::{Revocation, Revoked};
 pub use shell::Shell;
 pub use status::{NotIsolated, Status};
 pub use target::Target;

@@ -243,10 +243,19 @@ fn untag(strays: &[&Interface], shell: &Shell) -> String {
 
 /// What ends the stack, and what it leaves behind.
 pub(super) fn end(incident: &Incident, shell: &Shell) -> Vec<Next> {
-    match &incident.stack {
-        Some(stack) => vec![ending_of(stack, incident, shell)],
-        None => leftovers(incident, shell),
+    let mut steps = Vec::new();
+    if let Some(denies) = incident.credentials_stack() {
+        let what = format!(
+            "Nothing is held isolated, and stack {denies} still denies the credentials of the instances. This deletes it, with the \
+             incident's stack:"
+        );
+        steps.push(next(what, vec![shell.own(&format!("restore --stack {} --finish", incident.stack_name))]));
     }
+    match &incident.stack {
+        Some(stack) => steps.push(ending_of(stack, incident, shell)),
+        None => steps.extend(leftovers(incident, shell)),
+    }
+    steps
 }
 
 fn ending_of(stack: &StackView, incident: &Incident, shell: &Shell) -> Next {

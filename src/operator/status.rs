@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::containment::{Condition, Contained};
+use super::credentials::Credentials;
 use super::incident::Incident;
 use super::next::{Next, is_history, next_steps, tagged_originals};
 use super::{Operator, Site};
@@ -28,6 +29,10 @@ pub struct Status {
     /// Group id -> `isolation`, `transit` or `forensic`.
     pub groups: BTreeMap<String, &'static str>,
     pub instances: Vec<Instance>,
+    /// Whose credentials are denied; nothing if nobody has asked for it.
+    pub credentials: Option<Credentials>,
+    /// Why it is not known whether there is a stack that denies them.
+    pub credentials_unread: Option<String>,
     /// In the stack's isolation, and no record says what they had.
     pub without_record: Vec<Unrecorded>,
     /// What the latest request of each owner asked for.
@@ -176,6 +181,8 @@ impl Status {
             not_isolated: not_isolated(containment),
             groups: incident.groups.values().map(|group| (group.id.to_string(), role(group.role))).collect(),
             instances,
+            credentials: incident.denied(),
+            credentials_unread: incident.credentials.as_ref().err().map(ToString::to_string),
             without_record: incident
                 .strays
                 .iter()

@@ -55,7 +55,7 @@ pub fn duration(seconds: u64) -> String {
 }
 
 /// The first names of a list, and how many follow.
-fn some(names: &[String]) -> String {
+pub(super) fn some(names: &[String]) -> String {
     match names.len().checked_sub(MOST_NAMES).filter(|more| *more > 0) {
         Some(more) => format!("{} and {more} more", comma_list(names.iter().take(MOST_NAMES))),
         None => comma_list(names),
@@ -164,6 +164,13 @@ impl fmt::Display for Status {
         writeln!(f, "account  {}, region {}", self.account, self.region)?;
         for (id, role) in &self.groups {
             writeln!(f, "group    {id} ({role})")?;
+        }
+        if let Some(credentials) = &self.credentials {
+            credentials.show(f)?;
+        }
+        if let Some(error) = &self.credentials_unread {
+            let text = format!("denied   NOT KNOWN whether credentials are denied: {error}");
+            writeln!(f, "{}", wrapped(&text, "         "))?;
         }
         for asked in &self.asked {
             let of = if asked.instances.is_empty() { String::new() } else { format!(" {}", some(&asked.instances)) };

@@ -98,12 +98,16 @@ impl Cloud {
 
     /// The same, and what it answers.
     pub async fn put(&self, what: &str, value: &Value) -> Value {
+        self.try_put(what, value).await.unwrap_or_else(|error| panic!("{what}: {error}"))
+    }
+
+    /// The same, or why it was refused.
+    pub async fn try_put(&self, what: &str, value: &Value) -> Result<Value, String> {
         let url = format!("{}/_local/{what}", self.ready.endpoint);
-        let response = http().put(url).body(value.to_string()).send().await;
-        let response = response.expect("the local AWS answers");
-        let status = response.status();
-        assert!(status.is_success(), "{what}: {status}");
-        serde_json::from_str(&response.text().await.expect("a text")).expect("JSON")
+        let response = http().put(url).body(value.to_string()).send().await.expect("the local AWS answers");
+        let is_done = response.status().is_success();
+        let text = response.text().await.expect("a text");
+        if is_done { Ok(serde_json::from_str(&text).expect("JSON")) } else { Err(text) }
     }
 
     /// `GET /_local/<what>`

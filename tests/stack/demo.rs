@@ -9,6 +9,8 @@
 
 mod beside;
 mod cloud;
+#[path = "demo_credentials.rs"]
+mod credentials;
 mod fleet;
 mod incident;
 #[path = "demo_prepared.rs"]

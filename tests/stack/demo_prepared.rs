@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::beside::{RESPONDER, deploy_responder};
 use crate::cloud::Cloud;
+use crate::credentials::Theft;
 use crate::fleet::{Cards, Site, cards};
 use crate::incident::Incident;
 use crate::{Clock, short};
@@ -29,6 +30,7 @@ pub async fn show(cloud: &Cloud, clock: &Clock, ec2: &aws_sdk_ec2::Client) -> (V
     let second = site.launch(ec2, &[&[1, 2, 3]], 1).await;
     let before = cards(ec2, &[&first, &second]).await;
 
+    let theft = Theft::commit(cloud, clock, [&first, &second]).await;
     let mut incident = Incident::new(cloud, STACK, &site, "demo");
     for of_the_host in ["ForensicSubnetId", "Ec2KeyName", "CompanyIp"] {
         incident.unset(of_the_host);
@@ -49,6 +51,9 @@ pub async fn show(cloud: &Cloud, clock: &Clock, ec2: &aws_sdk_ec2::Client) -> (V
     println!("    {made} resources were made before the function was called; complete after {incident_seconds:.1} s");
     let group = BTreeSet::from([incident.physical_id("IsolatedSecurityGroup").await]);
     expect(cards(ec2, &[&first]).await.values().all(|now| *now == group), "the first instance was not isolated");
+
+    let is_denied = theft.deny(STACK, &first);
+    expect(is_denied, "the stolen credentials were not denied, or the sibling's were");
 
     clock.step("create-stack of host.yaml: the forensic host comes after the isolation");
     let status = incident.host(&site, "demo", "22").await;
@@ -87,6 +92,8 @@ pub async fn show(cloud: &Cloud, clock: &Clock, ec2: &aws_sdk_ec2::Client) -> (V
     let second_delete_restored = second_delete == "DELETE_COMPLETE" && restored == before;
     expect(second_delete_restored, &format!("the second deletion ended in {second_delete} and did not restore"));
 
+    expect(theft.lift(STACK), "the credentials did not work again after the incident");
+
     println!("\n  {:24} {:46} {:14} restored", "interface", "before", "isolated");
     for (interface, groups) in &before {
         let now = |cards: &Cards| cards.get(interface).map_or("gone".to_owned(), short);
@@ -103,6 +110,7 @@ pub async fn show(cloud: &Cloud, clock: &Clock, ec2: &aws_sdk_ec2::Client) -> (V
         "resources_before_isolation": made,
         "incident_seconds": incident_seconds,
         "interfaces": interfaces,
+        "stolen_credentials_denied": is_denied,
         "second_delete_restored": second_delete_restored,
     });
     (report, faults)

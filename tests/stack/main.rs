@@ -8,6 +8,7 @@
 mod beside;
 mod cloud;
 mod controls;
+mod credentials;
 mod drill;
 mod failures;
 mod fleet;

@@ -29,6 +29,18 @@ impl Ran {
         self
     }
 
+    /// The same, wherever the lines are broken.
+    #[track_caller]
+    pub fn says_in_lines(self, text: &str) -> Self {
+        let whole = format!("{} {}", self.out, self.err).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(whole.contains(text), "{text:?} in\n{}\n{}", self.out, self.err);
+        self
+    }
+
+    pub fn succeeded(&self) -> bool {
+        self.code == 0
+    }
+
     pub fn out(&self) -> &str {
         &self.out
     }

@@ -26,7 +26,7 @@ fn the_package_is_uploaded_and_opens_in_the_console_and_with_the_cli() {
     let program = env!("CARGO_BIN_EXE_ec2-isolation");
     let printed = python(&["scripts/package.py", bucket, program]);
     // Each template by its address: with the AWS CLI, and in the console's wizard, which asks for the stack failure options.
-    let keys = ["responder", "responder-plain", "incident", "host", "template"].map(|template| {
+    let keys = ["responder", "responder-plain", "incident", "host", "template", "credentials"].map(|template| {
         let start = format!("https://{bucket}.s3.us-east-1.amazonaws.com/ec2-isolation/{template}-");
         let digests = printed.match_indices(&start).map(|(at, _)| &printed[at + start.len()..]);
         let digest = digests.filter_map(|rest| rest.get(..16)).find(|digest| digest.chars().all(|c| c.is_ascii_hexdigit()));

@@ -59,6 +59,12 @@ pub enum Command {
         /// The packaged one-shot template (make package), in an account that has no responder
         #[arg(long, value_name = "URL")]
         template_url: Option<String>,
+        /// Then denies the credentials that the instances got for their roles: finds the roles, and makes a stack for it
+        #[arg(long)]
+        revoke: bool,
+        /// A further role whose credentials are denied, by its name; may be given several times
+        #[arg(long, value_name = "NAME", requires = "revoke")]
+        role: Vec<String>,
         /// Shows what would be done, and makes no stack
         #[arg(long)]
         dry_run: bool,

@@ -6,8 +6,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, SystemTime};
 
 use ec2_isolation::aws::cloudformation::CloudFormation;
-use ec2_isolation::aws::cloudtrail::CloudTrail;
-use ec2_isolation::aws::config::{self, Aws};
+use ec2_isolation::aws::config::{self, Operators};
 use ec2_isolation::aws::dynamodb::Table;
 use ec2_isolation::aws::ec2::Ec2;
 use ec2_isolation::aws::sts;
@@ -23,6 +22,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::args::{Arguments, Command, Incident, Output};
+use crate::revoke::{self, Revoking};
 use crate::{drill, manual, progress, report};
 
 pub type Program = Operator<Ec2, Table, CloudFormation>;
@@ -67,11 +67,12 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
         Command::Drill { .. } => "drill",
         _ => "restore",
     };
-    let (program, trail) = program(region, profile, asked).await?;
+    let (program, Operators { trail, iam, .. }) = program(region, profile, asked).await?;
     match command {
-        Command::Isolate { targets, stack, parameter, template_url, dry_run, yes } => {
+        Command::Isolate { targets, stack, parameter, template_url, revoke, role, dry_run, yes } => {
             let options = Options { stack, template_url, parameters: parameter.into_iter().collect() };
-            isolate(&program, &targets, &options, dry_run, yes, output).await
+            let revoking = revoke.then(|| Revoking { iam: &iam, roles: role.into_iter().collect() });
+            isolate(&program, &targets, &options, revoking.as_ref(), dry_run, yes, output).await
         }
         Command::Status { incident, short, watch } => {
             let address = address_of(&program, &incident).await?;
@@ -156,6 +157,7 @@ async fn isolate(
     program: &Program,
     targets: &[Target],
     options: &Options,
+    revoking: Option<&Revoking<'_>>,
     dry_run: bool,
     yes: bool,
     output: Output,
@@ -175,6 +177,9 @@ async fn isolate(
             show(output, &(text.join("\n") + "\n"), &json);
             if report.failed {
                 outcome = Outcome::Failed;
+            }
+            if let Some(revoking) = revoking {
+                progress::say(revoking.find(program, order).await?.to_string().trim_end());
             }
         }
         return Ok(outcome);
@@ -197,12 +202,21 @@ async fn isolate(
     };
     watching.end();
     let (mut failed, mut open, mut trouble, mut done) = (false, false, None, vec![]);
-    for result in results {
+    for (order, result) in orders.iter().zip(results) {
         match result {
             Ok(isolated) => {
                 failed |= isolated.failed;
                 open |= isolated.status.is_anything_open();
-                done.push(isolated);
+                if output == Output::Text {
+                    say(format!("{isolated}\n"));
+                }
+                // Whatever is left open: what can be denied is denied.
+                let revoked = match revoking {
+                    Some(revoking) => revoking.revoke(program, order, yes, output).await,
+                    None => None,
+                };
+                failed |= revoking.is_some() && revoked.as_ref().is_none_or(|revoked| revoked.failed);
+                done.push(revoke::Done { isolated, revoked });
             }
             // Of several stacks, one that fails is no reason to say nothing of the others, and what was done is not undone by it.
             Err(other) if orders.len() > 1 => {
@@ -212,9 +226,8 @@ async fn isolate(
             Err(other) => trouble = Some(other),
         }
     }
-    match output {
-        Output::Json => show(output, &"", &done),
-        Output::Text => done.iter().for_each(|isolated| say(format!("{isolated}\n"))),
+    if output == Output::Json {
+        show(output, &"", &done);
     }
     if let Some(trouble) = trouble {
         return Err(trouble);
@@ -259,10 +272,11 @@ async fn program(
     region: Option<String>,
     profile: Option<String>,
     asked: &str,
-) -> Result<(Program, CloudTrail), Trouble> {
+) -> Result<(Program, Operators), Trouble> {
     let found = config::operator(region, profile.clone()).await;
-    let (ports, trail, client, region): (Aws, _, _, _) = found.map_err(|error| Trouble::Refused(error.to_string()))?;
-    let caller = sts::caller(&client).await;
+    let operators = found.map_err(|error| Trouble::Refused(error.to_string()))?;
+    let (ports, region) = (operators.ports.clone(), operators.region.clone());
+    let caller = sts::caller(&operators.identity).await;
     let (account, caller) = caller.map_err(|error| Trouble::Failed { what: "AWS does not say who you are", error })?;
     let clock = Clock::new(SystemTime::now());
     let program = Operator {
@@ -275,7 +289,7 @@ async fn program(
         gate: Gate::new(LONGEST_RUN),
         pace: Pace::default(),
     };
-    Ok((program, trail))
+    Ok((program, operators))
 }
 
 pub fn show(output: Output, text: &impl Display, json: &impl Serialize) {
@@ -321,6 +335,9 @@ async fn restore(
     let incident = program.incident(address).await?;
     let preview = program.preview(&incident, only).await?;
     let is_protected = incident.stack.as_ref().is_some_and(|stack| stack.is_protected);
+    if let (true, Some(denies)) = (finish, incident.credentials_stack()) {
+        progress::say(format_args!("Stack {denies} is deleted as well: it denies the credentials of the instances."));
+    }
     if !preview.held.is_empty() {
         progress::say(preview.to_string().trim_end());
         let question = match (finish, is_protected) {
@@ -332,6 +349,8 @@ async fn restore(
     } else if finish && incident.stack.is_some() {
         let first = if is_protected { "Turn termination protection off, and delete" } else { "Delete" };
         confirm(yes, &format!("Nothing is held isolated. {first} stack {}?", incident.stack_name))?;
+    } else if let (true, Some(denies)) = (finish, incident.credentials_stack()) {
+        confirm(yes, &format!("Nothing is held isolated. Delete stack {denies}?"))?;
     }
     let watching = progress::Watching::new();
     let report = program.restore(&incident, only, &|progress| watching.show(progress)).await;

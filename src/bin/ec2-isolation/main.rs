@@ -10,6 +10,7 @@ mod drill;
 mod manual;
 mod progress;
 mod report;
+mod revoke;
 
 use std::process::ExitCode;
 

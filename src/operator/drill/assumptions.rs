@@ -21,7 +21,7 @@ const fn unseen(id: &'static str, text: &'static str, source: &'static str, unse
 }
 
 /// Every one, those that a drill sees first.
-pub const ASSUMPTIONS: [Assumption; 60] = [
+pub const ASSUMPTIONS: [Assumption; 61] = [
     seen(
         "ec2-image-by-parameter",
         "RunInstances takes the name of a public parameter as its image.",
@@ -315,6 +315,12 @@ pub const ASSUMPTIONS: [Assumption; 60] = [
         "A document of Systems Manager takes a template of 64 KB.",
         "Systems Manager API Reference, CreateDocument",
         "a drill does not deploy the responder",
+    ),
+    unseen(
+        "ec2-source-instance",
+        "IAM denies a session of a listed instance every call to every service, by ArnEquals and StringLike of ec2:SourceInstanceARN.",
+        "IAM User Guide, Global condition context keys; that StringLike compares it is inferred",
+        "a drill makes no role",
     ),
 ];
 

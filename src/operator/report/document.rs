@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::timeline::Event;
 use super::{Report, Snapshot};
 use crate::model::comma_list;
+use crate::operator::Status;
 use crate::operator::text::{count, duration};
 
 /// A piece of the document. Its texts are as they were read: a rendering escapes them.
@@ -61,10 +62,20 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     facts
 }
 
+/// Whether the credentials of the instances are denied.
+fn credentials(status: &Status) -> String {
+    match (&status.credentials, &status.credentials_unread) {
+        (Some(credentials), _) => format!("Credentials: {}", credentials.sentence()),
+        (None, Some(error)) => format!("Whether credentials of the instances are denied is not known: {error}"),
+        (None, None) => "Credentials of the instances are not denied by a stack of this incident.".to_owned(),
+    }
+}
+
 fn standing(report: &Report, blocks: &mut Vec<Block>) {
     let status = &report.status;
     blocks.push(Heading("How it stands"));
     blocks.push(Text(status.headline()));
+    blocks.push(Text(credentials(status)));
     if !status.not_isolated.is_empty() {
         let rows = status
             .not_isolated

@@ -28,7 +28,7 @@ const NOT_COVERED: [&str; 12] = [
     "A connection that EC2 goes on tracking may live on, as through a NAT gateway, a load balancer, a transit gateway or PrivateLink. A network ACL ends it.",
     "No API of AWS shows whether a connection has ended, so this report does not claim it of any.",
     "Security groups do not filter the Amazon DNS resolver, the metadata service, Amazon Time Sync, DHCP and Windows activation. DNS tunnels go on working.",
-    "Credentials that the instance was given are valid until they expire. Revoke the sessions of its role.",
+    "Credentials that the instance was given are valid until they expire, unless they are denied. Sessions of other roles that were assumed with them are not.",
     "Other instances, credentials and access to the account that the attacker has are not touched.",
     "What runs on an isolated instance goes on, and may delete or encrypt what is on it. The snapshots are the evidence.",
     "The memory of an instance is in no snapshot, and ends when it is stopped.",

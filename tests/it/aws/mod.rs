@@ -13,6 +13,7 @@ use ec2_isolation::aws::cloudformation::CloudFormation;
 use ec2_isolation::aws::cloudtrail::CloudTrail;
 use ec2_isolation::aws::dynamodb::Table;
 use ec2_isolation::aws::ec2::Ec2;
+use ec2_isolation::aws::iam::Iam;
 use ec2_isolation::model::{InstanceId, Owner};
 
 macro_rules! config {
@@ -36,6 +37,7 @@ mod dynamodb;
 mod ec2;
 mod errors;
 mod evidence;
+mod iam;
 mod operator;
 
 pub fn ec2(http: SharedHttpClient) -> Ec2 {
@@ -57,6 +59,10 @@ pub fn stacks(http: SharedHttpClient) -> CloudFormation {
 
 pub fn trail(http: SharedHttpClient) -> CloudTrail {
     CloudTrail(aws_sdk_cloudtrail::Client::from_conf(config!(aws_sdk_cloudtrail, http)))
+}
+
+pub fn iam(http: SharedHttpClient) -> Iam {
+    Iam(aws_sdk_iam::Client::from_conf(config!(aws_sdk_iam, http)))
 }
 
 /// The bodies of the requests so far.

@@ -9,6 +9,7 @@ mod leftovers;
 mod picture;
 mod report;
 mod restore;
+mod revoke;
 mod shown;
 mod status;
 

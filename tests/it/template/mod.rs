@@ -1,5 +1,6 @@
 //! The template, evaluated as CloudFormation does it: what a stack gets for given parameters.
 
+mod credentials;
 mod resources;
 mod stacks;
 
@@ -35,8 +36,14 @@ impl Stack {
             parameters.insert(name.clone(), default);
         }
         for (name, value) in overrides {
-            assert!(template["Parameters"].get(*name).is_some(), "no parameter {name}");
+            assert!(name.starts_with("AWS::") || template["Parameters"].get(*name).is_some(), "no parameter {name}");
             parameters.insert((*name).to_owned(), json!(value));
+        }
+        for (name, value) in parameters.iter_mut().filter(|(name, _)| !name.starts_with("AWS::")) {
+            let kind = template["Parameters"][name]["Type"].as_str().unwrap();
+            if kind == "CommaDelimitedList" || kind.starts_with("List<") {
+                *value = shown(value).split(',').collect();
+            }
         }
         for (name, value) in [
             ("AWS::Partition", "aws"),
@@ -47,6 +54,9 @@ impl Stack {
             ("AWS::StackId", "arn:aws:cloudformation:us-east-1:111111111111:stack/incident-42/1"),
         ] {
             parameters.insert(name.to_owned(), json!(value));
+        }
+        for (name, value) in overrides.iter().filter(|(name, _)| name.starts_with("AWS::")) {
+            parameters.insert((*name).to_owned(), json!(value));
         }
         let conditions = template["Conditions"].clone();
         let mut stack = Self { parameters, conditions, resources: BTreeMap::new(), outputs: BTreeMap::new() };

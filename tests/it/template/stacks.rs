@@ -81,7 +81,11 @@ fn a_host_stack_touches_nothing_of_the_isolation_but_lets_itself_in() {
 #[test]
 fn the_responder_carries_both_templates_as_they_are() {
     let responder = template("responder.yaml");
-    for (document, file) in [("IncidentTemplate", "incident.yaml"), ("HostTemplate", "host.yaml")] {
+    for (document, file) in [
+        ("IncidentTemplate", "incident.yaml"),
+        ("HostTemplate", "host.yaml"),
+        ("CredentialsTemplate", "credentials.yaml"),
+    ] {
         let properties = &responder["Resources"][document]["Properties"];
         assert_eq!(properties["Content"].as_str().unwrap(), text(file), "{file}");
         assert!(!text(file).contains("{{"), "{file}");

@@ -4,6 +4,7 @@
 mod data;
 pub mod drill;
 mod evidence;
+pub mod identities;
 mod locks;
 pub mod operator;
 mod ports;
@@ -108,6 +109,7 @@ pub struct Data {
     pub stacks: BTreeMap<String, StackStatus>,
     pub protections: protection::Protections,
     pub profiles: profiles::Profiles,
+    pub iam: identities::Iam,
     pub scaling: BTreeMap<String, scaling::ScalingGroup>,
     /// Interfaces that EC2 lets nobody change.
     pub refused: BTreeSet<InterfaceId>,
@@ -239,6 +241,7 @@ impl World {
             stacks: [(STACK.to_owned(), status)].into(),
             protections: protection::Protections::default(),
             profiles: profiles::Profiles::default(),
+            iam: identities::Iam::default(),
             scaling: BTreeMap::new(),
             refused: BTreeSet::new(),
             refused_groups: BTreeSet::new(),

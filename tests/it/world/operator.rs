@@ -167,7 +167,14 @@ impl StackLife for World {
             let mut made = view(&id, "CREATE_COMPLETE", &[]);
             made.function_outlives = true;
             made.parameters = stack.parameters.clone();
-            data.deploy(&mut made);
+            if made.parameters.contains_key("VpcId") {
+                data.deploy(&mut made);
+            } else {
+                // It denies credentials, and has nothing else.
+                made.resources.clear();
+                made.is_protected = stack.stays;
+                data.provision_policy(&mut made, "CREATE");
+            }
             data.views.push(made);
             Ok(Some(id))
         })
@@ -197,7 +204,10 @@ impl StackLife for World {
             }
             view.parameters = after;
             let mut changed = view.clone();
-            data.call_function(&mut changed, "UPDATE");
+            if changed.isolation().is_some() {
+                data.call_function(&mut changed, "UPDATE");
+            }
+            data.provision_policy(&mut changed, "UPDATE");
             *data.views.iter_mut().find(|view| view.id == seen.id).expect("it is there") = changed;
             Ok(true)
         })
@@ -224,7 +234,8 @@ impl StackLife for World {
         let action = "cloudformation:DeleteStack";
         self.call(action, format!("{stack} {retain:?}"), |data| {
             let Some(at) = data.views.iter().position(|view| view.id == stack) else { return Ok(()) };
-            if data.drill.has_function && data.views[at].is_protected {
+            let denies = data.views[at].parameters.contains_key("RevokeRoles");
+            if (data.drill.has_function || denies) && data.views[at].is_protected {
                 return refusal(action, Fault::Refused, "ValidationError");
             }
             let mut view = data.views.remove(at);

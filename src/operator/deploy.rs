@@ -1,0 +1,106 @@
+//! Makes a stack, or changes the one that is there **as it was seen**: by a change set, which CloudFormation refuses to carry out if the
+//! stack was changed since. So what somebody else has added to a list meanwhile is never taken off it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Operator, Trouble, refused};
+use crate::cloudformation::stack::{NewStack, Prepared, StackLife, StackView, Template};
+use crate::model::short_digest;
+use crate::ports::{Archive, Change, Survey};
+
+/// CloudFormation shows a change of a stack within a second.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long what others do to the stack is waited for: a custom resource may take an hour.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(2 * 3600);
+
+pub(super) type Parameters = BTreeMap<String, String>;
+
+/// A stack that is to be there. What is made stays, whatever fails.
+#[derive(Debug)]
+pub(super) struct Deployment<'a> {
+    pub name: &'a str,
+    /// Of a new one: one that is there keeps its own.
+    pub template: Template<'a>,
+    /// CloudFormation makes a new one with it.
+    pub role: Option<&'a str>,
+}
+
+/// What became of a change.
+enum Changed {
+    Begun,
+    /// Somebody else changed the stack: look again.
+    Overtaken,
+    Busy,
+}
+
+impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R, S> {
+    /// Asks CloudFormation, with the `parameters` for the stack as it is seen; waits for whoever is at work on it, and calls `meanwhile`
+    /// then. The id of the stack.
+    pub(super) async fn deploy(
+        &self,
+        deployment: &Deployment<'_>,
+        parameters: &impl Fn(Option<&StackView>) -> Result<Parameters, Trouble>,
+        meanwhile: &impl AsyncFn(&StackView),
+    ) -> Result<String, Trouble> {
+        let began = Instant::now();
+        let mut tries = 0_u32;
+        loop {
+            tries += 1;
+            let request = format!("{}|{}|{tries}", self.request_id, deployment.name);
+            let token = format!("ec2-isolation-{}", short_digest(&request));
+            let Some(stack) = self.view(deployment.name).await? else {
+                let Deployment { name, template, role } = *deployment;
+                let parameters = parameters(None)?;
+                let new = NewStack { name, template, parameters: &parameters, role, token: &token, stays: true };
+                let made = self.ports.stacks.create(&new).await;
+                match made.map_err(|error| Trouble::Failed { what: "the stack cannot be made", error })? {
+                    Some(id) => return Ok(id),
+                    // Somebody else has made it meanwhile.
+                    None => continue,
+                }
+            };
+            if !stack.is_busy() {
+                match self.change(&stack, &token, &parameters(Some(&stack))?).await? {
+                    Changed::Begun => return Ok(stack.id),
+                    Changed::Overtaken => continue,
+                    Changed::Busy => {}
+                }
+            }
+            if began.elapsed() > LONGEST_WAIT {
+                return Err(refused(&format!("stack {} is {} for hours", stack.name, stack.status.status)));
+            }
+            meanwhile(&stack).await;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Changes a stack, if it is still as it was seen when that begins.
+    async fn change(&self, seen: &StackView, name: &str, parameters: &Parameters) -> Result<Changed, Trouble> {
+        let failed = |error| Trouble::Failed { what: "the stack cannot be changed", error };
+        let stacks = &self.ports.stacks;
+        let change_set = match stacks.prepare(&seen.id, name, parameters).await.map_err(failed)? {
+            Prepared::Ready(id) => id,
+            Prepared::Busy => return Ok(Changed::Busy),
+            Prepared::Refused(reason) => {
+                return Err(refused(&format!("CloudFormation refuses the change of stack {}: {reason}", seen.name)));
+            }
+        };
+        // From here on a change by somebody else makes the change set void. One that came before it shows now.
+        let now = self.view(&seen.id).await?;
+        let is_as_seen = now.is_some_and(|now| !now.is_busy() && now.parameters == seen.parameters);
+        if is_as_seen && stacks.carry_out(&change_set).await.map_err(failed)? {
+            return Ok(Changed::Begun);
+        }
+        // It may be gone with the other change.
+        let _ = stacks.discard(&change_set).await;
+        Ok(Changed::Overtaken)
+    }
+
+    /// Who asks, and when: the records and the stacks keep it.
+    pub(super) fn note(&self) -> String {
+        format!("{} by {}", self.clock.now(), self.asked_by)
+    }
+}
