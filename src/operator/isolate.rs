@@ -349,7 +349,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
     }
 
     /// The stacks that hold some of the instances already, by their records and by the groups that they are in.
-    async fn holders(&self, instances: &[Instance]) -> Result<BTreeMap<InstanceId, String>, Trouble> {
+    pub(super) async fn holders(&self, instances: &[Instance]) -> Result<BTreeMap<InstanceId, String>, Trouble> {
         let ids: BTreeSet<InstanceId> = instances.iter().map(|instance| instance.id.clone()).collect();
         let mut holders = BTreeMap::new();
         let vpcs: BTreeSet<&VpcId> = instances.iter().filter_map(|instance| instance.vpc.as_ref()).collect();
