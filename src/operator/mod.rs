@@ -40,8 +40,8 @@ pub use isolate::{Isolated, Options, Order};
 pub use leftovers::{Kind, Left, Leftovers};
 pub use list::List;
 pub use memory::{
-    Broken, Capture, Destination, Endpoint, Folder, Image, Incomplete, Line, Login, NoAvml, NoEndpoint, NoFolder, NoUser, NotReadable, Route, Step,
-    User, Watch, Why, Wish,
+    Broken, Capture, Destination, Endpoint, Folder, Image, Incomplete, Line, Login, NoAvml, NoEndpoint, NoFolder,
+    NoUser, NotReadable, Route, Step, User, Watch, Why, Wish,
 };
 pub use report::{Format, Report};
 pub use restore::{Preview, RestoreReport};

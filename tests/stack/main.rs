@@ -16,6 +16,7 @@ mod host;
 mod incident;
 mod isolate;
 mod leftovers;
+mod memory;
 mod moves;
 mod operator;
 mod package;
@@ -28,6 +29,9 @@ mod rules;
 #[path = "../support/runtime.rs"]
 mod runtime;
 mod scenarios;
+#[path = "../support/ssh.rs"]
+#[allow(dead_code)] // The tests in memory use all of it.
+mod ssh;
 mod stacks;
 #[path = "../support/words.rs"]
 mod words;

@@ -17,7 +17,8 @@ use crate::progress;
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
 pub fn print(capture: &Capture, output: Output) -> Outcome {
-    let json = json!({"instance": capture.instance.to_string(), "incident": capture.incident, "steps": capture.steps()});
+    let json =
+        json!({"instance": capture.instance.to_string(), "incident": capture.incident, "steps": capture.steps()});
     show(output, capture, &json);
     Outcome::Done
 }

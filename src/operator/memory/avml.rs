@@ -13,11 +13,17 @@ pub enum NoAvml {
         "{file} cannot be read: {error}. Download AVML from the releases of github.com/microsoft/avml, 0.19.0 or newer, and give it with --avml"
     )]
     Unreadable { file: String, error: String },
-    #[error("AVML's checksum is not given. {file} has {sha256}: if AVML's release shows this SHA-256, give it with --avml-sha256")]
+    #[error(
+        "AVML's checksum is not given. {file} has {sha256}: if AVML's release shows this SHA-256, give it with --avml-sha256"
+    )]
     Unchecked { file: String, sha256: String },
-    #[error("{file} is not what --avml-sha256 says: it has {sha256}. Download it once more, and compare with AVML's release")]
+    #[error(
+        "{file} is not what --avml-sha256 says: it has {sha256}. Download it once more, and compare with AVML's release"
+    )]
     Other { file: String, sha256: String },
-    #[error("{file} was built for {built}, and the instance is {needed}: give a build of AVML for {needed} with --avml")]
+    #[error(
+        "{file} was built for {built}, and the instance is {needed}: give a build of AVML for {needed} with --avml"
+    )]
     Processor { file: String, built: &'static str, needed: String },
 }
 

@@ -4,6 +4,8 @@
 //! what is run: both come from [`Capture`].
 
 mod avml;
+mod broken;
+mod image;
 mod lime;
 mod run;
 mod scripts;
@@ -25,8 +27,10 @@ use crate::ports::machines::{Machine, Machines};
 use crate::ports::{Archive, Change, Stamp, Survey, Written};
 
 pub use avml::NoAvml;
+pub use broken::{Broken, Why};
+pub use image::Image;
 pub use lime::Incomplete;
-pub use run::{Broken, Image, Watch, Why};
+pub use run::Watch;
 pub use seen::NotReadable;
 pub use ssh::{Endpoint, Line, Login, NoEndpoint, NoUser, Route, User};
 pub use text::Step;
@@ -268,11 +272,17 @@ fn check_readable(id: &InstanceId, machine: &Machine, instead: &str) -> Result<(
     match machine.state.as_str() {
         "running" => {}
         "pending" => return Err(refused(&format!("{id} is just starting: wait until it runs"))),
-        state => return Err(refused(&format!("{id} is {state}: its memory ended with that. Its disks are in the snapshots"))),
+        state => {
+            return Err(refused(&format!(
+                "{id} is {state}: its memory ended with that. Its disks are in the snapshots"
+            )));
+        }
     }
     match machine.architecture.as_str() {
         "x86_64" | "arm64" => Ok(()),
-        other => Err(refused(&format!("{id} has a processor of the kind {other}, and AVML has no build for it. {instead}"))),
+        other => {
+            Err(refused(&format!("{id} has a processor of the kind {other}, and AVML has no build for it. {instead}")))
+        }
     }
 }
 

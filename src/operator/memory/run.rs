@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use self::process::{Ended, lines_of, run};
-use super::lime::{Incomplete, Lime};
-use super::seen::{NotReadable, Seen};
+use super::broken::{Broken, Why};
+use super::image::Image;
+use super::lime::Lime;
+use super::seen::Seen;
 use super::ssh::Line;
 use super::{Capture, Destination, NoAvml, avml, scripts};
 
@@ -23,115 +24,6 @@ use super::{Capture, Destination, NoAvml, avml, scripts};
 pub trait Watch: Sync {
     fn step(&self, what: &str);
     fn copied(&self, bytes: u64, of: u64, since: Duration);
-}
-
-/// An image that is whole, as it was read back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Image {
-    pub instance: String,
-    pub incident: String,
-    /// When it was asked for, in UTC.
-    pub captured_at: String,
-    /// `host` or `desk`.
-    pub place: &'static str,
-    pub forensic_host: String,
-    pub file: String,
-    pub bytes: u64,
-    /// Computed while it was received, and again from what was written.
-    pub sha256: String,
-    /// What the instance calls `MemTotal`.
-    pub memory_total: u64,
-    /// System RAM in its `/proc/iomem`.
-    pub system_ram: u64,
-    /// Of System RAM: AVML leaves blocks of zeros out.
-    pub left_out: u64,
-    pub records: u64,
-    pub kernel: String,
-    /// What AVML calls itself.
-    pub avml: String,
-    pub avml_sha256: String,
-    pub seconds: u64,
-    /// What of it is still on the instance.
-    pub left: Vec<String>,
-}
-
-impl Image {
-    /// What the history of the record says of it.
-    #[must_use]
-    pub fn history(&self) -> String {
-        let Self { bytes, sha256, file, forensic_host, avml, avml_sha256, seconds, .. } = self;
-        let at = if self.place == "host" { format!("on forensic host {forensic_host}") } else { "at the desk".to_owned() };
-        format!(
-            "{}: {bytes} bytes with SHA-256 {sha256}, in {file} {at}, in {seconds} s, by {avml} with SHA-256 {avml_sha256}",
-            super::CAPTURED
-        )
-    }
-}
-
-/// Why there is no image.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Why {
-    #[error(transparent)]
-    Avml(#[from] NoAvml),
-    #[error("{0} is not on this machine's PATH: install OpenSSH, or run it from a machine that has it")]
-    NoProgram(&'static str),
-    #[error("{program} cannot be run: {error}")]
-    NotRun { program: &'static str, error: String },
-    #[error("{file} cannot be written: {error}")]
-    Unwritable { file: String, error: String },
-    #[error("{0} is there already, and no image is written over another one: give --to another name")]
-    Taken(String),
-    #[error("{whom} does not take this user or key: {said}. Give {options}")]
-    NotLetIn { whom: String, said: String, options: &'static str },
-    #[error(
-        "{whom} shows another host key than before: {said}. If the machine was replaced since, delete its line in {known_hosts}; if not, \
-         somebody may be between you and it"
-    )]
-    OtherKey { whom: String, said: String, known_hosts: String },
-    #[error("{whom} cannot be reached by ssh: {said}. Check that it runs and listens, and which address its security group lets in")]
-    NotReached { whom: String, said: String },
-    #[error("user {user} may not become root on {instance} without a password: {said}. Give --user another one")]
-    NoSudo { user: String, instance: String, said: String },
-    #[error("the memory of {instance} cannot be read: {why}")]
-    NotReadable { instance: String, why: NotReadable },
-    #[error(
-        "{place} has room for {free} bytes, and the image may take {needed}: make room, or give --to another place. A larger disk can be \
-         attached to the forensic host"
-    )]
-    NoRoom { place: String, free: u64, needed: u64 },
-    #[error("how much room there is at {place} is not known: {said}")]
-    RoomUnknown { place: String, said: String },
-    #[error(
-        "AVML does not run on {instance}: {said}. If {scratch} is mounted noexec, give --scratch a folder that is not; on a disk, it changes \
-         8 MB of evidence there"
-    )]
-    NotPlaced { instance: String, scratch: String, said: String },
-    #[error("what arrived on {instance} is not the AVML that was sent: it has {sha256} there")]
-    Changed { instance: String, sha256: String },
-    #[error("AVML could not read the memory of {instance} and ended with {code}: {said}. {instead}")]
-    AvmlFailed { instance: String, code: i32, said: String, instead: String },
-    #[error("the connection broke off after {bytes} bytes: {said}. Run it again: it begins anew")]
-    Lost { bytes: u64, said: String },
-    #[error("{place} took no more after {bytes} bytes: {said}. Make room, or give --to another place")]
-    Full { place: String, bytes: u64, said: String },
-    #[error("what was written is not what was received: {written} instead of {streamed}. The disk at {place} is not to be trusted")]
-    Differs { place: String, streamed: String, written: String },
-    #[error("the image of {instance} is not whole: {why}. Run it again")]
-    NotWhole { instance: String, why: Incomplete },
-    #[error("the image is whole and could not be given its name: {0}")]
-    NotKept(String),
-    #[error("stopped after {0} bytes")]
-    Stopped(u64),
-}
-
-/// A capture that came to nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Broken {
-    pub why: Why,
-    /// Nothing was copied to the instance.
-    pub is_refused: bool,
-    /// What is left, where, and how it is taken away.
-    pub left: Vec<String>,
 }
 
 /// What has come so far, by the receiver's account.
@@ -213,8 +105,9 @@ impl Capture {
 
     fn write_config(&self) -> Result<(), Why> {
         let folder = Path::new(&self.route.folder);
-        let unwritable = |file: &Path, error: std::io::Error| {
-            Why::Unwritable { file: file.display().to_string(), error: error.to_string() }
+        let unwritable = |file: &Path, error: std::io::Error| Why::Unwritable {
+            file: file.display().to_string(),
+            error: error.to_string(),
         };
         private_folder(folder).map_err(|error| unwritable(folder, error))?;
         let file = PathBuf::from(self.route.config_file());
@@ -259,9 +152,10 @@ impl Capture {
         watch.step("the memory is read");
         let began = Instant::now();
         let on_bytes = |bytes| watch.copied(bytes, seen.ram, began.elapsed());
+        let most = seen.most();
         let received = match &self.to {
-            Destination::Host(_) => self.to_host(&on_bytes, stop),
-            Destination::Desk(file) => self.to_desk(file, &on_bytes, stop),
+            Destination::Host(_) => self.to_host(most, &on_bytes, stop),
+            Destination::Desk(file) => self.to_desk(file, most, &on_bytes, stop),
         };
         let kept = received.and_then(|bytes| {
             watch.step("the image is read back");
@@ -292,7 +186,8 @@ impl Capture {
             Why::Avml(NoAvml::Unreadable { file: self.avml.display().to_string(), error: error.to_string() })
         })?;
         let (ended, text) = lines_of(&self.route.on_instance(&scripts::place(&self.scratch)), Some(input), stop)?;
-        let arrived = text.lines().find_map(|line| line.strip_prefix("sha256 ")).and_then(|rest| rest.split(' ').next());
+        let arrived =
+            text.lines().find_map(|line| line.strip_prefix("sha256 ")).and_then(|rest| rest.split(' ').next());
         if let Some(arrived) = arrived.filter(|arrived| !arrived.eq_ignore_ascii_case(sha256)) {
             return Err(Why::Changed { instance, sha256: process::plain(arrived) });
         }
@@ -304,7 +199,7 @@ impl Capture {
     }
 
     /// Into the forensic host's disk.
-    fn to_host(&self, on_bytes: &dyn Fn(u64), stop: &AtomicBool) -> Result<Option<Received>, Why> {
+    fn to_host(&self, most: u64, on_bytes: &dyn Fn(u64), stop: &AtomicBool) -> Result<Option<Received>, Why> {
         let Destination::Host(folder) = &self.to else { return Ok(None) };
         let script = scripts::receive(&self.route, &self.scratch, &folder.0, &self.name);
         let (mut bytes, mut status, mut rest) = (0, Vec::new(), Vec::new());
@@ -315,6 +210,7 @@ impl Capture {
                 if let Some(at) = line.strip_prefix("at ").and_then(|at| at.trim().parse().ok()) {
                     bytes = at;
                     on_bytes(bytes);
+                    not_more_than(most, bytes)?;
                 }
                 if let Some(codes) = line.strip_prefix("status ") {
                     status = codes.split_whitespace().filter_map(|code| code.parse().ok()).collect();
@@ -322,23 +218,31 @@ impl Capture {
             }
             Ok(())
         })?;
+        self.check_amount(bytes, most)?;
         self.check_stopped(&ended, bytes)?;
         match status.as_slice() {
             [0, 0, 0] => Ok(None),
+            [_, tee, hash] if (*tee, *hash) != (0, 0) => {
+                Err(Why::Full { place: self.host(), bytes, said: ended.said() })
+            }
             [255, ..] => Err(Why::Lost { bytes, said: ended.said() }),
-            [_, tee, hash] if (*tee, *hash) != (0, 0) => Err(Why::Full { place: self.host(), bytes, said: ended.said() }),
             [code, ..] => Err(self.avml_failed(*code, &ended)),
             [] => Err(Why::Lost { bytes, said: ended.said() }),
         }
     }
 
     /// Into a file here. It is hashed as it comes, and again from the disk.
-    fn to_desk(&self, file: &Path, on_bytes: &dyn Fn(u64), stop: &AtomicBool) -> Result<Option<Received>, Why> {
+    fn to_desk(
+        &self,
+        file: &Path,
+        most: u64,
+        on_bytes: &dyn Fn(u64),
+        stop: &AtomicBool,
+    ) -> Result<Option<Received>, Why> {
         let name = partial(file);
         let created = OpenOptions::new().write(true).create_new(true).open(&name);
-        let unwritable = |error: std::io::Error| {
-            Why::Unwritable { file: name.display().to_string(), error: error.to_string() }
-        };
+        let unwritable =
+            |error: std::io::Error| Why::Unwritable { file: name.display().to_string(), error: error.to_string() };
         let mut written = created.map_err(unwritable)?;
         let (mut hash, mut lime) = (Sha256::new(), Lime::default());
         let ended = run(&self.route.on_instance(&scripts::read(&self.scratch)), None, stop, &mut |piece| {
@@ -346,9 +250,10 @@ impl Capture {
             hash.update(piece);
             lime.feed(piece);
             on_bytes(lime.bytes);
-            Ok(())
+            not_more_than(most, lime.bytes)
         })?;
         let bytes = lime.bytes;
+        self.check_amount(bytes, most)?;
         if let Some(error) = &ended.unwritten {
             return Err(Why::Full { place: self.place_name(), bytes, said: error.clone() });
         }
@@ -365,7 +270,8 @@ impl Capture {
     fn read_back(&self, folder: &str, stop: &AtomicBool) -> Result<Received, Why> {
         let line = self.route.on_host(&scripts::verify(folder, &self.name));
         let text = self.on_host(&line, None, stop)?;
-        let mut received = Received { bytes: 0, streamed: String::new(), written: String::new(), lime: Lime::default() };
+        let mut received =
+            Received { bytes: 0, streamed: String::new(), written: String::new(), lime: Lime::default() };
         for (key, rest) in text.lines().filter_map(|line| line.split_once(' ')) {
             let first = rest.split_whitespace().next().unwrap_or_default();
             match key {
@@ -401,7 +307,9 @@ impl Capture {
         let line = self.route.on_instance(&scripts::clean(&self.scratch));
         let ended = lines_of(&line, None, &AtomicBool::new(false));
         let is_clean = ended.is_ok_and(|(ended, _)| ended.code == Some(0));
-        (!is_clean).then(|| format!("{} on {}, in its memory, is left. This takes it away: {line}", self.scratch, self.instance))
+        (!is_clean).then(|| {
+            format!("{} on {}, in its memory, is left. This takes it away: {line}", self.scratch, self.instance)
+        })
     }
 
     fn partial_is_left(&self) -> String {
@@ -440,6 +348,10 @@ impl Capture {
         }
     }
 
+    fn check_amount(&self, bytes: u64, most: u64) -> Result<(), Why> {
+        if bytes <= most { Ok(()) } else { Err(Why::TooMuch { instance: self.instance.to_string(), bytes, most }) }
+    }
+
     fn check_stopped(&self, ended: &Ended, bytes: u64) -> Result<(), Why> {
         if ended.is_stopped { Err(Why::Stopped(bytes)) } else { Ok(()) }
     }
@@ -461,12 +373,17 @@ impl Capture {
     }
 }
 
+/// Ends the reading: who sends without end fills the disk of the evidence.
+fn not_more_than(most: u64, bytes: u64) -> std::io::Result<()> {
+    if bytes <= most { Ok(()) } else { Err(std::io::Error::other("it is more than the memory")) }
+}
+
 /// Of a file here.
 fn read_back(file: &Path, received: Received) -> Result<Received, Why> {
     let name = partial(file);
     let written = avml::digest(&name);
-    let written = written
-        .map_err(|error| Why::Unwritable { file: name.display().to_string(), error: error.to_string() })?;
+    let written =
+        written.map_err(|error| Why::Unwritable { file: name.display().to_string(), error: error.to_string() })?;
     Ok(Received { written, ..received })
 }
 

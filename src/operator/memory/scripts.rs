@@ -26,7 +26,7 @@ pub(super) fn place(scratch: &str) -> String {
 /// 0.21.0): it writes into a named pipe. One source is named, since a second one would begin in the middle of the stream.
 pub(super) fn read(scratch: &str) -> String {
     format!(
-        r#"cd {scratch} || exit 1; rm -f pipe; mkfifo -m 600 pipe || exit 1; from=/proc/kcore; [ -e $from ] || from=/dev/crash; [ -e $from ] || from=/dev/mem; cat pipe & cat=$!; sudo -n ./avml acquire --source $from pipe >&2; rc=$?; [ $rc = 0 ] || kill $cat; wait $cat; exit $rc"#
+        r#"cd {scratch} || exit 1; rm -f pipe; mkfifo -m 600 pipe || exit 1; from=/proc/kcore; [ -e $from ] || from=/dev/crash; [ -e $from ] || from=/dev/mem; cat pipe & cat=$!; sudo -n ./avml acquire --source $from pipe >&2; rc=$?; [ $rc = 0 ] || kill $cat; wait $cat 2>/dev/null; exit $rc"#
     )
 }
 

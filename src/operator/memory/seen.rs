@@ -1,6 +1,8 @@
 //! What the instance says of itself, and whether its memory can be read. Pure.
 
-/// Memory below the top that an image holds beside the records' headers: a log, a colleague's file.
+use super::lime::{BLOCK, HEADER};
+
+/// What else comes to a disk meanwhile: a log, a colleague's file.
 const HEADROOM: u64 = 1 << 30;
 
 /// What [`super::scripts::look`] found.
@@ -27,7 +29,9 @@ pub enum NotReadable {
         "its kernel is locked down for confidentiality (/sys/kernel/security/lockdown): it lets no program read the memory, AVML neither. {0}"
     )]
     LockedDown(String),
-    #[error("it shows root no addresses in /proc/iomem: AVML needs CAP_SYS_ADMIN, which this machine gives to no one who logs in")]
+    #[error(
+        "it shows root no addresses in /proc/iomem: AVML needs CAP_SYS_ADMIN, which this machine gives to no one who logs in"
+    )]
     NoRam,
 }
 
@@ -72,10 +76,18 @@ impl Seen {
         self.top = self.top.max(end);
     }
 
+    /// Of an image: all of the memory with a header for each block, and some more blocks, since ranges of memory begin anywhere.
+    pub fn most(&self) -> u64 {
+        self.ram.max(self.memory) + self.headers() + BLOCK
+    }
+
+    fn headers(&self) -> u64 {
+        self.ram / BLOCK * HEADER as u64
+    }
+
     /// What the disk needs that takes the image: all of the memory, a header for each block, and something for others.
     pub fn room(&self) -> u64 {
-        let headers = self.ram / super::lime::BLOCK * super::lime::HEADER as u64;
-        self.ram.max(self.memory) + headers + HEADROOM
+        self.ram.max(self.memory) + self.headers() + HEADROOM
     }
 }
 

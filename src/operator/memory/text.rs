@@ -138,7 +138,7 @@ impl fmt::Display for Image {
         writeln!(f, "sha256   {}", self.sha256)?;
         writeln!(f, "         the same while it was received and when it was read back")?;
         writeln!(f, "memory   {memory_total} bytes (MemTotal), {system_ram} at addresses of RAM")?;
-        writeln!(f, "         of which {left_out} bytes are left out, which AVML does with blocks of zeros")?;
+        writeln!(f, "         {left_out} of them left out, as AVML does with blocks of zeros")?;
         writeln!(f, "kernel   {}", self.kernel)?;
         writeln!(f, "by       {}, SHA-256", self.avml)?;
         writeln!(f, "         {}", self.avml_sha256)?;

@@ -76,10 +76,11 @@ pub(super) fn run(
     let Line { program, arguments } = line;
     let mut command = Command::new(program);
     command.args(arguments).stdin(input.map_or_else(Stdio::null, Stdio::from));
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|error| match error.kind() {
-        ErrorKind::NotFound => Why::NoProgram(program),
-        _ => Why::NotRun { program, error: error.to_string() },
-    })?;
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Why::NoProgram(program),
+            _ => Why::NotRun { program, error: error.to_string() },
+        })?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let child = Mutex::new(child);
     let is_over = AtomicBool::new(false);
