@@ -6,6 +6,8 @@
 pub mod drill;
 mod evidence;
 mod identities;
+#[cfg(feature = "operator")]
+pub mod machines;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -319,6 +321,8 @@ pub trait Archive: Records {
     ) -> impl Future<Output = Call<Written>> + Send;
     /// Takes a record out, if it still is as it was seen.
     fn let_go(&self, seen: &Record) -> impl Future<Output = Call<Written>> + Send;
+    /// Adds a line to the history of a record, restored or not, if this owner's it still is. Nothing else of it changes.
+    fn note(&self, owner: &Owner, instance: &InstanceId, line: &str) -> impl Future<Output = Call<Written>> + Send;
 }
 
 /// How a record changes hands.

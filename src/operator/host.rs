@@ -132,7 +132,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
 }
 
 /// The stack of an incident's host.
-fn host_name(incident: &str) -> String {
+pub(super) fn host_name(incident: &str) -> String {
     format!("{incident}-host")
 }
 

@@ -15,6 +15,7 @@ mod incident;
 mod isolate;
 mod leftovers;
 mod list;
+mod memory;
 mod next;
 mod report;
 mod restore;
@@ -42,6 +43,10 @@ pub use incident::{Address, Incident};
 pub use isolate::{Isolated, Options, Order};
 pub use leftovers::{Kind, Left, Leftovers};
 pub use list::List;
+pub use memory::{
+    Broken, Capture, Destination, Endpoint, Folder, Image, Incomplete, Line, Login, NoAvml, NoEndpoint, NoFolder,
+    NoUser, NotReadable, Route, Step, User, Watch, Why, Wish,
+};
 pub use report::{Format, Report};
 pub use restore::{Preview, RestoreReport};
 pub use revoke::{Revocation, Revoked};

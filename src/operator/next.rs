@@ -6,10 +6,14 @@ use serde::Serialize;
 
 use super::containment::{Condition, Contained};
 use super::incident::Incident;
+use super::memory::CAPTURED;
 use super::shell::Shell;
 use crate::cloudformation::stack::{Ending, StackView, ending};
 use crate::model::{Group, GroupId, Groups, InstanceId, Interface, InterfaceId, Peer, Record, Role, State, comma_list};
 use crate::plan::tag;
+
+/// Instances whose memory is named: one screen.
+const MOST_MEMORIES: usize = 4;
 
 /// What to do, why, and the commands. Several are to be done in their order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -38,6 +42,7 @@ pub fn next_steps(incident: &Incident, containment: &BTreeMap<InstanceId, Contai
         )
     }));
     let is_held = incident.held().next().is_some();
+    steps.extend(memory(incident, containment, shell));
     if is_held {
         steps.push(held(incident, containment, shell));
     }
@@ -125,6 +130,36 @@ fn stuck(incident: &Incident, shell: &Shell) -> Vec<Next> {
         }
     }
     steps
+}
+
+/// What no snapshot holds is first in the order of volatility. Without a forensic host there is no way to it.
+fn memory(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shell: &Shell) -> Option<Next> {
+    let takes_host = |record: &Record| {
+        let group = incident.observed.groups.get(&record.isolation_group);
+        group.is_some_and(|group| group.ingress.iter().any(|rule| matches!(rule.peer, Peer::Group(_))))
+    };
+    let is_captured = |record: &Record| record.history.iter().any(|line| line.contains(CAPTURED));
+    let is_ready = |record: &&Record| {
+        let found = containment.get(&record.instance).filter(|found| found.condition == Condition::Isolated);
+        let shown = found.and_then(|found| found.observed.instances.get(&record.instance));
+        shown.is_some_and(|shown| shown.state == "running") && takes_host(record) && !is_captured(record)
+    };
+    let ready: Vec<&InstanceId> = incident.held().filter(is_ready).map(|record| &record.instance).collect();
+    if ready.is_empty() || incident.stack.as_ref().is_some_and(StackView::is_busy) {
+        return None;
+    }
+    let address = incident.address.argument();
+    let commands = ready.iter().take(MOST_MEMORIES).map(|id| shell.own(&format!("memory {id} {address}")));
+    let more = match ready.len().saturating_sub(MOST_MEMORIES) {
+        0 => String::new(),
+        more => format!(" {more} more are in the same state."),
+    };
+    Some(next(
+        format!(
+            "Memory is in no snapshot, and ends when an instance stops.{more} If the case needs it, this prints how it is captured:"
+        ),
+        commands.collect(),
+    ))
 }
 
 fn held(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shell: &Shell) -> Next {

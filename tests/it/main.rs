@@ -17,6 +17,8 @@ mod restore;
 #[path = "../support/runtime.rs"]
 #[allow(dead_code)] // The stack tests use all of it.
 mod runtime;
+#[path = "../support/ssh.rs"]
+mod ssh;
 mod template;
 #[path = "../support/words.rs"]
 mod words;

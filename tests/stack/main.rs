@@ -18,6 +18,7 @@ mod incident;
 mod isolate;
 mod leftovers;
 mod locks;
+mod memory;
 mod moves;
 mod operator;
 mod package;
@@ -30,6 +31,9 @@ mod rules;
 #[path = "../support/runtime.rs"]
 mod runtime;
 mod scenarios;
+#[path = "../support/ssh.rs"]
+#[allow(dead_code)] // The tests in memory use all of it.
+mod ssh;
 mod stacks;
 #[path = "../support/words.rs"]
 mod words;

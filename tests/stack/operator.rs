@@ -59,13 +59,13 @@ pub fn start(arguments: &[&str]) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it can be started")
 }
 
-fn environment(command: &mut Command) -> &mut Command {
+pub fn environment(command: &mut Command) -> &mut Command {
     let home = std::fs::canonicalize("target/stack").expect("it is there");
     let command = command.env_clear().envs(cloud().credentials()).env("HOME", home);
     command.env("AWS_EC2_METADATA_DISABLED", "true").stdin(Stdio::null())
 }
 
-fn with_credentials(mut command: Command) -> Ran {
+pub fn with_credentials(mut command: Command) -> Ran {
     let output = environment(&mut command).output().expect("it can be started");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     Ran { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }

@@ -3,6 +3,8 @@
 mod change;
 #[cfg(feature = "operator")]
 mod drill;
+#[cfg(feature = "operator")]
+mod machine;
 mod read;
 
 use std::collections::BTreeSet;

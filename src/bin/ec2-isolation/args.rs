@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ec2_isolation::model::InstanceId;
-use ec2_isolation::operator::{Address, Target};
+use ec2_isolation::operator::{Address, Destination, Endpoint, Folder, Target, User};
 
 /// Isolates compromised EC2 instances, shows whether they are isolated, and restores them, with your own credentials.
 ///
@@ -109,6 +109,34 @@ pub enum Command {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Prints the commands that read the memory of an isolated instance over ssh, by way of the forensic host; --run runs them
+    Memory {
+        /// The instance; EC2 must show it isolated
+        #[arg(value_name = "i-…")]
+        instance: InstanceId,
+        #[command(flatten)]
+        incident: Incident,
+        #[command(flatten)]
+        way: Way,
+        /// AVML, as its releases have it for Linux
+        #[arg(long, value_name = "FILE", default_value = "avml")]
+        avml: PathBuf,
+        /// Its SHA-256, as its release shows it
+        #[arg(long, value_name = "HEX", value_parser = sha256)]
+        avml_sha256: Option<String>,
+        /// Where the image goes: a folder of the forensic host, which is fastest, or a new file here
+        #[arg(long, value_name = "host[:FOLDER]|FILE", default_value = "host")]
+        to: Destination,
+        /// A folder in the instance's memory, for AVML
+        #[arg(long, value_name = "FOLDER", default_value = "/dev/shm")]
+        scratch: Folder,
+        /// Runs the commands
+        #[arg(long)]
+        run: bool,
+        /// Does not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
     /// Lists the incidents of the account and Region, and whether they are isolated. Changes nothing
     List,
     /// Writes the incident for the case file: how it stands, timeline, interfaces, snapshots, what is not covered. Changes nothing
@@ -189,6 +217,29 @@ pub enum Command {
     Man,
 }
 
+/// By ssh from here to the forensic host, and from there to the instance.
+#[derive(Debug, Args)]
+pub struct Way {
+    /// The user of the instance, as in ec2-user
+    #[arg(long, default_value = "ubuntu")]
+    pub user: User,
+    /// The private key for the instance [default: the name of its key pair, with .pem]
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<String>,
+    /// Where the instance listens [default: its private address]
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    pub address: Option<Endpoint>,
+    /// Where the forensic host listens [default: the public address of the incident's]
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    pub host: Option<Endpoint>,
+    /// The user of the forensic host
+    #[arg(long, default_value = "ubuntu")]
+    pub host_user: User,
+    /// The private key for the forensic host [default: as for the instance]
+    #[arg(long, value_name = "FILE")]
+    pub host_key: Option<String>,
+}
+
 /// Which incident it is about: the only one there is, if nothing is said.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
@@ -199,6 +250,11 @@ pub struct Incident {
     /// The records table
     #[arg(long)]
     table: Option<String>,
+}
+
+fn sha256(text: &str) -> Result<String, String> {
+    let is_digest = text.len() == 64 && text.chars().all(|c| c.is_ascii_hexdigit());
+    if is_digest { Ok(text.to_lowercase()) } else { Err(format!("{text:?} is no SHA-256 of 64 hexadecimal digits")) }
 }
 
 fn parameter(text: &str) -> Result<(String, String), String> {

@@ -12,7 +12,7 @@ use ec2_isolation::aws::ec2::Ec2;
 use ec2_isolation::aws::sts;
 use ec2_isolation::model::InstanceId;
 use ec2_isolation::operator::{
-    Address, Ended, Operator, Options, Progress, RestoreReport, Shell, Site, Target, Trouble, wrapped,
+    Address, Ended, Operator, Options, Progress, RestoreReport, Shell, Site, Target, Trouble, Wish, wrapped,
 };
 use ec2_isolation::timing::clock::Clock;
 use ec2_isolation::timing::gate::Gate;
@@ -21,9 +21,9 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::args::{Arguments, Command, Incident, Output};
+use crate::args::{Arguments, Command, Incident, Output, Way};
 use crate::revoke::{self, Revoking};
-use crate::{drill, manual, progress, report};
+use crate::{drill, manual, memory, progress, report};
 
 pub type Program = Operator<Ec2, Table, CloudFormation>;
 
@@ -65,6 +65,7 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
         Command::Isolate { .. } => "isolate",
         Command::Adopt { .. } => "adopt",
         Command::Drill { .. } => "drill",
+        Command::Memory { .. } => "memory",
         _ => "restore",
     };
     let (program, Operators { trail, iam, .. }) = program(region, profile, asked).await?;
@@ -107,6 +108,19 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
             };
             show(output, &host, &host);
             Ok(Outcome::done(!host.failed))
+        }
+        Command::Memory { instance, incident, way, avml, avml_sha256, to, scratch, run, yes } => {
+            let Way { user, key, address, host, host_user, host_key } = way;
+            let wish = Wish { user, key, address, host, host_user, host_key, avml, avml_sha256, to, scratch };
+            let address = match incident.address() {
+                Some(address) => address,
+                None => program.incident_of(&instance).await?,
+            };
+            let capture = program.memory(&program.incident(&address).await?, &instance, wish).await?;
+            match run {
+                true => memory::run(&program, capture, yes, output).await,
+                false => Ok(memory::print(&capture, output)),
+            }
         }
         Command::List => {
             let list = program.list().await?;

@@ -8,6 +8,7 @@ mod args;
 mod commands;
 mod drill;
 mod manual;
+mod memory;
 mod progress;
 mod report;
 mod revoke;

@@ -6,6 +6,7 @@ mod incident;
 mod isolate;
 mod late;
 mod leftovers;
+mod memory;
 mod picture;
 mod report;
 mod restore;

@@ -2,7 +2,10 @@
 //!
 //! `SHOWN=1 cargo test --features operator --test it shown` writes them anew. Read the difference before you commit it.
 
-use ec2_isolation::operator::Options;
+use std::time::{Duration, UNIX_EPOCH};
+
+use ec2_isolation::operator::{Image, Options, Wish};
+use ec2_isolation::timing::clock::Clock;
 
 use super::isolate::{incident, prepared, targets};
 use super::status::{isolated, status};
@@ -36,7 +39,8 @@ fn at_one_moment(text: &str) -> String {
 fn check(name: &str, text: &str) {
     let shown = at_one_moment(text);
     for line in shown.lines().filter(|line| line.chars().count() > WIDTH) {
-        let is_whole = ["aws ", "ec2-isolation "].iter().any(|command| line.contains(command));
+        let commands = ["aws ", "ec2-isolation ", "  echo ", "  printf ", "  ssh ", "  ssh-agent "];
+        let is_whole = commands.iter().any(|command| line.contains(command));
         assert!(is_whole || !line.trim().contains(' '), "{name}: {line:?} is wider than {WIDTH} columns");
     }
     let path = format!("tests/it/operator/shown/{name}.txt");
@@ -145,4 +149,53 @@ async fn what_restore_shows_before_it_asks_and_afterwards() {
     let report = program.restore(&incident, &ALL, &|_| ()).await.unwrap();
     check("restore", &report.to_string());
     check("status-restored", &report.status.to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_commands_that_capture_memory() {
+    let world = isolated().await;
+    for (name, to) in [("memory-host", "host"), ("memory-desk", "web-1.lime")] {
+        let wish = Wish {
+            user: "ec2-user".parse().unwrap(),
+            key: None,
+            address: None,
+            host: Some("203.0.113.9".parse().unwrap()),
+            host_user: "ubuntu".parse().unwrap(),
+            host_key: None,
+            avml: "avml".into(),
+            avml_sha256: Some("0123456789abcdef".repeat(4)),
+            to: to.parse().unwrap(),
+            scratch: "/dev/shm".parse().unwrap(),
+        };
+        let mut program = operator(&world);
+        (program.request_id, program.clock) =
+            ("operator-1".to_owned(), Clock::new(UNIX_EPOCH + Duration::from_secs(1_764_039_600)));
+        let incident = program.incident(&program.only_incident().await.unwrap()).await.unwrap();
+        let capture = program.memory(&incident, &A.parse().unwrap(), wish).await.unwrap();
+        check(name, &capture.to_string());
+    }
+}
+
+#[test]
+fn an_image_that_was_captured() {
+    let image = Image {
+        instance: A.to_owned(),
+        incident: "incident-2026-11-25".to_owned(),
+        captured_at: "2026-11-25T03:00:00Z".to_owned(),
+        place: "host",
+        forensic_host: "203.0.113.9".to_owned(),
+        file: format!("memory/{A}-20261125T030000Z.lime"),
+        bytes: 16_540_238_624,
+        sha256: "fedcba9876543210".repeat(4),
+        memory_total: 16_374_562_816,
+        system_ram: 16_978_739_200,
+        left_out: 438_532_608,
+        records: 988,
+        kernel: "6.1.150-174.273.amzn2023.x86_64".to_owned(),
+        avml: "avml 0.21.0".to_owned(),
+        avml_sha256: "0123456789abcdef".repeat(4),
+        seconds: 131,
+        left: vec![],
+    };
+    check("memory-captured", &image.to_string());
 }

@@ -251,3 +251,29 @@ async fn of_a_stack_that_takes_no_update_the_commands_of_ec2_are_printed() {
     let next = self::status(&world).await.next;
     assert!(next[0].commands.is_empty() && next[0].what.ends_with("Put right what stands above."), "{next:?}");
 }
+
+/// In the order of volatility: before what a restore ends. Without a forensic host there is no way to it.
+#[tokio::test(start_paused = true)]
+async fn memory_is_the_next_step_until_it_is_captured() {
+    let world = isolated().await;
+    let says_memory =
+        |status: &Status| status.next.iter().any(|next| next.what.starts_with("Memory is in no snapshot"));
+    assert!(!says_memory(&status(&world).await));
+    let rule = Rule { protocol: "tcp".into(), ports: Some((22, 22)), peer: Peer::Group("sg-0f0".parse().unwrap()) };
+    world.data().groups.get_mut(&ISOLATION.parse().unwrap()).unwrap().ingress.push(rule);
+    let forensic = ec2_isolation::model::Group {
+        id: "sg-0f0".parse().unwrap(),
+        ..world.data().groups[&TRANSIT.parse().unwrap()].clone()
+    };
+    let forensic = ec2_isolation::model::Group { role: Some(ec2_isolation::model::Role::Forensic), ..forensic };
+    world.data().groups.insert(forensic.id.clone(), forensic);
+    let shown = status(&world).await;
+    assert!(says_memory(&shown), "{:?}", shown.next);
+    let command = |id: &str| format!("ec2-isolation memory {id} --stack incident-2026-11-25 --region us-east-1");
+    assert_eq!(shown.next[0].commands, [command(A), command(B)]);
+    let line =
+        "2026-11-25T03:10:00Z memory captured: 5 bytes with SHA-256 00, in memory/a.lime (asked by x)".to_owned();
+    world.data().records.get_mut(&A.parse().unwrap()).unwrap().history.push(line);
+    world.data().instances.get_mut(&B.parse().unwrap()).unwrap().state = "stopped".to_owned();
+    assert!(!says_memory(&status(&world).await));
+}

@@ -6,6 +6,7 @@ pub mod drill;
 mod evidence;
 pub mod identities;
 mod locks;
+pub mod machines;
 pub mod operator;
 mod ports;
 mod profiles;
@@ -26,6 +27,7 @@ use ec2_isolation::model::{
     Branch, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Lock, Peer, Record, Role,
     Rule, Snapshot, SnapshotId, State, Volume, VolumeId, VpcId,
 };
+use ec2_isolation::ports::machines::Machine;
 use ec2_isolation::ports::{Call, CallError, Fault, Ports, TrailEvent};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -70,6 +72,8 @@ enum Life {
 #[derive(Debug)]
 pub struct Data {
     pub instances: BTreeMap<InstanceId, Instance>,
+    /// Those of which more is known than of an ordinary one, and forensic hosts.
+    pub machines: BTreeMap<InstanceId, Machine>,
     /// Interfaces that no instance of these has.
     pub loose: Vec<Interface>,
     pub branches: Vec<Branch>,
@@ -217,6 +221,7 @@ impl World {
         let status = StackStatus { status: "DELETE_IN_PROGRESS".into(), reason: String::new(), parent: None };
         let data = Data {
             instances: BTreeMap::new(),
+            machines: BTreeMap::new(),
             loose: vec![],
             branches: vec![],
             associated: BTreeSet::new(),
