@@ -21,7 +21,7 @@ async fn memory_is_captured_after_the_isolation_only_and_is_in_the_case_file() {
     let scene = Scene::prepared("cli-memory").await;
     let a = scene.site.plain(&scene.ec2, &[0]).await;
     let b = scene.site.plain(&scene.ec2, &[1]).await;
-    let desk = Desk::new();
+    let Some(desk) = Desk::new() else { return };
     let (key, digest, name) = (desk.text("key"), sha256(&desk.path("avml")), user());
     let (host, address, avml) = (desk.host(), desk.instance(), desk.text("avml"));
     let mut arguments = vec!["memory", &a, "--key", &key, "--user", &name, "--host-user", &name];

@@ -19,6 +19,8 @@ root=../../..; pipe=$4
 /// 5 MiB of memory with a hole.
 const IOMEM: &str = "00000000-00000fff : Reserved\n00001000-0009ffff : System RAM\n00100000-004fffff : System RAM\n  00200000-002fffff : Kernel code\n";
 
+const SSHD: &str = "/usr/sbin/sshd";
+
 struct Server {
     process: Child,
     port: u16,
@@ -39,8 +41,12 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Everything is as it should be.
-    pub fn new() -> Self {
+    /// Everything is as it should be. `None` on a machine without OpenSSH's server, whose package README names: that says so.
+    pub fn new() -> Option<Self> {
+        if !Path::new(SSHD).is_file() {
+            eprintln!("no {SSHD}: the capture of memory was not tried");
+            return None;
+        }
         static RUN: AtomicU32 = AtomicU32::new(0);
         let run = RUN.fetch_add(1, Ordering::Relaxed);
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("memory-{}-{run}", std::process::id()));
@@ -63,7 +69,7 @@ impl Desk {
         desk.write("instance/proc/kcore", "");
         desk.write("instance/sys/kernel/security/lockdown", "[none] integrity confidentiality\n");
         std::fs::write(desk.root.join("instance/image"), memory()).unwrap();
-        desk
+        Some(desk)
     }
 
     /// Where the forensic host listens.
@@ -168,7 +174,7 @@ fn serve(root: &Path, name: &str, paths: &str) -> Server {
         let _ = std::fs::create_dir_all("/run/sshd");
     }
     let log = std::fs::File::create(folder.join("sshd.log")).unwrap();
-    let mut command = Command::new("/usr/sbin/sshd");
+    let mut command = Command::new(SSHD);
     command.args(["-D", "-e", "-f"]).arg(folder.join("sshd_config")).stdin(Stdio::null()).stdout(Stdio::null());
     let process = command.stderr(log).spawn().expect("apt-get install openssh-server");
     let server = Server { process, port };

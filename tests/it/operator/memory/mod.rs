@@ -14,7 +14,7 @@ use crate::ssh::{images_of, memory, record, sha256};
 
 #[tokio::test(start_paused = true)]
 async fn an_image_goes_to_the_forensic_host_and_is_read_back() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     let image = bench.run("host").await.unwrap();
     let file = bench.path("host").join(&image.file);
     assert_eq!(std::fs::read(&file).unwrap(), memory());
@@ -34,7 +34,7 @@ async fn an_image_goes_to_the_forensic_host_and_is_read_back() {
 
 #[tokio::test(start_paused = true)]
 async fn an_image_goes_to_the_desk_and_is_read_back() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     let image = bench.run("a.lime").await.unwrap();
     assert_eq!(std::fs::read(bench.path("desk/a.lime")).unwrap(), memory());
     assert_eq!((image.place, image.bytes, image.records), ("desk", memory().len() as u64, 2));
@@ -47,7 +47,7 @@ async fn an_image_goes_to_the_desk_and_is_read_back() {
 /// The forensic host has one while it reads; the instance never.
 #[tokio::test(start_paused = true)]
 async fn the_instance_never_sees_an_agent() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     bench.run("host").await.unwrap();
     bench.run("a.lime").await.unwrap();
     let log = bench.log("instance");
@@ -59,7 +59,7 @@ async fn the_instance_never_sees_an_agent() {
 
 #[tokio::test(start_paused = true)]
 async fn an_image_is_in_the_history_of_the_record_and_in_the_report() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     let capture = bench.capture("host").await;
     let watching = Watching::default();
     let image = capture.carry_out(&watching, &watching.stop).unwrap();
@@ -93,7 +93,7 @@ async fn an_image_is_in_the_history_of_the_record_and_in_the_report() {
 #[tokio::test(start_paused = true)]
 async fn what_is_printed_can_be_pasted() {
     for to in ["host", "a.lime"] {
-        let bench = Bench::new().await;
+        let Some(bench) = Bench::new().await else { return };
         let capture = bench.capture(to).await;
         for step in capture.steps() {
             let ran = Command::new("sh").args(["-c", &step.command]).current_dir(bench.path("desk")).output().unwrap();
@@ -114,7 +114,7 @@ async fn what_is_printed_can_be_pasted() {
 /// AVML leaves zeros out: smaller than the memory, and whole.
 #[tokio::test(start_paused = true)]
 async fn an_image_without_the_zeros_is_whole() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     bench.write("instance/proc/iomem", "00001000-0009ffff : System RAM\n00100000-0fffffff : System RAM\n");
     bench.write("instance/proc/meminfo", "MemTotal:         253952 kB\n");
     let image = [record(0x1000, 0x9f000), record(0xfe0_0000, 0x20_0000)].concat();
@@ -127,7 +127,7 @@ async fn an_image_without_the_zeros_is_whole() {
 
 #[tokio::test(start_paused = true)]
 async fn an_image_that_stops_below_the_top_of_the_memory_is_truncated() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     bench.write("instance/proc/iomem", "00001000-0009ffff : System RAM\n00100000-0fffffff : System RAM\n");
     bench.write("instance/proc/meminfo", "MemTotal:         253952 kB\n");
     for to in ["host", "a.lime"] {
@@ -144,7 +144,7 @@ async fn an_image_that_stops_below_the_top_of_the_memory_is_truncated() {
 
 #[tokio::test(start_paused = true)]
 async fn an_image_that_ends_within_a_record_is_broken_off() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     bench.write("instance/behaviour", "head -c 700000 $root/image > $pipe\n");
     for to in ["host", "a.lime"] {
         let missing = memory().len() as u64 - 700_000;
@@ -155,7 +155,7 @@ async fn an_image_that_ends_within_a_record_is_broken_off() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_no_image_is_no_image() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     bench.write("instance/behaviour", "echo it works, says the attacker, and goes on for more than a header > $pipe\n");
     for to in ["host", "a.lime"] {
         let why = Why::NotWhole { instance: A.to_owned(), why: Incomplete::Strange(0) };
@@ -166,7 +166,7 @@ async fn what_is_no_image_is_no_image() {
 /// Somebody on the instance wants the disk of the evidence full.
 #[tokio::test(start_paused = true)]
 async fn a_stream_without_end_is_ended() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     bench.write("instance/behaviour", "cat $root/image /dev/zero > $pipe\n");
     for to in ["host", "a.lime"] {
         let broken = bench.broken(to).await;
@@ -181,7 +181,7 @@ async fn a_stream_without_end_is_ended() {
 
 #[tokio::test(start_paused = true)]
 async fn avml_that_fails_is_shown_with_what_it_says() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     bench.write("instance/behaviour", "printf 'Error: \\033[31mlocked down /proc/kcore\\n' >&2; exit 1\n");
     for to in ["host", "a.lime"] {
         let broken = bench.broken(to).await;
@@ -195,7 +195,7 @@ async fn avml_that_fails_is_shown_with_what_it_says() {
 
 #[tokio::test(start_paused = true)]
 async fn avml_that_is_killed_leaves_no_image() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     bench.write("instance/behaviour", "head -c 100000 $root/image > $pipe; kill -9 $$\n");
     for to in ["host", "a.lime"] {
         let broken = bench.broken(to).await;
@@ -206,7 +206,7 @@ async fn avml_that_is_killed_leaves_no_image() {
 /// The server of the instance ends the session in the middle.
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_lost_leaves_a_part_that_is_named() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     bench.write(
         "instance/behaviour",
         "exec 3> $pipe; head -c 1000000 $root/image >&3; sleep 2; kill $(cat $root/session); sleep 1; exit 1\n",
@@ -222,7 +222,7 @@ async fn a_connection_that_is_lost_leaves_a_part_that_is_named() {
 
 #[tokio::test(start_paused = true)]
 async fn who_presses_ctrl_c_is_told_what_is_left() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     bench.write(
         "instance/behaviour",
         "exec 3> $pipe; while head -c 100000 $root/image >&3; do sleep 0.1; done; exit 1\n",
@@ -239,7 +239,7 @@ async fn who_presses_ctrl_c_is_told_what_is_left() {
 
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_becomes_full_is_named() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     bench.write(
         "host/bin/tee",
         "#!/bin/sh\nhead -c 1000 > \"$1\"\necho \"tee: $1: No space left on device\" >&2\nexit 1\n",
@@ -252,7 +252,7 @@ async fn a_disk_that_becomes_full_is_named() {
 
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_keeps_something_else_than_it_was_given_is_named() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     bench.write(
         "host/bin/tee",
         "#!/bin/sh\n/usr/bin/tee \"$1\"\nprintf x | dd of=\"$1\" bs=1 seek=50 conv=notrunc 2>/dev/null\n",
@@ -266,7 +266,7 @@ async fn a_disk_that_keeps_something_else_than_it_was_given_is_named() {
 
 #[tokio::test(start_paused = true)]
 async fn a_kernel_that_lets_nobody_read_is_named_before_anything_is_copied() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     bench.write("instance/sys/kernel/security/lockdown", "none integrity [confidentiality]\n");
     let broken = bench.broken("host").await;
     assert!(broken.is_refused);

@@ -14,7 +14,7 @@ use crate::world::{STACK, World, groups};
 
 #[tokio::test(start_paused = true)]
 async fn a_wrong_key_is_named_with_the_machine_that_refuses_it() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     let other = bench.text("other");
     assert!(
         std::process::Command::new("ssh-keygen")
@@ -42,7 +42,7 @@ async fn not_let_in(bench: &Bench, wish: Wish, expected: &str, with: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn another_host_key_than_before_is_named() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     bench.run("host").await.unwrap();
     let known = bench.read("desk/ssh/known_hosts");
     let keys: Vec<&str> = known.lines().map(|line| line.split_once(' ').unwrap().1).collect();
@@ -55,7 +55,7 @@ async fn another_host_key_than_before_is_named() {
 
 #[tokio::test(start_paused = true)]
 async fn what_does_not_answer_is_named() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     let mut wish = bench.wish("host");
     // Nothing listens there.
     wish.address = Some("127.0.0.1:1".parse().unwrap());
@@ -66,7 +66,7 @@ async fn what_does_not_answer_is_named() {
 
 #[tokio::test(start_paused = true)]
 async fn a_disk_without_room_is_named_before_anything_is_copied() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     let df = "#!/bin/sh\necho 'Filesystem 1024-blocks Used Available Capacity Mounted on'\necho '/dev/root 9000000 8000000 1000000 89% /'\n";
     bench.write("host/bin/df", df);
     let broken = bench.broken("host").await;
@@ -78,7 +78,7 @@ async fn a_disk_without_room_is_named_before_anything_is_copied() {
 
 #[tokio::test(start_paused = true)]
 async fn who_may_not_become_root_is_told() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     bench.write("instance/bin/sudo", "#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n");
     let broken = bench.broken("host").await;
     let said = "sudo: a password is required".to_owned();
@@ -88,7 +88,7 @@ async fn who_may_not_become_root_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn avml_that_cannot_be_run_there_is_taken_away_again() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     bench.write("avml", "#!/no/such/interpreter\n");
     let broken = bench.broken("host").await;
     assert!(
@@ -100,7 +100,7 @@ async fn avml_that_cannot_be_run_there_is_taken_away_again() {
 
 #[tokio::test(start_paused = true)]
 async fn avml_with_another_checksum_is_not_copied() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     let (file, real) = (bench.text("avml"), sha256(&bench.path("avml")));
     let mut wish = bench.wish("host");
     wish.avml_sha256 = Some("0".repeat(64));
@@ -115,7 +115,7 @@ async fn avml_with_another_checksum_is_not_copied() {
 
 #[tokio::test(start_paused = true)]
 async fn avml_of_another_processor_is_not_copied() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0".to_vec();
     elf.extend(62_u16.to_le_bytes());
     std::fs::write(bench.path("avml"), &elf).unwrap();
@@ -132,7 +132,7 @@ async fn avml_of_another_processor_is_not_copied() {
 
 #[tokio::test(start_paused = true)]
 async fn no_image_is_written_over_another_one() {
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     bench.write("desk/a.lime", "an earlier one");
     assert_eq!(bench.broken("a.lime").await.why, Why::Taken(bench.text("desk/a.lime")));
     assert_eq!((bench.read("desk/a.lime").as_str(), images_of(&bench).len()), ("an earlier one", 0));
@@ -177,7 +177,8 @@ async fn what_is_not_isolated_is_isolated_first() {
     world.add("i-0c", crate::world::VPC, &[("eni-0e", &["sg-0b"])]);
     let program = operator(&world);
     let incident = program.incident(&by_table()).await.unwrap();
-    let wish = Bench::new().await.wish("host");
+    let Some(bench) = Bench::new().await else { return };
+    let wish = bench.wish("host");
     let unknown = program.memory(&incident, &"i-0c".parse().unwrap(), wish).await.unwrap_err().to_string();
     assert!(
         unknown.starts_with("nothing was changed: i-0c is not of incident ") && unknown.contains("isolate i-0c"),
@@ -223,7 +224,7 @@ async fn the_forensic_host_of_the_incident_is_found() {
     let found =
         Machine { public_address: Some("203.0.113.9".to_owned()), key_name: Some("ir".to_owned()), ..machine() };
     world.data().machines.insert("i-0f".parse().unwrap(), found);
-    let bench = Bench::new().await;
+    let Some(bench) = Bench::new().await else { return };
     let mut wish = bench.wish("host");
     (wish.host, wish.key, wish.host_key, wish.address) = (None, None, None, None);
     let program = operator(&world);
