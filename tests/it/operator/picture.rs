@@ -12,6 +12,7 @@ use super::report::{incident, report};
 
 const WIDTH: u32 = 890;
 
+#[allow(clippy::print_stderr)] // Who runs the tests reads it.
 fn browser() -> Option<PathBuf> {
     let named = std::env::var_os("CHROMIUM").map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();

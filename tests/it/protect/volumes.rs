@@ -35,12 +35,11 @@ async fn the_volume_of_an_instance_that_was_terminated_keeps_them() {
     let world = fleet();
     succeeds(&world, event("create")).await;
     let kept = volume(&world);
-    let mut data = world.data();
-    data.instances.get_mut(&id(A)).unwrap().state = "terminated".to_owned();
-    data.instances.get_mut(&id(A)).unwrap().interfaces.clear();
-    data.instances.get_mut(&id(A)).unwrap().volumes.clear();
-    data.loose_volumes.insert(kept.clone());
-    drop(data);
+    {
+        let mut data = world.data();
+        data.terminate(A);
+        data.loose_volumes.insert(kept.clone());
+    }
     succeeds(&world, event("delete")).await;
     assert_eq!(world.data().tags[kept.as_str()]["ec2-isolation:purpose"], "forensics");
 }
