@@ -5,7 +5,7 @@
 
 use super::groups::{holder, own_groups};
 use super::protections::unprotect;
-use super::tags::{kept_volumes, untag_restored};
+use super::tags::untag_restored;
 use super::transit::say_if_in_transit;
 use super::{Aim, Case, Doubt, Needs, Plan, Problem, Severity, Step, Work};
 use crate::model::{Groups, Interface, InterfaceId, Record, State};
@@ -24,8 +24,10 @@ pub(super) fn needs(case: &Case<'_>) -> Needs {
         needs.attributes = !protection.attributes.is_empty();
         needs.members = protection.scaling_group.is_some();
         needs.profiles = protection.profile.is_some();
-        needs.volumes =
-            case.living().into_iter().flat_map(|instance| kept_volumes(record, instance)).cloned().collect();
+    }
+    // They were tagged before it was saved that they were to be kept.
+    if is_looked_up && record.state != State::Restored && interfaces(case, record, &mut Plan::default()).is_done() {
+        needs.volumes = case.living().into_iter().flat_map(|instance| instance.volumes.keys()).cloned().collect();
     }
     needs
 }

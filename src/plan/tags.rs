@@ -27,7 +27,7 @@ const GROUPS_PER_TAG: usize = 12;
 pub(super) type Tags = BTreeMap<String, String>;
 
 /// The volumes of the instance that would have gone with it, as its record says.
-pub(super) fn kept_volumes<'a>(record: &'a Record, instance: &'a Instance) -> impl Iterator<Item = &'a VolumeId> {
+fn kept_volumes<'a>(record: &'a Record, instance: &'a Instance) -> impl Iterator<Item = &'a VolumeId> {
     record.protection.volumes.keys().filter(|id| instance.volumes.contains_key(*id))
 }
 
@@ -90,7 +90,7 @@ pub(super) fn untag_restored(case: &Case<'_>, record: &Record, plan: &mut Plan) 
     let interfaces = interfaces.filter(|interface: &&Interface| case.speaker(interface) == Some(case.instance));
     let tagged = interfaces.map(|interface| (interface.id.to_string(), &interface.tags));
     let tagged = tagged.chain(case.living().map(|instance| (instance.id.to_string(), &instance.tags)));
-    let volumes = case.living().into_iter().flat_map(|instance| kept_volumes(record, instance));
+    let volumes = case.living().into_iter().flat_map(|instance| instance.volumes.keys());
     let volumes = volumes.filter_map(|id| Some((id.to_string(), case.observed.volume_tags.get(id)?)));
     for (resource, tags) in tagged.chain(volumes) {
         let keys: BTreeSet<String> = tags.keys().filter(|key| is_our_tag(key)).cloned().collect();

@@ -30,7 +30,7 @@ async fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     let world = fleet();
     let answer = succeeds(&world, dry(cutting(event("create")))).await;
     let expected = [
-        "dry run, nothing was changed: 0 of 2 instances isolated now; 27 steps would be taken".to_owned(),
+        "dry run, nothing was changed: 0 of 2 instances isolated now; 29 steps would be taken".to_owned(),
         format!("{A}: record eni-0a [sg-0a]"),
         format!("{A}: isolate eni-0a by way of {TRANSIT} for 5 s -> [{ISOLATION}]"),
         format!("{B}: record eni-0b [sg-0b, sg-0c]"),
