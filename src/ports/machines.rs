@@ -10,7 +10,7 @@ use crate::model::InstanceId;
 pub struct Machine {
     /// EC2's own word, as in `running`.
     pub state: String,
-    /// EC2's own word: `x86_64`, `arm64`, `i386`.
+    /// EC2's own word: `x86_64`, `arm64`, `i386`; empty if it says none.
     pub architecture: String,
     /// EC2's own words, as in `Linux/UNIX` or `Windows with SQL Server Standard`.
     pub platform: String,
