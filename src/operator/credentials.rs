@@ -9,8 +9,9 @@ use std::fmt;
 use serde::Serialize;
 
 use super::incident::{Incident, cannot_look};
+use super::shell::Shell;
 use super::text::{count, some, wrapped};
-use super::{Operator, Trouble};
+use super::{Operator, TRAILING, Trouble};
 use crate::cloudformation::stack::{StackLife, StackView};
 use crate::model::{InstanceId, comma_list};
 use crate::ports::{Archive, Change, Survey};
@@ -139,15 +140,29 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         stack: &StackView,
         over: &BTreeSet<String>,
     ) -> Result<BTreeMap<InstanceId, String>, Trouble> {
-        let found = self.ports.ec2.instances(&stack.instances()).await.map_err(cannot_look)?;
-        let mut holders = self.holders(&found).await?;
-        holders.retain(|_, holder| !over.contains(holder));
+        let mut holders = self.other_holders(stack, over).await?;
+        if holders.is_empty() {
+            // Nobody is denied any longer because of one reading that shows nothing.
+            tokio::time::sleep(TRAILING).await;
+            holders = self.other_holders(stack, over).await?;
+        }
         for holder in holders.values().cloned().collect::<BTreeSet<String>>() {
             let theirs = self.denial(&holder).await?.and_then(|stack| Credentials::of(&stack, &BTreeSet::new()));
             let theirs = theirs.filter(|theirs| theirs.is_denied && theirs.roles.is_superset(&roles(stack)));
             let denied = theirs.map(|theirs| theirs.instances).unwrap_or_default();
             holders.retain(|id, held_by| *held_by != holder || !denied.contains(id.as_str()));
         }
+        Ok(holders)
+    }
+
+    async fn other_holders(
+        &self,
+        stack: &StackView,
+        over: &BTreeSet<String>,
+    ) -> Result<BTreeMap<InstanceId, String>, Trouble> {
+        let found = self.ports.ec2.instances(&stack.instances()).await.map_err(cannot_look)?;
+        let mut holders = self.holders(&found).await?;
+        holders.retain(|_, holder| !over.contains(holder));
         Ok(holders)
     }
 
@@ -169,7 +184,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let recorded = incident.ledger.records.values().map(|record| record.owner.stack_id.clone());
         let held = self.still_held(&stack, &own.chain(recorded).collect()).await?;
         if !held.is_empty() {
-            log.push(stays(&stack, &held));
+            log.push(stays(&stack, &held, &self.shell));
             return Ok(false);
         }
         if stack.is_protected {
@@ -193,14 +208,15 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
 }
 
 /// Why a stack that denies credentials is not deleted with its incident.
-pub(super) fn stays(stack: &StackView, held: &BTreeMap<InstanceId, String>) -> String {
+pub(super) fn stays(stack: &StackView, held: &BTreeMap<InstanceId, String>, shell: &Shell) -> String {
     let holders: BTreeSet<&str> = held.values().map(|holder| holder.split('/').nth(1).unwrap_or(holder)).collect();
     let ids = held.keys().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let first = holders.first().copied().unwrap_or_default();
     format!(
-        "stack {} stays: {} still holds {}. Deny their credentials there first, then delete this stack: ec2-isolation isolate --stack {first} --revoke {ids}",
+        "stack {} stays: {} still holds {}. Deny their credentials there first, then delete this stack: {}",
         stack.name,
         comma_list(&holders),
         comma_list(held.keys()),
+        shell.own(&format!("isolate --stack {first} --revoke {ids}")),
     )
 }

@@ -354,7 +354,7 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
                 }
             };
             if !held.is_empty() {
-                found.said.push(stays(&stack, &held));
+                found.said.push(stays(&stack, &held, &self.shell));
                 continue;
             }
             let ids: Vec<String> = stack.instances().iter().map(ToString::to_string).collect();

@@ -25,6 +25,8 @@ mod status;
 mod target;
 mod text;
 
+use std::time::Duration;
+
 use crate::cloudformation::stack::StackLife;
 use crate::model::Owner;
 use crate::ports::{Archive, Call, CallError, Change, Guard, Ports, Survey, Verdict};
@@ -54,6 +56,9 @@ pub use shell::Shell;
 pub use status::{NotIsolated, Status};
 pub use target::Target;
 pub use text::wrapped;
+
+/// How long a reading may trail: the function doubts what it reads for as long (`plan::ledger`).
+const TRAILING: Duration = Duration::from_secs(5);
 
 /// Why nothing, or not everything, was done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -133,7 +138,7 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
             clock: &self.clock,
             asked_by: &self.asked_by,
             // These are rights that the operator has had for long.
-            for_permission: std::time::Duration::ZERO,
+            for_permission: Duration::ZERO,
         }
     }
 

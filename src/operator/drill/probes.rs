@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::Operator;
+use super::super::{Operator, TRAILING};
 use super::notes::{Notes, ms};
 use super::{Stage, only, until};
 use crate::cloudformation::stack::StackLife;
@@ -16,8 +16,6 @@ use crate::ports::{Archive, Call, Change, GroupQuery, Survey};
 
 /// No id that EC2 gives: it is well formed, and does not exist.
 const NOTHING: &str = "0dead0dead0dead00";
-/// How long a reading may trail: the function doubts what it reads for as long (`plan::ledger`).
-const TRAILING: Duration = Duration::from_secs(5);
 /// After it the delay is a number no longer.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 const BRIEF: Duration = Duration::from_millis(100);

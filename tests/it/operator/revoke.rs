@@ -1,6 +1,7 @@
 //! `isolate --revoke`: which roles are found, that nothing that is denied is taken off, and that one incident never lifts another's.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ec2_isolation::cloudformation::stack::StackView;
 use ec2_isolation::operator::{Address, Options, Revocation, Revoked};
@@ -378,6 +379,8 @@ async fn the_denial_of_an_instance_that_another_incident_holds_stays_until_that_
         data.views.push(other);
     }
     let seen = at(&world).await;
+    // A reading that does not show it ends no denial.
+    world.hide(A, Duration::from_secs(4));
     let mut ended = program.finish(&seen).await.unwrap();
     assert!(!ended.is_gone, "{ended:?}");
     assert!(
@@ -386,6 +389,8 @@ async fn the_denial_of_an_instance_that_another_incident_holds_stays_until_that_
         "{ended:?}"
     );
     assert!(beside(&world).is_some());
+    // The whole command: another Region is another account's, as far as it goes.
+    assert!(ended.log[0].ends_with(&format!("isolate --stack other --revoke {A} --region us-east-1")), "{ended:?}");
     let left = program.leftovers(None).await.unwrap();
     assert!(left.said.iter().any(|said| said.contains(" stays: other still holds ")), "{left:?}");
     // Once the other one denies them, too, the first may go.
