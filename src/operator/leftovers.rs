@@ -177,8 +177,7 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
     async fn volumes_left(&self, known: &Known, only: Option<&Incident>, found: &mut Leftovers) {
         let mut of: BTreeMap<&VolumeId, &Record> = BTreeMap::new();
         for record in known.records.iter().filter(|record| known.is_over(record)) {
-            let volumes = record.protection.volumes.keys().chain(record.snapshots.taken.keys());
-            of.extend(volumes.map(|volume| (volume, record.as_ref())));
+            of.extend(volumes_of(record).map(|volume| (volume, record.as_ref())));
         }
         let recorded = VolumeQuery::Ids(of.keys().map(|id| (*id).clone()).collect());
         let volumes = tokio::try_join!(
@@ -197,7 +196,13 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
             found.left.push(left(volume, why, Some(name(&record.owner.stack_id)), vec![delete]));
         }
         let known_already = |volume: &&VolumeDetails| !of.contains_key(&volume.id);
-        for volume in marked.iter().filter(|volume| !volume.is_attached).filter(known_already) {
+        // Whatever its tags say: it may have changed hands with its record.
+        let is_held = |volume: &&VolumeDetails| {
+            let held = known.records.iter().filter(|record| !known.is_over(record));
+            held.flat_map(|record| volumes_of(record)).any(|id| *id == volume.id)
+        };
+        let loose = marked.iter().filter(|volume| !volume.is_attached && !is_held(volume));
+        for volume in loose.filter(known_already) {
             let Some(stack) = volume.tags.get(tag::STACK).filter(|stack| !known.open.contains(*stack)) else {
                 continue;
             };
@@ -379,6 +384,11 @@ fn rules_between<E, R, S>(
 
 fn users(members: &[Interface], group: &GroupId) -> String {
     comma_list(members.iter().filter(|interface| interface.groups.contains(group)).map(|interface| &interface.id))
+}
+
+/// The volumes that a record names.
+fn volumes_of(record: &Record) -> impl Iterator<Item = &VolumeId> {
+    record.protection.volumes.keys().chain(record.snapshots.taken.keys())
 }
 
 fn left(volume: &VolumeDetails, why: String, incident: Option<String>, commands: Vec<String>) -> Left {

@@ -49,6 +49,7 @@ pub(super) fn needs(case: &super::Case<'_>, heritage: &Heritage<'_>) -> Needs {
         groups: originals.chain([heritage.isolation_group]).cloned().collect(),
         marked: [record.vpc.clone()].into(),
         episode: Some(record.episode()),
+        volumes: case.living().into_iter().flat_map(|instance| instance.volumes.keys()).cloned().collect(),
         ..Needs::default()
     }
 }
@@ -255,10 +256,15 @@ impl Case<'_> {
                 tag(id.to_string(), wanted);
             }
         }
-        if let Some(instance) = self.observed.instances.get(&self.record.instance)
-            && !instance.is_terminated()
-            && !contains(&instance.tags, &on_instance)
-        {
+        let shown = self.observed.instances.get(&self.record.instance);
+        let Some(instance) = shown.filter(|instance| !instance.is_terminated()) else { return steps };
+        for id in instance.volumes.keys() {
+            let tags = self.observed.volume_tags.get(id);
+            if tags.is_some_and(|tags| tags.get(tag::STACK) == Some(&self.record.owner.stack_id)) {
+                tag(id.to_string(), on_instance.clone());
+            }
+        }
+        if !contains(&instance.tags, &on_instance) {
             tag(instance.id.to_string(), on_instance);
         }
         steps

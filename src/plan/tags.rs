@@ -92,6 +92,8 @@ pub(super) fn untag_restored(case: &Case<'_>, record: &Record, plan: &mut Plan) 
     let tagged = tagged.chain(case.living().map(|instance| (instance.id.to_string(), &instance.tags)));
     let volumes = case.living().into_iter().flat_map(|instance| instance.volumes.keys());
     let volumes = volumes.filter_map(|id| Some((id.to_string(), case.observed.volume_tags.get(id)?)));
+    // Another incident's evidence may be attached to look into it.
+    let volumes = volumes.filter(|(_, tags)| tags.get(tag::STACK) == Some(&record.owner.stack_id));
     for (resource, tags) in tagged.chain(volumes) {
         let keys: BTreeSet<String> = tags.keys().filter(|key| is_our_tag(key)).cloned().collect();
         if !keys.is_empty() {
@@ -302,6 +304,10 @@ mod tests {
         };
         let text = |world: &World| world.plan(&Goal::Restore).to_string();
         assert_eq!(text(&restored()), "untag vol-1 of ec2-isolation:stack\n");
+        let others = [("ec2-isolation:stack", "stack-2"), ("ec2-isolation:time", "")];
+        let of_another =
+            restored().with(|world| _ = world.observed.volume_tags.insert("vol-1".parse().unwrap(), tags(&others)));
+        assert_eq!(text(&of_another), "i-1: mark restored\n");
         let detached = restored().change_instance(|instance| instance.volumes.clear());
         assert_eq!(text(&detached), "i-1: mark restored\n");
         let terminated = restored().change_instance(|instance| instance.state = "terminated".to_owned());

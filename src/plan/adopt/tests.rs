@@ -293,6 +293,17 @@ fn tags_say_whose_it_is_now() {
     terminated.check("let go i-1");
     terminated.old.observed.instances.clear();
     terminated.check("let go i-1");
+    // So do the volumes that say they are the old stack's, and no others.
+    let mut volume = isolated().tagged();
+    let tags = |stack: &str| [(tag::STACK.to_owned(), stack.to_owned())].into();
+    for (stack, expected) in [
+        ("stack-1", "tag vol-1 with ec2-isolation:restore, ec2-isolation:stack\nlet go i-1"),
+        ("stack-2", "let go i-1"),
+        ("stack-3", "let go i-1"),
+    ] {
+        volume.old.observed.volume_tags.insert("vol-1".parse().unwrap(), tags(stack));
+        volume.check(expected);
+    }
     // Snapshots of another isolation are none of ours.
     let mut other = isolated().tagged();
     let (id, volume, episode) = ("snap-1".parse().unwrap(), "vol-1".parse().unwrap(), "another".to_owned());
@@ -335,8 +346,9 @@ fn what_an_adoption_reads() {
     assert_eq!(read.groups, groups(&["sg-150", "sg-250", "sg-a"]));
     assert_eq!(read.interfaces.len(), 2);
     assert_eq!((read.marked.len(), read.episode.clone()), (1, Some(episode)));
-    let rest =
-        Needs { interfaces: BTreeSet::new(), groups: Groups::new(), marked: BTreeSet::new(), episode: None, ..read };
+    assert_eq!(read.volumes, ["vol-1".parse().unwrap()].into());
+    let (volumes, groups, marked) = (BTreeSet::new(), Groups::new(), BTreeSet::new());
+    let rest = Needs { interfaces: BTreeSet::new(), groups, marked, volumes, episode: None, ..read };
     assert_eq!(rest, Needs::default());
     let mut gone = scene(State::Kept);
     gone.old.records.clear();

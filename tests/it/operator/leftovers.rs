@@ -173,3 +173,22 @@ async fn the_volume_of_another_incidents_host_is_not_named() {
         assert!(ids(&all(&world).await, Kind::Volume).contains(&"vol-0f0e"), "{name}");
     }
 }
+
+/// It changed hands with its record: the stack in its tags is gone, and the incident that holds it is not over.
+#[tokio::test(start_paused = true)]
+async fn a_volume_that_a_held_record_names_is_not_named_whatever_its_tags_say() {
+    let world = fleet();
+    succeeds(&world, with_everything(event("create"))).await;
+    let kept = world.data().instances[&A.parse().unwrap()].volumes.keys().next().unwrap().clone();
+    {
+        let mut data = world.data();
+        data.terminate(A);
+        data.loose_volumes.insert(kept.clone());
+        let gone = STACK.replace("6f9a1d20", "00000000");
+        data.tags.get_mut(kept.as_str()).unwrap().insert("ec2-isolation:stack".to_owned(), gone);
+    }
+    assert_eq!(ids(&all(&world).await, Kind::Volume), Vec::<&str>::new());
+    // Once that one is over, it is.
+    restore(&world).await;
+    assert_eq!(ids(&all(&world).await, Kind::Volume), [kept.as_str()]);
+}
