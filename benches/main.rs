@@ -589,8 +589,15 @@ async fn main() -> ExitCode {
     std::fs::write(format!("{DIRECTORY}/report.json"), format!("{report:#}\n")).expect("target can be written");
     println!("\nwritten: {DIRECTORY}/report.json");
     if std::env::var("PAGE").is_ok() {
-        page::write(Path::new("docs"), &all, &keystrokes, &bars, &tools, &skipped, zipped)
-            .expect("docs can be written");
+        let measured = page::Measured {
+            rows: &all,
+            keystrokes: &keystrokes,
+            bars: &bars,
+            tools: &tools,
+            skipped: &skipped,
+            zipped,
+        };
+        page::write(Path::new("docs"), &measured).expect("docs can be written");
         println!("written: docs/measurements.md, docs/measurements.svg");
     }
     ExitCode::SUCCESS

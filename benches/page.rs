@@ -15,28 +15,26 @@ const LINE: f64 = 26.0;
 /// The axis, in ms: powers of ten.
 const DECADES: [f64; 2] = [1.0, 5.0];
 
-pub fn write(
-    directory: &Path,
-    rows: &[Row],
-    keystrokes: &[Keystroke],
-    bars: &[Bar],
-    tools: &[Tool],
-    skipped: &[String],
-    zipped: f64,
-) -> std::io::Result<()> {
-    std::fs::create_dir_all(directory)?;
-    std::fs::write(directory.join("measurements.svg"), plot(rows))?;
-    std::fs::write(directory.join("measurements.md"), page(rows, keystrokes, bars, tools, skipped, zipped))
+/// What the page is made of.
+#[derive(Debug)]
+pub struct Measured<'a> {
+    pub rows: &'a [Row],
+    pub keystrokes: &'a [Keystroke],
+    pub bars: &'a [Bar],
+    pub tools: &'a [Tool],
+    pub skipped: &'a [String],
+    /// Of the function, in MiB.
+    pub zipped: f64,
 }
 
-fn page(
-    rows: &[Row],
-    keystrokes: &[Keystroke],
-    bars: &[Bar],
-    tools: &[Tool],
-    skipped: &[String],
-    zipped: f64,
-) -> String {
+pub fn write(directory: &Path, measured: &Measured<'_>) -> std::io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    std::fs::write(directory.join("measurements.svg"), plot(measured.rows))?;
+    std::fs::write(directory.join("measurements.md"), page(measured))
+}
+
+fn page(measured: &Measured<'_>) -> String {
+    let Measured { rows, keystrokes, bars, tools, skipped, zipped } = *measured;
     let mut page = format!(
         "<!-- Written by `make bench PAGE=1`: edit benches/page.rs and benches/tried.md. -->\n\
          # Measured\n\n\

@@ -20,6 +20,9 @@ use crate::aws::autoscaling::AutoScaling;
 use crate::aws::error::{garbled, is_throttled};
 use crate::ports::Call;
 
+/// The code for an instance that was terminated an hour ago, or never was.
+const NO_INSTANCE: &str = "InvalidInstanceID.NotFound";
+
 #[derive(Debug, Clone)]
 pub struct Ec2 {
     pub client: Client,

@@ -12,7 +12,7 @@ use aws_sdk_ec2::types::{
 };
 use futures_util::future::try_join_all;
 
-use super::{Ec2, chunks, id};
+use super::{Ec2, NO_INSTANCE, chunks, id};
 use crate::aws::error::{call_error, garbled, sent, time};
 use crate::model::{
     Attribute, Attributes, Branch, Group, Groups, Instance, InstanceId, Interface, InterfaceId, Lock, Member, Peer,
@@ -30,8 +30,6 @@ const FILTER_VALUES: usize = 100;
 const PAGE: i32 = 1000;
 /// Names the trunk on a branch interface (aws/amazon-vpc-resource-controller-k8s, which makes them for EKS).
 const TRUNK_TAG: &str = "vpcresources.k8s.aws/trunk-eni-id";
-/// The code for an instance that was terminated an hour ago, or never was.
-const NO_INSTANCE: &str = "InvalidInstanceID.NotFound";
 const NO_SNAPSHOT: &str = "InvalidSnapshot.NotFound";
 
 const INSTANCES: &str = "ec2:DescribeInstances";

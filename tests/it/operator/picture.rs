@@ -67,14 +67,20 @@ window.onload = () => {
 };
 </script>"#;
 
+/// The case file, written below target/tmp.
+async fn case_file(name: &str) -> PathBuf {
+    let folder = std::env::current_dir().unwrap().join("target/tmp");
+    std::fs::create_dir_all(&folder).unwrap();
+    let page = folder.join(name);
+    std::fs::write(&page, report(&incident().await).await.render(Format::Html, name)).unwrap();
+    page
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_reader_sees_the_whole_case_file_at_the_width_of_a_page() {
     let Some(browser) = browser() else { return };
-    let world = incident().await;
-    let folder = std::env::current_dir().unwrap().join("target/tmp");
-    std::fs::create_dir_all(&folder).unwrap();
-    let [page, picture, measure] = ["picture.html", "picture.png", "measure.html"].map(|name| folder.join(name));
-    std::fs::write(&page, report(&world).await.render(Format::Html, "picture.html")).unwrap();
+    let page = case_file("picture.html").await;
+    let [picture, measure] = ["picture.png", "measure.html"].map(|name| page.with_file_name(name));
     let screenshot = format!("--screenshot={}", picture.display());
     browse(&browser, &[&screenshot, &format!("--window-size={WIDTH},4000")], &page);
     let text = MEASURE.replace("PAGE", "picture.html").replace("PICTURE", "picture.png");
@@ -94,11 +100,8 @@ async fn a_reader_sees_the_whole_case_file_at_the_width_of_a_page() {
 #[tokio::test(start_paused = true)]
 async fn a_case_file_can_be_printed() {
     let Some(browser) = browser() else { return };
-    let world = incident().await;
-    let folder = std::env::current_dir().unwrap().join("target/tmp");
-    std::fs::create_dir_all(&folder).unwrap();
-    let [page, paper] = ["paper.html", "paper.pdf"].map(|name| folder.join(name));
-    std::fs::write(&page, report(&world).await.render(Format::Html, "paper.html")).unwrap();
+    let page = case_file("paper.html").await;
+    let paper = page.with_extension("pdf");
     browse(&browser, &[&format!("--print-to-pdf={}", paper.display())], &page);
     let printed = std::fs::read(&paper).unwrap();
     let pages = String::from_utf8_lossy(&printed).matches("/Type /Page\n").count();
