@@ -40,6 +40,7 @@ import replacements
 import resources
 import service_roles
 import ssm_documents
+import volumes
 from control import knobs, log
 
 logger = logging.getLogger("local_aws.stacks")
@@ -67,7 +68,7 @@ def install() -> None:
         stacks,
     )
 
-    for module in (ec2_rules, protections, instance_profiles, readings, autoscaling):
+    for module in (ec2_rules, protections, instance_profiles, readings, autoscaling, volumes):
         module.repair_moto()
     dynamodb_rules.repair_ministack()
     ec2.handle_request = moto_ec2.handle_request

@@ -3,6 +3,8 @@
 //! Adapters implement them for AWS, fakes for the tests.
 
 #[cfg(feature = "operator")]
+pub mod disks;
+#[cfg(feature = "operator")]
 pub mod drill;
 mod evidence;
 
@@ -20,7 +22,9 @@ use crate::model::{
 use crate::plan::{Change as Protecting, Cut, Prior};
 
 pub use crate::model::{CallError, Fault};
-pub use evidence::{Evidence, SnapshotDetails, SnapshotQuery, Trail, TrailEvent, VolumeDetails, VolumeQuery};
+pub use evidence::{
+    Attachment, Evidence, SnapshotDetails, SnapshotQuery, Trail, TrailEvent, VolumeDetails, VolumeQuery,
+};
 
 pub type Call<T> = Result<T, CallError>;
 
@@ -308,6 +312,8 @@ pub trait Archive: Records {
     ) -> impl Future<Output = Call<Written>> + Send;
     /// Takes a record out, if it still is as it was seen.
     fn let_go(&self, seen: &Record) -> impl Future<Output = Call<Written>> + Send;
+    /// Adds a line to the history of a record, restored or not, if this owner's it still is. Nothing else of it changes.
+    fn note(&self, owner: &Owner, instance: &InstanceId, line: &str) -> impl Future<Output = Call<Written>> + Send;
 }
 
 /// How a record changes hands.

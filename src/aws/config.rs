@@ -17,6 +17,8 @@ use crate::aws::cloudtrail::CloudTrail;
 #[cfg(feature = "operator")]
 use crate::aws::credentials::{Personal, certificates};
 use crate::aws::dynamodb::Table;
+#[cfg(feature = "operator")]
+use crate::aws::ebs::Ebs;
 use crate::aws::ec2::{self, Ec2};
 use crate::ports::Ports;
 
@@ -70,15 +72,24 @@ pub async fn aws() -> Result<Aws, BadSettings> {
     Ok(ports(&loader(http_client()).load().await, name))
 }
 
-/// The ports for an operator, with a records table that is still to be named, CloudTrail, and the client that says who it is.
+/// The ports for an operator, with a records table that is still to be named.
+#[cfg(feature = "operator")]
+#[derive(Debug)]
+pub struct Operators {
+    pub ports: Aws,
+    pub trail: CloudTrail,
+    pub blocks: Ebs,
+    /// Says who it is.
+    pub identity: aws_sdk_sts::Client,
+    pub region: String,
+}
+
+/// The ports for an operator.
 ///
 /// # Errors
 /// There is no such profile, no region, or there are no credentials.
 #[cfg(feature = "operator")]
-pub async fn operator(
-    region: Option<String>,
-    profile: Option<String>,
-) -> Result<(Aws, CloudTrail, aws_sdk_sts::Client, String), BadSettings> {
+pub async fn operator(region: Option<String>, profile: Option<String>) -> Result<Operators, BadSettings> {
     let personal = Personal::read(profile.clone()).await?;
     let certificates = personal.ca_bundle().map_or_else(|| Ok(Vec::new()), |path| certificates(&path))?;
     let mut loader = loader(http_client_trusting(&certificates));
@@ -93,8 +104,13 @@ pub async fn operator(
     let config = personal.log_in(config).await?;
     let identity = aws_sdk_sts::config::Builder::from(&config);
     let identity = identity.retry_config(RetryConfig::standard().with_max_attempts(FIRST_ATTEMPTS)).build();
-    let trail = CloudTrail(aws_sdk_cloudtrail::Client::new(&config));
-    Ok((ports(&config, String::new()), trail, aws_sdk_sts::Client::from_conf(identity), region))
+    Ok(Operators {
+        ports: ports(&config, String::new()),
+        trail: CloudTrail(aws_sdk_cloudtrail::Client::new(&config)),
+        blocks: Ebs(aws_sdk_ebs::Client::new(&config)),
+        identity: aws_sdk_sts::Client::from_conf(identity),
+        region,
+    })
 }
 
 fn loader(http: SharedHttpClient) -> ConfigLoader {

@@ -12,6 +12,8 @@ mod wants;
 
 pub use ec2::{Branch, Group, Instance, Interface, Peer, ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, Snapshot};
 pub use fault::{CallError, Fault};
+#[cfg(feature = "operator")]
+pub use id::sha256_base64;
 pub use id::{
     GroupId, GroupReference, Groups, InstanceId, InterfaceId, MalformedId, ShowGroups, SnapshotId, VolumeId, VpcId,
     comma_list, sha256, short_digest,

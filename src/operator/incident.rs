@@ -64,6 +64,8 @@ pub struct Incident {
     pub strays: Vec<Interface>,
     /// Interfaces in the stack's groups, the forensic one included.
     pub members: Vec<Interface>,
+    /// The forensic host, as far as that could be read: of what it says nothing depends but a next step.
+    pub host: Option<InstanceId>,
 }
 
 impl Incident {
@@ -179,8 +181,10 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
             (Address::Table(_), Some(stack)) => self.own_table(stack).await?.is_some_and(|own| own != table),
             _ => false,
         };
+        let host = self.forensic_host(&stack_name, stack.as_ref()).await.ok().flatten();
         Ok(Incident {
             address,
+            host,
             is_copy,
             stack,
             stack_name,

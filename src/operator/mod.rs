@@ -7,6 +7,7 @@
 mod adopt;
 mod containment;
 mod drill;
+mod evidence;
 mod finish;
 mod host;
 mod incident;
@@ -16,6 +17,7 @@ mod list;
 mod next;
 mod report;
 mod restore;
+mod seal;
 mod shell;
 mod status;
 mod target;
@@ -32,6 +34,9 @@ use crate::timing::pace::Pace;
 pub use adopt::{Handover, HandoverPreview, HandoverReport};
 pub use containment::Condition;
 pub use drill::{ASSUMPTIONS, Assumption, Cleaned, Drill, DrillOrder, Finding, Outcome as DrillOutcome, scrubbed};
+pub use evidence::{
+    Attached, Digest, Disk, Held, Manifest, Removal, Removed, ShareOrder, Shared, SharedSnapshot, VolumeOrder,
+};
 pub use finish::Ended;
 pub use host::{Host, HostOrder};
 pub use incident::{Address, Incident};

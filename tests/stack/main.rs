@@ -9,6 +9,7 @@ mod beside;
 mod cloud;
 mod controls;
 mod drill;
+mod evidence;
 mod failures;
 mod fleet;
 mod function;
@@ -29,6 +30,7 @@ mod rules;
 mod runtime;
 mod scenarios;
 mod stacks;
+mod volumes;
 #[path = "../support/words.rs"]
 mod words;
 

@@ -373,6 +373,11 @@ impl Archive for Table {
         result.map(|written| if written == Written::Overtaken { Written::Lost } else { written })
     }
 
+    async fn note(&self, owner: &Owner, instance: &InstanceId, line: &str) -> Call<Written> {
+        let edit = Edit::only_if("#Owner = :holder").with(":holder", s(owner)).log(line.to_owned());
+        self.write(instance.as_str(), edit).await
+    }
+
     async fn let_go(&self, seen: &Record) -> Call<Written> {
         let condition = as_seen(seen);
         let delete = self

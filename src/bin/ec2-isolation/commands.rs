@@ -6,8 +6,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, SystemTime};
 
 use ec2_isolation::aws::cloudformation::CloudFormation;
-use ec2_isolation::aws::cloudtrail::CloudTrail;
-use ec2_isolation::aws::config::{self, Aws};
+use ec2_isolation::aws::config::{self, Operators};
 use ec2_isolation::aws::dynamodb::Table;
 use ec2_isolation::aws::ec2::Ec2;
 use ec2_isolation::aws::sts;
@@ -23,7 +22,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::args::{Arguments, Command, Incident, Output};
-use crate::{drill, manual, progress, report};
+use crate::{drill, evidence, manual, progress, report};
 
 pub type Program = Operator<Ec2, Table, CloudFormation>;
 
@@ -65,9 +64,10 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
         Command::Isolate { .. } => "isolate",
         Command::Adopt { .. } => "adopt",
         Command::Drill { .. } => "drill",
+        Command::Evidence { .. } => "evidence",
         _ => "restore",
     };
-    let (program, trail) = program(region, profile, asked).await?;
+    let (program, Operators { trail, blocks, .. }) = program(region, profile, asked).await?;
     match command {
         Command::Isolate { targets, stack, parameter, template_url, dry_run, yes } => {
             let options = Options { stack, template_url, parameters: parameter.into_iter().collect() };
@@ -112,9 +112,20 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
             show(output, &list, &list);
             Ok(Outcome::closed(list.is_anything_open()))
         }
-        Command::Report { incident, format, to } => {
+        Command::Report { incident, format, to, manifest } => {
             let address = address_of(&program, &incident).await?;
-            report::report(&program, &trail, &address, report::format(format, output), to.as_deref()).await
+            let manifest = manifest.as_deref().map(report::manifest).transpose()?;
+            report::report(&program, &trail, &address, manifest, report::format(format, output), to.as_deref()).await
+        }
+        Command::Evidence { incident, instances, host, remove, share, key, manifest, to, dry_run, yes } => {
+            let incident = program.incident(&address_of(&program, &incident).await?).await?;
+            let chosen = evidence::Chosen { incident, instances: instances.into_iter().collect(), host, dry_run, yes };
+            match (remove, manifest, share.zip(key)) {
+                (true, ..) => evidence::remove(&program, chosen, output).await,
+                (_, true, _) => evidence::manifest(&program, &blocks, chosen, to.as_deref()).await,
+                (_, _, Some((account, key))) => evidence::share(&program, chosen, &account, &key, output).await,
+                _ => evidence::attach(&program, chosen, output).await,
+            }
         }
         Command::Leftovers { incident } => {
             let incident = match incident.address() {
@@ -259,10 +270,11 @@ async fn program(
     region: Option<String>,
     profile: Option<String>,
     asked: &str,
-) -> Result<(Program, CloudTrail), Trouble> {
+) -> Result<(Program, Operators), Trouble> {
     let found = config::operator(region, profile.clone()).await;
-    let (ports, trail, client, region): (Aws, _, _, _) = found.map_err(|error| Trouble::Refused(error.to_string()))?;
-    let caller = sts::caller(&client).await;
+    let operators = found.map_err(|error| Trouble::Refused(error.to_string()))?;
+    let (ports, region) = (operators.ports.clone(), operators.region.clone());
+    let caller = sts::caller(&operators.identity).await;
     let (account, caller) = caller.map_err(|error| Trouble::Failed { what: "AWS does not say who you are", error })?;
     let clock = Clock::new(SystemTime::now());
     let program = Operator {
@@ -275,7 +287,7 @@ async fn program(
         gate: Gate::new(LONGEST_RUN),
         pace: Pace::default(),
     };
-    Ok((program, trail))
+    Ok((program, operators))
 }
 
 pub fn show(output: Output, text: &impl Display, json: &impl Serialize) {

@@ -12,6 +12,7 @@ use ec2_isolation::aws::autoscaling::AutoScaling;
 use ec2_isolation::aws::cloudformation::CloudFormation;
 use ec2_isolation::aws::cloudtrail::CloudTrail;
 use ec2_isolation::aws::dynamodb::Table;
+use ec2_isolation::aws::ebs::Ebs;
 use ec2_isolation::aws::ec2::Ec2;
 use ec2_isolation::model::{InstanceId, Owner};
 
@@ -31,6 +32,7 @@ macro_rules! config {
 // They use the macro above.
 mod autoscaling;
 mod cloudformation;
+mod disks;
 mod drill;
 mod dynamodb;
 mod ec2;
@@ -57,6 +59,10 @@ pub fn stacks(http: SharedHttpClient) -> CloudFormation {
 
 pub fn trail(http: SharedHttpClient) -> CloudTrail {
     CloudTrail(aws_sdk_cloudtrail::Client::from_conf(config!(aws_sdk_cloudtrail, http)))
+}
+
+pub fn blocks(http: SharedHttpClient) -> Ebs {
+    Ebs(aws_sdk_ebs::Client::from_conf(config!(aws_sdk_ebs, http)))
 }
 
 /// The bodies of the requests so far.

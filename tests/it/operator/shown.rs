@@ -4,6 +4,7 @@
 
 use ec2_isolation::operator::Options;
 
+use super::evidence::{self, order, removal, share_order};
 use super::isolate::{incident, prepared, targets};
 use super::status::{isolated, status};
 use super::{ALL, by_table, kept, operator};
@@ -145,4 +146,29 @@ async fn what_restore_shows_before_it_asks_and_afterwards() {
     let report = program.restore(&incident, &ALL, &|_| ()).await.unwrap();
     check("restore", &report.to_string());
     check("status-restored", &report.status.to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_evidence_shows_before_it_asks_and_afterwards() {
+    let world = evidence::isolated().await;
+    let order = order(&world, &ALL).await.unwrap();
+    check("evidence-plan", &order.to_string());
+    check("evidence", &operator(&world).make_volumes(&order, &|_| ()).await.unwrap().to_string());
+    let removal = removal(&world).await;
+    check("evidence-remove-plan", &removal.to_string());
+    check("evidence-remove", &operator(&world).take_away(&removal, &|_| ()).await.unwrap().to_string());
+    let share = share_order(&world).await;
+    check("evidence-share-plan", &share.to_string());
+    check("evidence-share", &operator(&world).share(&share, &|_| ()).await.unwrap().to_string());
+}
+
+/// The worst comes first.
+#[tokio::test(start_paused = true)]
+async fn what_evidence_shows_of_what_failed() {
+    let world = evidence::isolated().await;
+    let failed = world.data().snapshots[0].id.clone();
+    let why = Some("Given key ID is not accessible".to_owned());
+    world.data().disks.pending.insert(failed, crate::world::disks::Pending { looks: Some(0), fails: why });
+    let order = order(&world, &ALL).await.unwrap();
+    check("evidence-failed", &operator(&world).make_volumes(&order, &|_| ()).await.unwrap().to_string());
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ec2_isolation::cloudformation::stack::{
     Export, NewStack, Prepared, StackLife, StackResource, StackStatus, StackTimes, StackView,
 };
-use ec2_isolation::model::{Groups, Interface, Record, State};
+use ec2_isolation::model::{Groups, InstanceId, Interface, Owner, Record, State};
 use ec2_isolation::ports::{Archive, Call, Fault, Items, Survey, Takeover, Written};
 
 use super::ports::refusal;
@@ -112,6 +112,17 @@ impl Archive for World {
             if let Some((intent, _)) = data.intents.get_mut(&takeover.owner.digest()) {
                 intent.held.insert(seen.instance.clone());
             }
+            Ok(Written::Done)
+        })
+        .await
+    }
+
+    async fn note(&self, owner: &Owner, instance: &InstanceId, line: &str) -> Call<Written> {
+        self.call("dynamodb:UpdateItem", instance.to_string(), |data| {
+            let Some(record) = data.records.get_mut(instance).filter(|record| record.owner == *owner) else {
+                return Ok(Written::Lost);
+            };
+            record.history.push(line.to_owned());
             Ok(Written::Done)
         })
         .await
