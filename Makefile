@@ -8,7 +8,7 @@ PY     := $(VENV)/cloud/bin/python
 export PATH := $(abspath $(VENV)/lint/bin):$(abspath $(VENV)/sam/bin):$(PATH)
 export SAM_CLI_TELEMETRY = 0
 # The shell scripts of the forensic host.
-SCRIPTS  := $(addprefix forensic-host/,forensic-host forensic-host.sh install-sift seal-image user-data)
+SCRIPTS  := $(addprefix forensic-host/,forensic-host forensic-host.sh install-sift seal-image user-data mount-evidence)
 # The operator's program. Every target but `build` and `cli` compiles with it: another feature set compiles the AWS SDK once more.
 CLI      := target/cli/ec2-isolation
 RESPONDER := ec2-isolation-responder

@@ -34,6 +34,10 @@ _RESOURCE_PARAMETER = {
     "DeleteSnapshot": "SnapshotId",
     "LockSnapshot": "SnapshotId",
     "UnlockSnapshot": "SnapshotId",
+    "CopySnapshot": "SourceSnapshotId",
+    "DeleteVolume": "VolumeId",
+    "DescribeSnapshotAttribute": "SnapshotId",
+    "ModifySnapshotAttribute": "SnapshotId",
 }
 _KINDS = {
     "eni": "network-interface",
@@ -123,6 +127,8 @@ def _resources(backend: Any, action: str, params: Params) -> Iterator[tuple[str,
         yield _arn(backend, "snapshot", "*"), {}
     elif action in ("AssociateSecurityGroupVpc", "DisassociateSecurityGroupVpc"):
         yield from _known(backend, [params.get("GroupId", ""), params.get("VpcId", "")])
+    elif action in ("AttachVolume", "DetachVolume"):
+        yield from _known(backend, [params.get("VolumeId", ""), params.get("InstanceId", "")])
     elif action == "CreateSnapshot":
         yield from _known(backend, [params.get("VolumeId", "")])
         yield _arn(backend, "snapshot", "*"), {}

@@ -17,6 +17,10 @@ Control endpoints, JSON in and out, no credentials:
     PUT /_local/snapshot-rate        {"seconds": s}: EC2's pause between two snapshots of one volume (default 15)
     PUT /_local/interface            {"id": "eni-…", "requester_managed": true|false, "type": "trunk", "managed":
                                      true|false, "tags": {…}}: what is absent stays; tags are added
+    PUT /_local/snapshot             {"id": "snap-…", "state": "pending"|"error"|null, "percent": 40, "message": "…"}:
+                                     how far a snapshot is; null ends it
+    PUT /_local/bad-keys             {"keys": ["arn:…"]}: KMS keys that EC2 may not use
+    PUT /_local/blocks               {"volume": "vol-…", "indexes": [0, 7]}: which blocks of a volume were written
     PUT /_local/throttle             {"on": true|false}: EC2's request token buckets, full at the start (default off)
     PUT /_local/standby-delay        {"seconds": s}: how long an instance is EnteringStandby, or Pending after Standby
                                      (default 0: at once)
@@ -61,6 +65,7 @@ import sys
 import tempfile
 import threading
 from typing import Any
+from urllib.parse import parse_qs
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
@@ -114,10 +119,12 @@ def gateway() -> Any:
 
     import control
     import custom_resources
+    import ebs_direct
 
     async def serve(scope: dict[str, Any], receive: Any, send: Any) -> None:
         path = scope.get("path", "")
-        if scope["type"] != "http" or not path.startswith(("/_local/", custom_resources.ANSWER_PATH)):
+        is_ours = path.startswith(("/_local/", custom_resources.ANSWER_PATH)) or ebs_direct.serves(scope)
+        if scope["type"] != "http" or not is_ours:
             # Callers of the real AWS use TLS, and the bucket that the SAM CLI makes refuses anything else.
             secure = [(b"x-forwarded-proto", b"https")] if scope["type"] == "http" else []
             await app({**scope, "headers": [*scope.get("headers", []), *secure]}, receive, send)
@@ -132,6 +139,9 @@ def gateway() -> Any:
             query = scope["query_string"].decode()
             status, answer = control.handle(scope["method"], path.removeprefix("/_local/"), query, body)
             headers = [(b"content-type", b"application/json")]
+        elif ebs_direct.serves(scope):
+            named = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
+            status, headers, answer = ebs_direct.handle(path, named, parse_qs(scope["query_string"].decode()))
         else:
             status, answer = custom_resources.receive(scope["method"], path, dict(scope["headers"]), body), b""
             headers = []

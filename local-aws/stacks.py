@@ -44,6 +44,7 @@ import resources
 import service_roles
 import snapshot_locks  # noqa: F401  (registers its rules)
 import ssm_documents
+import volumes
 from control import knobs, log
 
 logger = logging.getLogger("local_aws.stacks")
@@ -71,7 +72,7 @@ def install() -> None:
         stacks,
     )
 
-    for module in (ec2_rules, protections, instance_profiles, readings, autoscaling):
+    for module in (ec2_rules, protections, instance_profiles, readings, autoscaling, volumes):
         module.repair_moto()
     dynamodb_rules.repair_ministack()
     instance_credentials.install()

@@ -3,6 +3,8 @@
 //! Adapters implement them for AWS, fakes for the tests.
 
 #[cfg(feature = "operator")]
+pub mod disks;
+#[cfg(feature = "operator")]
 pub mod drill;
 mod evidence;
 mod identities;
@@ -23,7 +25,9 @@ use crate::model::{
 use crate::plan::{Change as Protecting, Cut, Prior};
 
 pub use crate::model::{CallError, Fault};
-pub use evidence::{Evidence, SnapshotDetails, SnapshotQuery, Trail, TrailEvent, VolumeDetails, VolumeQuery};
+pub use evidence::{
+    Attachment, Evidence, SnapshotDetails, SnapshotQuery, Trail, TrailEvent, VolumeDetails, VolumeQuery,
+};
 pub use identities::{Identities, ProfileRole};
 
 pub type Call<T> = Result<T, CallError>;

@@ -17,6 +17,8 @@ use crate::aws::cloudtrail::CloudTrail;
 #[cfg(feature = "operator")]
 use crate::aws::credentials::{Personal, certificates};
 use crate::aws::dynamodb::Table;
+#[cfg(feature = "operator")]
+use crate::aws::ebs::Ebs;
 use crate::aws::ec2::{self, Ec2};
 #[cfg(feature = "operator")]
 use crate::aws::iam::Iam;
@@ -79,6 +81,7 @@ pub struct Operators {
     pub ports: Aws,
     pub trail: CloudTrail,
     pub iam: Iam,
+    pub blocks: Ebs,
     /// Says who it is.
     pub identity: aws_sdk_sts::Client,
     pub region: String,
@@ -108,6 +111,7 @@ pub async fn operator(region: Option<String>, profile: Option<String>) -> Result
         ports: ports(&config, String::new()),
         trail: CloudTrail(aws_sdk_cloudtrail::Client::new(&config)),
         iam: Iam(aws_sdk_iam::Client::new(&config)),
+        blocks: Ebs(aws_sdk_ebs::Client::new(&config)),
         identity: aws_sdk_sts::Client::from_conf(identity),
         region,
     })

@@ -10,7 +10,7 @@ use crate::model::Time;
 use crate::ports::{Call, CallError, Fault};
 
 /// Codes that the services we call use for "too fast" (EC2 and DynamoDB error code references).
-const THROTTLED: [&str; 11] = [
+const THROTTLED: [&str; 12] = [
     "RequestLimitExceeded",
     "Throttling",
     "ThrottlingException",
@@ -24,6 +24,8 @@ const THROTTLED: [&str; 11] = [
     // One set of snapshots per volume and 15 s.
     "SnapshotCreationPerVolumeRateExceeded",
     "ConcurrentSnapshotLimitExceeded",
+    // Of EBS's direct APIs.
+    "ConcurrentLimitExceededException",
 ];
 /// Codes for "not in this state", which an instance that is starting or ending, or a group that is scaling, leaves by itself.
 const BUSY: [&str; 4] = ["IncorrectInstanceState", "IncorrectState", "ScalingActivityInProgress", "ResourceContention"];

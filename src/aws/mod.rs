@@ -8,6 +8,8 @@ pub mod config;
 #[cfg(feature = "operator")]
 mod credentials;
 pub mod dynamodb;
+#[cfg(feature = "operator")]
+pub mod ebs;
 pub mod ec2;
 pub(crate) mod error;
 #[cfg(feature = "operator")]

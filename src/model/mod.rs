@@ -14,6 +14,8 @@ pub use ec2::{
     Branch, Group, Instance, Interface, Lock, Peer, ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, Snapshot,
 };
 pub use fault::{CallError, Fault};
+#[cfg(feature = "operator")]
+pub use id::sha256_base64;
 pub use id::{
     GroupId, GroupReference, Groups, InstanceId, InterfaceId, MalformedId, ShowGroups, SnapshotId, VolumeId, VpcId,
     comma_list, sha256, short_digest,

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::incident::Incident;
 use super::{Operator, Progress, Trouble, refused};
 use crate::cloudformation::stack::{NewStack, StackLife, StackView, Template};
+use crate::model::InstanceId;
 use crate::ports::{Archive, Change, Survey};
 
 /// The host's template, as the responder holds it, too.
@@ -34,6 +35,20 @@ pub struct Host {
     pub reasons: BTreeMap<String, String>,
     /// The stack's outputs: how to log in, how to see how far SIFT is.
     pub outputs: BTreeMap<String, String>,
+}
+
+impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
+    /// The forensic host of an incident: of its host's stack, or of its own.
+    pub(super) async fn forensic_host(
+        &self,
+        incident: &str,
+        stack: Option<&StackView>,
+    ) -> Result<Option<InstanceId>, Trouble> {
+        let of_its_own = self.view(&host_name(incident)).await?;
+        let stacks = of_its_own.iter().chain(stack);
+        let mut ids = stacks.filter_map(|stack| stack.physical_id("ForensicInstance")?.parse().ok());
+        Ok(ids.next())
+    }
 }
 
 impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R, S> {

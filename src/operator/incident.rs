@@ -67,6 +67,8 @@ pub struct Incident {
     pub strays: Vec<Interface>,
     /// Interfaces in the stack's groups, the forensic one included.
     pub members: Vec<Interface>,
+    /// The forensic host, as far as that could be read: of what it says nothing depends but a next step.
+    pub host: Option<InstanceId>,
 }
 
 impl Incident {
@@ -183,9 +185,11 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
             _ => false,
         };
         let credentials = self.view(&credentials_name(&stack_name)).await;
+        let host = self.forensic_host(&stack_name, stack.as_ref()).await.ok().flatten();
         Ok(Incident {
             address,
             credentials,
+            host,
             is_copy,
             stack,
             stack_name,

@@ -10,14 +10,13 @@ use std::fmt;
 use serde::Serialize;
 
 use super::credentials::{credentials_name, stays};
+use super::evidence::{left as evidence, recorded};
 use super::incident::{Incident, cannot_look, index, stack_of};
 use super::next::revoke;
 use super::text::{count, some, wrapped};
 use super::{Operator, Trouble};
 use crate::cloudformation::stack::StackLife;
-use crate::model::{
-    Group, GroupId, Groups, InstanceId, Interface, Owner, Record, Role, SnapshotId, State, VolumeId, comma_list,
-};
+use crate::model::{Group, GroupId, Groups, Interface, Owner, Record, Role, SnapshotId, State, VolumeId, comma_list};
 use crate::plan::tag;
 use crate::ports::{
     Archive, CallError, Change, Evidence, GroupQuery, SnapshotDetails, SnapshotQuery, Survey, VolumeDetails,
@@ -98,6 +97,14 @@ impl Known {
     fn is_over(&self, record: &Record) -> bool {
         self.over.contains(&record.owner.stack_id)
     }
+
+    /// Whether what the tags of something say to be of this stack may be named.
+    fn is_not_open(&self, stack: &str, only: Option<&Incident>) -> bool {
+        match only {
+            Some(_) => self.over.contains(stack),
+            None => !self.open.contains(stack),
+        }
+    }
 }
 
 impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R, S> {
@@ -118,6 +125,12 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
             is_incomplete: false,
         };
         self.volumes_left(&known, only, &mut found).await;
+        let over: Vec<&Record> =
+            known.records.iter().map(AsRef::as_ref).filter(|record| known.is_over(record)).collect();
+        match self.evidence_left(&over, |stack| known.is_not_open(stack, only)).await {
+            Ok(left) => found.left.extend(left),
+            Err(error) => found.cannot_read("volumes that were made as evidence", &error),
+        }
         self.snapshots_left(&known, only, &mut found).await;
         self.tables_left(&known, &mut found);
         self.log_groups_left(&known, &mut found).await;
@@ -243,22 +256,31 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
             found.said.push(format!("Whether snapshots are locked is not known: {error}"));
             BTreeMap::new()
         });
-        let recorded = recorded_snapshots(&known.records);
+        let recorded = recorded::snapshots(known.records.iter().map(AsRef::as_ref));
+        let copies = evidence::copies(known.records.iter().map(AsRef::as_ref));
         for snapshot in snapshots {
             let stack = snapshot.tags.get(tag::STACK);
             let of = snapshot.volume.as_ref().map_or("a volume".to_owned(), ToString::to_string);
+            // EC2 shows a copy as one of a volume that nobody has.
+            let source = copies.get(&snapshot.id).map(ToString::to_string);
+            let of = source
+                .or_else(|| snapshot.tags.get(tag::COPY_OF).cloned())
+                .map_or(of, |source| format!("a copy of {source}"));
             let delete = self.shell.delete_snapshot(&snapshot.id);
-            let (why, commands) = match (locks.get(&snapshot.id), recorded.get(snapshot.id.as_str())) {
-                (Some(lock), _) => (format!("of {of}, locked ({lock}): it cannot be deleted before that ends"), vec![]),
-                (None, Some(instance)) => (format!("of {of} of {instance}"), vec![delete]),
-                (None, None) => {
-                    let look = self.shell.show_snapshot(&snapshot.id);
-                    (
-                        format!("of {of}, in no record that is left: only its tags say that it is ours"),
-                        vec![look, delete],
-                    )
-                }
-            };
+            let (why, commands) =
+                match (locks.get(&snapshot.id), recorded.get(copies.get(&snapshot.id).unwrap_or(&snapshot.id))) {
+                    (Some(lock), _) => {
+                        (format!("of {of}, locked ({lock}): it cannot be deleted before that ends"), vec![])
+                    }
+                    (None, Some(recorded)) => (format!("of {of} of {}", recorded.instance), vec![delete]),
+                    (None, None) => {
+                        let look = self.shell.show_snapshot(&snapshot.id);
+                        (
+                            format!("of {of}, in no record that is left: only its tags say that it is ours"),
+                            vec![look, delete],
+                        )
+                    }
+                };
             let SnapshotDetails { id, gib, .. } = &snapshot;
             let incident = stack.map(|stack| name(stack));
             found.left.push(Left {
@@ -393,19 +415,6 @@ fn volumes_of(record: &Record) -> impl Iterator<Item = &VolumeId> {
 
 fn left(volume: &VolumeDetails, why: String, incident: Option<String>, commands: Vec<String>) -> Left {
     Left { kind: Kind::Volume, id: volume.id.to_string(), gib: Some(volume.gib), incident, why, commands }
-}
-
-/// Ids of snapshots and the instances whose records name them, also those of an earlier isolation, which the history names.
-fn recorded_snapshots(records: &[std::sync::Arc<Record>]) -> BTreeMap<String, InstanceId> {
-    let mut found = BTreeMap::new();
-    for record in records {
-        let lines = record.history.iter().filter(|line| line.contains(" snapshots: "));
-        let words = lines.flat_map(|line| line.split([' ', ',']));
-        let past = words.filter(|word| word.parse::<SnapshotId>().is_ok()).map(str::to_owned);
-        let taken = record.snapshots.taken.values().map(ToString::to_string);
-        found.extend(past.chain(taken).map(|id| (id, record.instance.clone())));
-    }
-    found
 }
 
 /// `incident-42 forensic host`, or that of its host's own stack, `incident-42-host`.

@@ -9,6 +9,7 @@ mod containment;
 mod credentials;
 mod deploy;
 mod drill;
+mod evidence;
 mod finish;
 mod host;
 mod incident;
@@ -20,6 +21,7 @@ mod next;
 mod report;
 mod restore;
 mod revoke;
+mod seal;
 mod shell;
 mod status;
 mod target;
@@ -39,6 +41,9 @@ pub use adopt::{Handover, HandoverPreview, HandoverReport};
 pub use containment::Condition;
 pub use credentials::Credentials;
 pub use drill::{ASSUMPTIONS, Assumption, Cleaned, Drill, DrillOrder, Finding, Outcome as DrillOutcome, scrubbed};
+pub use evidence::{
+    Attached, Digest, Disk, Held, Manifest, Removal, Removed, ShareOrder, Shared, SharedSnapshot, VolumeOrder,
+};
 pub use finish::Ended;
 pub use host::{Host, HostOrder};
 pub use incident::{Address, Incident};

@@ -45,6 +45,7 @@ pub fn next_steps(incident: &Incident, containment: &BTreeMap<InstanceId, Contai
     steps.extend(memory(incident, containment, shell));
     if is_held {
         steps.push(held(incident, containment, shell));
+        steps.extend(examine(incident, shell));
     }
     steps.extend(strays(incident, shell));
     if !is_held && incident.strays.is_empty() && incident.ledger.unreadable.is_empty() {
@@ -160,6 +161,28 @@ fn memory(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, sh
         ),
         commands.collect(),
     ))
+}
+
+/// The snapshots, once they were taken.
+fn examine(incident: &Incident, shell: &Shell) -> Option<Next> {
+    let number: usize = incident.held().map(|record| record.snapshots.taken.len()).sum();
+    if number == 0 || incident.stack.as_ref().is_some_and(StackView::is_busy) {
+        return None;
+    }
+    let of = super::text::count(number, "volume");
+    let evidence = |options: &str| shell.own(&format!("evidence{options} {}", incident.address.argument()));
+    Some(match &incident.host {
+        Some(host) => next(
+            format!("There are snapshots of {of}. This attaches volumes of them to the forensic host {host}:"),
+            vec![evidence("")],
+        ),
+        None => next(
+            format!(
+                "There are snapshots of {of}. This writes down what is in them. To look into them, make a forensic host with ec2-isolation host:"
+            ),
+            vec![evidence(" --manifest")],
+        ),
+    })
 }
 
 fn held(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shell: &Shell) -> Next {

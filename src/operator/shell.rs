@@ -77,6 +77,16 @@ impl Shell {
     }
 
     #[must_use]
+    pub fn detach_volume(&self, volume: &VolumeId) -> String {
+        self.aws(&format!("ec2 detach-volume --volume-id {volume}"))
+    }
+
+    #[must_use]
+    pub fn wait_for_volume(&self, volume: &VolumeId) -> String {
+        self.aws(&format!("ec2 wait volume-available --volume-ids {volume}"))
+    }
+
+    #[must_use]
     pub fn delete_snapshot(&self, snapshot: &SnapshotId) -> String {
         self.aws(&format!("ec2 delete-snapshot --snapshot-id {snapshot}"))
     }

@@ -17,6 +17,13 @@ pub(crate) mod tag {
     pub(crate) const EPISODE: &str = "ec2-isolation:episode";
     pub(crate) const VOLUME: &str = "ec2-isolation:volume";
     pub(crate) const DEVICE: &str = "ec2-isolation:device";
+    /// Of a volume that was made as evidence: the snapshot that it was made of.
+    #[cfg(feature = "operator")]
+    pub(crate) const SNAPSHOT: &str = "ec2-isolation:snapshot";
+    /// Of a copy that another account may use: what it is a copy of.
+    pub(crate) const COPY_OF: &str = "ec2-isolation:copy-of";
+    /// The role of a volume that was made as evidence.
+    pub(crate) const EVIDENCE: &str = "evidence";
     /// Followed by a number: EC2 allows 256 characters in a value, sixteen ids need more.
     pub(crate) const ORIGINAL_GROUPS: &str = "ec2-isolation:original-groups";
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use super::Call;
-use crate::model::{InterfaceId, SnapshotId, Time, VolumeId};
+use crate::model::{InstanceId, InterfaceId, SnapshotId, Time, VolumeId};
 
 /// What EC2 shows of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +15,15 @@ pub struct SnapshotDetails {
     pub gib: u64,
     /// EC2's own word: `pending`, `completed`, `error`, `recoverable`, `recovering`.
     pub state: String,
+    /// Why it is in that state, mostly of `error`.
+    pub why: Option<String>,
+    /// How much of it is done, in percent.
+    pub percent: u8,
     pub is_encrypted: bool,
     /// The ARN of its KMS key.
     pub key: Option<String>,
     pub started_at: Option<Time>,
+    pub completed_at: Option<Time>,
     pub tags: BTreeMap<String, String>,
 }
 
@@ -29,8 +34,10 @@ pub enum SnapshotQuery {
     Ids(BTreeSet<SnapshotId>),
     /// Those whose tag of ours names one of these stacks.
     OfStacks(BTreeSet<String>),
-    /// Those that carry the tag of an isolation.
+    /// Those that carry the tag of an isolation, and the copies of them.
     Marked,
+    /// Those whose tag says that they are copies of these.
+    CopiesOf(BTreeSet<SnapshotId>),
 }
 
 /// What EC2 shows of a volume.
@@ -38,8 +45,25 @@ pub enum SnapshotQuery {
 pub struct VolumeDetails {
     pub id: VolumeId,
     pub gib: u64,
+    /// EC2's own word: `creating`, `available`, `in-use`, `deleting`, `deleted`, `error`.
+    pub state: String,
     pub is_attached: bool,
+    /// What it was made of.
+    pub snapshot: Option<SnapshotId>,
+    /// The Availability Zone that it is in.
+    pub zone: String,
+    pub attachment: Option<Attachment>,
     pub tags: BTreeMap<String, String>,
+}
+
+/// Where a volume is, or is about to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    pub instance: InstanceId,
+    /// As in `/dev/sdf`.
+    pub device: String,
+    /// EC2's own word: `attaching`, `attached`, `detaching`, `detached`, `busy`.
+    pub state: String,
 }
 
 /// Which volumes to read.
@@ -51,6 +75,10 @@ pub enum VolumeQuery {
     OfHosts,
     /// Those that carry the tags of an isolation: they outlived their instance because of us, or it is isolated.
     Marked,
+    /// Those that were made of these snapshots.
+    OfSnapshots(BTreeSet<SnapshotId>),
+    /// Those that carry the tag of a volume that was made as evidence.
+    OfEvidence,
 }
 
 /// EC2, for what is kept as evidence.

@@ -59,6 +59,16 @@ pub async fn show(cloud: &Cloud, clock: &Clock, ec2: &aws_sdk_ec2::Client) -> (V
     let status = incident.host(&site, "demo", "22").await;
     expect(status == "CREATE_COMPLETE", &format!("the forensic host ended in {status}"));
 
+    clock.step(&format!(
+        "ec2-isolation evidence --stack {STACK}: a volume of each snapshot on the forensic host, and away again"
+    ));
+    let evidence = attach_evidence(cloud, &[]);
+    println!("    {}", evidence.lines().next().unwrap_or_default());
+    expect(evidence.contains(" attached to i-"), &format!("no volume came to the forensic host: {evidence}"));
+    let removed = attach_evidence(cloud, &["--remove"]);
+    println!("    {}", removed.lines().next().unwrap_or_default());
+    expect(removed.contains(" taken away."), &format!("the volumes stayed: {removed}"));
+
     clock.step("update-stack: one more instance");
     incident.list(&[&first, &second]);
     let status = incident.update().await;
@@ -114,4 +124,14 @@ pub async fn show(cloud: &Cloud, clock: &Clock, ec2: &aws_sdk_ec2::Client) -> (V
         "second_delete_restored": second_delete_restored,
     });
     (report, faults)
+}
+
+/// What the program prints.
+fn attach_evidence(cloud: &Cloud, options: &[&str]) -> String {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ec2-isolation"));
+    command.args(["evidence", "--stack", STACK, "--yes"]).args(options);
+    let command = command.env_clear().envs(cloud.credentials()).env("AWS_EC2_METADATA_DISABLED", "true");
+    let output = command.stdin(std::process::Stdio::null()).output().expect("the program can be started");
+    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    if output.status.success() { out } else { err }
 }

@@ -10,6 +10,7 @@ mod cloud;
 mod controls;
 mod credentials;
 mod drill;
+mod evidence;
 mod failures;
 mod fleet;
 mod function;
@@ -35,6 +36,7 @@ mod scenarios;
 #[allow(dead_code)] // The tests in memory use all of it.
 mod ssh;
 mod stacks;
+mod volumes;
 #[path = "../support/words.rs"]
 mod words;
 

@@ -2,6 +2,8 @@
 
 mod change;
 #[cfg(feature = "operator")]
+mod disks;
+#[cfg(feature = "operator")]
 mod drill;
 #[cfg(feature = "operator")]
 mod machine;

@@ -21,7 +21,7 @@ use crate::model::{
 };
 use crate::plan::tag;
 use crate::ports::{
-    Call, Evidence, GroupQuery, Look, SnapshotDetails, SnapshotQuery, Survey, VolumeDetails, VolumeQuery,
+    Attachment, Call, Evidence, GroupQuery, Look, SnapshotDetails, SnapshotQuery, Survey, VolumeDetails, VolumeQuery,
 };
 
 /// A filter takes at most 200 values (`FilterLimitExceeded`); half of that keeps answers small.
@@ -240,7 +240,10 @@ impl Evidence for Ec2 {
         };
         match query {
             SnapshotQuery::Ids(ids) => by("snapshot-id", ids, read).await,
-            SnapshotQuery::Marked => read(filter("tag-key", vec![tag::EPISODE.to_owned()])).await,
+            SnapshotQuery::Marked => {
+                read(filter("tag-key", vec![tag::EPISODE.to_owned(), tag::COPY_OF.to_owned()])).await
+            }
+            SnapshotQuery::CopiesOf(ids) => by(&format!("tag:{}", tag::COPY_OF), ids, read).await,
             SnapshotQuery::OfStacks(stacks) => by(&format!("tag:{}", tag::STACK), stacks, read).await,
         }
     }
@@ -254,15 +257,28 @@ impl Evidence for Ec2 {
             VolumeQuery::Ids(ids) => by("volume-id", ids, read).await,
             VolumeQuery::Marked => read(filter("tag-key", vec![tag::RESTORE.to_owned()])).await,
             VolumeQuery::OfHosts => read(filter(&format!("tag:{ROLE_TAG}"), vec!["forensic-host".to_owned()])).await,
+            VolumeQuery::OfEvidence => read(filter(&format!("tag:{ROLE_TAG}"), vec![tag::EVIDENCE.to_owned()])).await,
+            VolumeQuery::OfSnapshots(ids) => by("snapshot-id", ids, read).await,
         }
     }
 }
 
 fn read_volume(volume: &Ec2Volume) -> Call<VolumeDetails> {
+    let attachment = volume.attachments().iter().find_map(|found| {
+        Some(Attachment {
+            instance: found.instance_id()?.parse().ok()?,
+            device: found.device().unwrap_or_default().to_owned(),
+            state: found.state().map(|state| state.as_str().to_owned()).unwrap_or_default(),
+        })
+    });
     Ok(VolumeDetails {
         id: id(VOLUMES, "volume", volume.volume_id())?,
         gib: volume.size().and_then(|gib| gib.try_into().ok()).unwrap_or_default(),
+        state: volume.state().map(|state| state.as_str().to_owned()).unwrap_or_default(),
         is_attached: volume.state() != Some(&VolumeState::Available),
+        snapshot: volume.snapshot_id().and_then(|id| id.parse().ok()),
+        zone: volume.availability_zone().unwrap_or_default().to_owned(),
+        attachment,
         tags: tags_of(volume.tags()),
     })
 }
@@ -274,9 +290,12 @@ fn read_details(snapshot: &Ec2Snapshot) -> Call<SnapshotDetails> {
         volume: snapshot.volume_id().and_then(|id| id.parse().ok()),
         gib: snapshot.volume_size().and_then(|gib| gib.try_into().ok()).unwrap_or_default(),
         state: snapshot.state().map(|state| state.as_str().to_owned()).unwrap_or_default(),
+        why: snapshot.state_message().filter(|why| !why.is_empty()).map(str::to_owned),
+        percent: snapshot.progress().and_then(|text| text.trim_end_matches('%').parse().ok()).unwrap_or_default(),
         is_encrypted: snapshot.encrypted().unwrap_or_default(),
         key: snapshot.kms_key_id().filter(|key| !key.is_empty()).map(str::to_owned),
         started_at: snapshot.start_time().and_then(time),
+        completed_at: snapshot.completion_time().and_then(time),
         tags: tags_of(snapshot.tags()),
     })
 }

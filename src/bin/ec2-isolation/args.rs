@@ -149,6 +149,41 @@ pub enum Command {
         /// A new file; standard output if nothing is said
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
+        /// What evidence --manifest has written of this incident: it becomes part of the report
+        #[arg(long, value_name = "FILE")]
+        manifest: Option<PathBuf>,
+    },
+    /// Attaches volumes of the incident's snapshots to the forensic host, and prints what mounts them read-only
+    Evidence {
+        #[command(flatten)]
+        incident: Incident,
+        /// Only of these instances [default: all]
+        #[arg(value_name = "INSTANCE")]
+        instances: Vec<InstanceId>,
+        /// The instance that takes the volumes [default: the incident's forensic host]
+        #[arg(long, value_name = "i-…")]
+        host: Option<InstanceId>,
+        /// Detaches and deletes the volumes again. The snapshots stay
+        #[arg(long, conflicts_with_all = ["share", "manifest"])]
+        remove: bool,
+        /// Copies the snapshots with a key that can be shared, and lets this account use the copies
+        #[arg(long, value_name = "ACCOUNT", requires = "key", conflicts_with = "host")]
+        share: Option<String>,
+        /// The key for the copies, by its ARN or id: a customer managed key of this Region whose policy admits that account
+        #[arg(long, value_name = "KMS-KEY", requires = "share")]
+        key: Option<String>,
+        /// Writes down what is in the snapshots: a SHA-256 of each image, with size, key, lock and times
+        #[arg(long, conflicts_with_all = ["share", "host"])]
+        manifest: bool,
+        /// A new file for the manifest; standard output if nothing is said
+        #[arg(long, value_name = "FILE", requires = "manifest")]
+        to: Option<PathBuf>,
+        /// Shows what would be done, and does nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Does not ask
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Names what incidents that are over have left behind, and the commands that delete it. Deletes nothing
     Leftovers {

@@ -23,7 +23,7 @@ use serde_json::json;
 
 use crate::args::{Arguments, Command, Incident, Output, Way};
 use crate::revoke::{self, Revoking};
-use crate::{drill, manual, memory, progress, report};
+use crate::{drill, evidence, manual, memory, progress, report};
 
 pub type Program = Operator<Ec2, Table, CloudFormation>;
 
@@ -65,10 +65,11 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
         Command::Isolate { .. } => "isolate",
         Command::Adopt { .. } => "adopt",
         Command::Drill { .. } => "drill",
+        Command::Evidence { .. } => "evidence",
         Command::Memory { .. } => "memory",
         _ => "restore",
     };
-    let (program, Operators { trail, iam, .. }) = program(region, profile, asked).await?;
+    let (program, Operators { trail, iam, blocks, .. }) = program(region, profile, asked).await?;
     match command {
         Command::Isolate { targets, stack, parameter, template_url, revoke, role, dry_run, yes } => {
             let options = Options { stack, template_url, parameters: parameter.into_iter().collect() };
@@ -127,9 +128,20 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
             show(output, &list, &list);
             Ok(Outcome::closed(list.is_anything_open()))
         }
-        Command::Report { incident, format, to } => {
+        Command::Report { incident, format, to, manifest } => {
             let address = address_of(&program, &incident).await?;
-            report::report(&program, &trail, &address, report::format(format, output), to.as_deref()).await
+            let manifest = manifest.as_deref().map(report::manifest).transpose()?;
+            report::report(&program, &trail, &address, manifest, report::format(format, output), to.as_deref()).await
+        }
+        Command::Evidence { incident, instances, host, remove, share, key, manifest, to, dry_run, yes } => {
+            let incident = program.incident(&address_of(&program, &incident).await?).await?;
+            let chosen = evidence::Chosen { incident, instances: instances.into_iter().collect(), host, dry_run, yes };
+            match (remove, manifest, share.zip(key)) {
+                (true, ..) => evidence::remove(&program, chosen, output).await,
+                (_, true, _) => evidence::manifest(&program, &blocks, chosen, to.as_deref()).await,
+                (_, _, Some((account, key))) => evidence::share(&program, chosen, &account, &key, output).await,
+                _ => evidence::attach(&program, chosen, output).await,
+            }
         }
         Command::Leftovers { incident } => {
             let incident = match incident.address() {

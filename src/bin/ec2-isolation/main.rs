@@ -7,6 +7,7 @@
 mod args;
 mod commands;
 mod drill;
+mod evidence;
 mod manual;
 mod memory;
 mod progress;

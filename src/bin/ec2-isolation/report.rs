@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
 use ec2_isolation::aws::cloudtrail::CloudTrail;
-use ec2_isolation::operator::{Address, Format, Trouble};
+use ec2_isolation::operator::{Address, Format, Manifest, Trouble};
 
 use crate::args::{self, Output};
 use crate::commands::{Outcome, Program, say};
@@ -24,12 +24,13 @@ pub async fn report(
     program: &Program,
     trail: &CloudTrail,
     address: &Address,
+    manifest: Option<(Manifest, String)>,
     format: Format,
     to: Option<&Path>,
 ) -> Result<Outcome, Trouble> {
     let incident = program.incident(address).await?;
     progress::say("Reading the incident, and CloudTrail, which allows two calls a second: at most half a minute.");
-    let report = program.report(&incident, trail).await;
+    let report = program.report(&incident, trail, manifest).await?;
     let name = to.map(|to| to.to_string_lossy().into_owned()).unwrap_or_else(|| {
         match format {
             Format::Markdown => "report.md",
@@ -49,14 +50,35 @@ pub async fn report(
     Ok(Outcome::closed(report.status.is_anything_open()))
 }
 
+/// A manifest, with its digest.
+pub fn manifest(file: &Path) -> Result<(Manifest, String), Trouble> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file);
+    let text =
+        text.map_err(|error| Trouble::Refused(format!("nothing was changed: {name} cannot be read: {error}")))?;
+    Manifest::read(&text, &name)
+}
+
+/// Whether it may be written.
+pub fn check_new(to: &Path) -> Result<(), Trouble> {
+    match to.exists() {
+        true => Err(Trouble::Refused(is_there(to))),
+        false => Ok(()),
+    }
+}
+
+fn is_there(to: &Path) -> String {
+    format!("nothing was changed: {} is there already: give --to another name", to.display())
+}
+
 /// Never over a file that is there: it may be an earlier report.
-fn write(to: &Path, text: &str) -> Result<(), Trouble> {
+pub fn write(to: &Path, text: &str) -> Result<(), Trouble> {
     let file = OpenOptions::new().write(true).create_new(true).open(to);
     let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| {
         let name = to.display();
         Trouble::Refused(match error.kind() {
-            ErrorKind::AlreadyExists => format!("nothing was changed: {name} is there already: give --to another name"),
+            ErrorKind::AlreadyExists => is_there(to),
             _ => format!("the report cannot be written to {name}: {error}"),
         })
     })

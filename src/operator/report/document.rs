@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::timeline::Event;
-use super::{Report, Snapshot};
+use super::{Enclosed, Report, Snapshot};
 use crate::model::comma_list;
 use crate::operator::Status;
 use crate::operator::text::{count, duration};
@@ -33,6 +33,7 @@ pub(super) fn document(report: &Report) -> Vec<Block> {
     timeline(report, &mut blocks);
     interfaces(report, &mut blocks);
     snapshots(report, &mut blocks);
+    manifest(report, &mut blocks);
     not_cut(report, &mut blocks);
     blocks.push(Heading("What isolation does not cover"));
     blocks.push(List(report.not_covered.iter().map(|text| (*text).to_owned()).collect()));
@@ -218,11 +219,35 @@ fn snapshots(report: &Report, blocks: &mut Vec<Block>) {
         let gib = snapshot.gib.map(|gib| gib.to_string());
         let lock = snapshot.lock.clone().unwrap_or_else(|| "not known".to_owned());
         let state = snapshot.state.clone().unwrap_or_else(|| "EC2 does not show it".to_owned());
-        let (volume, instance) = (some(&snapshot.volume), some(&snapshot.instance));
+        let volume = snapshot.copy_of.as_ref().map(|source| format!("copy of {source}"));
+        let (volume, instance) = (some(&volume.or_else(|| snapshot.volume.clone())), some(&snapshot.instance));
         vec![snapshot.id.clone(), volume, instance, some(&gib), state, key(snapshot), lock, some(&snapshot.started_at)]
     });
     let head = &["Snapshot", "Volume", "Instance", "GiB", "State", "Key", "Locked", "Started"];
     blocks.push(Table { head, rows: rows.collect() });
+}
+
+/// What was in the snapshots when somebody read them.
+fn manifest(report: &Report, blocks: &mut Vec<Block>) {
+    let Some(Enclosed { sha256, manifest }) = &report.manifest else { return };
+    blocks.push(Heading("What is in the snapshots"));
+    blocks.push(Text(format!(
+        "From the manifest of {} to {}, made by {} with {}. The SHA-256 of its lines is {sha256}. Each digest is that of the image of the whole \
+         volume: blocks that were never written are zeros. sha256sum of a volume that is made of the snapshot says the same.",
+        manifest.begun_at, manifest.ended_at, manifest.made_by, manifest.program
+    )));
+    let rows = manifest.snapshots.iter().map(|held| {
+        let digest = held.digest.as_ref();
+        let value = digest.map(|digest| digest.value.clone()).or_else(|| held.why.clone());
+        let bytes = digest.map(|digest| digest.bytes.to_string());
+        let read_at = digest.map(|digest| digest.ended_at.clone());
+        vec![held.snapshot.clone(), held.volume.clone(), some(&value), some(&bytes), some(&held.lock), some(&read_at)]
+    });
+    let head = &["Snapshot", "Volume", "SHA-256", "Bytes", "Lock then", "Read"];
+    blocks.push(Table { head, rows: rows.collect() });
+    if !manifest.said.is_empty() {
+        blocks.push(List(manifest.said.clone()));
+    }
 }
 
 fn key(snapshot: &Snapshot) -> String {

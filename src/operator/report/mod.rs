@@ -11,10 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::evidence::{Manifest, digests, left, recorded};
 use super::incident::Incident;
-use super::{Operator, Status};
+use super::{Operator, Status, Trouble};
 use crate::cloudformation::stack::{StackLife, StackTimes};
 use crate::model::{Record, SnapshotId};
+use crate::plan::tag;
 use crate::ports::{Archive, Change, Evidence, SnapshotDetails, SnapshotQuery, Survey, Trail};
 
 pub use render::Format;
@@ -68,6 +70,17 @@ pub struct Report {
     pub not_covered: Vec<&'static str>,
     /// The SHA-256 of each item of the records table, by its key, as it was read.
     pub records: BTreeMap<String, String>,
+    /// What `evidence --manifest` wrote, if it was given.
+    pub manifest: Option<Enclosed>,
+}
+
+/// A manifest whose file was as its own digest says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Enclosed {
+    /// The digest in the file.
+    pub sha256: String,
+    #[serde(flatten)]
+    pub manifest: Manifest,
 }
 
 /// When CloudFormation made, changed and deleted a stack, as far as it still knows.
@@ -83,6 +96,8 @@ pub struct Snapshot {
     pub id: String,
     pub volume: Option<String>,
     pub instance: Option<String>,
+    /// The snapshot that it is a copy of, for another account.
+    pub copy_of: Option<String>,
     /// Of the volume; EC2 does not say how much of it a snapshot takes.
     pub gib: Option<u64>,
     /// EC2's word, or nothing if EC2 does not show the snapshot.
@@ -94,6 +109,8 @@ pub struct Snapshot {
     pub started_at: Option<String>,
     /// A record names it.
     pub is_recorded: bool,
+    /// Of its image, as the manifest says.
+    pub sha256: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -105,7 +122,18 @@ pub struct NotCut {
 
 impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R, S> {
     /// Everything that there is to say of an incident now. What cannot be read is said, and fails nothing.
-    pub async fn report(&self, incident: &Incident, trail: &impl Trail) -> Report {
+    ///
+    /// # Errors
+    /// The manifest is of another incident.
+    pub async fn report(
+        &self,
+        incident: &Incident,
+        trail: &impl Trail,
+        manifest: Option<(Manifest, String)>,
+    ) -> Result<Report, Trouble> {
+        if let Some((manifest, _)) = &manifest {
+            manifest.check_incident(incident, &self.site.account, &self.site.region)?;
+        }
         let made_at = self.clock.now().to_string();
         let status = self.status(incident).await;
         let mut sources = vec![Source::new("records", format!("The records table {} was read.", incident.table))];
@@ -122,12 +150,18 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
                 }
             }
         }
-        let (snapshots, said) = self.snapshots(incident, stacks.keys().cloned().collect()).await;
+        let (mut snapshots, said) = self.snapshots(incident, stacks.keys().cloned().collect()).await;
+        if let Some((manifest, _)) = &manifest {
+            let digests = digests(manifest);
+            for snapshot in &mut snapshots {
+                snapshot.sha256 = digests.get(snapshot.id.as_str()).map(|digest| digest.value.clone());
+            }
+        }
         sources.extend(said);
         let (seen, said) = timeline::ask(trail, &stacks, &status).await;
         sources.push(said);
         let timeline = timeline::timeline(incident, &stacks, &seen);
-        Report {
+        Ok(Report {
             schema_version: SCHEMA_VERSION,
             incident: incident.stack_name.clone(),
             account: self.site.account.clone(),
@@ -143,8 +177,9 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
             not_cut: not_cut(incident, &status),
             not_covered: NOT_COVERED.to_vec(),
             records: incident.digests(),
+            manifest: manifest.map(|(manifest, sha256)| Enclosed { sha256, manifest }),
             status,
-        }
+        })
     }
 
     /// The snapshots that the records or their own tags name.
@@ -153,29 +188,33 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
         let mut not_known = |what: &str, error| {
             said.push(Source::new("snapshots", format!("{what} not known: {error}.")));
         };
-        let mut recorded = BTreeMap::new();
-        for record in incident.ledger.records.values() {
-            let taken = record.snapshots.taken.iter();
-            recorded.extend(taken.map(|(volume, id)| (id.clone(), (volume.clone(), record.instance.clone()))));
-        }
+        let records = || incident.ledger.records.values().map(AsRef::as_ref);
+        let recorded = recorded::snapshots(records());
+        let copies = left::copies(records());
         let mut found = BTreeMap::new();
-        for query in [SnapshotQuery::Ids(recorded.keys().cloned().collect()), SnapshotQuery::OfStacks(stacks)] {
+        for query in [
+            SnapshotQuery::Ids(recorded.keys().chain(copies.keys()).cloned().collect()),
+            SnapshotQuery::OfStacks(stacks),
+        ] {
             match self.ports.ec2.snapshot_details(&query).await {
                 Ok(all) => found.extend(all.into_iter().map(|details| (details.id.clone(), details))),
                 Err(error) => not_known("Size, key and state of snapshots are", error),
             }
         }
-        let ids: BTreeSet<SnapshotId> = recorded.keys().chain(found.keys()).cloned().collect();
+        let ids: BTreeSet<SnapshotId> = recorded.keys().chain(copies.keys()).chain(found.keys()).cloned().collect();
         let locks = if ids.is_empty() { Ok(BTreeMap::new()) } else { self.ports.ec2.locks(&ids).await };
         let locks = locks.map_err(|error| not_known("Whether snapshots are locked is", error)).ok();
         let shown = ids.iter().map(|id| {
             let lock = locks.as_ref().map(|locks| locks.get(id).map_or_else(|| "none".to_owned(), ToString::to_string));
             let details = found.get(id);
-            let known = recorded.get(id);
+            let known = recorded.get(copies.get(id).unwrap_or(id));
+            let volume = known.and_then(|known| known.volume.as_ref());
+            let tagged = details.and_then(|details| details.tags.get(tag::COPY_OF));
             Snapshot {
                 id: id.to_string(),
-                volume: known.map(|(volume, _)| volume).or_else(|| details?.volume.as_ref()).map(ToString::to_string),
-                instance: known.map(|(_, instance)| instance.to_string()).or_else(|| instance_of(details?)),
+                volume: volume.or_else(|| details?.volume.as_ref()).map(ToString::to_string),
+                instance: known.map(|known| known.instance.to_string()).or_else(|| instance_of(details?)),
+                copy_of: copies.get(id).map(ToString::to_string).or_else(|| tagged.cloned()),
                 gib: details.map(|details| details.gib),
                 state: details.map(|details| details.state.clone()),
                 is_encrypted: details.map(|details| details.is_encrypted),
@@ -183,6 +222,7 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
                 lock: lock.filter(|_| details.is_some()),
                 started_at: details.and_then(|details| details.started_at).map(|at| at.to_string()),
                 is_recorded: known.is_some(),
+                sha256: None,
             }
         });
         (shown.collect(), said)
@@ -191,7 +231,7 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
 
 /// What its tag says; whoever may write tags may have written it.
 fn instance_of(snapshot: &SnapshotDetails) -> Option<String> {
-    snapshot.tags.get(crate::plan::tag::INSTANCE).cloned()
+    snapshot.tags.get(tag::INSTANCE).cloned()
 }
 
 impl Times {

@@ -5,6 +5,7 @@
 use super::Report;
 use super::document::{Block, document};
 use crate::model::sha256;
+use crate::operator::seal::seal;
 use crate::operator::shell::quoted;
 use crate::operator::text::wrapped;
 
@@ -60,7 +61,7 @@ impl Report {
         match format {
             Format::Markdown => markdown(self, file),
             Format::Html => html(self, file),
-            Format::Json => json(self),
+            Format::Json => seal(self),
         }
     }
 }
@@ -147,14 +148,6 @@ fn html_block(block: &Block) -> String {
             format!("<pre>{}</pre>\n", commands.join("\n"))
         }
     }
-}
-
-/// The digest is its last field, on a line of its own.
-fn json(report: &Report) -> String {
-    let text = serde_json::to_string_pretty(report).unwrap_or_default();
-    let fields = text.strip_suffix("\n}").unwrap_or_default();
-    let digest = sha256(&format!("{fields},\n}}\n"));
-    format!("{fields},\n  \"sha256\": \"{digest}\"\n}}\n")
 }
 
 /// On one line, with nothing that cannot be seen: control characters, and those that turn the direction of writing.

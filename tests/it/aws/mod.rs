@@ -12,6 +12,7 @@ use ec2_isolation::aws::autoscaling::AutoScaling;
 use ec2_isolation::aws::cloudformation::CloudFormation;
 use ec2_isolation::aws::cloudtrail::CloudTrail;
 use ec2_isolation::aws::dynamodb::Table;
+use ec2_isolation::aws::ebs::Ebs;
 use ec2_isolation::aws::ec2::Ec2;
 use ec2_isolation::aws::iam::Iam;
 use ec2_isolation::model::{InstanceId, Owner};
@@ -32,6 +33,7 @@ macro_rules! config {
 // They use the macro above.
 mod autoscaling;
 mod cloudformation;
+mod disks;
 mod drill;
 mod dynamodb;
 mod ec2;
@@ -63,6 +65,10 @@ pub fn trail(http: SharedHttpClient) -> CloudTrail {
 
 pub fn iam(http: SharedHttpClient) -> Iam {
     Iam(aws_sdk_iam::Client::from_conf(config!(aws_sdk_iam, http)))
+}
+
+pub fn blocks(http: SharedHttpClient) -> Ebs {
+    Ebs(aws_sdk_ebs::Client::from_conf(config!(aws_sdk_ebs, http)))
 }
 
 /// The bodies of the requests so far.

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 /// What stands in these is no message of its own: names, and what AWS answered, within another message; what names its next
 /// step itself; the report; scripts and steps of a capture; questions of the program; what a drill has seen, which docs/drill.md explains; lines of the log; tests.
-const NO_SOURCES: [&str; 30] = [
+const NO_SOURCES: [&str; 35] = [
     "aws/autoscaling.rs",
+    "aws/ebs.rs",
     "aws/cloudformation.rs",
     "aws/dynamodb",
     "aws/ec2",
@@ -15,6 +16,7 @@ const NO_SOURCES: [&str; 30] = [
     "aws/sts.rs",
     "bin/ec2-isolation/commands.rs",
     "bin/ec2-isolation/drill.rs",
+    "bin/ec2-isolation/evidence.rs",
     "bin/ec2-isolation/main.rs",
     "bin/ec2-isolation/memory.rs",
     "cloudformation/responder.rs",
@@ -28,8 +30,11 @@ const NO_SOURCES: [&str; 30] = [
     "operator/memory/run.rs",
     "operator/memory/scripts.rs",
     "operator/memory/text.rs",
+    "operator/evidence/commands.rs",
+    "operator/evidence/text.rs",
     "operator/next.rs",
     "operator/report",
+    "operator/seal.rs",
     "operator/shell.rs",
     "operator/text.rs",
     "plan/testing.rs",
@@ -39,7 +44,7 @@ const NO_SOURCES: [&str; 30] = [
 ];
 /// Parts of sentences that stand elsewhere in full, headlines without a problem, lines of the plan in the log, among them its
 /// doubts (`? …`), and the value of a tag.
-const NO_MESSAGES: [&str; 55] = [
+const NO_MESSAGES: [&str; 56] = [
     "on forensic host",
     "&& exec ssh -F",
     "--subnet … --key … --office …",
@@ -47,6 +52,7 @@ const NO_MESSAGES: [&str; 55] = [
     "ec2 modify-instance-attribute --instance-id",
     "ec2 stop-instances --hibernate --instance-ids",
     "ssh -F /dev/null -a -x -T -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile=",
+    "--encrypted --kms-key-id <your key> --region",
     "--format powershell | Invoke-Expression",
     "a network interface id",
     "a security group id",
@@ -186,6 +192,7 @@ fn links_between_the_pages_lead_somewhere() {
         "CONTRIBUTING.md",
         "docs/drill.md",
         "docs/memory.md",
+        "docs/evidence.md",
         "docs/roll-out.md",
         "docs/runbook.md",
         "docs/troubleshooting.md",
@@ -218,6 +225,7 @@ fn every_command_is_run_by_a_test_or_needs_a_real_account() {
         "README.md",
         "docs/drill.md",
         "docs/memory.md",
+        "docs/evidence.md",
         "docs/roll-out.md",
         "docs/runbook.md",
         "docs/troubleshooting.md",
@@ -245,6 +253,7 @@ fn every_make_target_that_the_pages_name_exists() {
         "CONTRIBUTING.md",
         "docs/drill.md",
         "docs/memory.md",
+        "docs/evidence.md",
         "docs/roll-out.md",
         "docs/runbook.md",
         "docs/threat-model.md",

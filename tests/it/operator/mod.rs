@@ -2,6 +2,7 @@
 
 mod adopt;
 mod drill;
+mod evidence;
 mod incident;
 mod isolate;
 mod late;

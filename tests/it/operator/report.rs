@@ -74,7 +74,7 @@ fn at_six(world: &World) -> Program {
 
 async fn report_of(world: &World, address: &Address) -> Report {
     let program = at_six(world);
-    program.report(&program.incident(address).await.unwrap(), world).await
+    program.report(&program.incident(address).await.unwrap(), world, None).await.unwrap()
 }
 
 pub(super) async fn report(world: &World) -> Report {

@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use ec2_isolation::operator::{Image, Options, Wish};
 use ec2_isolation::timing::clock::Clock;
 
+use super::evidence::{self, order, removal, share_order};
 use super::isolate::{incident, prepared, targets};
 use super::status::{isolated, status};
 use super::{ALL, by_table, kept, operator};
@@ -198,4 +199,29 @@ fn an_image_that_was_captured() {
         left: vec![],
     };
     check("memory-captured", &image.to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_evidence_shows_before_it_asks_and_afterwards() {
+    let world = evidence::isolated().await;
+    let order = order(&world, &ALL).await.unwrap();
+    check("evidence-plan", &order.to_string());
+    check("evidence", &operator(&world).make_volumes(&order, &|_| ()).await.unwrap().to_string());
+    let removal = removal(&world).await;
+    check("evidence-remove-plan", &removal.to_string());
+    check("evidence-remove", &operator(&world).take_away(&removal, &|_| ()).await.unwrap().to_string());
+    let share = share_order(&world).await;
+    check("evidence-share-plan", &share.to_string());
+    check("evidence-share", &operator(&world).share(&share, &|_| ()).await.unwrap().to_string());
+}
+
+/// The worst comes first.
+#[tokio::test(start_paused = true)]
+async fn what_evidence_shows_of_what_failed() {
+    let world = evidence::isolated().await;
+    let failed = world.data().snapshots[0].id.clone();
+    let why = Some("Given key ID is not accessible".to_owned());
+    world.data().disks.pending.insert(failed, crate::world::disks::Pending { looks: Some(0), fails: why });
+    let order = order(&world, &ALL).await.unwrap();
+    check("evidence-failed", &operator(&world).make_volumes(&order, &|_| ()).await.unwrap().to_string());
 }

@@ -2,8 +2,9 @@
 //! call log. Every call takes one second of (paused) time, so that sequential round trips can be read off the clock.
 
 mod data;
+pub mod disks;
 pub mod drill;
-mod evidence;
+pub mod evidence;
 pub mod identities;
 mod locks;
 pub mod machines;
@@ -109,6 +110,7 @@ pub struct Data {
     pub addresses: BTreeMap<std::net::IpAddr, BTreeSet<InterfaceId>>,
     pub snapshots: Vec<Snapshot>,
     pub drill: drill::Drills,
+    pub disks: disks::Disked,
     pub tags: BTreeMap<String, BTreeMap<String, String>>,
     pub stacks: BTreeMap<String, StackStatus>,
     pub protections: protection::Protections,
@@ -242,6 +244,7 @@ impl World {
             addresses: BTreeMap::new(),
             snapshots: vec![],
             drill: drill::Drills::default(),
+            disks: disks::Disked::default(),
             tags: BTreeMap::new(),
             stacks: [(STACK.to_owned(), status)].into(),
             protections: protection::Protections::default(),
