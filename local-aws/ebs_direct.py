@@ -112,4 +112,6 @@ def _token(snapshot_id: str, index: int) -> str:
 @route("PUT", "blocks")
 def _set_blocks(body: Json, _query: dict[str, list[str]]) -> Json:
     _written[body["volume"]] = {int(index) for index in body["indexes"]}
+    if "gib" in body:
+        moto_ec2.backend().volumes[body["volume"]].size = int(body["gib"])
     return {"volume": body["volume"], "blocks": len(_written[body["volume"]])}

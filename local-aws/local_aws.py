@@ -20,7 +20,8 @@ Control endpoints, JSON in and out, no credentials:
     PUT /_local/snapshot             {"id": "snap-…", "state": "pending"|"error"|null, "percent": 40, "message": "…"}:
                                      how far a snapshot is; null ends it
     PUT /_local/bad-keys             {"keys": ["arn:…"]}: KMS keys that EC2 may not use
-    PUT /_local/blocks               {"volume": "vol-…", "indexes": [0, 7]}: which blocks of a volume were written
+    PUT /_local/blocks               {"volume": "vol-…", "indexes": [0, 7], "gib": 1}: which blocks of a volume were
+                                     written, and its size; what is absent stays
     PUT /_local/throttle             {"on": true|false}: EC2's request token buckets, full at the start (default off)
     PUT /_local/standby-delay        {"seconds": s}: how long an instance is EnteringStandby, or Pending after Standby
                                      (default 0: at once)

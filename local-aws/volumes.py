@@ -104,9 +104,13 @@ def _attach(backend: Any, params: Params) -> None:
 
 @rule("DetachVolume")
 def _detach(backend: Any, params: Params) -> None:
-    if _volume(backend, params.get("VolumeId", "")).attachment is None:
+    attachment = _volume(backend, params.get("VolumeId", "")).attachment
+    if attachment is None:
         # kubernetes-sigs/aws-ebs-csi-driver#1801
         raise Refusal("IncorrectState", f"Volume '{params['VolumeId']}' is in the 'available' state.")
+    # DetachVolume, API reference: the volume alone is enough; moto wants the rest
+    params.setdefault("InstanceId", attachment.instance.id)
+    params.setdefault("Device", attachment.device)
 
 
 @rule("DeleteVolume")

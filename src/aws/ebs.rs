@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_ebs::Client;
+use aws_sdk_ebs::primitives::ByteStream;
 use aws_sdk_ebs::types::ChecksumAlgorithm;
 
 use crate::aws::error::{garbled, sent};
@@ -16,6 +17,8 @@ const GET: &str = "ebs:GetSnapshotBlock";
 const PAGE: i32 = 5000;
 /// Half a megabyte comes after the head of the answer, which is all that the SDK's own time limit is about.
 const BODY: Duration = Duration::from_secs(60);
+/// Of a block (EBS User Guide, "EBS direct APIs").
+const SIZE: usize = 512 << 10;
 
 #[derive(Debug, Clone)]
 pub struct Ebs(pub Client);
@@ -48,9 +51,8 @@ impl Blocks for Ebs {
         let request = self.0.get_snapshot_block().snapshot_id(snapshot.as_str()).block_index(index).block_token(token);
         let output = sent(GET, request.send()).await?;
         let (checksum, algorithm) = (output.checksum().map(str::to_owned), output.checksum_algorithm().cloned());
-        let body = tokio::time::timeout(BODY, output.block_data.collect()).await;
-        let body = body.map_err(|_| lost(Fault::TimedOut, format!("block {index} was not read in time")))?;
-        let bytes = body.map_err(|error| lost(Fault::Connection, error.to_string()))?.to_vec();
+        let body = tokio::time::timeout(BODY, whole(output.block_data)).await;
+        let bytes = body.map_err(|_| lost(Fault::TimedOut, format!("block {index} was not read in time")))??;
         if algorithm != Some(ChecksumAlgorithm::ChecksumAlgorithmSha256) {
             return Err(garbled(GET, format!("block {index} has no SHA-256")));
         }
@@ -59,6 +61,15 @@ impl Blocks for Ebs {
         }
         Ok(bytes)
     }
+}
+
+/// Without a second copy of it.
+async fn whole(mut body: ByteStream) -> Call<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(SIZE);
+    while let Some(part) = body.next().await {
+        bytes.extend_from_slice(&part.map_err(|error| lost(Fault::Connection, error.to_string()))?);
+    }
+    Ok(bytes)
 }
 
 fn lost(fault: Fault, message: String) -> CallError {

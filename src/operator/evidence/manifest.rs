@@ -37,10 +37,10 @@ pub struct Manifest {
     pub made_by: String,
     /// Name and version of what made it.
     pub program: String,
-    /// Every snapshot that the records name has a digest.
+    /// Every snapshot that the records name has a digest, and the records say so.
     pub is_complete: bool,
     pub snapshots: Vec<Held>,
-    /// What is missing, and why.
+    /// What is missing or not known, and why.
     pub said: Vec<String>,
     /// How to compare this file with the digest at its end.
     pub to_check: String,
@@ -139,7 +139,8 @@ impl<E: Survey + Evidence + Change + Disks + Clone, R: Archive, S: StackLife + C
         let began = Instant::now();
         let begun_at = self.clock.now().to_string();
         let exhibits = self.exhibits(incident, only).await?;
-        let mut said = exhibits.wrong.clone();
+        let mut said = Vec::new();
+        let mut missing = exhibits.wrong.clone();
         let ids: BTreeSet<SnapshotId> = exhibits.all.iter().map(|exhibit| exhibit.snapshot.clone()).collect();
         let locks = self.ports.ec2.locks(&ids).await;
         let locks =
@@ -183,7 +184,7 @@ impl<E: Survey + Evidence + Change + Disks + Clone, R: Archive, S: StackLife + C
                         exhibit.snapshot,
                         image.bytes
                     );
-                    said.extend(self.write_down(incident, &exhibit.owner, &exhibit.instance, &what).await);
+                    missing.extend(self.write_down(incident, &exhibit.owner, &exhibit.instance, &what).await);
                     held.digest = Some(Digest {
                         algorithm: "SHA-256".to_owned(),
                         value: image.sha256,
@@ -211,9 +212,9 @@ impl<E: Survey + Evidence + Change + Disks + Clone, R: Archive, S: StackLife + C
             ended_at: self.clock.now().to_string(),
             made_by: self.site.caller.clone(),
             program: concat!("ec2-isolation ", env!("CARGO_PKG_VERSION")).to_owned(),
-            is_complete: said.is_empty() && snapshots.iter().all(|held| held.digest.is_some()),
+            is_complete: missing.is_empty() && snapshots.iter().all(|held| held.digest.is_some()),
             snapshots,
-            said,
+            said: missing.into_iter().chain(said).collect(),
             to_check: seal::check(file),
         })
     }

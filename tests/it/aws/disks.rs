@@ -183,8 +183,11 @@ async fn a_line_is_added_to_the_history_of_a_record_that_is_still_the_owners_and
     assert_eq!(lost, Ok(Written::Lost));
 }
 
+/// Status, headers and body.
+type Answer = (u16, Vec<(&'static str, String)>, Vec<u8>);
+
 /// Answers with these, in turn, the last one for ever; and the addresses that were asked.
-fn ebs(answers: &[(u16, Vec<(&'static str, String)>, Vec<u8>)]) -> (Ebs, Arc<Mutex<Vec<String>>>) {
+fn ebs(answers: &[Answer]) -> (Ebs, Arc<Mutex<Vec<String>>>) {
     let (seen, answers) = (Arc::<Mutex<Vec<String>>>::default(), answers.to_vec());
     let log = Arc::clone(&seen);
     let http = infallible_client_fn(move |request| {

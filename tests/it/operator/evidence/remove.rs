@@ -120,3 +120,29 @@ async fn a_call_that_fails_once_is_made_again() {
         assert!(!removed.failed && made(&world).is_empty(), "{action}: {removed}");
     }
 }
+
+/// Killed after any call, and begun anew: nothing is left.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_killed_at_any_call_is_gone_on_with() {
+    for after in [false, true] {
+        for call in 1.. {
+            let world = isolated().await;
+            attach(&world).await;
+            let process = world.process();
+            let trouble = if after { crate::world::Trouble::DiesAfter } else { crate::world::Trouble::Dies };
+            let at = world.data().calls.len() + call;
+            world.data().troubles.insert(at, trouble);
+            let died = tokio::select! {
+                () = process.death() => true,
+                _ = async { remove(&process).await } => false,
+            };
+            world.data().troubles.clear();
+            if !died {
+                assert!(call > 10, "{call}");
+                break;
+            }
+            let removed = remove(&world).await;
+            assert!(!removed.failed && made(&world).is_empty(), "call {call}: {removed}");
+        }
+    }
+}

@@ -149,11 +149,9 @@ async fn a_snapshot_that_has_the_key_is_shared_itself() {
     assert!(refused.ends_with("is neither the ARN nor the id of a KMS key"), "{refused}");
     let shared = share(&world, OWN).await;
     assert!(!shared.failed);
-    let mut records = world.data();
-    let copy: ec2_isolation::model::SnapshotId = "snap-c00".parse().unwrap();
-    let record = records.records.get_mut(&A.parse().unwrap()).unwrap();
-    record.snapshots.taken.values_mut().for_each(|taken| *taken = copy.clone());
-    drop(records);
+    let copy: SnapshotId = "snap-c00".parse().unwrap();
+    let taken = |taken: &mut SnapshotId| *taken = copy.clone();
+    world.data().records.get_mut(&A.parse().unwrap()).unwrap().snapshots.taken.values_mut().for_each(taken);
     let copied = world.count("ec2:CopySnapshot");
     let again = share(&world, OWN).await;
     assert_eq!((again.snapshots[0].shared.as_deref(), world.count("ec2:CopySnapshot")), (Some("snap-c00"), copied));
@@ -186,20 +184,16 @@ async fn a_copy_that_only_its_tags_say_to_be_ours_is_not_shared_and_named() {
 #[tokio::test(start_paused = true)]
 async fn more_than_twenty_copies_wait_for_their_turn() {
     let world = isolated().await;
-    let mut data = world.data();
     for n in 0..19 {
         let id: SnapshotId = format!("snap-d{n:02x}").parse().unwrap();
-        data.disks.copies.insert(id.clone(), "other".to_owned());
-        data.disks.pending.insert(id, Pending { looks: None, fails: None });
+        world.data().disks.copies.insert(id.clone(), "other".to_owned());
+        world.data().disks.pending.insert(id, Pending { looks: None, fails: None });
     }
-    drop(data);
     let order = share_order(&world, ACCOUNT, OWN).await.unwrap();
     let program = operator(&world);
     let freeing = async {
         tokio::time::sleep(std::time::Duration::from_secs(300)).await;
-        let mut data = world.data();
-        data.disks.pending.retain(|id, _| !id.as_str().starts_with("snap-d"));
-        drop(data);
+        world.data().disks.pending.retain(|id, _| !id.as_str().starts_with("snap-d"));
         std::future::pending::<()>().await
     };
     let shared = tokio::select! {
@@ -218,4 +212,33 @@ async fn what_is_not_shown_shared_is_not_claimed() {
     let shared = operator(&world).share(&order, &|_| ()).await.unwrap();
     assert!(shared.failed && shared.snapshots.iter().all(|snapshot| snapshot.shared.is_none()), "{shared}");
     assert!(!history(&world, A).iter().any(|line| line.contains("snapshots shared")));
+}
+
+/// Killed after any call, and begun anew: everything is shared, and a copy that could not be recorded is named.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_killed_at_any_call_is_gone_on_with() {
+    for after in [false, true] {
+        for call in 1.. {
+            let world = isolated().await;
+            let process = world.process();
+            let trouble = if after { crate::world::Trouble::DiesAfter } else { crate::world::Trouble::Dies };
+            let at = world.data().calls.len() + call;
+            world.data().troubles.insert(at, trouble);
+            let died = tokio::select! {
+                () = process.death() => true,
+                _ = async { share(&process, OWN).await } => false,
+            };
+            world.data().troubles.clear();
+            if !died {
+                assert!(call > 10, "{call}");
+                break;
+            }
+            let shared = share(&world, OWN).await;
+            assert!(!shared.failed, "call {call}: {shared}");
+            let used: Vec<String> = shared.snapshots.iter().map(|snapshot| snapshot.shared.clone().unwrap()).collect();
+            for copy in copies(&world).keys().filter(|copy| !used.contains(copy)) {
+                assert!(shared.said.iter().any(|said| said.starts_with(copy.as_str())), "call {call}: {copy}, {shared}");
+            }
+        }
+    }
 }
