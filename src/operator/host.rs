@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::incident::Incident;
 use super::{Operator, Progress, Trouble, refused};
 use crate::cloudformation::stack::{NewStack, StackLife, StackView, Template};
+use crate::model::InstanceId;
 use crate::ports::{Archive, Change, Survey};
 
 /// The host's template, as the responder holds it, too.
@@ -34,6 +35,20 @@ pub struct Host {
     pub reasons: BTreeMap<String, String>,
     /// The stack's outputs: how to log in, how to see how far SIFT is.
     pub outputs: BTreeMap<String, String>,
+}
+
+impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
+    /// The forensic host of an incident: of its own stack, or of the host's beside it.
+    pub(super) async fn forensic_host(
+        &self,
+        incident: &str,
+        stack: Option<&StackView>,
+    ) -> Result<Option<InstanceId>, Trouble> {
+        match stack.and_then(StackView::forensic_host) {
+            Some(id) => Ok(Some(id)),
+            None => Ok(self.view(&host_name(incident)).await?.and_then(|stack| stack.forensic_host())),
+        }
+    }
 }
 
 impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R, S> {

@@ -134,18 +134,17 @@ fn stuck(incident: &Incident, shell: &Shell) -> Vec<Next> {
 
 /// What no snapshot holds is first in the order of volatility. Without a forensic host there is no way to it.
 fn memory(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shell: &Shell) -> Option<Next> {
-    let takes_host = |record: &Record| {
-        let group = incident.observed.groups.get(&record.isolation_group);
-        group.is_some_and(|group| group.ingress.iter().any(|rule| matches!(rule.peer, Peer::Group(_))))
-    };
     let is_captured = |record: &Record| record.history.iter().any(|line| line.contains(CAPTURED));
     let is_ready = |record: &&Record| {
         let found = containment.get(&record.instance).filter(|found| found.condition == Condition::Isolated);
         let shown = found.and_then(|found| found.observed.instances.get(&record.instance));
-        shown.is_some_and(|shown| shown.state == "running") && takes_host(record) && !is_captured(record)
+        shown.is_some_and(|shown| shown.state == "running") && !is_captured(record)
     };
     let ready: Vec<&InstanceId> = incident.held().filter(is_ready).map(|record| &record.instance).collect();
-    if ready.is_empty() || incident.stack.as_ref().is_some_and(StackView::is_busy) {
+    if ready.is_empty()
+        || !matches!(incident.host, Ok(Some(_)))
+        || incident.stack.as_ref().is_some_and(StackView::is_busy)
+    {
         return None;
     }
     let address = incident.address.argument();

@@ -259,16 +259,21 @@ async fn memory_is_the_next_step_until_it_is_captured() {
     let says_memory =
         |status: &Status| status.next.iter().any(|next| next.what.starts_with("Memory is in no snapshot"));
     assert!(!says_memory(&status(&world).await));
-    let rule = Rule { protocol: "tcp".into(), ports: Some((22, 22)), peer: Peer::Group("sg-0f0".parse().unwrap()) };
-    world.data().groups.get_mut(&ISOLATION.parse().unwrap()).unwrap().ingress.push(rule);
-    let forensic = ec2_isolation::model::Group {
-        id: "sg-0f0".parse().unwrap(),
-        ..world.data().groups[&TRANSIT.parse().unwrap()].clone()
+    let host = |status| {
+        view(
+            &STACK.replace("/incident-2026-11-25/", "/incident-2026-11-25-host/"),
+            status,
+            &[("ForensicInstance", "i-0f")],
+        )
     };
-    let forensic = ec2_isolation::model::Group { role: Some(ec2_isolation::model::Role::Forensic), ..forensic };
-    world.data().groups.insert(forensic.id.clone(), forensic);
+    world.data().views.push(host("CREATE_COMPLETE"));
     let shown = status(&world).await;
     assert!(says_memory(&shown), "{:?}", shown.next);
+    // What a rollback has deleted is listed all the same.
+    let set = |status: &str| world.data().views[1].resources.last_mut().unwrap().status = status.to_owned();
+    set("DELETE_COMPLETE");
+    assert!(!says_memory(&self::status(&world).await));
+    set("CREATE_COMPLETE");
     let command = |id: &str| format!("ec2-isolation memory {id} --stack incident-2026-11-25 --region us-east-1");
     assert_eq!(shown.next[0].commands, [command(A), command(B)]);
     let line =
