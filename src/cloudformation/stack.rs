@@ -165,6 +165,14 @@ impl StackView {
         found.map(|resource| resource.physical_id.as_str()).filter(|id| !id.is_empty())
     }
 
+    /// The forensic host, while the stack holds it.
+    #[must_use]
+    pub fn forensic_host(&self) -> Option<InstanceId> {
+        let host =
+            self.resources.iter().find(|resource| resource.logical_id == "ForensicInstance" && resource.is_there())?;
+        host.physical_id.parse().ok()
+    }
+
     /// The custom resource, while the stack holds it.
     #[must_use]
     pub fn isolation(&self) -> Option<&StackResource> {

@@ -38,16 +38,16 @@ pub struct Host {
 }
 
 impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
-    /// The forensic host of an incident: of its host's stack, or of its own.
+    /// The forensic host of an incident: of its own stack, or of the host's beside it.
     pub(super) async fn forensic_host(
         &self,
         incident: &str,
         stack: Option<&StackView>,
     ) -> Result<Option<InstanceId>, Trouble> {
-        let of_its_own = self.view(&host_name(incident)).await?;
-        let stacks = of_its_own.iter().chain(stack);
-        let mut ids = stacks.filter_map(|stack| stack.physical_id("ForensicInstance")?.parse().ok());
-        Ok(ids.next())
+        match stack.and_then(StackView::forensic_host) {
+            Some(id) => Ok(Some(id)),
+            None => Ok(self.view(&host_name(incident)).await?.and_then(|stack| stack.forensic_host())),
+        }
     }
 }
 

@@ -67,8 +67,8 @@ pub struct Incident {
     pub strays: Vec<Interface>,
     /// Interfaces in the stack's groups, the forensic one included.
     pub members: Vec<Interface>,
-    /// The forensic host, as far as that could be read: of what it says nothing depends but a next step.
-    pub host: Option<InstanceId>,
+    /// The forensic host, if there is one.
+    pub(super) host: Result<Option<InstanceId>, Trouble>,
 }
 
 impl Incident {
@@ -184,8 +184,8 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
             (Address::Table(_), Some(stack)) => self.own_table(stack).await?.is_some_and(|own| own != table),
             _ => false,
         };
-        let credentials = self.view(&credentials_name(&stack_name)).await;
-        let host = self.forensic_host(&stack_name, stack.as_ref()).await.ok().flatten();
+        let denial = credentials_name(&stack_name);
+        let (credentials, host) = tokio::join!(self.view(&denial), self.forensic_host(&stack_name, stack.as_ref()));
         Ok(Incident {
             address,
             credentials,

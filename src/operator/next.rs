@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::containment::{Condition, Contained};
+use super::evidence::recorded;
 use super::incident::Incident;
 use super::memory::CAPTURED;
 use super::shell::Shell;
+use super::text::count;
 use crate::cloudformation::stack::{Ending, StackView, ending};
 use crate::model::{Group, GroupId, Groups, InstanceId, Interface, InterfaceId, Peer, Record, Role, State, comma_list};
 use crate::plan::tag;
@@ -44,8 +46,8 @@ pub fn next_steps(incident: &Incident, containment: &BTreeMap<InstanceId, Contai
     let is_held = incident.held().next().is_some();
     steps.extend(memory(incident, containment, shell));
     if is_held {
-        steps.push(held(incident, containment, shell));
         steps.extend(examine(incident, shell));
+        steps.push(held(incident, containment, shell));
     }
     steps.extend(strays(incident, shell));
     if !is_held && incident.strays.is_empty() && incident.ledger.unreadable.is_empty() {
@@ -135,18 +137,17 @@ fn stuck(incident: &Incident, shell: &Shell) -> Vec<Next> {
 
 /// What no snapshot holds is first in the order of volatility. Without a forensic host there is no way to it.
 fn memory(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shell: &Shell) -> Option<Next> {
-    let takes_host = |record: &Record| {
-        let group = incident.observed.groups.get(&record.isolation_group);
-        group.is_some_and(|group| group.ingress.iter().any(|rule| matches!(rule.peer, Peer::Group(_))))
-    };
     let is_captured = |record: &Record| record.history.iter().any(|line| line.contains(CAPTURED));
     let is_ready = |record: &&Record| {
         let found = containment.get(&record.instance).filter(|found| found.condition == Condition::Isolated);
         let shown = found.and_then(|found| found.observed.instances.get(&record.instance));
-        shown.is_some_and(|shown| shown.state == "running") && takes_host(record) && !is_captured(record)
+        shown.is_some_and(|shown| shown.state == "running") && !is_captured(record)
     };
     let ready: Vec<&InstanceId> = incident.held().filter(is_ready).map(|record| &record.instance).collect();
-    if ready.is_empty() || incident.stack.as_ref().is_some_and(StackView::is_busy) {
+    if ready.is_empty()
+        || !matches!(incident.host, Ok(Some(_)))
+        || incident.stack.as_ref().is_some_and(StackView::is_busy)
+    {
         return None;
     }
     let address = incident.address.argument();
@@ -163,26 +164,21 @@ fn memory(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, sh
     ))
 }
 
-/// The snapshots, once they were taken.
+/// The snapshots, once they were taken: there is something to look into, and a place for it. Until volumes of them were made.
 fn examine(incident: &Incident, shell: &Shell) -> Option<Next> {
-    let number: usize = incident.held().map(|record| record.snapshots.taken.len()).sum();
+    let left = |record: &Record| record.snapshots.taken.len().saturating_sub(recorded::volumes(record).len());
+    let number: usize = incident.held().map(left).sum();
+    let Ok(Some(host)) = &incident.host else { return None };
     if number == 0 || incident.stack.as_ref().is_some_and(StackView::is_busy) {
         return None;
     }
-    let of = super::text::count(number, "volume");
-    let evidence = |options: &str| shell.own(&format!("evidence{options} {}", incident.address.argument()));
-    Some(match &incident.host {
-        Some(host) => next(
-            format!("There are snapshots of {of}. This attaches volumes of them to the forensic host {host}:"),
-            vec![evidence("")],
+    Some(next(
+        format!(
+            "There are snapshots of {}. This attaches volumes made of them to the forensic host {host}:",
+            count(number, "volume")
         ),
-        None => next(
-            format!(
-                "There are snapshots of {of}. This writes down what is in them. To look into them, make a forensic host with ec2-isolation host:"
-            ),
-            vec![evidence(" --manifest")],
-        ),
-    })
+        vec![shell.own(&format!("evidence {}", incident.address.argument()))],
+    ))
 }
 
 fn held(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shell: &Shell) -> Next {

@@ -150,7 +150,7 @@ impl<E: Survey + Evidence + Change + Disks + Clone, R: Archive, S: StackLife + C
     async fn bench(&self, incident: &Incident, named: Option<&InstanceId>) -> Result<Bench, Trouble> {
         let id = match named {
             Some(id) => id.clone(),
-            None => self.forensic_host(&incident.stack_name, incident.stack.as_ref()).await?.ok_or_else(|| {
+            None => incident.host.clone()?.ok_or_else(|| {
                 refused(&format!(
                     "{} has no forensic host: make one with ec2-isolation host, or name another with --host i-…",
                     incident.stack_name

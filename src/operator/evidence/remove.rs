@@ -76,7 +76,7 @@ impl<E: Survey + Evidence + Change + Disks + Clone, R: Archive, S: StackLife + C
         }
         let host = match host {
             Some(id) => Some(id.clone()),
-            None => self.forensic_host(&incident.stack_name, incident.stack.as_ref()).await?,
+            None => incident.host.clone()?,
         };
         let known = recorded::snapshots(records.values().map(AsRef::as_ref));
         let known: BTreeMap<_, _> =

@@ -21,7 +21,7 @@ use super::containment::Condition;
 use super::incident::{Address, Incident, cannot_look};
 use super::shell::Shell;
 use super::{Operator, Trouble, refused};
-use crate::cloudformation::stack::{StackLife, StackView};
+use crate::cloudformation::stack::StackLife;
 use crate::model::{InstanceId, Owner, short_digest};
 use crate::ports::machines::{Machine, Machines};
 use crate::ports::{Archive, Change, Stamp, Survey, Written};
@@ -153,7 +153,7 @@ impl<E: Survey + Machines + Change + Clone, R: Archive, S: StackLife + Clone> Op
         })?;
         let (host, host_key) = match wish.host {
             Some(host) => (host, None),
-            None => self.forensic_host(incident).await?,
+            None => self.way_in(incident).await?,
         };
         let address = wish.address.or_else(|| machine.private_address.as_deref().map(Endpoint::new));
         let address = address.ok_or_else(|| refused(&format!("EC2 shows no address of {id}: give --address")))?;
@@ -237,17 +237,9 @@ impl<E: Survey + Machines + Change + Clone, R: Archive, S: StackLife + Clone> Op
     }
 
     /// Where the incident's forensic host is, and the key pair that it takes.
-    async fn forensic_host(&self, incident: &Incident) -> Result<(Endpoint, Option<String>), Trouble> {
+    async fn way_in(&self, incident: &Incident) -> Result<(Endpoint, Option<String>), Trouble> {
         let name = &incident.stack_name;
-        let own = incident.stack.as_ref().and_then(|stack| stack.physical_id("ForensicInstance").map(str::to_owned));
-        let host = match own {
-            Some(host) => Some(host),
-            None => {
-                let stack = self.view(&super::host::host_name(name)).await?;
-                stack.as_ref().and_then(|stack: &StackView| stack.physical_id("ForensicInstance").map(str::to_owned))
-            }
-        };
-        let Some(id) = host.and_then(|id| id.parse::<InstanceId>().ok()) else {
+        let Some(id) = incident.host.clone()? else {
             let make = self.shell.own(&format!("host --stack {name} --subnet … --key … --office …"));
             return Err(refused(&format!(
                 "incident {name} has no forensic host, which the way to the instance leads through: make one ({make}), or give the \

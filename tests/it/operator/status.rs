@@ -252,6 +252,28 @@ async fn of_a_stack_that_takes_no_update_the_commands_of_ec2_are_printed() {
     assert!(next[0].commands.is_empty() && next[0].what.ends_with("Put right what stands above."), "{next:?}");
 }
 
+/// Once there are snapshots, and a host to look into them on.
+#[tokio::test(start_paused = true)]
+async fn the_disks_are_a_next_step_until_volumes_were_made_of_their_snapshots() {
+    let world = isolated().await;
+    let examine =
+        |status: &Status| status.next.iter().find(|next| next.what.starts_with("There are snapshots of")).cloned();
+    assert_eq!(examine(&status(&world).await), None);
+    let host = STACK.replace("/incident-2026-11-25/", "/incident-2026-11-25-host/");
+    world.data().views.push(view(&host, "CREATE_COMPLETE", &[("ForensicInstance", "i-0f")]));
+    let next = examine(&status(&world).await).unwrap();
+    assert_eq!(
+        next.what,
+        "There are snapshots of 2 volumes. This attaches volumes made of them to the forensic host i-0f:"
+    );
+    assert_eq!(next.commands, ["ec2-isolation evidence --stack incident-2026-11-25 --region us-east-1"]);
+    for id in [A, B] {
+        let line = format!("2026-11-25T03:10:00Z evidence volumes made: vol-e{id} of snap-10, for i-0f (asked by x)");
+        world.data().records.get_mut(&id.parse().unwrap()).unwrap().history.push(line.replace("vol-ei", "vol-e"));
+    }
+    assert_eq!(examine(&status(&world).await), None);
+}
+
 /// In the order of volatility: before what a restore ends. Without a forensic host there is no way to it.
 #[tokio::test(start_paused = true)]
 async fn memory_is_the_next_step_until_it_is_captured() {
@@ -259,16 +281,21 @@ async fn memory_is_the_next_step_until_it_is_captured() {
     let says_memory =
         |status: &Status| status.next.iter().any(|next| next.what.starts_with("Memory is in no snapshot"));
     assert!(!says_memory(&status(&world).await));
-    let rule = Rule { protocol: "tcp".into(), ports: Some((22, 22)), peer: Peer::Group("sg-0f0".parse().unwrap()) };
-    world.data().groups.get_mut(&ISOLATION.parse().unwrap()).unwrap().ingress.push(rule);
-    let forensic = ec2_isolation::model::Group {
-        id: "sg-0f0".parse().unwrap(),
-        ..world.data().groups[&TRANSIT.parse().unwrap()].clone()
+    let host = |status| {
+        view(
+            &STACK.replace("/incident-2026-11-25/", "/incident-2026-11-25-host/"),
+            status,
+            &[("ForensicInstance", "i-0f")],
+        )
     };
-    let forensic = ec2_isolation::model::Group { role: Some(ec2_isolation::model::Role::Forensic), ..forensic };
-    world.data().groups.insert(forensic.id.clone(), forensic);
+    world.data().views.push(host("CREATE_COMPLETE"));
     let shown = status(&world).await;
     assert!(says_memory(&shown), "{:?}", shown.next);
+    // What a rollback has deleted is listed all the same.
+    let set = |status: &str| world.data().views[1].resources.last_mut().unwrap().status = status.to_owned();
+    set("DELETE_COMPLETE");
+    assert!(!says_memory(&self::status(&world).await));
+    set("CREATE_COMPLETE");
     let command = |id: &str| format!("ec2-isolation memory {id} --stack incident-2026-11-25 --region us-east-1");
     assert_eq!(shown.next[0].commands, [command(A), command(B)]);
     let line =

@@ -1,6 +1,6 @@
 //! What a case file is made from, in the world: snapshots in full, locks, CloudTrail.
 
-use ec2_isolation::model::{Snapshot, Time};
+use ec2_isolation::model::{Snapshot, SnapshotId, Time};
 use ec2_isolation::ports::{
     Call, Evidence, SnapshotDetails, SnapshotQuery, Trail, TrailEvent, VolumeDetails, VolumeQuery,
 };

@@ -237,7 +237,10 @@ async fn a_run_that_is_killed_at_any_call_is_gone_on_with() {
             assert!(!shared.failed, "call {call}: {shared}");
             let used: Vec<String> = shared.snapshots.iter().map(|snapshot| snapshot.shared.clone().unwrap()).collect();
             for copy in copies(&world).keys().filter(|copy| !used.contains(copy)) {
-                assert!(shared.said.iter().any(|said| said.starts_with(copy.as_str())), "call {call}: {copy}, {shared}");
+                assert!(
+                    shared.said.iter().any(|said| said.starts_with(copy.as_str())),
+                    "call {call}: {copy}, {shared}"
+                );
             }
         }
     }

@@ -77,7 +77,7 @@ async fn an_image_is_in_the_history_of_the_record_and_in_the_report() {
         "{last}"
     );
     let incident = program.incident(&program.incident_of(&A.parse().unwrap()).await.unwrap()).await.unwrap();
-    let report = program.report(&incident, &bench.world).await;
+    let report = program.report(&incident, &bench.world, None).await.unwrap();
     let told = report.timeline.iter().find(|event| event.what.starts_with("memory captured: ")).unwrap();
     assert_eq!(
         (told.about.as_str(), told.who.as_str()),
