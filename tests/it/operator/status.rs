@@ -267,9 +267,9 @@ async fn the_disks_are_a_next_step_until_volumes_were_made_of_their_snapshots() 
         "There are snapshots of 2 volumes. This attaches volumes made of them to the forensic host i-0f:"
     );
     assert_eq!(next.commands, ["ec2-isolation evidence --stack incident-2026-11-25 --region us-east-1"]);
-    for id in [A, B] {
-        let line = format!("2026-11-25T03:10:00Z evidence volumes made: vol-e{id} of snap-10, for i-0f (asked by x)");
-        world.data().records.get_mut(&id.parse().unwrap()).unwrap().history.push(line.replace("vol-ei", "vol-e"));
+    for (id, volume) in [(A, "vol-0e1"), (B, "vol-0e2")] {
+        let line = format!("2026-11-25T03:10:00Z evidence volumes made: {volume} of snap-10, for i-0f (asked by x)");
+        world.data().records.get_mut(&id.parse().unwrap()).unwrap().history.push(line);
     }
     assert_eq!(examine(&status(&world).await), None);
 }
