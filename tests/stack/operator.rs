@@ -225,7 +225,10 @@ async fn the_custom_resource_taken_out_of_the_template_leaves_hosts_isolated_unt
     let shown = status("op-removed");
     assert_eq!((&shown["stack"]["status"], &shown["stack"]["works"]), (&json!("UPDATE_COMPLETE"), &json!(false)));
     assert_eq!(shown["instances"][0]["record_state"], "kept");
-    assert_eq!(next(&shown), [restore_command("op-removed")]);
+    // Its forensic host is there.
+    let own = |command: &str| format!("ec2-isolation {command}--stack op-removed --region us-east-1");
+    let steps = [own(&format!("memory {a} ")), own("evidence "), restore_command("op-removed")];
+    assert_eq!(next(&shown), steps);
     run(&format!("{} --yes", restore_command("op-removed"))).ends_with(0).says("stack op-removed is deleted");
     assert_eq!(scene.cards(&[&a]).await, before);
 }
@@ -247,7 +250,8 @@ async fn a_host_whose_original_groups_are_gone_gets_others_by_the_command_that_i
     scene.assert_isolated(&[&a]).await;
     assert_eq!(scene.cards(&[&b]).await, before);
 
-    let [list, choose, restore] = <[String; 3]>::try_from(next(&report["status"])).unwrap();
+    let [list, choose, evidence, restore] = <[String; 4]>::try_from(next(&report["status"])).unwrap();
+    assert_eq!(evidence, "ec2-isolation evidence --stack op-gone --region us-east-1");
     let groups = run(&list).ends_with(0).out;
     assert!(groups.contains("op-gone-admin") && !groups.contains("op-gone-web"), "{groups}");
     let admin = groups.lines().find(|line| line.contains("op-gone-admin")).and_then(|line| line.split('\t').next());
