@@ -38,15 +38,12 @@ pub async fn attach(program: &Program, chosen: Chosen, output: Output) -> Result
     }
     let watching = progress::Watching::new();
     let on_progress = |progress: &Progress| watching.show(progress);
-    let attached = tokio::select! {
-        attached = program.make_volumes(&order, &on_progress) => attached,
-        () = progress::interrupted() => {
-            watching.end();
-            return Ok(interrupted("AWS goes on with what it has begun, and nothing is made twice", &again));
-        }
+    let work = program.make_volumes(&order, &on_progress);
+    let Some(attached) =
+        watched(&watching, work, "AWS goes on with what it has begun, and nothing is made twice", &again).await?
+    else {
+        return Ok(Outcome::Failed);
     };
-    watching.end();
-    let attached = attached?;
     show(output, &attached, &attached);
     Ok(Outcome::done(!attached.failed))
 }
@@ -64,15 +61,10 @@ pub async fn remove(program: &Program, chosen: Chosen, output: Output) -> Result
     }
     let watching = progress::Watching::new();
     let on_progress = |progress: &Progress| watching.show(progress);
-    let removed = tokio::select! {
-        removed = program.take_away(&removal, &on_progress) => removed,
-        () = progress::interrupted() => {
-            watching.end();
-            return Ok(interrupted("AWS goes on with what it has begun", &again));
-        }
+    let work = program.take_away(&removal, &on_progress);
+    let Some(removed) = watched(&watching, work, "AWS goes on with what it has begun", &again).await? else {
+        return Ok(Outcome::Failed);
     };
-    watching.end();
-    let removed = removed?;
     show(output, &removed, &removed);
     Ok(Outcome::done(!removed.failed))
 }
@@ -95,15 +87,13 @@ pub async fn share(
     confirm(chosen.yes, &format!("Let account {account} use them?"))?;
     let watching = progress::Watching::new();
     let on_progress = |progress: &Progress| watching.show(progress);
-    let shared = tokio::select! {
-        shared = program.share(&order, &on_progress) => shared,
-        () = progress::interrupted() => {
-            watching.end();
-            return Ok(interrupted("AWS goes on with the copies, and none is shared before it is complete", &again));
-        }
+    let work = program.share(&order, &on_progress);
+    let Some(shared) =
+        watched(&watching, work, "AWS goes on with the copies, and none is shared before it is complete", &again)
+            .await?
+    else {
+        return Ok(Outcome::Failed);
     };
-    watching.end();
-    let shared = shared?;
     show(output, &shared, &shared);
     Ok(Outcome::done(!shared.failed))
 }
@@ -132,15 +122,12 @@ pub async fn manifest(program: &Program, ebs: &Ebs, chosen: Chosen, to: Option<&
             watching.show(progress);
         }
     };
-    let manifest = tokio::select! {
-        manifest = program.manifest(&chosen.incident, &chosen.instances, ebs, &name, &on_progress) => manifest,
-        () = progress::interrupted() => {
-            watching.end();
-            return Ok(interrupted("Nothing is written, and a snapshot that was read is read again", &again));
-        }
+    let work = program.manifest(&chosen.incident, &chosen.instances, ebs, &name, &on_progress);
+    let Some(manifest) =
+        watched(&watching, work, "Nothing is written, and a snapshot that was read is read again", &again).await?
+    else {
+        return Ok(Outcome::Failed);
     };
-    watching.end();
-    let manifest = manifest?;
     progress::say(manifest.summary());
     match to {
         None => say(manifest.sealed()),
@@ -152,8 +139,21 @@ pub async fn manifest(program: &Program, ebs: &Ebs, chosen: Chosen, to: Option<&
     Ok(Outcome::done(manifest.is_complete))
 }
 
-fn interrupted(what: &str, again: &str) -> Outcome {
-    progress::say(wrapped(&format!("The watching has ended. {what}. To go on:"), "  "));
-    progress::say(format_args!("  {again}"));
-    Outcome::Failed
+/// What came of it; nothing if a person has ended the watching, who reads then what goes on, and how to go on.
+async fn watched<T>(
+    watching: &progress::Watching,
+    work: impl Future<Output = Result<T, Trouble>>,
+    goes_on: &str,
+    again: &str,
+) -> Result<Option<T>, Trouble> {
+    let done = tokio::select! {
+        done = work => Some(done),
+        () = progress::interrupted() => None,
+    };
+    watching.end();
+    if done.is_none() {
+        progress::say(wrapped(&format!("The watching has ended. {goes_on}. To go on:"), "  "));
+        progress::say(format_args!("  {again}"));
+    }
+    done.transpose()
 }

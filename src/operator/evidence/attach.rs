@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    Exhibit, Exhibits, LOOK_AGAIN, LOOK_EVERY, SCHEMA_VERSION, TRIES, cannot, devices, failed_snapshot, is_of,
+    Exhibit, Exhibits, LOOK_AGAIN, LOOK_EVERY, SCHEMA_VERSION, Tries, cannot, devices, failed_snapshot, is_of,
     is_there, recorded, tags,
 };
 use crate::cloudformation::stack::StackLife;
@@ -17,7 +17,7 @@ use crate::operator::text::count;
 use crate::operator::{Operator, Progress, Trouble, refused};
 use crate::plan::tag;
 use crate::ports::disks::{Bench, Disks, NewVolume};
-use crate::ports::{Archive, CallError, Change, Evidence, SnapshotDetails, Survey, VolumeDetails, VolumeQuery};
+use crate::ports::{Archive, Change, Evidence, SnapshotDetails, Survey, VolumeDetails, VolumeQuery};
 
 /// EC2 takes a volume away again if its key does not work: so long one that was made may not be shown.
 const VANISHED: Duration = Duration::from_secs(60);
@@ -109,8 +109,7 @@ struct Memory {
     /// When EC2 accepted to attach it.
     asked: BTreeMap<VolumeId, Instant>,
     taken_names: BTreeSet<String>,
-    tries: BTreeMap<SnapshotId, u32>,
-    failed: BTreeMap<SnapshotId, String>,
+    tries: Tries,
     said: Vec<String>,
 }
 
@@ -174,7 +173,7 @@ impl<E: Survey + Evidence + Change + Disks + Clone, R: Archive, S: StackLife + C
             on_progress(&progress(order, &standing, began));
             for (exhibit, standing) in exhibits.iter().zip(&standing) {
                 if let Standing::Failed(why) = standing {
-                    memory.failed.insert(exhibit.snapshot.clone(), why.clone());
+                    memory.tries.give_up(&exhibit.snapshot, why.clone());
                 }
             }
             if standing.iter().all(|standing| matches!(standing, Standing::Failed(_) | Standing::Ready(..))) {
@@ -222,7 +221,7 @@ impl<E: Survey + Evidence + Change + Disks + Clone, R: Archive, S: StackLife + C
                 memory.made.insert(exhibit.snapshot.clone(), (volume, Instant::now()));
                 memory.said.extend(self.write_down(&order.incident, &exhibit.owner, &exhibit.instance, &what).await);
             }
-            Err(error) => memory.refusal(exhibit, &error, "no volume can be made of it"),
+            Err(error) => memory.tries.refusal(&exhibit.snapshot, &error, "no volume can be made of it"),
         }
     }
 
@@ -230,7 +229,7 @@ impl<E: Survey + Evidence + Change + Disks + Clone, R: Archive, S: StackLife + C
         let taken: BTreeSet<String> = bench.devices.keys().chain(&memory.taken_names).cloned().collect();
         let Some(device) = devices::free(&taken) else {
             let why = format!("{} has no device name left for {volume}", bench.id);
-            memory.failed.insert(exhibit.snapshot.clone(), why);
+            memory.tries.give_up(&exhibit.snapshot, why);
             return;
         };
         memory.taken_names.insert(device.clone());
@@ -246,7 +245,7 @@ impl<E: Survey + Evidence + Change + Disks + Clone, R: Archive, S: StackLife + C
                     }
                     _ => format!("{volume} cannot be attached to {}", bench.id),
                 };
-                memory.refusal(exhibit, &error, &what);
+                memory.tries.refusal(&exhibit.snapshot, &error, &what);
             }
         }
     }
@@ -280,7 +279,7 @@ impl Memory {
     /// Pure, but for what it remembers of readings that show nothing.
     fn standing(&mut self, exhibit: &Exhibit, seen: &Seen, now: Instant) -> Standing {
         let id = &exhibit.snapshot;
-        if let Some(why) = self.failed.get(id) {
+        if let Some(why) = self.tries.failed.get(id) {
             return Standing::Failed(why.clone());
         }
         let volume = choose(id, &seen.volumes, &seen.bench.id);
@@ -340,14 +339,6 @@ impl Memory {
                 _ => Standing::Attach(id.clone()),
             },
             _ => Standing::Waits,
-        }
-    }
-
-    fn refusal(&mut self, exhibit: &Exhibit, error: &CallError, what: &str) {
-        let tries = self.tries.entry(exhibit.snapshot.clone()).or_default();
-        *tries += 1;
-        if !error.fault.may_pass() || *tries >= TRIES {
-            self.failed.insert(exhibit.snapshot.clone(), format!("{what}: {error}"));
         }
     }
 }
@@ -415,10 +406,8 @@ fn attached(order: &VolumeOrder, seen: &Seen, standing: &[Standing], noted: Vec<
             }
         })
         .collect();
-    // What failed is named below.
-    let is_named = |wrong: &&String| disks.iter().any(|of| of.why.is_some() && wrong.starts_with(&of.snapshot));
-    let wrong = order.exhibits.wrong.iter().filter(|wrong| !is_named(wrong));
-    let said: Vec<String> = wrong.cloned().chain(noted).collect();
+    let failed = disks.iter().filter(|of| of.why.is_some()).map(|of| of.snapshot.as_str());
+    let said = order.exhibits.said(&failed.collect::<Vec<_>>(), noted);
     Attached {
         schema_version: SCHEMA_VERSION,
         incident: order.incident.stack_name.clone(),

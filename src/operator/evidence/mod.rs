@@ -75,6 +75,49 @@ pub(super) struct Exhibits {
     pub wrong: Vec<String>,
 }
 
+impl Exhibits {
+    /// What is wrong with them, but for those that failed, which are named with why, and what else is to be said.
+    fn said(&self, failed: &[&str], noted: Vec<String>) -> Vec<String> {
+        let is_named = |wrong: &&String| failed.iter().any(|snapshot| wrong.starts_with(snapshot));
+        self.wrong.iter().filter(|wrong| !is_named(wrong)).cloned().chain(noted).collect()
+    }
+}
+
+/// How often what is done for each snapshot was tried, and why it was given up.
+#[derive(Debug, Default)]
+struct Tries {
+    made: BTreeMap<SnapshotId, u32>,
+    failed: BTreeMap<SnapshotId, String>,
+}
+
+impl Tries {
+    /// Counts one; whether it is the last.
+    fn is_last(&mut self, snapshot: &SnapshotId) -> bool {
+        let made = self.made.entry(snapshot.clone()).or_default();
+        *made += 1;
+        *made >= TRIES
+    }
+
+    fn give_up(&mut self, snapshot: &SnapshotId, why: String) {
+        self.failed.insert(snapshot.clone(), why);
+    }
+
+    fn refusal(&mut self, snapshot: &SnapshotId, error: &CallError, what: &str) {
+        if self.is_last(snapshot) || !error.fault.may_pass() {
+            self.give_up(snapshot, format!("{what}: {error}"));
+        }
+    }
+}
+
+/// Refuses instances of which the incident has no record.
+fn check_recorded(incident: &Incident, only: &BTreeSet<InstanceId>) -> Result<(), Trouble> {
+    let unknown: Vec<_> = only.iter().filter(|id| !incident.ledger.records.contains_key(*id)).collect();
+    match unknown.is_empty() {
+        true => Ok(()),
+        false => Err(refused(&format!("{} has no record of {}", incident.stack_name, comma_list(unknown)))),
+    }
+}
+
 fn cannot(what: &'static str) -> impl Fn(CallError) -> Trouble {
     move |error| Trouble::Failed { what, error }
 }
@@ -83,10 +126,7 @@ impl<E: Survey + Evidence + Change + Disks + Clone, R: Archive, S: StackLife + C
     /// The snapshots of these instances, or of all.
     pub(super) async fn exhibits(&self, incident: &Incident, only: &BTreeSet<InstanceId>) -> Result<Exhibits, Trouble> {
         let records = &incident.ledger.records;
-        let unknown: Vec<_> = only.iter().filter(|id| !records.contains_key(*id)).collect();
-        if !unknown.is_empty() {
-            return Err(refused(&format!("{} has no record of {}", incident.stack_name, comma_list(unknown))));
-        }
+        check_recorded(incident, only)?;
         let records: Vec<_> =
             records.values().filter(|record| only.is_empty() || only.contains(&record.instance)).collect();
         let ids: BTreeSet<SnapshotId> =

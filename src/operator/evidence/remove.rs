@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{LOOK_AGAIN, LOOK_EVERY, SCHEMA_VERSION, TRIES, is_of, recorded};
+use super::{LOOK_AGAIN, LOOK_EVERY, SCHEMA_VERSION, TRIES, check_recorded, is_of, recorded};
 use crate::cloudformation::stack::StackLife;
-use crate::model::{InstanceId, Owner, SnapshotId, VolumeId, comma_list};
+use crate::model::{InstanceId, Owner, SnapshotId, VolumeId};
 use crate::operator::incident::Incident;
-use crate::operator::{Operator, Progress, Trouble, refused};
+use crate::operator::{Operator, Progress, Trouble};
 use crate::ports::disks::Disks;
 use crate::ports::{Archive, Attachment, Change, Evidence, Survey, VolumeDetails};
 
@@ -70,10 +70,7 @@ impl<E: Survey + Evidence + Change + Disks + Clone, R: Archive, S: StackLife + C
         host: Option<&InstanceId>,
     ) -> Result<Removal, Trouble> {
         let records = &incident.ledger.records;
-        let unknown: Vec<_> = only.iter().filter(|id| !records.contains_key(*id)).collect();
-        if !unknown.is_empty() {
-            return Err(refused(&format!("{} has no record of {}", incident.stack_name, comma_list(unknown))));
-        }
+        check_recorded(&incident, only)?;
         let host = match host {
             Some(id) => Some(id.clone()),
             None => incident.host.clone()?,

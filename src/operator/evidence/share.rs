@@ -6,7 +6,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    Exhibit, Exhibits, LOOK_AGAIN, LOOK_EVERY, SCHEMA_VERSION, TRIES, cannot, failed_snapshot, left, recorded, tags,
+    Exhibit, Exhibits, LOOK_AGAIN, LOOK_EVERY, SCHEMA_VERSION, Tries, cannot, failed_snapshot, left, recorded, tags,
 };
 use crate::cloudformation::stack::StackLife;
 use crate::model::{InstanceId, ROLE_TAG, Record, SnapshotId};
@@ -14,7 +14,7 @@ use crate::operator::incident::Incident;
 use crate::operator::{Operator, Progress, Trouble, refused};
 use crate::plan::tag;
 use crate::ports::disks::{Copies, Disks};
-use crate::ports::{Archive, CallError, Change, Evidence, SnapshotDetails, SnapshotQuery, Survey};
+use crate::ports::{Archive, Change, Evidence, SnapshotDetails, SnapshotQuery, Survey};
 
 /// Copies under way to one Region (EBS User Guide, "Copy a snapshot"): one more is `ResourceLimitExceeded`.
 const AT_ONCE: usize = 20;
@@ -110,8 +110,7 @@ enum Standing {
 #[derive(Debug, Default)]
 struct Memory {
     copies: BTreeMap<SnapshotId, (SnapshotId, Instant)>,
-    tries: BTreeMap<SnapshotId, u32>,
-    failed: BTreeMap<SnapshotId, String>,
+    tries: Tries,
     noted: BTreeSet<SnapshotId>,
     said: Vec<String>,
 }
@@ -177,7 +176,7 @@ impl<E: Survey + Evidence + Change + Disks + Copies + Clone, R: Archive, S: Stac
             }
             for (exhibit, standing) in exhibits.iter().zip(&standing) {
                 match standing {
-                    Standing::Failed(why) => drop(memory.failed.insert(exhibit.snapshot.clone(), why.clone())),
+                    Standing::Failed(why) => memory.tries.give_up(&exhibit.snapshot, why.clone()),
                     Standing::Shared(shared) if memory.noted.insert(shared.clone()) => {
                         let what = format!("{}{shared} with account {}", recorded::SHARED, order.account);
                         memory
@@ -201,7 +200,9 @@ impl<E: Survey + Evidence + Change + Disks + Copies + Clone, R: Archive, S: Stac
                     }
                     Standing::Share(target) => match self.ports.ec2.share(target, &order.account).await {
                         Ok(()) => memory.accepted(exhibit, target),
-                        Err(error) => memory.refusal(exhibit, &error, &format!("{target} cannot be shared")),
+                        Err(error) => {
+                            memory.tries.refusal(&exhibit.snapshot, &error, &format!("{target} cannot be shared"))
+                        }
                     },
                     _ => {}
                 }
@@ -217,7 +218,7 @@ impl<E: Survey + Evidence + Change + Disks + Copies + Clone, R: Archive, S: Stac
         shown: &BTreeMap<SnapshotId, SnapshotDetails>,
         memory: &mut Memory,
     ) -> Standing {
-        if let Some(why) = memory.failed.get(&exhibit.snapshot) {
+        if let Some(why) = memory.tries.failed.get(&exhibit.snapshot) {
             return Standing::Failed(why.clone());
         }
         let Some(target) = order.target(exhibit, memory) else {
@@ -247,7 +248,11 @@ impl<E: Survey + Evidence + Change + Disks + Copies + Clone, R: Archive, S: Stac
             Ok(accounts) if accounts.contains(&order.account) => Standing::Shared(target),
             Ok(_) => Standing::Share(target),
             Err(error) => {
-                memory.refusal(exhibit, &error, &format!("whom {target} is shared with cannot be read"));
+                memory.tries.refusal(
+                    &exhibit.snapshot,
+                    &error,
+                    &format!("whom {target} is shared with cannot be read"),
+                );
                 Standing::Waits
             }
         }
@@ -265,7 +270,7 @@ impl<E: Survey + Evidence + Change + Disks + Copies + Clone, R: Archive, S: Stac
             }
             // Others copy as well: once one of those is complete there is room.
             Err(error) if error.code == LIMIT => {}
-            Err(error) => memory.refusal(exhibit, &error, "it cannot be copied"),
+            Err(error) => memory.tries.refusal(&exhibit.snapshot, &error, "it cannot be copied"),
         }
     }
 
@@ -285,9 +290,8 @@ impl<E: Survey + Evidence + Change + Disks + Copies + Clone, R: Archive, S: Stac
                 SharedSnapshot { instance, snapshot, gib: exhibit.details.gib, shared, why }
             })
             .collect();
-        let is_named = |wrong: &&String| snapshots.iter().any(|of| of.why.is_some() && wrong.starts_with(&of.snapshot));
-        let wrong = order.exhibits.wrong.iter().filter(|wrong| !is_named(wrong));
-        let said: Vec<String> = wrong.cloned().chain(noted).collect();
+        let failed = snapshots.iter().filter(|of| of.why.is_some()).map(|of| of.snapshot.as_str());
+        let said = order.exhibits.said(&failed.collect::<Vec<_>>(), noted);
         let region = &self.site.region;
         let copies = snapshots.iter().filter_map(|snapshot| {
             let shared = snapshot.shared.as_ref()?;
@@ -329,21 +333,11 @@ impl ShareOrder {
 impl Memory {
     /// It is not shared before that was read back, and not asked for without end.
     fn accepted(&mut self, exhibit: &Exhibit, target: &SnapshotId) {
-        let tries = self.tries.entry(exhibit.snapshot.clone()).or_default();
-        *tries += 1;
-        if *tries >= TRIES {
+        if self.tries.is_last(&exhibit.snapshot) {
             let why = format!(
                 "EC2 accepted to share {target}, and does not show it: find out who takes it back (CloudTrail)"
             );
-            self.failed.insert(exhibit.snapshot.clone(), why);
-        }
-    }
-
-    fn refusal(&mut self, exhibit: &Exhibit, error: &CallError, what: &str) {
-        let tries = self.tries.entry(exhibit.snapshot.clone()).or_default();
-        *tries += 1;
-        if !error.fault.may_pass() || *tries >= TRIES {
-            self.failed.insert(exhibit.snapshot.clone(), format!("{what}: {error}"));
+            self.tries.give_up(&exhibit.snapshot, why);
         }
     }
 }

@@ -58,19 +58,10 @@ async fn repeating_it_makes_and_attaches_nothing_and_says_where_everything_is() 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_is_killed_at_any_call_is_gone_on_with_and_makes_nothing_twice() {
     for after in [false, true] {
-        for call in 0.. {
+        for call in 1.. {
             let world = isolated().await;
-            let from = world.data().calls.len();
-            let process = world.process();
-            let trouble = if after { crate::world::Trouble::DiesAfter } else { crate::world::Trouble::Dies };
-            world.data().troubles.insert(from + 1 + call, trouble);
-            let died = tokio::select! {
-                () = process.death() => true,
-                _ = async { attach(&process).await } => false,
-            };
-            world.data().troubles.clear();
-            if !died {
-                assert!(call > 10, "{call}");
+            if !dies(&world, call, after, async |process| attach(process).await).await {
+                assert!(call > 11, "{call}");
                 break;
             }
             let attached = attach(&world).await;

@@ -67,3 +67,17 @@ pub(super) async fn removal(world: &World) -> ec2_isolation::operator::Removal {
 pub(super) async fn share_order(world: &World) -> ec2_isolation::operator::ShareOrder {
     share::share_order(world, share::ACCOUNT, share::OWN).await.unwrap()
 }
+
+/// Whether it died of it: what is begun in a process of its own that dies at its call of this number, counted from 1, or right after it.
+async fn dies<T>(world: &World, call: usize, after: bool, work: impl AsyncFnOnce(&World) -> T) -> bool {
+    let process = world.process();
+    let trouble = if after { crate::world::Trouble::DiesAfter } else { crate::world::Trouble::Dies };
+    let at = world.data().calls.len() + call;
+    world.data().troubles.insert(at, trouble);
+    let died = tokio::select! {
+        () = process.death() => true,
+        _ = work(&process) => false,
+    };
+    world.data().troubles.clear();
+    died
+}

@@ -220,16 +220,7 @@ async fn a_run_that_is_killed_at_any_call_is_gone_on_with() {
     for after in [false, true] {
         for call in 1.. {
             let world = isolated().await;
-            let process = world.process();
-            let trouble = if after { crate::world::Trouble::DiesAfter } else { crate::world::Trouble::Dies };
-            let at = world.data().calls.len() + call;
-            world.data().troubles.insert(at, trouble);
-            let died = tokio::select! {
-                () = process.death() => true,
-                _ = async { share(&process, OWN).await } => false,
-            };
-            world.data().troubles.clear();
-            if !died {
+            if !dies(&world, call, after, async |process| share(process, OWN).await).await {
                 assert!(call > 10, "{call}");
                 break;
             }
