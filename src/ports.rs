@@ -117,6 +117,9 @@ pub trait Change: Send + Sync {
     fn exit_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> impl Future<Output = Call<()>> + Send;
 }
 
+/// The key of an intent's item is this and [`Owner::digest`].
+pub const INTENT_PREFIX: &str = "owner:";
+
 /// What was read of the table, consistently.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Items {
@@ -124,7 +127,7 @@ pub struct Items {
     pub records: BTreeMap<InstanceId, Arc<Record>>,
     /// Intents by [`Owner::digest`].
     pub intents: BTreeMap<String, Intent>,
-    /// Items that are no record although they should be, by their key, and why.
+    /// Items that are no record or intent although they should be, by their key, and why.
     pub unreadable: BTreeMap<String, String>,
     /// The SHA-256 of each item as it was read, by its key; only [`Archive::scan`] fills it. It is that of the item as DynamoDB's
     /// JSON, on one line without blanks, keys and the members of sets in their order.

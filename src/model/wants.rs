@@ -25,7 +25,8 @@ pub struct Wants {
     /// The tcp ports on which it may reach the instances.
     pub forensic_ports: BTreeSet<u16>,
     pub snapshot_volumes: bool,
-    /// For how many days each snapshot is locked; 0 locks none.
+    /// For how many days each snapshot is locked; 0 locks none. A function that does not know it locks none.
+    #[serde(default)]
     pub lock_days: u64,
     pub on_removal: Release,
     pub on_rollback: Release,
@@ -34,7 +35,8 @@ pub struct Wants {
     pub protect: bool,
     /// Take the instance profile from it, so that it gets no more credentials.
     pub detach_profile: bool,
-    /// Turn its metadata service off, which gives it the credentials of its role.
+    /// Turn its metadata service off, which gives it the credentials of its role. A function that does not know it leaves it on.
+    #[serde(default)]
     pub disable_metadata: bool,
     pub purpose: String,
     /// Asked to end the connections that were open before.
@@ -56,6 +58,9 @@ pub fn ssh_only() -> BTreeSet<u16> {
 pub enum Desired {
     Isolated(Box<Wants>),
     Restored,
+    /// It cannot be read, for this reason: what is held may be wanted.
+    #[serde(skip)]
+    Unknown(String),
 }
 
 /// The intent item of an owner.

@@ -79,7 +79,7 @@ impl Incident {
         let intents = self.ledger.intents.values().filter(|_| self.stack.is_some());
         let intents = intents.filter_map(|intent| match &intent.desired {
             Desired::Isolated(wants) => Some(wants.instances.iter().cloned()),
-            Desired::Restored => None,
+            Desired::Restored | Desired::Unknown(_) => None,
         });
         let stacks = self.parameter_list().into_iter().filter(|id| !is_over(id));
         let held = self.held().map(|record| record.instance.clone());

@@ -10,7 +10,7 @@ use crate::model::{
     Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, State, VpcId, comma_list,
 };
 use crate::plan::{Observed, Records};
-use crate::ports::{Archive, Call, Change, GroupQuery, Items, Look, Ports, Survey};
+use crate::ports::{Archive, Call, Change, GroupQuery, INTENT_PREFIX, Items, Look, Ports, Survey};
 
 /// The logical id of the records table in our template.
 const TABLE: &str = "SecurityGroupTable";
@@ -345,6 +345,8 @@ fn keep_own(ledger: &mut Items, stack: Option<&StackView>, named: &str) {
     // Its first request may have recorded nothing yet.
     digests.extend(stack.map(|stack| stack.owner().digest()));
     ledger.intents.retain(|digest, _| digests.contains(digest));
+    let is_others = |key: &str| key.strip_prefix(INTENT_PREFIX).is_some_and(|digest| !digests.contains(digest));
+    ledger.unreadable.retain(|key, _| !is_others(key));
 }
 
 fn unknown_table(table: &str, error: crate::ports::CallError) -> Trouble {

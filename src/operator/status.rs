@@ -138,7 +138,7 @@ pub struct Unrecorded {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Asked {
     pub request: String,
-    /// `isolate` or `restore`.
+    /// `isolate`, `restore`, or `unknown` where it cannot be read.
     pub what: &'static str,
     pub instances: Vec<String>,
     /// Why a Delete left the instances isolated since.
@@ -201,6 +201,7 @@ impl Status {
                     let (what, instances) = match &intent.desired {
                         Desired::Isolated(wants) => ("isolate", texts(&wants.instances)),
                         Desired::Restored => ("restore", vec![]),
+                        Desired::Unknown(_) => ("unknown", vec![]),
                     };
                     Asked { request: intent.request_id.clone(), what, instances, kept: intent.kept.clone() }
                 })

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::execute::{Executor, Mandate};
-use crate::model::{CallError, Desired, InstanceId, Intent, Owner, Release, State, Time, Wants};
+use crate::model::{CallError, Desired, Fault, InstanceId, Intent, Owner, Release, State, Time, Wants};
 use crate::observe::Observer;
 use crate::plan::{Goal, Heritage, Patience, Reach, Step};
 use crate::ports::{Asked, Call, Change, Guard, Look, Records, Verdict};
@@ -133,6 +133,9 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
                 wants.instances.retain(|id| !only.contains(id));
                 Desired::Isolated(wants)
             }
+            Some(Desired::Unknown(reason)) if !only.is_empty() => {
+                return Ok(Restored { blind: Some(unreadable(reason)), open: only.clone(), ..Restored::default() });
+            }
             _ => Desired::Restored,
         };
         let stays = if only.is_empty() { BTreeSet::new() } else { all.difference(only).cloned().collect() };
@@ -172,6 +175,9 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
     /// The call failed.
     pub async fn intent(&self) -> Call<Option<Intent>> {
         let mut items = self.records.read(self.owner, &BTreeSet::new()).await?;
+        if let Some((_, reason)) = items.unreadable.pop_first() {
+            return Err(unreadable(reason));
+        }
         Ok(items.intents.remove(&self.owner.digest()))
     }
 
@@ -325,4 +331,11 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             }
         }
     }
+}
+
+/// The intent is there, and says nothing.
+fn unreadable(reason: String) -> CallError {
+    let message =
+        format!("what the stack asked for last cannot be read ({reason}): deploy it once more, which writes that anew");
+    CallError { action: "dynamodb:BatchGetItem", fault: Fault::Refused, code: "Unreadable".to_owned(), message }
 }

@@ -146,7 +146,7 @@ impl Records for Table {
         let json = serde_json::to_string(asked.desired).map_err(|error| garbled(UPDATE, error.to_string()))?;
         let instances = match asked.desired {
             Desired::Isolated(wants) => wants.instances.as_slice(),
-            Desired::Restored => &[],
+            Desired::Restored | Desired::Unknown(_) => &[],
         };
         // Every request that ever wrote is in Requests; all but RequestId are superseded.
         let is_not_superseded =

@@ -610,6 +610,35 @@ async fn records_are_scanned_consistently_over_all_pages_and_what_cannot_be_read
     assert_eq!(items.unreadable, [("i-0b".to_owned(), "attribute State is \"melted\"".to_owned())].into());
 }
 
+#[tokio::test]
+async fn of_an_intent_everything_that_can_be_read_is_read() {
+    // As a function wrote it that did not know these.
+    let mut older = serde_json::to_value(wants()).unwrap();
+    for name in ["lock_days", "disable_metadata"] {
+        older["Isolated"].as_object_mut().unwrap().remove(name).expect(name);
+    }
+    let of = |key: &str, desired: String| {
+        let mut item = intent("req-1", &Desired::Restored);
+        (item["InstanceId"], item["Desired"]) = (json!({"S": key}), json!({"S": desired}));
+        item
+    };
+    let mut held_by_nobody = of("owner:c", older.to_string());
+    held_by_nobody["Held"] = json!({"S": "i-0a"});
+    let items = [of("owner:a", older.to_string()), of("owner:b", "{\"Melted\":1}".to_owned()), held_by_nobody];
+    let (http, _) = wire(&[(200, &json!({"Items": items}).to_string())]);
+    let items = table(http).scan().await.unwrap();
+    let Desired::Isolated(wants) = &items.intents["a"].desired else { panic!("{:?}", items.intents) };
+    assert_eq!((wants.lock_days, wants.disable_metadata, wants.protect), (0, false, true));
+    let unknown = &items.intents["b"];
+    assert!(
+        matches!(&unknown.desired, Desired::Unknown(why) if why.contains("unknown variant `Melted`")),
+        "{unknown:?}"
+    );
+    assert_eq!(unknown.held, ["i-0a", "i-0c"].map(|id| id.parse().unwrap()).into());
+    assert_eq!(items.intents.len(), 2);
+    assert_eq!(items.unreadable, [("owner:c".to_owned(), "attribute Held is no set of strings".to_owned())].into());
+}
+
 /// What a `BatchGetItem` asks for.
 fn keys(request: &Value) -> Vec<&str> {
     let keys = request["RequestItems"]["records"]["Keys"].as_array().unwrap();

@@ -8,7 +8,7 @@ use ec2_isolation::model::{
 };
 use ec2_isolation::plan::Prior;
 use ec2_isolation::ports::{
-    Asked, Call, CallError, Items, Marking, Originals, RECORDED_AT_ONCE, Records, Stamp, Written,
+    Asked, Call, CallError, INTENT_PREFIX, Items, Marking, Originals, RECORDED_AT_ONCE, Records, Stamp, Written,
 };
 
 use super::readings::record as record_key;
@@ -40,8 +40,10 @@ impl Data {
             has_record(id.as_str()) && !self.unreadable.contains_key(id.as_str()) && !self.hides(&record_key(id))
         };
         let records = self.records.iter().filter(|(id, _)| is_shown(id));
-        let intents = self.intents.iter().filter(|(digest, _)| has_intent(digest));
-        let unreadable = self.unreadable.iter().filter(|(key, _)| has_record(key));
+        let is_lost = |digest: &str| self.unreadable.contains_key(&format!("{INTENT_PREFIX}{digest}"));
+        let intents = self.intents.iter().filter(|(digest, _)| has_intent(digest) && !is_lost(digest));
+        let is_asked = |key: &str| key.strip_prefix(INTENT_PREFIX).map_or_else(|| has_record(key), &has_intent);
+        let unreadable = self.unreadable.iter().filter(|(key, _)| is_asked(key));
         Items {
             records: records.map(|(id, record)| (id.clone(), std::sync::Arc::new(record.clone()))).collect(),
             intents: intents.map(|(digest, (intent, _))| (digest.clone(), intent.clone())).collect(),
