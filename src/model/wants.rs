@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{GroupId, GroupReference, InstanceId, Time, VpcId};
+use super::{GroupId, GroupReference, InstanceId, Owner, Time, VpcId};
 
 /// What happens to an instance that an Update no longer lists, and on a rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -12,6 +12,18 @@ pub enum Release {
     #[default]
     KeepIsolated,
     Restore,
+}
+
+/// What the watch does about an incident between its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Watch {
+    /// It does not look at it.
+    Off,
+    /// It says what is not as it should be, and changes nothing.
+    #[default]
+    Notify,
+    /// It also isolates interfaces that were attached since, and those that a controller moved out.
+    Isolate,
 }
 
 /// What a Create or Update asks for.
@@ -45,6 +57,8 @@ pub struct Wants {
     pub transit_group: Option<GroupId>,
     /// How long each stays there.
     pub hold_seconds: u64,
+    #[serde(default)]
+    pub watch: Watch,
 }
 
 /// What `ForensicPorts` is where nothing is said.
@@ -66,6 +80,7 @@ pub enum Desired {
 /// The intent item of an owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
+    pub owner: Owner,
     pub request_id: String,
     /// When that request was issued, if that is known.
     pub issued: Option<Time>,

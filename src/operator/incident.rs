@@ -11,6 +11,7 @@ use crate::model::{
 };
 use crate::plan::{Observed, Records};
 use crate::ports::{Archive, Call, Change, GroupQuery, INTENT_PREFIX, Items, Look, Ports, Survey};
+use crate::reconcile::contained::is_isolating;
 
 /// The logical id of the records table in our template.
 const TABLE: &str = "SecurityGroupTable";
@@ -106,10 +107,7 @@ impl Incident {
     /// Every group that isolates or cuts for this record.
     #[must_use]
     pub fn isolating(&self, record: &Record) -> Groups {
-        let tagged = self.observed.groups.values().filter(|group| {
-            matches!(group.role, Some(Role::Isolation | Role::Transit))
-                && group.stack_id.as_ref() == Some(&record.owner.stack_id)
-        });
+        let tagged = self.observed.groups.values().filter(|group| is_isolating(Some(group), record));
         tagged.map(|group| group.id.clone()).chain(record.isolation_groups.iter().cloned()).collect()
     }
 }

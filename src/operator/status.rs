@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::containment::{Condition, Contained};
 use super::credentials::Credentials;
 use super::incident::Incident;
 use super::next::{Next, is_history, next_steps, tagged_originals};
@@ -13,6 +12,7 @@ use super::{Operator, Site};
 use crate::cloudformation::stack::{StackLife, StackView};
 use crate::model::{self, Desired, GroupId, InstanceId, InterfaceId, Record, Role, Time};
 use crate::ports::{Archive, Change, Survey};
+use crate::reconcile::contained::{Condition, Contained};
 
 /// Everything there is to see of an incident.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -150,7 +150,9 @@ enum Json {
 
 pub(super) fn read_intent(item: &Item) -> Result<Intent, String> {
     let desired = serde_json::from_str(required(item, "Desired")?);
+    let owner = required(item, "Owner")?;
     Ok(Intent {
+        owner: Owner::parse(owner).ok_or_else(|| format!("attribute Owner is {owner:?}"))?,
         request_id: required(item, "RequestId")?.to_owned(),
         issued: text(item, "IssuedAt").map(parsed).transpose()?,
         // The next request writes it anew; what is held is known all the same.
@@ -191,6 +193,7 @@ pub(super) fn read_record(item: &Item) -> Result<Record, String> {
             taken: taken.collect::<Result<_, String>>()?,
             requested: item.contains_key("SnapshotsRequestedAt"),
         },
+        returns: number(item, "Returns")?,
         protection: read_protection(item)?,
         history: read_history(item),
     })
@@ -225,6 +228,13 @@ fn read_groups(interface: &str, groups: &AttributeValue) -> Result<(InterfaceId,
 
 fn text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
     item.get(name)?.as_s().ok().map(String::as_str)
+}
+
+/// None is written as long as it is zero.
+fn number(item: &Item, name: &str) -> Result<u64, String> {
+    let Some(value) = item.get(name) else { return Ok(0) };
+    let parsed = value.as_n().ok().and_then(|number| number.parse().ok());
+    parsed.ok_or_else(|| format!("attribute {name} is no whole number"))
 }
 
 fn required<'a>(item: &'a Item, name: &str) -> Result<&'a str, String> {

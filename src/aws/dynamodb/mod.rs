@@ -192,6 +192,21 @@ impl Records for Table {
         self.write(&intent_key(owner), edit).await.map(|_| ())
     }
 
+    async fn scan(&self) -> Call<Items> {
+        let mut items = Items::default();
+        let mut pages = self.client.scan().table_name(&self.name).consistent_read(true).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| call_error("dynamodb:Scan", &error))?;
+            for item in page.items() {
+                sort(item, &mut items);
+                if let Some((key, digest)) = digest(item) {
+                    items.digests.insert(key, digest);
+                }
+            }
+        }
+        Ok(items)
+    }
+
     async fn record(
         &self,
         owner: &Owner,
@@ -257,6 +272,15 @@ impl Records for Table {
         self.write(instance.as_str(), edit).await
     }
 
+    async fn count_return(&self, owner: &Owner, instance: &InstanceId, before: u64, now: Time) -> Call<Written> {
+        let n = |number: u64| AttributeValue::N(number.to_string());
+        let edit = match before {
+            0 => held(owner).and("attribute_not_exists(Returns)"),
+            before => held(owner).and("Returns = :before").with(":before", n(before)),
+        };
+        self.write(instance.as_str(), edit.set("Returns", n(before + 1)).set("UpdatedAt", s(now))).await
+    }
+
     async fn save_protection(
         &self,
         owner: &Owner,
@@ -300,21 +324,6 @@ fn with_snapshots(owner: &Owner, snapshots: &BTreeMap<VolumeId, SnapshotId>, sta
 }
 
 impl Archive for Table {
-    async fn scan(&self) -> Call<Items> {
-        let mut items = Items::default();
-        let mut pages = self.client.scan().table_name(&self.name).consistent_read(true).into_paginator().send();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| call_error("dynamodb:Scan", &error))?;
-            for item in page.items() {
-                sort(item, &mut items);
-                if let Some((key, digest)) = digest(item) {
-                    items.digests.insert(key, digest);
-                }
-            }
-        }
-        Ok(items)
-    }
-
     async fn tables(&self, prefix: &str) -> Call<Vec<String>> {
         let mut names = Vec::new();
         let mut pages = self.client.list_tables().into_paginator().send();

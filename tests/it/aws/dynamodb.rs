@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ec2_isolation::model::{
     Attribute, Desired, Groups, InstanceId, InterfaceId, Lease, Owner, Protection, ShutdownBehaviour, Snapshots, State,
-    Time, Wants,
+    Time, Wants, Watch,
 };
 use ec2_isolation::plan::{Cut, Prior};
-use ec2_isolation::ports::{Archive as _, Asked, CallError, Fault, Marking, Originals, Records as _, Stamp, Written};
+use ec2_isolation::ports::{Asked, CallError, Fault, Marking, Originals, Records as _, Stamp, Written};
 use serde_json::{Value, json};
 
 use super::{Seen, ids, owner, table, wire};
@@ -504,12 +504,13 @@ fn wants() -> Desired {
         cut_connections: false,
         transit_group: None,
         hold_seconds: 0,
+        watch: Watch::Isolate,
     }))
 }
 
 fn intent(request: &str, desired: &Desired) -> Value {
     let desired = serde_json::to_string(desired).unwrap();
-    json!({"InstanceId": {"S": "owner:x"}, "RequestId": {"S": request}, "Desired": {"S": desired},
+    json!({"InstanceId": {"S": "owner:x"}, "Owner": {"S": owner().to_string()}, "RequestId": {"S": request}, "Desired": {"S": desired},
         "IssuedAt": {"S": "2026-11-25T02:59:59Z"}, "Held": {"SS": ["i-0a", "i-0c"]}})
 }
 
@@ -614,7 +615,7 @@ async fn records_are_scanned_consistently_over_all_pages_and_what_cannot_be_read
 async fn of_an_intent_everything_that_can_be_read_is_read() {
     // As a function wrote it that did not know these.
     let mut older = serde_json::to_value(wants()).unwrap();
-    for name in ["lock_days", "disable_metadata"] {
+    for name in ["lock_days", "disable_metadata", "watch"] {
         older["Isolated"].as_object_mut().unwrap().remove(name).expect(name);
     }
     let of = |key: &str, desired: String| {
@@ -629,6 +630,7 @@ async fn of_an_intent_everything_that_can_be_read_is_read() {
     let items = table(http).scan().await.unwrap();
     let Desired::Isolated(wants) = &items.intents["a"].desired else { panic!("{:?}", items.intents) };
     assert_eq!((wants.lock_days, wants.disable_metadata, wants.protect), (0, false, true));
+    assert_eq!(wants.watch, Watch::Notify);
     let unknown = &items.intents["b"];
     assert!(
         matches!(&unknown.desired, Desired::Unknown(why) if why.contains("unknown variant `Melted`")),

@@ -91,6 +91,7 @@ impl Data {
     fn start(&mut self, owner: &Owner, originals: &Originals, stamp: &Stamp<'_>) {
         let past = self.records.get(&originals.instance).map(|record| record.history.clone());
         let record = Record {
+            returns: 0,
             instance: originals.instance.clone(),
             owner: owner.clone(),
             state: State::Isolating,
@@ -122,9 +123,14 @@ impl Records for World {
         .await
     }
 
+    async fn scan(&self) -> Call<Items> {
+        self.call("dynamodb:Scan", String::new(), |data| Ok(data.items(|_| true, |_| true))).await
+    }
+
     async fn write_intent(&self, asked: &Asked<'_>, _now: Time) -> Call<Intent> {
         self.call(UPDATE, format!("intent {}", asked.request_id), |data| {
             let new = Intent {
+                owner: asked.owner.clone(),
                 request_id: asked.request_id.to_owned(),
                 issued: asked.issued,
                 desired: asked.desired.clone(),
@@ -254,6 +260,17 @@ impl Records for World {
             record.snapshots.taken.extend(snapshots.clone());
             record.snapshots.requested = false;
             record.history.push(stamp.line(&format!("snapshots: {}", comma_list(snapshots.values()))));
+            Ok(Written::Done)
+        })
+        .await
+    }
+
+    async fn count_return(&self, owner: &Owner, instance: &InstanceId, before: u64, _now: Time) -> Call<Written> {
+        self.call(UPDATE, format!("{instance} returns"), |data| {
+            let Some(record) = data.held(owner, instance).filter(|record| record.returns == before) else {
+                return Ok(Written::Lost);
+            };
+            record.returns += 1;
             Ok(Written::Done)
         })
         .await
