@@ -16,6 +16,14 @@ from samtranslator.yaml_helper import yaml_parse
 ROOT = pathlib.Path(__file__).parent.parent
 TEMPLATES = ("template.yaml", "responder.yaml", "incident.yaml", "host.yaml", "credentials.yaml")
 RULES = ("SecurityGroupIngress", "SecurityGroupEgress")
+# What calls the function, and who is told.
+SHOWN = {
+    "AWS::Events::Rule": ("ScheduleExpression", "EventPattern", "Targets"),
+    "AWS::Lambda::Permission": ("Principal", "SourceArn"),
+    "AWS::SNS::Subscription": ("Protocol", "Endpoint"),
+    "AWS::SNS::Topic": ("TopicName",),
+    "AWS::CloudWatch::Alarm": ("AlarmName", "AlarmActions"),
+}
 
 
 class _NoManagedPolicies:
@@ -104,6 +112,8 @@ def of_resources(resources: dict[str, Any]) -> list[str]:
             lines.extend(f"  statement{inner}: {text(statement)}" for inner, statement in statements)
         fixed = ("FunctionName", "Name", "UpdateMethod")
         lines.extend(f"  {key}: {text(properties[key])}" for key in fixed if key in properties)
+        shown = SHOWN.get(resource["Type"], ())
+        lines.extend(f"  {key}: {text(properties[key])}" for key in shown if key in properties)
         if resource["Type"] in ("AWS::EC2::Instance", "AWS::EC2::LaunchTemplate"):
             keys = ("IamInstanceProfile", "NetworkInterfaces", "BlockDeviceMappings", "LaunchTemplateData")
             lines.extend(f"  {key}: {text(properties[key])}" for key in keys if key in properties)

@@ -3,6 +3,7 @@
 mod credentials;
 mod resources;
 mod stacks;
+mod watch;
 
 use std::collections::BTreeMap;
 

@@ -122,16 +122,22 @@ fn every_arn_and_host_name_follows_the_partition() {
     let helper = "https://s3.amazonaws.com/cloudformation-examples/aws-cfn-bootstrap-py3-2.0-39.tar.gz";
     let principal = "Principal: {Service: lambda.amazonaws.com}";
     let services = "StringEquals: {iam:PassedToService: [ec2.amazonaws.com, ec2.amazonaws.com.cn]}";
-    assert_eq!(fixed.collect::<Vec<_>>(), [principal, services, helper]);
+    let sources = "eventSource: [ec2.amazonaws.com, autoscaling.amazonaws.com]";
+    let caller = "Principal: events.amazonaws.com";
+    assert_eq!(fixed.collect::<Vec<_>>(), [principal, services, sources, caller, caller, caller, helper]);
 }
 
 /// Two incidents side by side: what has a name of its own could be there once only.
 #[test]
 fn no_resource_has_a_name_of_its_own() {
     for (name, resource) in Stack::new(&[]).resources {
-        for property in ["GroupName", "TableName", "LogGroupName", "FunctionName", "RoleName", "LaunchTemplateName"] {
+        for property in ["GroupName", "TableName", "LogGroupName", "RoleName", "LaunchTemplateName", "TopicName"] {
             assert_eq!(resource["Properties"].get(property), None, "{name}");
         }
+        let function = resource["Properties"].get("FunctionName").map(shown);
+        assert!(function.is_none_or(|text| text == "${IsolationFunction.Arn}"), "{name}");
+        let alarm = resource["Properties"].get("AlarmName").map(shown);
+        assert!(alarm.is_none_or(|text| text.starts_with("ec2-isolation-incident-42-")), "{name}");
     }
 }
 

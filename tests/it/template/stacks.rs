@@ -54,9 +54,14 @@ fn an_incident_needs_neither_bucket_nor_capability() {
     let incident = template("incident.yaml");
     assert!(text("incident.yaml").len() <= 51_200);
     assert_eq!(incident.get("Transform"), None);
-    let kinds: Vec<&str> =
-        incident["Resources"].as_object().unwrap().values().map(|body| body["Type"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["AWS::EC2::SecurityGroup", "AWS::EC2::SecurityGroup", "Custom::Ec2Isolation"]);
+    let (after, before): (Vec<_>, Vec<_>) = incident["Resources"]
+        .as_object()
+        .unwrap()
+        .values()
+        .partition(|body| body.get("DependsOn").is_some_and(|waits| waits == "Isolation"));
+    let kinds = |bodies: Vec<&Value>| bodies.iter().map(|body| shown(&body["Type"])).collect::<Vec<_>>();
+    assert_eq!(kinds(before), ["AWS::EC2::SecurityGroup", "AWS::EC2::SecurityGroup", "Custom::Ec2Isolation"]);
+    assert_eq!(kinds(after), ["AWS::CloudWatch::Alarm", "AWS::CloudWatch::Alarm"]);
     let properties = &Stack::of("incident.yaml", &[]).resources["Isolation"]["Properties"];
     assert_eq!(properties["FunctionOutlivesStack"], "true");
     assert_eq!(Stack::new(&[]).resources["Isolation"]["Properties"]["FunctionOutlivesStack"], "false");
@@ -94,4 +99,5 @@ fn the_responder_carries_both_templates_as_they_are() {
     let found = &responder["Resources"]["ResponderParameter"]["Properties"]["Value"]["Fn::Sub"][0];
     let value: Value = serde_json::from_str(found.as_str().unwrap()).unwrap();
     assert_eq!(value["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(value["notify_topic"], "${Topic}");
 }
