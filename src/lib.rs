@@ -21,8 +21,11 @@
 //! | [`observe`] | the batched reads that a plan is made from |
 //! | [`execute`] | a step becomes a call; the passage of one interface |
 //! | [`reconcile`] | the loop of one instance, all of them side by side, the last look, the report |
+//! | [`metrics`] | the figures in the log |
 //! | [`cloudformation`] | the trigger: event, answer, rollback |
+//! | [`watch`] | the other trigger: what is not as it should be between two requests |
 //! | [`aws`] | the adapters |
+//! | [`lambda`] | the function's process, which both triggers call |
 //! | `operator` | the program for when stack, function or role are gone, with an operator's credentials and the same loop |
 //!
 //! **Containment is never undone by accident, never claimed without being read back, and never lost track of:**
@@ -50,9 +53,15 @@ pub mod execute;
 
 pub mod reconcile;
 
+pub mod metrics;
+
 pub mod cloudformation;
 
+pub mod watch;
+
 pub mod aws;
+
+pub mod lambda;
 
 #[cfg(feature = "operator")]
 pub mod operator;

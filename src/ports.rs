@@ -61,8 +61,8 @@ pub enum GroupQuery {
     OfStack(String),
     /// Those of a stack of this name, if nobody knows its id any more.
     OfStackNamed(String),
-    /// Those of ours that isolate, of every stack of the Region.
-    Isolating,
+    /// Those of every stack of the Region that carry [`crate::model::ROLE_TAG`].
+    Ours,
 }
 
 /// EC2 with its Auto Scaling, reading. What does not exist is left out of the result.
@@ -117,6 +117,9 @@ pub trait Change: Send + Sync {
     fn exit_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> impl Future<Output = Call<()>> + Send;
 }
 
+/// The key of an intent's item is this and [`Owner::digest`].
+pub const INTENT_PREFIX: &str = "owner:";
+
 /// What was read of the table, consistently.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Items {
@@ -124,9 +127,9 @@ pub struct Items {
     pub records: BTreeMap<InstanceId, Arc<Record>>,
     /// Intents by [`Owner::digest`].
     pub intents: BTreeMap<String, Intent>,
-    /// Items that are no record although they should be, by their key, and why.
+    /// Items that are no record or intent although they should be, by their key, and why.
     pub unreadable: BTreeMap<String, String>,
-    /// The SHA-256 of each item as it was read, by its key; only [`Archive::scan`] fills it. It is that of the item as DynamoDB's
+    /// The SHA-256 of each item as it was read, by its key; only [`Records::scan`] fills it. It is that of the item as DynamoDB's
     /// JSON, on one line without blanks, keys and the members of sets in their order.
     pub digests: BTreeMap<String, String>,
 }
@@ -245,6 +248,8 @@ pub trait Records: Send + Sync {
         request_id: &str,
         ids: &BTreeSet<InstanceId>,
     ) -> impl Future<Output = Call<()>> + Send;
+    /// Everything that the table holds.
+    fn scan(&self) -> impl Future<Output = Call<Items>> + Send;
     /// Saves originals of several instances at once; can never overwrite one. **Nothing is recorded for a request that has
     /// been overtaken.** At most [`RECORDED_AT_ONCE`], of different instances; one result for each.
     fn record(
@@ -272,6 +277,14 @@ pub trait Records: Send + Sync {
         instance: &InstanceId,
         snapshots: &BTreeMap<VolumeId, SnapshotId>,
         stamp: &Stamp<'_>,
+    ) -> impl Future<Output = Call<Written>> + Send;
+    /// Says that the watch is about to isolate again what a controller had moved out, if that was said `before` times so far.
+    fn count_return(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        before: u64,
+        now: Time,
     ) -> impl Future<Output = Call<Written>> + Send;
     /// Saves what the instance has before it is protected; can never overwrite what is saved.
     fn save_protection(
@@ -309,8 +322,6 @@ pub trait Survey: Look {
 
 /// What only the operator's program asks of DynamoDB.
 pub trait Archive: Records {
-    /// Everything that the table holds.
-    fn scan(&self) -> impl Future<Output = Call<Items>> + Send;
     /// The names of all tables that begin so.
     fn tables(&self, prefix: &str) -> impl Future<Output = Call<Vec<String>>> + Send;
     /// These ports for another table.

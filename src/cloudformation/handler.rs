@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -17,12 +16,14 @@ use super::event::{Envelope, Request, RequestType};
 use super::responder::{Reply, Undelivered};
 use super::rollback::{StackGuard, may_restore, rolls_back, stack_chain};
 use super::stack::Stacks;
-use crate::model::{InstanceId, Release, Time, short_digest};
+use crate::metrics::{self, Metric};
+use crate::model::{InstanceId, Release, Time};
 use crate::ports::{Change, Guard, Look, Ports, Records, Verdict};
 use crate::reconcile::report::{NOTHING_HELD, Report, overtaken, undecided};
 use crate::reconcile::{Reconciler, TO_THE_END};
 use crate::timing::clock::Clock;
 use crate::timing::gate::Gate;
+use crate::timing::limit::{GRACE, time_left, within, writer};
 use crate::timing::pace::Pace;
 
 /// IAM changes take up to a minute to arrive; a denial that lasts longer is meant. A Create may run with a role made a moment ago, an
@@ -30,13 +31,6 @@ use crate::timing::pace::Pace;
 const NEW_RIGHT: Duration = Duration::from_secs(60);
 /// What sending the answer may take at the end of an invocation.
 const SEND_BUDGET: Duration = Duration::from_secs(8);
-/// What the work may take to stop and say how far it came once the time is up.
-const GRACE: Duration = Duration::from_secs(2);
-/// Used where Lambda gives no usable deadline (`cargo lambda watch` says 1970).
-const DEFAULT_TIME: Duration = Duration::from_secs(60);
-/// No Lambda function runs longer.
-const LONGEST_TIME: Duration = Duration::from_secs(900);
-
 /// What Lambda says of an invocation.
 #[derive(Debug, Clone, Default)]
 pub struct Invocation {
@@ -92,13 +86,26 @@ where
     let message = match (ports, Request::read(&event, &envelope)) {
         (Err(reason), _) => Report::failure(format!("nothing was changed: {reason}")),
         (Ok(_), Err(invalid)) => Report::failure(format!("nothing was changed: {invalid}")),
-        (Ok(ports), Ok(request)) => work(ports, worker, &envelope, request, now, work_time, grace).await,
+        (Ok(ports), Ok(request)) => {
+            let gate = Gate::new(work_time);
+            let work = {
+                let (ports, envelope, gate) = (Arc::clone(ports), envelope.clone(), gate.clone());
+                async move { carry_out(&ports, &envelope, request, &Clock::new(now), &gate).await }
+            };
+            match within(worker, &gate, (work_time, grace), work).await {
+                Ok(report) => report,
+                Err(unfinished) => Report::failure(format!("{unfinished}. What was recorded stays recorded")),
+            }
+        }
     };
+    let (stack, figures) = (envelope.owner(), figures(&message, age));
     let table = ports.as_ref().ok().map(|ports| ports.records.name());
     let message = message.with_next_step(&envelope, table);
     let answer = message.clone().into_answer(&envelope, &invocation.log_stream);
     tracing::info!(status = ?answer.status, headline = %message.headline, details = ?message.details, "answer");
-    match reply(envelope.response_url, send_budget).send(answer).await {
+    let sent = reply(envelope.response_url, send_budget).send(answer).await;
+    metrics::write(stack.stack_name(), &figures);
+    match sent {
         Ok(()) => Ok(json!({"answered": true})),
         Err(Undelivered::UnusableUrl) => {
             tracing::error!("the ResponseURL is no usable URL: nobody can be answered");
@@ -111,54 +118,16 @@ where
     }
 }
 
-/// Does the work on `worker` and returns what became of it, at the latest after `work_time + grace`.
-async fn work<E, R, S>(
-    ports: &Arc<Ports<E, R, S>>,
-    worker: &Handle,
-    envelope: &Envelope,
-    request: Request,
-    now: SystemTime,
-    work_time: Duration,
-    grace: Duration,
-) -> Report
-where
-    E: Look + Change + 'static,
-    R: Records + 'static,
-    S: Stacks + 'static,
-{
-    let gate = Gate::new(work_time);
-    let mut task = worker.spawn({
-        let (ports, envelope, gate) = (Arc::clone(ports), envelope.clone(), gate.clone());
-        async move { carry_out(&ports, &envelope, request, &Clock::new(now), &gate).await }
-    });
-    let first = tokio::select! {
-        biased;
-        result = &mut task => Some(result),
-        () = tokio::time::sleep(work_time) => None,
-    };
-    let result = match first {
-        Some(result) => Ok(result),
-        None => {
-            tracing::warn!("the time is up");
-            // From here on nothing is changed; the work says how far it came.
-            gate.close();
-            tokio::time::timeout(grace, &mut task).await
-        }
-    };
-    match result {
-        Ok(Ok(message)) => message,
-        Ok(Err(error)) => {
-            gate.close();
-            let cause = panic_text(error);
-            Report::failure(format!("internal error, please report it: {cause}. What was recorded stays recorded"))
-        }
-        Err(_) => {
-            task.abort();
-            Report::failure(
-                "the time for an answer ran out while a call was under way. What was recorded stays recorded",
-            )
-        }
+/// What is to be known of a request beside its answer. `age` is how long it was on its way.
+fn figures(report: &Report, age: Duration) -> Vec<Metric> {
+    let mut figures = vec![Metric::count("FailedRequests", usize::from(report.failed))];
+    if report.isolated_interface_count > 0 || !report.not_isolated.is_empty() {
+        figures.push(Metric::count("NotIsolated", report.not_isolated.len()));
     }
+    figures.extend(report.kept.map(|kept| Metric::count("Kept", kept)));
+    let contained = report.contained_after.map(|after| (age + after).as_secs_f64());
+    figures.extend(contained.map(|seconds| Metric::seconds("SecondsToContain", seconds)));
+    figures
 }
 
 /// Does what a request asks for, as far as it can be done, and says what became of it.
@@ -275,34 +244,6 @@ where
     }
 }
 
-/// Names one invocation: two deliveries of one request, at once or one after the other, are two.
-fn writer(request_id: &str) -> String {
-    static INVOCATIONS: AtomicU64 = AtomicU64::new(0);
-    let count = INVOCATIONS.fetch_add(1, Ordering::Relaxed);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    short_digest(&format!("{request_id}|{}|{count}|{now}", std::process::id()))
-}
-
-fn panic_text(error: tokio::task::JoinError) -> String {
-    match error.try_into_panic() {
-        Ok(payload) => payload
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| payload.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "a panic without a text".to_owned()),
-        Err(error) => error.to_string(),
-    }
-}
-
-/// The time until Lambda ends the invocation. A deadline of zero or in the past means that it is not known.
-fn time_left(deadline_ms: u64, now: SystemTime) -> Duration {
-    let deadline = UNIX_EPOCH + Duration::from_millis(deadline_ms);
-    match deadline.duration_since(now) {
-        Ok(left) if !left.is_zero() => left.min(LONGEST_TIME),
-        _ => DEFAULT_TIME,
-    }
-}
-
 /// When CloudFormation signed the URL: `X-Amz-Date`, as in `20221123T175915Z`.
 fn issued_at(url: &str) -> Option<SystemTime> {
     let (_, query) = url.split_once('?')?;
@@ -342,14 +283,5 @@ mod tests {
             assert_eq!(read(unusable), None, "{unusable}");
         }
         assert_eq!(issued_at("no url at all"), None);
-    }
-
-    #[test]
-    fn a_deadline_of_zero_or_in_the_past_is_not_known() {
-        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
-        assert_eq!(time_left(0, now), DEFAULT_TIME);
-        assert_eq!(time_left(600_000, now), DEFAULT_TIME);
-        assert_eq!(time_left(1_000_030_000, now), Duration::from_secs(30));
-        assert_eq!(time_left(u64::MAX / 2, now), LONGEST_TIME);
     }
 }

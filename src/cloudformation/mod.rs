@@ -3,7 +3,6 @@
 pub mod answer;
 pub mod event;
 pub mod handler;
-pub mod lambda;
 pub mod properties;
 pub mod responder;
 pub mod rollback;

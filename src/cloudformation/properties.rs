@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde_json::{Map, Value};
 
 use super::event::InvalidRequest;
-use crate::model::{Release, Wants};
+use crate::model::{Release, Wants, Watch};
 
 /// What a value has to be. CloudFormation sends every scalar as a text; emulators and hand-made events send others, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,7 @@ pub enum Kind {
     Id,
     Flag,
     Release,
+    Watch,
     /// In a list or in one text with commas.
     Ports,
     /// A whole number of this unit, within these bounds.
@@ -32,6 +33,7 @@ impl fmt::Display for Kind {
             Self::Id => f.write_str("a string"),
             Self::Flag => f.write_str("true or false"),
             Self::Release => f.write_str("KeepIsolated or Restore"),
+            Self::Watch => f.write_str("Off, Notify or Isolate"),
             Self::Ports => f.write_str("a list of tcp ports from 1 to 65535, as in 22,3389"),
             Self::Number(unit, least, most) => write!(f, "a whole number of {unit} from {least} to {most}"),
             Self::Text(most) => write!(f, "at most {most} characters of text"),
@@ -73,6 +75,7 @@ const LOCK_DAYS: Property = or("0", property("LockSnapshotDays", Kind::Number("d
 const ALLOW_PARTIAL: Property = or("false", property("AllowPartialIsolation", Kind::Flag));
 const ON_REMOVAL: Property = or("KeepIsolated", property("OnRemoval", Kind::Release));
 const ON_ROLLBACK: Property = or("KeepIsolated", property("OnRollback", Kind::Release));
+const WATCH: Property = or("Notify", property("Watch", Kind::Watch));
 const DRY_RUN: Property = or("false", property("DryRun", Kind::Flag));
 /// EC2 takes tag values of 256 characters.
 const PURPOSE: Property = or("forensics", property("Purpose", Kind::Text(256)));
@@ -82,7 +85,7 @@ const OUTLIVES_STACK: Property = or("false", property("FunctionOutlivesStack", K
 const SERVICE_TIMEOUT: Property = or("3600", property("ServiceTimeout", Kind::Number("seconds", 1, 3600)));
 
 /// Everything that is wanted. What else an event has is of no account, but for `Rerun`: its change is what calls the function.
-pub const PROPERTIES: [Property; 20] = [
+pub const PROPERTIES: [Property; 21] = [
     INSTANCE_IDS,
     VPC_ID,
     ISOLATION_GROUP,
@@ -99,6 +102,7 @@ pub const PROPERTIES: [Property; 20] = [
     ALLOW_PARTIAL,
     ON_REMOVAL,
     ON_ROLLBACK,
+    WATCH,
     DRY_RUN,
     PURPOSE,
     OUTLIVES_STACK,
@@ -152,6 +156,12 @@ impl<'a> Properties<'a> {
             cut_connections: self.flag(&CUT_CONNECTIONS)?,
             transit_group: self.id(&TRANSIT_GROUP)?,
             hold_seconds: self.number(&HOLD_SECONDS)?,
+            watch: self.value(&WATCH, |text, _| match text {
+                "Off" => Some(Watch::Off),
+                "Notify" => Some(Watch::Notify),
+                "Isolate" => Some(Watch::Isolate),
+                _ => None,
+            })?,
         })
     }
 

@@ -26,4 +26,4 @@ pub use original::{
 };
 pub use record::{Lease, Owner, Record, Snapshots, State, restore_command};
 pub use time::{MalformedTime, Time};
-pub use wants::{Desired, Intent, Release, Wants, ssh_only};
+pub use wants::{Desired, Intent, Release, Wants, Watch, ssh_only};

@@ -95,6 +95,8 @@ pub struct Record {
     /// Who may still change the interfaces, while the record is `isolating` or `restoring`.
     pub lease: Option<Lease>,
     pub snapshots: Snapshots,
+    /// How often the watch has isolated again what a controller had moved out.
+    pub returns: u64,
     pub protection: Protection,
     /// What became of it, oldest first: when, what, and who asked, a line each. For people; it never decides.
     pub history: Vec<String>,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{GroupId, GroupReference, InstanceId, Time, VpcId};
+use super::{GroupId, GroupReference, InstanceId, Owner, Time, VpcId};
 
 /// What happens to an instance that an Update no longer lists, and on a rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -12,6 +12,18 @@ pub enum Release {
     #[default]
     KeepIsolated,
     Restore,
+}
+
+/// What the watch does about an incident between its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Watch {
+    /// It does not look at it.
+    Off,
+    /// It says what is not as it should be, and changes nothing.
+    #[default]
+    Notify,
+    /// It also isolates interfaces that were attached since, and those that a controller moved out.
+    Isolate,
 }
 
 /// What a Create or Update asks for.
@@ -25,7 +37,8 @@ pub struct Wants {
     /// The tcp ports on which it may reach the instances.
     pub forensic_ports: BTreeSet<u16>,
     pub snapshot_volumes: bool,
-    /// For how many days each snapshot is locked; 0 locks none.
+    /// For how many days each snapshot is locked; 0 locks none. A function that does not know it locks none.
+    #[serde(default)]
     pub lock_days: u64,
     pub on_removal: Release,
     pub on_rollback: Release,
@@ -34,7 +47,8 @@ pub struct Wants {
     pub protect: bool,
     /// Take the instance profile from it, so that it gets no more credentials.
     pub detach_profile: bool,
-    /// Turn its metadata service off, which gives it the credentials of its role.
+    /// Turn its metadata service off, which gives it the credentials of its role. A function that does not know it leaves it on.
+    #[serde(default)]
     pub disable_metadata: bool,
     pub purpose: String,
     /// Asked to end the connections that were open before.
@@ -43,6 +57,8 @@ pub struct Wants {
     pub transit_group: Option<GroupId>,
     /// How long each stays there.
     pub hold_seconds: u64,
+    #[serde(default)]
+    pub watch: Watch,
 }
 
 /// What `ForensicPorts` is where nothing is said.
@@ -56,11 +72,15 @@ pub fn ssh_only() -> BTreeSet<u16> {
 pub enum Desired {
     Isolated(Box<Wants>),
     Restored,
+    /// It cannot be read, for this reason: what is held may be wanted.
+    #[serde(skip)]
+    Unknown(String),
 }
 
 /// The intent item of an owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
+    pub owner: Owner,
     pub request_id: String,
     /// When that request was issued, if that is known.
     pub issued: Option<Time>,

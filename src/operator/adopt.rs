@@ -179,9 +179,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
     /// Adds to the records of the old stack those that an adoption in the same table has begun to move: the new stack's, of
     /// interfaces that are still in groups of the old one.
     async fn remember(&self, old: &mut Incident, owner: &Owner) -> Result<(), Trouble> {
-        let Some(before) = old.stack.as_ref().map(|stack| Owner { stack_id: stack.id.clone(), ..owner.clone() }) else {
-            return Ok(());
-        };
+        let Some(before) = old.stack.as_ref().map(StackView::owner) else { return Ok(()) };
         let items = self.ports.records.named(&old.table).scan().await.map_err(cannot_look)?;
         for (id, record) in items.records {
             let is_begun = record.owner == *owner && record.state == State::Isolating;
@@ -215,13 +213,17 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
 }
 
 impl<R> Handover<R> {
-    /// What the latest requests of the old stacks list.
+    /// What the latest requests of the old stacks list. Where that cannot be read, it is everything that is recorded for them.
     fn listed(&self, seen: &Seen) -> BTreeSet<InstanceId> {
-        let listed = seen.old.intents.values().filter_map(|intent| match &intent.desired {
-            Desired::Isolated(wants) => Some(wants.instances.iter().cloned()),
-            Desired::Restored => None,
-        });
-        listed.flatten().collect()
+        let is_listed = |record: &&Arc<Record>| {
+            let intent = seen.old.intents.get(&record.owner.digest());
+            match intent.map(|intent| &intent.desired) {
+                Some(Desired::Isolated(wants)) => wants.instances.contains(&record.instance),
+                Some(Desired::Restored) => false,
+                Some(Desired::Unknown(_)) | None => true,
+            }
+        };
+        seen.old.records.values().filter(is_listed).map(|record| record.instance.clone()).collect()
     }
 
     fn plan(&self, seen: &Seen) -> Adoption {

@@ -10,7 +10,8 @@ use crate::model::{
     Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, State, VpcId, comma_list,
 };
 use crate::plan::{Observed, Records};
-use crate::ports::{Archive, Call, Change, GroupQuery, Items, Look, Ports, Survey};
+use crate::ports::{Archive, Call, Change, GroupQuery, INTENT_PREFIX, Items, Look, Ports, Survey};
+use crate::reconcile::contained::is_isolating;
 
 /// The logical id of the records table in our template.
 const TABLE: &str = "SecurityGroupTable";
@@ -106,10 +107,7 @@ impl Incident {
     /// Every group that isolates or cuts for this record.
     #[must_use]
     pub fn isolating(&self, record: &Record) -> Groups {
-        let tagged = self.observed.groups.values().filter(|group| {
-            matches!(group.role, Some(Role::Isolation | Role::Transit))
-                && group.stack_id.as_ref() == Some(&record.owner.stack_id)
-        });
+        let tagged = self.observed.groups.values().filter(|group| is_isolating(Some(group), record));
         tagged.map(|group| group.id.clone()).chain(record.isolation_groups.iter().cloned()).collect()
     }
 }
@@ -345,6 +343,8 @@ fn keep_own(ledger: &mut Items, stack: Option<&StackView>, named: &str) {
     // Its first request may have recorded nothing yet.
     digests.extend(stack.map(|stack| stack.owner().digest()));
     ledger.intents.retain(|digest, _| digests.contains(digest));
+    let is_others = |key: &str| key.strip_prefix(INTENT_PREFIX).is_some_and(|digest| !digests.contains(digest));
+    ledger.unreadable.retain(|key, _| !is_others(key));
 }
 
 fn unknown_table(table: &str, error: crate::ports::CallError) -> Trouble {

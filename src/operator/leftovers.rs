@@ -171,8 +171,9 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
         match only {
             Some(incident) => stacks.extend(incident.stack.as_ref().map(|stack| stack.id.clone())),
             None => {
-                let groups = self.ports.ec2.groups(&GroupQuery::Isolating).await.map_err(cannot_look)?;
-                stacks.extend(groups.into_iter().filter_map(|group| group.stack_id));
+                let groups = self.ports.ec2.groups(&GroupQuery::Ours).await.map_err(cannot_look)?;
+                let isolating = groups.into_iter().filter(|group| group.role == Some(Role::Isolation));
+                stacks.extend(isolating.filter_map(|group| group.stack_id));
             }
         }
         for stack in stacks.into_iter().chain(known.tables.values().flatten().cloned()) {

@@ -9,7 +9,7 @@ use super::incident::{Address, cannot_look};
 use super::text::count;
 use super::{Operator, Status, Trouble, refused};
 use crate::cloudformation::stack::StackLife;
-use crate::model::State;
+use crate::model::{Role, State};
 use crate::ports::{Archive, Change, GroupQuery, Survey};
 
 /// The incidents of an account and Region.
@@ -73,8 +73,9 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
     /// Every incident by the id of its stack. The groups show those whose stack is there, the tables those of which something is held.
     async fn addresses(&self) -> Result<BTreeMap<String, Address>, Trouble> {
         let mut found = BTreeMap::new();
-        let groups = self.ports.ec2.groups(&GroupQuery::Isolating).await.map_err(cannot_look)?;
-        for stack in groups.into_iter().filter_map(|group| group.stack_id) {
+        let groups = self.ports.ec2.groups(&GroupQuery::Ours).await.map_err(cannot_look)?;
+        let isolating = groups.into_iter().filter(|group| group.role == Some(Role::Isolation));
+        for stack in isolating.filter_map(|group| group.stack_id) {
             found.insert(stack.clone(), Address::Stack(stack));
         }
         let shared = self.responders_table().await?;

@@ -37,8 +37,8 @@ use crate::timing::clock::Clock;
 use crate::timing::gate::Gate;
 use crate::timing::pace::Pace;
 
+pub use crate::reconcile::contained::Condition;
 pub use adopt::{Handover, HandoverPreview, HandoverReport};
-pub use containment::Condition;
 pub use credentials::Credentials;
 pub use drill::{ASSUMPTIONS, Assumption, Cleaned, Drill, DrillOrder, Finding, Outcome as DrillOutcome, scrubbed};
 pub use evidence::{

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::containment::{Condition, Contained};
 use super::evidence::recorded;
 use super::incident::Incident;
 use super::memory::CAPTURED;
@@ -13,6 +12,7 @@ use super::text::count;
 use crate::cloudformation::stack::{Ending, StackView, ending};
 use crate::model::{Group, GroupId, Groups, InstanceId, Interface, InterfaceId, Peer, Record, Role, State, comma_list};
 use crate::plan::tag;
+use crate::reconcile::contained::{Condition, Contained};
 
 /// Instances whose memory is named: one screen.
 const MOST_MEMORIES: usize = 4;

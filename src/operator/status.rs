@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::containment::{Condition, Contained};
 use super::credentials::Credentials;
 use super::incident::Incident;
 use super::next::{Next, is_history, next_steps, tagged_originals};
@@ -13,6 +12,7 @@ use super::{Operator, Site};
 use crate::cloudformation::stack::{StackLife, StackView};
 use crate::model::{self, Desired, GroupId, InstanceId, InterfaceId, Record, Role, Time};
 use crate::ports::{Archive, Change, Survey};
+use crate::reconcile::contained::{Condition, Contained};
 
 /// Everything there is to see of an incident.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -138,7 +138,7 @@ pub struct Unrecorded {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Asked {
     pub request: String,
-    /// `isolate` or `restore`.
+    /// `isolate`, `restore`, or `unknown` where it cannot be read.
     pub what: &'static str,
     pub instances: Vec<String>,
     /// Why a Delete left the instances isolated since.
@@ -201,6 +201,7 @@ impl Status {
                     let (what, instances) = match &intent.desired {
                         Desired::Isolated(wants) => ("isolate", texts(&wants.instances)),
                         Desired::Restored => ("restore", vec![]),
+                        Desired::Unknown(_) => ("unknown", vec![]),
                     };
                     Asked { request: intent.request_id.clone(), what, instances, kept: intent.kept.clone() }
                 })

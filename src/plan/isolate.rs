@@ -258,13 +258,19 @@ impl<'a> Isolation<'a> {
         let case = self.case;
         let mut originals = BTreeMap::new();
         let interfaces = self.interfaces(instance, plan);
-        let mut here = Vec::new();
+        let (mut here, mut left) = (Vec::new(), BTreeSet::new());
         for interface in interfaces {
             if let Some(vpc) = interface.vpc.as_ref().filter(|vpc| **vpc != self.wants.vpc) {
                 let (vpc, wanted) = (vpc.clone(), self.wants.vpc.clone());
                 let (instance, interface) = (case.id(), interface.id.clone());
                 plan.standing.open.insert(interface.clone());
                 plan.problems.push(Problem::InterfaceElsewhere { instance, interface, vpc, wanted });
+                continue;
+            }
+            if case.only.is_some_and(|only| !only.contains(&interface.id)) && !self.shows_target(interface) {
+                plan.standing.open.insert(interface.id.clone());
+                say_if_in_transit(case, &self.ours, &self.wants.isolation_group, interface, plan);
+                left.insert(interface.id.clone());
                 continue;
             }
             self.original(interface, &mut originals, plan);
@@ -316,7 +322,7 @@ impl<'a> Isolation<'a> {
         }
         if let Some(instance) = instance.filter(|_| is_settled) {
             self.name_branches(plan);
-            self.preserve(instance, &cut, waits, plan);
+            self.preserve(instance, &cut, waits, &left, plan);
         }
     }
 
@@ -499,8 +505,16 @@ impl<'a> Isolation<'a> {
         }
     }
 
-    /// Marks, tags, snapshots and protections of what is isolated. `waits` is whether connections are still to be cut.
-    fn preserve(&self, instance: &'a Instance, cut: &BTreeSet<InterfaceId>, waits: bool, plan: &mut Plan) {
+    /// Marks, tags, snapshots and protections of what is isolated. `waits` is whether connections are still to be cut; what was
+    /// `left` as it is does not count.
+    fn preserve(
+        &self,
+        instance: &'a Instance,
+        cut: &BTreeSet<InterfaceId>,
+        waits: bool,
+        left: &BTreeSet<InterfaceId>,
+        plan: &mut Plan,
+    ) {
         let case = self.case;
         let Some(record) = case.held().filter(|record| record.owner == *case.owner) else { return };
         tag_isolated(case, self.wants, record, instance, plan);
@@ -509,7 +523,7 @@ impl<'a> Isolation<'a> {
             // In any other state somebody else is at work.
             None => (State::Isolated, record.state == State::Isolating),
         };
-        if may_be && plan.standing.is_whole() && !waits {
+        if may_be && plan.standing.open.is_subset(left) && !plan.standing.isolated.is_empty() && !waits {
             let whole = plan.standing.isolated.iter().all(|interface| cut.contains(interface));
             plan.push(Step::Mark {
                 instance: case.id(),

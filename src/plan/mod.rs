@@ -31,7 +31,7 @@ use crate::model::{
 };
 
 pub use adopt::{Adoption, Heir, Heritage, Legacy, adopt};
-pub use ledger::{Doubt, Due, Ledger, Outcome, Passage, Patience, StepError};
+pub use ledger::{DOUBTED, Doubt, Due, Ledger, Outcome, Passage, Patience, StepError};
 pub use problem::{Problem, Severity, branches_unknown};
 pub use protections::Change;
 pub use simulate::carried_out;
@@ -110,6 +110,8 @@ pub struct Case<'a> {
     pub passed: &'a BTreeSet<InterfaceId>,
     /// The instances that stay isolated.
     pub stays: &'a BTreeSet<InstanceId>,
+    /// The interfaces that may be moved into isolation, where not all of them may.
+    pub only: Option<&'a BTreeSet<InterfaceId>>,
 }
 
 /// What is to be done, and what cannot be.

@@ -16,6 +16,7 @@ pub fn carried_out(plan: &Plan, case: &Case<'_>) -> (Records, Observed) {
                 let ours = [isolation_group].into_iter().chain(transit_group).cloned();
                 let held = records.remove(instance).filter(|record| record.state != State::Restored);
                 let mut record = held.map(Arc::unwrap_or_clone).unwrap_or_else(|| Record {
+                    returns: 0,
                     instance: instance.clone(),
                     owner: case.owner.clone(),
                     state: State::Isolating,

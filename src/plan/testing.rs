@@ -10,7 +10,7 @@ use super::{
 use crate::model::{
     Attribute, Attributes, CallError, Fault, Group, Groups, Instance, InstanceId, Interface, InterfaceId, Lease,
     Member, Owner, PROTECTING, Peer, Profile, Protection, Record, Release, Role, Rule, ShutdownBehaviour, Snapshots,
-    State, Time, Volume, Wants,
+    State, Time, Volume, Wants, Watch,
 };
 
 #[derive(Clone)]
@@ -23,6 +23,7 @@ pub(super) struct World {
     pub ledger: Ledger,
     pub unreadable: Option<String>,
     pub stays: BTreeSet<InstanceId>,
+    pub only: Option<BTreeSet<InterfaceId>>,
     pub passed: BTreeSet<InterfaceId>,
     pub kept: Option<String>,
     pub elapsed: Duration,
@@ -69,6 +70,7 @@ pub(super) fn wants(instances: &[&str]) -> Wants {
         cut_connections: false,
         transit_group: None,
         hold_seconds: 5,
+        watch: Watch::Notify,
         forensic_ports: crate::model::ssh_only(),
     }
 }
@@ -111,6 +113,7 @@ impl World {
             ledger: Ledger::default(),
             unreadable: None,
             stays: BTreeSet::new(),
+            only: None,
             passed: BTreeSet::new(),
             kept: None,
             elapsed: NOW.elapsed,
@@ -199,6 +202,7 @@ impl World {
         let interfaces: BTreeMap<InterfaceId, Groups> =
             cards.iter().map(|(id, ids)| (id.parse().unwrap(), groups(ids))).collect();
         let record = Record {
+            returns: 0,
             instance: id.parse().unwrap(),
             owner: self.owner.clone(),
             state,
@@ -299,6 +303,7 @@ impl World {
             kept: self.kept.as_deref(),
             passed: &self.passed,
             stays: &self.stays,
+            only: self.only.as_ref(),
         }
     }
 

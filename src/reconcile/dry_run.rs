@@ -26,7 +26,7 @@ const MOST_ROUNDS: usize = 4;
 pub struct Looked {
     pub instance: InstanceId,
     /// What a request would begin with, whose standing says which interfaces are open; and what it follows from.
-    pub seen: Call<(Plan, Observed)>,
+    pub seen: Call<(Plan, Arc<Observed>)>,
 }
 
 impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
@@ -58,7 +58,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         let looks = wants.instances.iter().map(async |id| {
             let mut subject = Subject::new(id.clone(), Goal::Isolate(wants));
             let seen = first_sight(&run, &mut subject).await;
-            let seen = seen.map(|(seen, observed)| (plan(&run.case(&subject, &seen, &observed)), observed));
+            let seen = seen.map(|(seen, observed)| (plan(&run.case(&subject, &seen, &observed)), Arc::new(observed)));
             Looked { instance: id.clone(), seen }
         });
         join_all(looks).await
@@ -119,7 +119,8 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         stays: &'r BTreeSet<InstanceId>,
         passed: &'r Mutex<BTreeSet<InterfaceId>>,
     ) -> Run<'r, E, R> {
-        Run { observer, executor, mandate: self.mandate(false), patience: self.patience(), intent: None, stays, passed }
+        let (mandate, patience) = (self.mandate(false), self.patience());
+        Run { observer, executor, mandate, patience, intent: None, stays, passed, only: None }
     }
 
     async fn rounds(

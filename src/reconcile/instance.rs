@@ -33,6 +33,8 @@ pub(crate) struct Run<'a, E, R> {
     pub(crate) intent: Option<&'a watch::Sender<Option<Announced>>>,
     /// The instances that stay isolated.
     pub(crate) stays: &'a BTreeSet<InstanceId>,
+    /// The interfaces that may be moved into isolation, where not all of them may.
+    pub(crate) only: Option<&'a BTreeSet<InterfaceId>>,
     /// Interfaces that passed the transit group, whatever they are attached to by now.
     pub(crate) passed: &'a Mutex<BTreeSet<InterfaceId>>,
 }
@@ -45,6 +47,9 @@ pub(crate) struct Subject<'a> {
     pub(crate) ledger: Ledger,
     /// It was held when it was first looked at.
     pub(crate) was_held: bool,
+    /// When every interface of it was first read back in isolation, unless it was so at the first look.
+    pub(crate) contained_after: Option<Duration>,
+    has_been_open: bool,
     inspection: Inspection,
     groups: BTreeMap<crate::model::GroupId, crate::model::Group>,
     /// Of the last look.
@@ -64,6 +69,8 @@ impl<'a> Subject<'a> {
             goal,
             ledger: Ledger::default(),
             was_held: false,
+            contained_after: None,
+            has_been_open: false,
             inspection: Inspection::default(),
             groups: BTreeMap::new(),
             plan: Plan::default(),
@@ -163,6 +170,11 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             let due = subject.ledger.due(&plan, elapsed, self.patience);
             let waits = due.waits | self.note_unread(subject, elapsed);
             subject.plan = plan;
+            if matches!(subject.goal, Goal::Isolate(_)) {
+                subject.has_been_open |= !subject.plan.standing.is_whole();
+                let is_contained = subject.has_been_open && subject.plan.standing.is_whole();
+                subject.contained_after = subject.contained_after.or_else(|| is_contained.then_some(elapsed));
+            }
             if !due.work.is_empty() {
                 let plan = Plan { work: due.work, problems: subject.plan.problems.clone(), ..Plan::default() };
                 tracing::info!(%plan, "to do");
@@ -363,6 +375,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             kept: seen.kept.as_deref(),
             passed: &seen.passed,
             stays: self.stays,
+            only: self.only,
         }
     }
 }

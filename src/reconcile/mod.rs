@@ -3,11 +3,12 @@
 //! Every loop works towards the *intent*, which holds what was asked last: **nothing is isolated for a request that has been
 //! overtaken**, and whatever ends or dies last, what was asked last is what is.
 
+pub mod contained;
 mod dry_run;
 pub(crate) mod instance;
 pub mod report;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::execute::{Executor, Mandate};
-use crate::model::{CallError, Desired, InstanceId, Intent, Owner, Release, State, Time, Wants};
+use crate::model::{CallError, Desired, Fault, InstanceId, Intent, InterfaceId, Owner, Release, State, Time, Wants};
 use crate::observe::Observer;
 use crate::plan::{Goal, Heritage, Patience, Reach, Step};
 use crate::ports::{Asked, Call, Change, Guard, Look, Records, Verdict};
@@ -60,6 +61,15 @@ pub struct Reconciler<'a, E, R, G> {
     pub for_permission: Duration,
 }
 
+/// What became of interfaces that were to be isolated again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Again {
+    pub isolated: BTreeSet<InterfaceId>,
+    pub failures: Vec<String>,
+    /// The request that has been here meanwhile.
+    pub overtaken_by: Option<String>,
+}
+
 /// What an invocation has read and written when its loops have ended.
 struct Ended<'s> {
     subjects: Vec<Subject<'s>>,
@@ -70,6 +80,38 @@ struct Ended<'s> {
 }
 
 impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
+    /// The watch: these interfaces of listed instances end isolated, and nothing else is changed. It goes on with the request that
+    /// asked for `wants` last, and stops where another one has been here since.
+    pub async fn isolate_only(&self, wants: &Wants, interfaces: &BTreeMap<InstanceId, BTreeSet<InterfaceId>>) -> Again {
+        let desired = Desired::Isolated(Box::new(wants.clone()));
+        let stays: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();
+        // Nothing is opened for it, not even for as long as it takes to cut connections.
+        let bare = Wants {
+            cut_connections: false,
+            transit_group: None,
+            snapshot_volumes: false,
+            protect: false,
+            detach_profile: false,
+            disable_metadata: false,
+            ..wants.clone()
+        };
+        let only: BTreeSet<InterfaceId> = interfaces.values().flatten().cloned().collect();
+        let goals = interfaces.keys().map(|id| (id.clone(), Goal::Isolate(&bare))).collect();
+        let none = async |_: &Intent| vec![];
+        let ended = self.run(Some(&desired), (&stays, Some(&only)), goals, self.patience(), none).await;
+        let isolated = ended.subjects.iter().flat_map(|subject| &subject.plan.standing.isolated);
+        let failures = ended.subjects.iter().flat_map(|subject| {
+            let steps = subject.failures().into_iter().map(|(step, error)| format!("{step}: {error}"));
+            let blind = subject.blind.iter().map(|error| format!("{}: {error}", subject.instance));
+            steps.chain(blind).collect::<Vec<_>>()
+        });
+        Again {
+            isolated: isolated.filter(|id| only.contains(*id)).cloned().collect(),
+            failures: failures.chain(ended.unannounced.iter().map(ToString::to_string)).collect(),
+            overtaken_by: ended.overtaken_by,
+        }
+    }
+
     /// Create and Update: every listed instance ends isolated; what is held and no longer listed stays so, or is restored.
     pub async fn isolate(&self, wants: &Wants) -> Report {
         let desired = Desired::Isolated(Box::new(wants.clone()));
@@ -77,7 +119,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         let mut verdict = None;
         let listed = wants.instances.iter().map(|id| (id.clone(), Goal::Isolate(wants)));
         let ended = self
-            .run(Some(&desired), &stays, listed.collect(), self.patience(), async |intent: &Intent| {
+            .run(Some(&desired), (&stays, None), listed.collect(), self.patience(), async |intent: &Intent| {
                 let removed: Vec<InstanceId> = intent.held.difference(&stays).cloned().collect();
                 if removed.is_empty() {
                     return vec![];
@@ -133,6 +175,9 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
                 wants.instances.retain(|id| !only.contains(id));
                 Desired::Isolated(wants)
             }
+            Some(Desired::Unknown(reason)) if !only.is_empty() => {
+                return Ok(Restored { blind: Some(unreadable(reason)), open: only.clone(), ..Restored::default() });
+            }
             _ => Desired::Restored,
         };
         let stays = if only.is_empty() { BTreeSet::new() } else { all.difference(only).cloned().collect() };
@@ -148,7 +193,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         }
         let goals = ids.iter().map(|id| (id.clone(), Goal::Keep(Some(reason.to_owned()))));
         let none = async |_: &Intent| vec![];
-        let ended = self.run(None, ids, goals.collect(), self.patience(), none).await;
+        let ended = self.run(None, (ids, None), goals.collect(), self.patience(), none).await;
         kept(ids, reason, troubles, &ended.subjects, self.records.name())
     }
 
@@ -156,7 +201,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
     /// matters.
     pub async fn adopt(&self, heritage: &Heritage<'_>, ids: &BTreeSet<InstanceId>) -> (bool, Vec<String>) {
         let goals = ids.iter().map(|id| (id.clone(), Goal::Adopt(heritage)));
-        let ended = self.run(None, ids, goals.collect(), self.patience(), async |_: &Intent| vec![]).await;
+        let ended = self.run(None, (ids, None), goals.collect(), self.patience(), async |_: &Intent| vec![]).await;
         let (mut failed, mut details) = (false, Vec::new());
         for subject in &ended.subjects {
             failed |= subject.failures().iter().any(|(step, _)| !matches!(step, Step::Tag { .. }));
@@ -172,6 +217,9 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
     /// The call failed.
     pub async fn intent(&self) -> Call<Option<Intent>> {
         let mut items = self.records.read(self.owner, &BTreeSet::new()).await?;
+        if let Some((_, reason)) = items.unreadable.pop_first() {
+            return Err(unreadable(reason));
+        }
         Ok(items.intents.remove(&self.owner.digest()))
     }
 
@@ -204,7 +252,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             let ids: BTreeSet<&InstanceId> = intent.held.union(all).filter(|id| which(id)).collect();
             ids.into_iter().map(|id| (id.clone(), Goal::Restore)).collect()
         };
-        let ended = self.run(Some(desired), stays, vec![], patience, held).await;
+        let ended = self.run(Some(desired), (stays, None), vec![], patience, held).await;
         self.release(&ended).await;
         match ended.overtaken_by {
             Some(request) => Err(request),
@@ -213,11 +261,11 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
     }
 
     /// Runs the loops of `first`, and of what follows from the intent once it is written, until all of them are settled by a
-    /// look that is younger than every change.
+    /// look that is younger than every change. Where `only` names interfaces, no other one is moved into isolation.
     async fn run<'s>(
         &'s self,
         desired: Option<&Desired>,
-        stays: &BTreeSet<InstanceId>,
+        (stays, only): (&BTreeSet<InstanceId>, Option<&BTreeSet<InterfaceId>>),
         first: Vec<(InstanceId, Goal<'s>)>,
         patience: Patience,
         then: impl AsyncFnOnce(&Intent) -> Vec<(InstanceId, Goal<'static>)>,
@@ -234,6 +282,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             patience,
             intent: desired.map(|_| &intent),
             stays,
+            only,
             passed: &Mutex::default(),
         };
         let mut subjects: Vec<Subject<'s>> = first.into_iter().map(|(id, goal)| Subject::new(id, goal)).collect();
@@ -325,4 +374,11 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             }
         }
     }
+}
+
+/// The intent is there, and says nothing.
+fn unreadable(reason: String) -> CallError {
+    let message =
+        format!("what the stack asked for last cannot be read ({reason}): deploy it once more, which writes that anew");
+    CallError { action: "dynamodb:BatchGetItem", fault: Fault::Refused, code: "Unreadable".to_owned(), message }
 }

@@ -1,6 +1,7 @@
 //! What became of a request, in words for a tired responder: worst first, each with the thing, the reason and the way out.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::instance::Subject;
 use crate::model::{CallError, Fault, InstanceId, Release, Time, Wants, attach_profile_command, comma_list};
@@ -23,6 +24,10 @@ pub struct Report {
     /// How many of them are locked and until when, if that was asked for.
     pub locks: Option<String>,
     pub not_isolated: Vec<String>,
+    /// How long after the invocation's begin the last listed instance was read back contained, if any of them was not before.
+    pub contained_after: Option<Duration>,
+    /// How many instances a Delete left isolated.
+    pub kept: Option<usize>,
 }
 
 impl Report {
@@ -116,6 +121,7 @@ impl Isolated<'_> {
             details: findings.in_order(),
             isolated_interface_count: interfaces,
             not_isolated: not_isolated.flat_map(|subject| open(subject)).collect(),
+            contained_after: listed.iter().filter_map(|subject| subject.contained_after).max(),
             isolated_instances: isolated,
             snapshots,
             locks,
@@ -316,16 +322,17 @@ pub(super) fn kept(
     let next = format!(
         "to restore them run ec2-isolation restore --table {table}, or the commands in RestoreCommands of each of its items; the table stays"
     );
-    Report { failed, headline, details: troubles, next, ..Report::default() }
+    Report { failed, headline, details: troubles, next, kept: Some(ids.len() - open), ..Report::default() }
 }
 
 /// The report of a Delete when it cannot be told whether the stack is being deleted or rolls back.
 #[must_use]
 pub fn undecided(ids: &BTreeSet<InstanceId>, error: &CallError) -> Report {
-    Report::failure(format!(
+    let report = Report::failure(format!(
         "{} kept isolated, nothing was restored: whether this stack is being deleted cannot be read: {error}",
         count(ids.len(), "instance")
-    ))
+    ));
+    Report { kept: Some(ids.len()), ..report }
 }
 
 /// What follows from a look that failed to the end.

@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod gate;
 pub mod gather;
+pub mod limit;
 pub mod pace;

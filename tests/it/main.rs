@@ -20,6 +20,7 @@ mod runtime;
 #[path = "../support/ssh.rs"]
 mod ssh;
 mod template;
+mod watch;
 #[path = "../support/words.rs"]
 mod words;
 mod world;

@@ -9,13 +9,12 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use serde::Serialize;
 
 use crate::model::{
-    GroupId, Groups, Intent, InterfaceId, Lease, Owner, Protection, Record, SnapshotId, Snapshots, State, Stored,
-    VolumeId, restore_command, sha256,
+    Desired, GroupId, Groups, Intent, InterfaceId, Lease, Owner, Protection, Record, SnapshotId, Snapshots, State,
+    Stored, VolumeId, restore_command, sha256,
 };
-use crate::ports::{Items, Originals, Stamp};
+use crate::ports::{INTENT_PREFIX, Items, Originals, Stamp};
 
 pub(super) const KEY: &str = "InstanceId";
-const OWNER_PREFIX: &str = "owner:";
 const UNREADABLE_PREFIX: &str = "unreadable:";
 
 pub(super) type Item = HashMap<String, AttributeValue>;
@@ -39,7 +38,7 @@ pub(super) fn no_entries() -> AttributeValue {
 }
 
 pub(super) fn intent_key(owner: &Owner) -> String {
-    format!("{OWNER_PREFIX}{}", owner.digest())
+    format!("{INTENT_PREFIX}{}", owner.digest())
 }
 
 /// Where an item of that key goes which cannot be read.
@@ -100,11 +99,10 @@ pub(super) fn sort(item: &Item, items: &mut Items) {
     if key.starts_with(UNREADABLE_PREFIX) {
         return;
     }
-    if let Some(digest) = key.strip_prefix(OWNER_PREFIX) {
+    if let Some(digest) = key.strip_prefix(INTENT_PREFIX) {
         match read_intent(item) {
             Ok(intent) => drop(items.intents.insert(digest.to_owned(), intent)),
-            // Written again by the next request; what is held stands in the records.
-            Err(reason) => tracing::warn!(item = key, reason, "unreadable intent"),
+            Err(reason) => drop(items.unreadable.insert(key.to_owned(), reason)),
         }
         return;
     }
@@ -151,11 +149,14 @@ enum Json {
 }
 
 pub(super) fn read_intent(item: &Item) -> Result<Intent, String> {
-    let desired = required(item, "Desired")?;
+    let desired = serde_json::from_str(required(item, "Desired")?);
+    let owner = required(item, "Owner")?;
     Ok(Intent {
+        owner: Owner::parse(owner).ok_or_else(|| format!("attribute Owner is {owner:?}"))?,
         request_id: required(item, "RequestId")?.to_owned(),
         issued: text(item, "IssuedAt").map(parsed).transpose()?,
-        desired: serde_json::from_str(desired).map_err(|error| format!("attribute Desired: {error}"))?,
+        // The next request writes it anew; what is held is known all the same.
+        desired: desired.unwrap_or_else(|error| Desired::Unknown(format!("attribute Desired: {error}"))),
         held: members(item, "Held")?,
         kept: text(item, "KeptReason").map(str::to_owned),
     })
@@ -192,6 +193,7 @@ pub(super) fn read_record(item: &Item) -> Result<Record, String> {
             taken: taken.collect::<Result<_, String>>()?,
             requested: item.contains_key("SnapshotsRequestedAt"),
         },
+        returns: number(item, "Returns")?,
         protection: read_protection(item)?,
         history: read_history(item),
     })
@@ -226,6 +228,13 @@ fn read_groups(interface: &str, groups: &AttributeValue) -> Result<(InterfaceId,
 
 fn text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
     item.get(name)?.as_s().ok().map(String::as_str)
+}
+
+/// None is written as long as it is zero.
+fn number(item: &Item, name: &str) -> Result<u64, String> {
+    let Some(value) = item.get(name) else { return Ok(0) };
+    let parsed = value.as_n().ok().and_then(|number| number.parse().ok());
+    parsed.ok_or_else(|| format!("attribute {name} is no whole number"))
 }
 
 fn required<'a>(item: &'a Item, name: &str) -> Result<&'a str, String> {

@@ -146,7 +146,7 @@ impl Records for Table {
         let json = serde_json::to_string(asked.desired).map_err(|error| garbled(UPDATE, error.to_string()))?;
         let instances = match asked.desired {
             Desired::Isolated(wants) => wants.instances.as_slice(),
-            Desired::Restored => &[],
+            Desired::Restored | Desired::Unknown(_) => &[],
         };
         // Every request that ever wrote is in Requests; all but RequestId are superseded.
         let is_not_superseded =
@@ -190,6 +190,21 @@ impl Records for Table {
         }
         let edit = Edit::only_if("RequestId = :request").with(":request", s(request_id)).delete("Held", ids);
         self.write(&intent_key(owner), edit).await.map(|_| ())
+    }
+
+    async fn scan(&self) -> Call<Items> {
+        let mut items = Items::default();
+        let mut pages = self.client.scan().table_name(&self.name).consistent_read(true).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| call_error("dynamodb:Scan", &error))?;
+            for item in page.items() {
+                sort(item, &mut items);
+                if let Some((key, digest)) = digest(item) {
+                    items.digests.insert(key, digest);
+                }
+            }
+        }
+        Ok(items)
     }
 
     async fn record(
@@ -257,6 +272,15 @@ impl Records for Table {
         self.write(instance.as_str(), edit).await
     }
 
+    async fn count_return(&self, owner: &Owner, instance: &InstanceId, before: u64, now: Time) -> Call<Written> {
+        let n = |number: u64| AttributeValue::N(number.to_string());
+        let edit = match before {
+            0 => held(owner).and("attribute_not_exists(Returns)"),
+            before => held(owner).and("Returns = :before").with(":before", n(before)),
+        };
+        self.write(instance.as_str(), edit.set("Returns", n(before + 1)).set("UpdatedAt", s(now))).await
+    }
+
     async fn save_protection(
         &self,
         owner: &Owner,
@@ -300,21 +324,6 @@ fn with_snapshots(owner: &Owner, snapshots: &BTreeMap<VolumeId, SnapshotId>, sta
 }
 
 impl Archive for Table {
-    async fn scan(&self) -> Call<Items> {
-        let mut items = Items::default();
-        let mut pages = self.client.scan().table_name(&self.name).consistent_read(true).into_paginator().send();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| call_error("dynamodb:Scan", &error))?;
-            for item in page.items() {
-                sort(item, &mut items);
-                if let Some((key, digest)) = digest(item) {
-                    items.digests.insert(key, digest);
-                }
-            }
-        }
-        Ok(items)
-    }
-
     async fn tables(&self, prefix: &str) -> Call<Vec<String>> {
         let mut names = Vec::new();
         let mut pages = self.client.list_tables().into_paginator().send();

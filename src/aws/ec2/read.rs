@@ -91,7 +91,7 @@ impl Look for Ec2 {
             // CloudFormation's own tags cannot be forged.
             GroupQuery::OfStack(id) => marked(&format!("tag:{STACK_TAG}"), id).await,
             GroupQuery::OfStackNamed(name) => marked(&format!("tag:{STACK_NAME_TAG}"), name).await,
-            GroupQuery::Isolating => marked(&format!("tag:{ROLE_TAG}"), "isolation").await,
+            GroupQuery::Ours => self.groups_by(vec![filter("tag-key", vec![ROLE_TAG.to_owned()])]).await,
         }
     }
 

@@ -3,7 +3,7 @@
 mod log;
 
 use ec2_isolation::aws::config;
-use ec2_isolation::cloudformation::lambda;
+use ec2_isolation::lambda;
 
 fn main() -> Result<(), lambda_runtime::Error> {
     log::init();

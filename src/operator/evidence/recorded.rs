@@ -105,6 +105,7 @@ mod tests {
 
     fn record(history: &[&str]) -> Record {
         Record {
+            returns: 0,
             instance: "i-0a".parse().unwrap(),
             owner: Owner { stack_id: "arn".into(), logical_id: "Isolation".into() },
             state: State::Isolated,

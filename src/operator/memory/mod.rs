@@ -17,7 +17,6 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::containment::Condition;
 use super::incident::{Address, Incident, cannot_look};
 use super::shell::Shell;
 use super::{Operator, Trouble, refused};
@@ -25,6 +24,7 @@ use crate::cloudformation::stack::StackLife;
 use crate::model::{InstanceId, Owner, short_digest};
 use crate::ports::machines::{Machine, Machines};
 use crate::ports::{Archive, Change, Stamp, Survey, Written};
+use crate::reconcile::contained::Condition;
 
 pub use avml::NoAvml;
 pub use broken::{Broken, Why};

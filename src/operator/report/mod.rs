@@ -17,7 +17,7 @@ use super::{Operator, Status, Trouble};
 use crate::cloudformation::stack::{StackLife, StackTimes};
 use crate::model::{Record, SnapshotId};
 use crate::plan::tag;
-use crate::ports::{Archive, Change, Evidence, SnapshotDetails, SnapshotQuery, Survey, Trail};
+use crate::ports::{Archive, Change, Evidence, INTENT_PREFIX, SnapshotDetails, SnapshotQuery, Survey, Trail};
 
 pub use render::Format;
 pub use timeline::{Containment, Event, Source};
@@ -263,7 +263,7 @@ impl Incident {
     /// Of the items that are about this incident.
     fn digests(&self) -> BTreeMap<String, String> {
         let records = self.ledger.records.keys().map(ToString::to_string);
-        let intents = self.ledger.intents.keys().map(|digest| format!("owner:{digest}"));
+        let intents = self.ledger.intents.keys().map(|digest| format!("{INTENT_PREFIX}{digest}"));
         let keys: BTreeSet<String> = records.chain(intents).chain(self.ledger.unreadable.keys().cloned()).collect();
         let own = self.ledger.digests.iter().filter(|(key, _)| keys.contains(*key));
         own.map(|(key, digest)| (key.clone(), digest.clone())).collect()

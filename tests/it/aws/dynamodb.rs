@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ec2_isolation::model::{
     Attribute, Desired, Groups, InstanceId, InterfaceId, Lease, Owner, Protection, ShutdownBehaviour, Snapshots, State,
-    Time, Wants,
+    Time, Wants, Watch,
 };
 use ec2_isolation::plan::{Cut, Prior};
-use ec2_isolation::ports::{Archive as _, Asked, CallError, Fault, Marking, Originals, Records as _, Stamp, Written};
+use ec2_isolation::ports::{Asked, CallError, Fault, Marking, Originals, Records as _, Stamp, Written};
 use serde_json::{Value, json};
 
 use super::{Seen, ids, owner, table, wire};
@@ -504,12 +504,13 @@ fn wants() -> Desired {
         cut_connections: false,
         transit_group: None,
         hold_seconds: 0,
+        watch: Watch::Isolate,
     }))
 }
 
 fn intent(request: &str, desired: &Desired) -> Value {
     let desired = serde_json::to_string(desired).unwrap();
-    json!({"InstanceId": {"S": "owner:x"}, "RequestId": {"S": request}, "Desired": {"S": desired},
+    json!({"InstanceId": {"S": "owner:x"}, "Owner": {"S": owner().to_string()}, "RequestId": {"S": request}, "Desired": {"S": desired},
         "IssuedAt": {"S": "2026-11-25T02:59:59Z"}, "Held": {"SS": ["i-0a", "i-0c"]}})
 }
 
@@ -608,6 +609,36 @@ async fn records_are_scanned_consistently_over_all_pages_and_what_cannot_be_read
     // An item without the list names one group at least.
     assert_eq!(record.isolation_groups, groups(&["sg-0150"]));
     assert_eq!(items.unreadable, [("i-0b".to_owned(), "attribute State is \"melted\"".to_owned())].into());
+}
+
+#[tokio::test]
+async fn of_an_intent_everything_that_can_be_read_is_read() {
+    // As a function wrote it that did not know these.
+    let mut older = serde_json::to_value(wants()).unwrap();
+    for name in ["lock_days", "disable_metadata", "watch"] {
+        older["Isolated"].as_object_mut().unwrap().remove(name).expect(name);
+    }
+    let of = |key: &str, desired: String| {
+        let mut item = intent("req-1", &Desired::Restored);
+        (item["InstanceId"], item["Desired"]) = (json!({"S": key}), json!({"S": desired}));
+        item
+    };
+    let mut held_by_nobody = of("owner:c", older.to_string());
+    held_by_nobody["Held"] = json!({"S": "i-0a"});
+    let items = [of("owner:a", older.to_string()), of("owner:b", "{\"Melted\":1}".to_owned()), held_by_nobody];
+    let (http, _) = wire(&[(200, &json!({"Items": items}).to_string())]);
+    let items = table(http).scan().await.unwrap();
+    let Desired::Isolated(wants) = &items.intents["a"].desired else { panic!("{:?}", items.intents) };
+    assert_eq!((wants.lock_days, wants.disable_metadata, wants.protect), (0, false, true));
+    assert_eq!(wants.watch, Watch::Notify);
+    let unknown = &items.intents["b"];
+    assert!(
+        matches!(&unknown.desired, Desired::Unknown(why) if why.contains("unknown variant `Melted`")),
+        "{unknown:?}"
+    );
+    assert_eq!(unknown.held, ["i-0a", "i-0c"].map(|id| id.parse().unwrap()).into());
+    assert_eq!(items.intents.len(), 2);
+    assert_eq!(items.unreadable, [("owner:c".to_owned(), "attribute Held is no set of strings".to_owned())].into());
 }
 
 /// What a `BatchGetItem` asks for.

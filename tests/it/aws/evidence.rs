@@ -3,7 +3,7 @@
 use ec2_isolation::cloudformation::stack::{StackLife as _, StackTimes};
 use ec2_isolation::model::{Lock, Time, sha256};
 use ec2_isolation::ports::{
-    Archive as _, Change as _, Evidence as _, Fault, Look as _, SnapshotQuery, Trail as _, VolumeQuery,
+    Change as _, Evidence as _, Fault, Look as _, Records as _, SnapshotQuery, Trail as _, VolumeQuery,
 };
 use serde_json::{Value, json};
 

@@ -23,7 +23,7 @@ fn the_function() {
         world.data().troubles.insert(1, trouble);
         Ok::<_, String>(std::sync::Arc::into_inner(world.ports()).expect("nobody else has it"))
     };
-    ec2_isolation::cloudformation::lambda::run(ports).expect("it runs until it is killed");
+    ec2_isolation::lambda::run(ports).expect("it runs until it is killed");
 }
 
 fn start(surroundings: &Surroundings, trouble: &str) -> Function {

@@ -123,6 +123,15 @@ impl Records for Twice {
         self.0.read(owner, ids).await
     }
 
+    async fn scan(&self) -> Call<Items> {
+        self.0.scan().await
+    }
+
+    async fn count_return(&self, owner: &Owner, instance: &InstanceId, before: u64, now: Time) -> Call<Written> {
+        let _ = self.0.count_return(owner, instance, before, now).await;
+        self.0.count_return(owner, instance, before, now).await
+    }
+
     async fn write_intent(&self, asked: &Asked<'_>, now: Time) -> Call<Intent> {
         let _ = self.0.write_intent(asked, now).await;
         self.0.write_intent(asked, now).await

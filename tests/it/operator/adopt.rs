@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use ec2_isolation::cloudformation::answer::Status as Answered;
 use ec2_isolation::cloudformation::stack::{RECORDS_EXPORT, StackStatus};
-use ec2_isolation::model::{Group, Groups, Role, ShowGroups};
+use ec2_isolation::model::{Desired, Group, Groups, Role, ShowGroups};
 use ec2_isolation::operator::{Address, Trouble as Refusal};
-use ec2_isolation::ports::Fault;
+use ec2_isolation::ports::{Fault, INTENT_PREFIX};
 use serde_json::json;
 
 use super::{ALL, assert_as_at_the_start, by_table, kept, operator};
@@ -172,6 +172,49 @@ async fn what_a_stack_still_takes_care_of_is_not_adopted_and_the_rest_is() {
     succeeds(&world, event("delete")).await;
     assert_eq!(new_cards(&world).into_keys().collect::<Vec<_>>(), ["eni-0a"]);
     assert_eq!(world.cards()["eni-0b"], fleet().cards()["eni-0b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_works_keeps_everything_where_nobody_can_read_what_it_lists() {
+    type Break = fn(&World);
+    let ways: [(&str, Break); 3] = [
+        ("its latest request cannot be read", |world| {
+            for (intent, _) in world.data().intents.values_mut() {
+                intent.desired = Desired::Unknown("attribute Desired: missing field `instances`".to_owned());
+            }
+        }),
+        ("the whole item cannot be read", |world| {
+            let mut data = world.data();
+            let keys: Vec<String> = data.intents.keys().map(|digest| format!("{INTENT_PREFIX}{digest}")).collect();
+            data.unreadable.extend(keys.into_iter().map(|key| (key, "attribute Held is no set of strings".to_owned())));
+        }),
+        ("the item is gone", |world| world.data().intents.clear()),
+    ];
+    for (when, spoil) in ways {
+        for is_shared in [false, true] {
+            let world = fleet();
+            succeeds(&world, event("create")).await;
+            deploy_heir(&world);
+            if is_shared {
+                share_the_table(&world);
+                world.data().views[1].status.status = "CREATE_COMPLETE".to_owned();
+            } else {
+                world.data().views.push(view(STACK, "CREATE_COMPLETE", &[]));
+            }
+            spoil(&world);
+            let already = world.data().calls.len();
+            let from = if is_shared { Address::Stack(STACK.to_owned()) } else { by_table() };
+            let (failed, adopted, details) = adopt_from(&world, &from).await.unwrap();
+            assert_eq!((failed, adopted), (true, vec![]), "{when}");
+            for instance in [A, B] {
+                let refused =
+                    format!("{instance} is still isolated by {STACK}, which works: deploy that stack once more");
+                assert!(details.iter().any(|detail| detail.contains(&refused)), "{when}: {details:?}");
+            }
+            assert_never_released(&world, already, when);
+            assert_eq!(isolated(&world), ["eni-0a", "eni-0b"], "{when}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

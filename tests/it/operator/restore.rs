@@ -157,6 +157,20 @@ async fn one_instance_is_restored_and_the_others_stay_isolated_also_for_the_func
 }
 
 #[tokio::test(start_paused = true)]
+async fn none_of_several_is_restored_where_nobody_can_read_what_the_others_are_to_be() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    for (intent, _) in world.data().intents.values_mut() {
+        intent.desired = Desired::Unknown("attribute Desired: EOF".to_owned());
+    }
+    let report = try_restore(&world, &named(&[A])).await.unwrap();
+    assert!(report.failed && report.details.iter().any(|detail| detail.contains("deploy it once more")), "{report:?}");
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
+    assert!(!restore(&world).await.failed, "all of them are");
+    assert_as_at_the_start(&world, "all");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_instance_without_a_record_is_refused_by_name() {
     let world = kept().await;
     let refused = try_restore(&world, &named(&[A, C])).await.unwrap_err();

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use ec2_isolation::cloudformation::rollback::{may_release, may_restore};
 use ec2_isolation::cloudformation::stack::StackStatus;
-use ec2_isolation::model::{Release, State};
-use ec2_isolation::ports::{Fault, Verdict};
+use ec2_isolation::model::{Desired, Release, State};
+use ec2_isolation::ports::{Fault, INTENT_PREFIX, Verdict};
 use serde_json::json;
 
 use crate::world::{ISOLATION, STACK, TRANSIT, Trouble, World};
@@ -97,6 +97,36 @@ async fn a_rollback_fails_where_the_function_outlives_the_stack_and_the_next_del
     let nothing = fleet();
     nothing.set_status("ROLLBACK_IN_PROGRESS");
     succeeds(&nothing, outlives("delete")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_last_and_cannot_be_read_neither_releases_nor_loses_anything() {
+    let spoilt = async |status: &str| {
+        let world = isolated_fleet().await;
+        world.set_status(status);
+        for (intent, _) in world.data().intents.values_mut() {
+            intent.desired = Desired::Unknown("attribute Desired: EOF".to_owned());
+        }
+        world
+    };
+    let world = spoilt("ROLLBACK_IN_PROGRESS").await;
+    let answer = succeeds(&world, event("delete")).await;
+    assert!(answer.reason.starts_with("2 instances kept isolated, nothing was restored"), "{}", answer.reason);
+    assert_eq!((isolated(&world), world.state(A)), (vec!["eni-0a".into(), "eni-0b".into()], Some(State::Kept)));
+    let world = spoilt("DELETE_IN_PROGRESS").await;
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.cards(), fleet().cards());
+    // Where it does not say which instances are held, nothing is said to be held by nobody.
+    for status in ["ROLLBACK_IN_PROGRESS", "DELETE_IN_PROGRESS"] {
+        let world = isolated_fleet().await;
+        world.set_status(status);
+        let key = format!("{INTENT_PREFIX}{}", world.data().intents.keys().next().unwrap());
+        world.data().unreadable.insert(key, "attribute Held is no set of strings".to_owned());
+        let answer = fails(&world, event("delete")).await;
+        assert!(answer.starts_with("nothing was restored: the records cannot be read"), "{answer}");
+        assert!(answer.contains("attribute Held is no set of strings"), "{answer}");
+        assert_eq!(isolated(&world), ["eni-0a", "eni-0b"], "{status}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

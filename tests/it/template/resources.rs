@@ -184,6 +184,7 @@ fn the_custom_resource_has_the_properties_that_the_function_reads() {
             Kind::Id => assert!(shown(&parameter["Type"]).ends_with("::Id"), "{name}"),
             Kind::Flag => assert_eq!(allowed, ["true", "false"], "{name}"),
             Kind::Release => assert_eq!(allowed, ["KeepIsolated", "Restore"], "{name}"),
+            Kind::Watch => assert_eq!(allowed, ["Notify", "Isolate", "Off"], "{name}"),
             Kind::Ports => assert!(parameter["AllowedPattern"].is_string(), "{name}"),
             Kind::Number(_, least, most) => {
                 let bounds = [&parameter["MinValue"], &parameter["MaxValue"]].map(shown);

@@ -147,6 +147,7 @@ impl Data {
         if !is_held {
             let interfaces = found.interfaces.iter().map(|card| (card.id.clone(), card.groups.clone())).collect();
             let record = Record {
+                returns: 0,
                 instance: id.clone(),
                 owner: owner.clone(),
                 state: State::Isolated,

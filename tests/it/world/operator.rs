@@ -7,7 +7,7 @@ use ec2_isolation::cloudformation::stack::{
     Export, NewStack, Prepared, StackLife, StackResource, StackStatus, StackTimes, StackView,
 };
 use ec2_isolation::model::{Groups, InstanceId, Interface, Owner, Record, State};
-use ec2_isolation::ports::{Archive, Call, Fault, Items, Survey, Takeover, Written};
+use ec2_isolation::ports::{Archive, Call, Fault, Survey, Takeover, Written};
 
 use super::ports::refusal;
 use super::{Data, TABLE, World};
@@ -72,10 +72,6 @@ impl Survey for World {
 }
 
 impl Archive for World {
-    async fn scan(&self) -> Call<Items> {
-        self.call("dynamodb:Scan", String::new(), |data| Ok(data.items(|_| true, |_| true))).await
-    }
-
     async fn tables(&self, prefix: &str) -> Call<Vec<String>> {
         self.call("dynamodb:ListTables", prefix.to_owned(), |data| {
             let all = data.tables.keys().map(String::as_str).chain([TABLE]);

@@ -6,8 +6,8 @@ use ec2_isolation::cloudformation::answer::Answer;
 use ec2_isolation::cloudformation::responder::{Reply, Undelivered};
 use ec2_isolation::cloudformation::stack::{StackStatus, Stacks};
 use ec2_isolation::model::{
-    Attributes, Branch, Group, Groups, Instance, InstanceId, Interface, InterfaceId, Lock, Member, Profile, Role,
-    ShowGroups, Snapshot, SnapshotId, VolumeId,
+    Attributes, Branch, Group, Groups, Instance, InstanceId, Interface, InterfaceId, Lock, Member, Profile, ShowGroups,
+    Snapshot, SnapshotId, VolumeId,
 };
 use ec2_isolation::plan::Change as Protecting;
 use ec2_isolation::ports::{Call, CallError, Change, Fault, GroupQuery, Look};
@@ -79,7 +79,7 @@ impl Look for World {
                     let named = |id: &String| id.split('/').nth(1) == Some(name.as_str());
                     group.role.is_some() && group.stack_id.as_ref().is_some_and(named)
                 }
-                GroupQuery::Isolating => group.role == Some(Role::Isolation),
+                GroupQuery::Ours => group.role.is_some(),
             };
             let found = data.groups.values().filter(wanted).filter(|group| !data.hides(group.id.as_str()));
             Ok(found.map(|group| data.shown_group(group)).collect())

@@ -8,7 +8,7 @@ use ec2_isolation::model::{
 };
 use ec2_isolation::plan::Prior;
 use ec2_isolation::ports::{
-    Asked, Call, CallError, Items, Marking, Originals, RECORDED_AT_ONCE, Records, Stamp, Written,
+    Asked, Call, CallError, INTENT_PREFIX, Items, Marking, Originals, RECORDED_AT_ONCE, Records, Stamp, Written,
 };
 
 use super::readings::record as record_key;
@@ -40,8 +40,10 @@ impl Data {
             has_record(id.as_str()) && !self.unreadable.contains_key(id.as_str()) && !self.hides(&record_key(id))
         };
         let records = self.records.iter().filter(|(id, _)| is_shown(id));
-        let intents = self.intents.iter().filter(|(digest, _)| has_intent(digest));
-        let unreadable = self.unreadable.iter().filter(|(key, _)| has_record(key));
+        let is_lost = |digest: &str| self.unreadable.contains_key(&format!("{INTENT_PREFIX}{digest}"));
+        let intents = self.intents.iter().filter(|(digest, _)| has_intent(digest) && !is_lost(digest));
+        let is_asked = |key: &str| key.strip_prefix(INTENT_PREFIX).map_or_else(|| has_record(key), &has_intent);
+        let unreadable = self.unreadable.iter().filter(|(key, _)| is_asked(key));
         Items {
             records: records.map(|(id, record)| (id.clone(), std::sync::Arc::new(record.clone()))).collect(),
             intents: intents.map(|(digest, (intent, _))| (digest.clone(), intent.clone())).collect(),
@@ -89,6 +91,7 @@ impl Data {
     fn start(&mut self, owner: &Owner, originals: &Originals, stamp: &Stamp<'_>) {
         let past = self.records.get(&originals.instance).map(|record| record.history.clone());
         let record = Record {
+            returns: 0,
             instance: originals.instance.clone(),
             owner: owner.clone(),
             state: State::Isolating,
@@ -120,9 +123,14 @@ impl Records for World {
         .await
     }
 
+    async fn scan(&self) -> Call<Items> {
+        self.call("dynamodb:Scan", String::new(), |data| Ok(data.items(|_| true, |_| true))).await
+    }
+
     async fn write_intent(&self, asked: &Asked<'_>, _now: Time) -> Call<Intent> {
         self.call(UPDATE, format!("intent {}", asked.request_id), |data| {
             let new = Intent {
+                owner: asked.owner.clone(),
                 request_id: asked.request_id.to_owned(),
                 issued: asked.issued,
                 desired: asked.desired.clone(),
@@ -252,6 +260,17 @@ impl Records for World {
             record.snapshots.taken.extend(snapshots.clone());
             record.snapshots.requested = false;
             record.history.push(stamp.line(&format!("snapshots: {}", comma_list(snapshots.values()))));
+            Ok(Written::Done)
+        })
+        .await
+    }
+
+    async fn count_return(&self, owner: &Owner, instance: &InstanceId, before: u64, _now: Time) -> Call<Written> {
+        self.call(UPDATE, format!("{instance} returns"), |data| {
+            let Some(record) = data.held(owner, instance).filter(|record| record.returns == before) else {
+                return Ok(Written::Lost);
+            };
+            record.returns += 1;
             Ok(Written::Done)
         })
         .await

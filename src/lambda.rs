@@ -1,4 +1,4 @@
-//! The function's process: two runtimes, and Lambda's loop of events.
+//! The function's process: two runtimes, and Lambda's loop of events, each for one of the two triggers.
 //!
 //! Nothing here can fail before an event is read: whatever is wrong is answered, event by event.
 
@@ -9,10 +9,11 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use tokio::runtime::{Builder, Handle};
 
-use super::handler::{Invocation, handle};
-use super::responder::{self, Responder};
-use super::stack::Stacks;
+use crate::cloudformation::handler::{Invocation, handle};
+use crate::cloudformation::responder::{self, Responder};
+use crate::cloudformation::stack::Stacks;
 use crate::ports::{Change, Look, Ports, Records};
+use crate::watch::{self, Trigger};
 
 /// As much as a main thread has, of which only what is used is memory. The release uses less than half a MiB of it; a debug build
 /// more than the 2 MiB that tokio gives, and an overflow answers nobody.
@@ -47,6 +48,9 @@ where
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
         let log_stream = std::env::var("AWS_LAMBDA_LOG_STREAM_NAME").unwrap_or_default();
         let invocation = Invocation { deadline_ms: event.context.deadline, log_stream };
+        if let Some(trigger) = Trigger::read(&event.payload) {
+            return watch::handle(ports, worker, trigger, &invocation).await.map_err(Error::from);
+        }
         let reply = |url, budget| Responder::new(client.clone(), url, budget);
         handle(ports, worker, event.payload, &invocation, reply).await.map_err(Error::from)
     }))

@@ -1,0 +1,69 @@
+//! Figures of an incident, as lines of the log from which CloudWatch makes metrics (its embedded metric format): without a call.
+//!
+//! Namespace `ec2-isolation`; each metric once for the incident (dimension `Incident`, the name of its stack) and once over all.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value, json};
+
+const NAMESPACE: &str = "ec2-isolation";
+
+/// One figure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metric {
+    name: &'static str,
+    unit: &'static str,
+    value: f64,
+}
+
+impl Metric {
+    #[must_use]
+    pub fn count(name: &'static str, count: usize) -> Self {
+        Self { name, unit: "Count", value: f64::from(u32::try_from(count).unwrap_or(u32::MAX)) }
+    }
+
+    #[must_use]
+    pub fn seconds(name: &'static str, value: f64) -> Self {
+        Self { name, unit: "Seconds", value }
+    }
+}
+
+/// Writes them for one incident. Nothing is said of none.
+#[allow(clippy::print_stdout)] // CloudWatch reads them from there.
+pub fn write(incident: &str, metrics: &[Metric]) {
+    if metrics.is_empty() {
+        return;
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    println!("{}", line(incident, u64::try_from(now.as_millis()).unwrap_or_default(), metrics));
+}
+
+/// CloudWatch User Guide, "Specification: Embedded metric format".
+fn line(incident: &str, milliseconds: u64, metrics: &[Metric]) -> Value {
+    let names: Vec<Value> = metrics.iter().map(|metric| json!({"Name": metric.name, "Unit": metric.unit})).collect();
+    let directive = json!({"Namespace": NAMESPACE, "Dimensions": [["Incident"], []], "Metrics": names});
+    let mut line = Map::from_iter([
+        ("_aws".to_owned(), json!({"Timestamp": milliseconds, "CloudWatchMetrics": [directive]})),
+        ("Incident".to_owned(), json!(incident)),
+    ]);
+    line.extend(metrics.iter().map(|metric| (metric.name.to_owned(), json!(metric.value))));
+    Value::Object(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_cloudwatch_is_to_make_of_it() {
+        let metrics = [Metric::count("NotIsolated", 2), Metric::seconds("SecondsToContain", 1.5)];
+        let expected = json!({
+            "_aws": {"Timestamp": 1_764_143_921_000_u64, "CloudWatchMetrics": [{
+                "Namespace": "ec2-isolation", "Dimensions": [["Incident"], []],
+                "Metrics": [{"Name": "NotIsolated", "Unit": "Count"}, {"Name": "SecondsToContain", "Unit": "Seconds"}],
+            }]},
+            "Incident": "ir-1", "NotIsolated": 2.0, "SecondsToContain": 1.5,
+        });
+        assert_eq!(line("ir-1", 1_764_143_921_000, &metrics), expected);
+    }
+}

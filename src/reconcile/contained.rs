@@ -1,0 +1,187 @@
+//! How one instance stands, **as EC2 shows it**: by the plan that a request would begin with, whatever its record says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::dry_run::Looked;
+use crate::model::{Group, GroupId, Groups, Instance, Interface, InterfaceId, Record, Role, ShowGroups, State};
+use crate::plan::{Observed, Plan, Problem, Severity, Step};
+
+/// How one instance stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// Something of it can be reached.
+    NotIsolated,
+    /// EC2 could not be asked.
+    Unknown,
+    /// It was asked for that it is restored, and that has not ended.
+    Restoring,
+    /// Another stack isolates it.
+    IsolatedElsewhere,
+    Isolated,
+    /// EC2 shows it as terminated.
+    Terminated,
+}
+
+impl Condition {
+    /// In capitals, for people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotIsolated => "NOT ISOLATED",
+            Self::Unknown => "NOT KNOWN",
+            Self::Restoring => "BEING RESTORED",
+            Self::IsolatedElsewhere => "ISOLATED BY ANOTHER STACK",
+            Self::Isolated => "ISOLATED",
+            Self::Terminated => "TERMINATED",
+        }
+    }
+}
+
+/// What EC2 shows of one instance that is listed or held.
+#[derive(Debug, Clone)]
+pub struct Contained {
+    pub condition: Condition,
+    /// Why it is not isolated: of one interface, or of the whole instance.
+    pub open: Vec<(Option<InterfaceId>, String)>,
+    pub isolated: BTreeSet<InterfaceId>,
+    /// What else is not as it should be.
+    pub warnings: Vec<String>,
+    /// What the next update would do about it.
+    pub to_do: Vec<String>,
+    /// As it was when that was found.
+    pub observed: Arc<Observed>,
+}
+
+/// What is known of one instance beside what EC2 shows.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation<'a> {
+    /// Its record, unless that is only history.
+    pub record: Option<&'a Record>,
+    /// It was asked for that it is restored.
+    pub is_being_restored: bool,
+    /// Groups of ours.
+    pub groups: &'a BTreeMap<GroupId, Group>,
+    /// Why it may not have been reached yet.
+    pub not_reached: &'a str,
+}
+
+impl Situation<'_> {
+    fn is_ours(&self, record: &Record, id: &GroupId) -> bool {
+        is_isolating(self.groups.get(id), record) || record.isolation_groups.contains(id)
+    }
+}
+
+/// Whether a group isolates or cuts for this record, by CloudFormation's own tag.
+pub(crate) fn is_isolating(group: Option<&Group>, record: &Record) -> bool {
+    group.is_some_and(|group| {
+        matches!(group.role, Some(Role::Isolation | Role::Transit))
+            && group.stack_id.as_ref() == Some(&record.owner.stack_id)
+    })
+}
+
+/// Judges what was seen of an instance that is to be in this group.
+#[must_use]
+pub fn judge(situation: &Situation<'_>, isolation_group: &GroupId, looked: Looked) -> Contained {
+    let (id, record) = (&looked.instance, situation.record);
+    let (plan, observed) = match looked.seen {
+        Ok(seen) => seen,
+        Err(error) => {
+            return Contained {
+                condition: Condition::Unknown,
+                open: vec![(None, format!("it is not known how it stands: {error}"))],
+                isolated: BTreeSet::new(),
+                warnings: vec![],
+                to_do: vec![],
+                observed: Arc::default(),
+            };
+        }
+    };
+    let instance = observed.instances.get(id);
+    let (mut open, mut isolated) = (Vec::new(), plan.standing.isolated.clone());
+    for interface in &plan.standing.open {
+        let shown = shown(&observed, instance, interface);
+        // The function would write it once more, since it has not seen it happen. EC2 shows it.
+        if shown.is_some_and(|shown| shown.groups == Groups::from([isolation_group.clone()])) {
+            isolated.insert(interface.clone());
+            continue;
+        }
+        open.push((Some(interface.clone()), why_open(situation, shown)));
+    }
+    let is_told =
+        |problem: &&Problem| matches!(problem, Problem::InTransit { .. } | Problem::InterfaceElsewhere { .. });
+    let all: BTreeSet<&Problem> = plan.problems.iter().chain(&plan.remember).collect();
+    let problems: Vec<&Problem> = all.into_iter().filter(|problem| !is_told(problem)).collect();
+    open.extend(problems.iter().filter(|problem| opens(problem)).map(|problem| (None, problem.to_string())));
+    let condition = if record.is_some() && situation.is_being_restored {
+        Condition::Restoring
+    } else if instance.is_some_and(Instance::is_terminated) {
+        Condition::Terminated
+    } else if problems.iter().any(|problem| matches!(problem, Problem::HeldByOther { .. })) {
+        Condition::IsolatedElsewhere
+    } else if !open.is_empty() || isolated.is_empty() {
+        Condition::NotIsolated
+    } else {
+        Condition::Isolated
+    };
+    if condition == Condition::NotIsolated && open.is_empty() {
+        open.push((None, situation.not_reached.to_owned()));
+    }
+    Contained {
+        warnings: problems.iter().filter(|problem| !opens(problem)).map(ToString::to_string).collect(),
+        to_do: to_do(&plan),
+        isolated,
+        condition,
+        open,
+        observed,
+    }
+}
+
+/// Whether an instance can be reached because of it, although its interfaces are in the isolation group, or whether it is not known
+/// which instance is meant.
+fn opens(problem: &Problem) -> bool {
+    let is_open =
+        matches!(problem, Problem::GroupMissing { .. } | Problem::GroupElsewhere { .. } | Problem::TooWide { .. });
+    let is_not_isolated = problem.severity() == Severity::NotIsolated;
+    let is_away =
+        matches!(problem, Problem::Terminated { .. } | Problem::TerminatedUnsaved { .. } | Problem::HeldByOther { .. });
+    is_open || is_not_isolated && !is_away
+}
+
+fn shown<'a>(observed: &'a Observed, instance: Option<&'a Instance>, id: &InterfaceId) -> Option<&'a Interface> {
+    let attached = instance.and_then(|instance| instance.interfaces.iter().find(|found| found.id == *id));
+    attached.or_else(|| observed.interfaces.get(id))
+}
+
+/// Why an interface is open, from what EC2 shows and what is recorded.
+fn why_open(situation: &Situation<'_>, shown: Option<&Interface>) -> String {
+    let Some(shown) = shown else { return "EC2 does not show it".to_owned() };
+    let groups = ShowGroups(&shown.groups);
+    let role = |id: &GroupId| situation.groups.get(id).and_then(|group| group.role);
+    if let Some(transit) = shown.groups.iter().find(|id| role(id) == Some(Role::Transit)) {
+        return format!("in transit group {transit}, WHICH IS OPEN TO EVERYBODY");
+    }
+    let Some(record) = situation.record else { return format!("in {groups}: {}", situation.not_reached) };
+    match record.interfaces.get(&shown.id) {
+        None if record.state == State::Isolating => format!("in {groups}: {}", situation.not_reached),
+        None => format!("attached since the instance was isolated, in {groups}"),
+        Some(_) if shown.groups.iter().any(|id| situation.is_ours(record, id)) => {
+            let others: Groups = shown.groups.iter().filter(|id| !situation.is_ours(record, id)).cloned().collect();
+            format!("has {} beside the isolation group", ShowGroups(&others))
+        }
+        Some(before) if *before == shown.groups && record.state == State::Isolating => {
+            format!("still in {groups}")
+        }
+        Some(before) if *before == shown.groups => format!("back in {groups}, where it was before its isolation"),
+        Some(_) => format!("moved out of the isolation, to {groups}"),
+    }
+}
+
+/// What beside the groups of interfaces the next update would put right.
+fn to_do(plan: &Plan) -> Vec<String> {
+    let is_said = |step: &&Step| matches!(step, Step::Protect { .. } | Step::TakeSnapshots { .. });
+    plan.steps().filter(is_said).map(ToString::to_string).collect()
+}
