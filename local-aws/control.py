@@ -53,6 +53,9 @@ class Knobs:
     page_size: int | None = None
     refuse_unpaginated: bool = False
     fault: Fault | None = None
+    clock: bool = False
+    trail: bool = False
+    states: bool = False
 
 
 @dataclass
@@ -74,6 +77,9 @@ class Log:
 
     calls: list[Call] = field(default_factory=list)
     answers: list[Json] = field(default_factory=list)
+    invocations: list[Json] = field(default_factory=list)
+    events: list[Json] = field(default_factory=list)
+    messages: list[Json] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def arrive(self, service: str, action: str, principal_arn: str, parameters: Json) -> Call:

@@ -47,6 +47,20 @@ Control endpoints, JSON in and out, no credentials:
     PUT /_local/fault                {"app": a, "call": n, "kind": k}: the nth call from now of the client that calls
                                      itself a (AWS_SDK_UA_APP_ID) goes wrong; {} ends it; the kinds are in control.py
     GET /_local/fault                the same with "seen", how many of its calls have come
+    PUT /_local/schedule             {"stack": name}: EventBridge's schedules of this stack fire now; answers {"fired"}
+    GET /_local/invocations?since=N  functions that rules called: {n, rule, function, input, status, answer}; status is
+                                     "running", "done", "failed", "not found" or "not permitted"
+    PUT /_local/events               {"trail": true|false, "states": true|false}: what EC2 puts on the default bus:
+                                     CloudTrail's events of its calls, changes of an instance's state (default neither)
+    GET /_local/events?since=N       what came to the bus in this way: {n, source, detail-type, detail}
+    PUT /_local/event                {"source", "detail-type", "detail"}: an event of AWS's on the bus, now; answers
+                                     {"called": [rule, …]}
+    PUT /_local/alarms               {"after": s}: evaluates every alarm, as of s seconds from now (default 0); answers
+                                     {"changed": [name, …]}
+    GET /_local/messages?topic=ARN&since=N  what was published: {n, topic, subject, message}
+    PUT /_local/embedded-metrics     {"line": text}: a line of a function's log; answers {"metrics"}, how many are in it
+    PUT /_local/clock                {"on": true|false}: schedules fire by themselves, and alarms are evaluated each
+                                     minute (default off)
 
 What is not emulated is listed in README.md.
 """

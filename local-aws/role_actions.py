@@ -203,7 +203,36 @@ class _Parameter:
         yield Check("ssm:DeleteParameter", parameter_arn(physical_id))
 
 
+class _Alarm:
+    def _on(self, action: str, name: str) -> Check:
+        return Check(f"cloudwatch:{action}", f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{name}")
+
+    def create(self, properties: Properties) -> Iterator[Check]:
+        name = properties.get("AlarmName", "*")
+        yield self._on("PutMetricAlarm", name)
+        yield from self._reads(name)
+        if properties.get("Tags"):
+            yield self._on("TagResource", name)
+
+    def update(self, physical_id: str, old: Properties, new: Properties) -> Iterator[Check]:
+        yield self._on("PutMetricAlarm", physical_id)
+        yield from self._reads(physical_id)
+        if old.get("Tags") != new.get("Tags"):
+            yield self._on("TagResource", physical_id)
+            yield self._on("UntagResource", physical_id)
+
+    def delete(self, physical_id: str, _properties: Properties) -> Iterator[Check]:
+        yield self._on("DeleteAlarms", physical_id)
+        yield self._on("DescribeAlarms", "*")
+
+    def _reads(self, name: str) -> Iterator[Check]:
+        """DescribeAlarms is on all alarms (CloudWatch user guide, permissions reference)."""
+        yield self._on("DescribeAlarms", "*")
+        yield self._on("ListTagsForResource", name)
+
+
 WRITES: dict[str, Writes] = {
+    "AWS::CloudWatch::Alarm": _Alarm(),
     "AWS::EC2::Instance": _Instance(),
     "AWS::EC2::LaunchTemplate": _LaunchTemplate(),
     "AWS::EC2::SecurityGroup": _Group(),
@@ -238,6 +267,10 @@ _POLICY = ("iam:GetPolicy", "iam:ListEntitiesForPolicy", "iam:GetPolicyVersion")
 _PARAMETER = ("ssm:GetParameters", "ssm:ListTagsForResource")
 # (resource type, operation) -> actions, each on "*"
 READS: dict[tuple[str, str], tuple[str, ...]] = {
+    # Its reads are on alarms, not on "*": they stand with its writes.
+    ("AWS::CloudWatch::Alarm", "create"): (),
+    ("AWS::CloudWatch::Alarm", "update"): (),
+    ("AWS::CloudWatch::Alarm", "delete"): (),
     ("AWS::EC2::Instance", "create"): (*_PLACED_INSTANCE, "ec2:DescribeLaunchTemplateVersions"),
     ("AWS::EC2::Instance", "update"): _PLACED_INSTANCE,
     ("AWS::EC2::Instance", "delete"): _INSTANCE,

@@ -19,11 +19,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import alarms
 import authorisation
 import autoscaling
 import custom_resources
 import dynamodb_rules
 import ec2_rules
+import events
 import exports
 import express
 import failed_creates
@@ -90,6 +92,8 @@ def install() -> None:
     for resource_type in ("AWS::EC2::Instance", "AWS::SSM::Document"):
         provisioners._STACK_TAG_PROPERTY[resource_type] = ("Tags", "list")
     iam_rules.install(provisioners._RESOURCE_HANDLERS)
+    events.install(provisioners._RESOURCE_HANDLERS)
+    alarms.install()
     replacements.install(provisioners)
     _wrap(provisioners, "_replacing_change", replacements.on_conditions)
 
@@ -221,6 +225,7 @@ def _recorded(app: Any, iam_actions: Any) -> Callable[..., Any]:
         if call.status >= 400 and isinstance(answer[2], bytes):
             code = re.search(rb'<Code>([^<]*)</Code>|"__type": ?"(?:[^"]*#)?([^"]*)"', answer[2])
             call.error_code = (code[1] or code[2]).decode() if code else None
+        events.seen(call, headers, answer[2])
         return answer
 
     return recorded

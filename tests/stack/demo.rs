@@ -15,6 +15,8 @@ mod fleet;
 mod incident;
 #[path = "demo_prepared.rs"]
 mod prepared;
+#[path = "demo_watch.rs"]
+mod watch;
 
 use std::path::Path;
 use std::process::ExitCode;

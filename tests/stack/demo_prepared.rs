@@ -35,7 +35,8 @@ pub async fn show(cloud: &Cloud, clock: &Clock, ec2: &aws_sdk_ec2::Client) -> (V
     for of_the_host in ["ForensicSubnetId", "Ec2KeyName", "CompanyIp"] {
         incident.unset(of_the_host);
     }
-    incident.list(&[&first]);
+    let topic = incident.outputs_of(RESPONDER).await.remove("NotifyTopicArn").unwrap_or_default();
+    incident.list(&[&first]).set("NotifyTopicArn", topic);
     clock.step(&format!(
         "aws cloudformation create-stack --stack-name {STACK} --template-url ssm-doc://… --disable-rollback"
     ));
@@ -75,6 +76,9 @@ pub async fn show(cloud: &Cloud, clock: &Clock, ec2: &aws_sdk_ec2::Client) -> (V
     expect(status == "UPDATE_COMPLETE", &format!("the update ended in {status}"));
     let isolated = cards(ec2, &[&first, &second]).await;
     expect(isolated.values().all(|now| *now == group), "not everything was isolated");
+
+    let untold = crate::watch::show(cloud, clock, ec2, &site, &second).await;
+    expect(untold.is_empty(), &untold.join("; "));
 
     clock.step(&format!("delete-stack {RESPONDER}: refused while an incident is open"));
     let refusal = incident.responder_is_kept().await;

@@ -37,6 +37,7 @@ mod scenarios;
 mod ssh;
 mod stacks;
 mod volumes;
+mod watch;
 #[path = "../support/words.rs"]
 mod words;
 
@@ -103,6 +104,8 @@ impl Scene {
         let ec2 = cloud().ec2().await;
         // Whatever a test before it left behind.
         cloud().set("launch-failure", &serde_json::json!({"error_code": null})).await;
+        cloud().set("events", &serde_json::json!({})).await;
+        cloud().set("stale-reads", &serde_json::json!({"reads": 1})).await;
         let site = Site::build(&ec2, name, NETWORK.fetch_add(1, std::sync::atomic::Ordering::Relaxed)).await;
         ec2.create_key_pair().key_name(name).send().await.expect("a key pair");
         let incident = Incident::new(cloud(), name, &site, name);

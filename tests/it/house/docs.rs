@@ -197,6 +197,7 @@ fn links_between_the_pages_lead_somewhere() {
         "docs/runbook.md",
         "docs/troubleshooting.md",
         "docs/threat-model.md",
+        "docs/watch.md",
     ];
     for page in pages {
         let text = std::fs::read_to_string(page).unwrap();
@@ -229,6 +230,7 @@ fn every_command_is_run_by_a_test_or_needs_a_real_account() {
         "docs/roll-out.md",
         "docs/runbook.md",
         "docs/troubleshooting.md",
+        "docs/watch.md",
     ] {
         let text = std::fs::read_to_string(page).unwrap();
         for before in text.split("```").step_by(2).take(text.matches("```").count() / 2) {
@@ -258,6 +260,7 @@ fn every_make_target_that_the_pages_name_exists() {
         "docs/runbook.md",
         "docs/threat-model.md",
         "docs/troubleshooting.md",
+        "docs/watch.md",
     ] {
         let text = std::fs::read_to_string(page).unwrap();
         for rest in text.split("make ").skip(1) {
