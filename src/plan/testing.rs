@@ -169,6 +169,7 @@ impl World {
             tags: BTreeMap::new(),
             has_metadata_service: true,
             is_metadata_pending: false,
+            lifecycle: None,
         };
         self.observed.instances.insert(instance.id.clone(), instance);
         self
@@ -190,6 +191,7 @@ impl World {
             tags: BTreeMap::new(),
             has_metadata_service: true,
             is_metadata_pending: false,
+            lifecycle: None,
         };
         self.observed.instances.insert(instance.id.clone(), instance);
         self

@@ -127,6 +127,7 @@ fn without_any_statement_of_the_policy_the_answer_names_the_action() {
             ("UntagRestored", "ec2:DeleteTags"),
             ("ReadAutoScaling", "autoscaling:DescribeAutoScalingInstances"),
             ("ReadLocks", "ec2:DescribeLockedSnapshots"),
+            ("ReadScheduledEvents", "ec2:DescribeInstanceStatus"),
         ],
         &[("TagIsolated", "ec2:CreateTags"), ("ReadProtection", "ec2:DescribeInstanceAttribute")],
         &[("TagNewSnapshots", "ec2:CreateTags")],
