@@ -138,6 +138,7 @@ impl World {
             "RevokeSecurityGroupEgress" => "<return>true</return>".to_owned(),
             "DescribeSnapshots" => self.describe_snapshots(query),
             "DescribeTags" => self.describe_tags(query),
+            "DescribeInstanceStatus" => "<instanceStatusSet/>".to_owned(),
             "DescribeIamInstanceProfileAssociations" => "<iamInstanceProfileAssociationSet/>".to_owned(),
             "DescribeInstanceAttribute" => self.describe_attribute(query),
             "ModifyNetworkInterfaceAttribute" => {

@@ -17,6 +17,7 @@ MIN_RESULTS, MAX_RESULTS = 5, 1000
 # The parameter with the ids, and whether it excludes MaxResults, with EC2's name for it then.
 _IDS = {
     "DescribeInstances": ("InstanceId", "instancesSet"),
+    "DescribeInstanceStatus": ("InstanceId", "instancesSet"),
     "DescribeNetworkInterfaces": ("NetworkInterfaceId", "networkInterfaceIdSet"),
     "DescribeSecurityGroups": ("GroupId", None),
     "DescribeSecurityGroupVpcAssociations": ("", None),

@@ -43,6 +43,7 @@ import readings
 import refusals
 import replacements
 import resources
+import scheduled_events  # noqa: F401  (registers its rules)
 import service_roles
 import snapshot_locks  # noqa: F401  (registers its rules)
 import ssm_documents

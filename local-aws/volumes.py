@@ -18,7 +18,7 @@ from ec2_rules import TERMINAL, Params, Refusal, afterwards, instance_by_id, rul
 ACCOUNT_KEYS = "arn:aws:kms:us-east-1:123456789012:key/"
 # The key that AWS manages for EBS, as the account's default.
 DEFAULT_KEY = ACCOUNT_KEYS + "00000000-0000-0000-0000-0000000000eb"
-NO_VOLUME = "vol-ffffffff"  # what DescribeSnapshots shows as the volume of a copy (API reference, Snapshot)
+NO_VOLUME = "vol-ffffffff"  # of a copy: "an arbitrary volume ID" (API reference, Snapshot, VolumeId); this one inferred
 MAX_COPIES = 20  # EBS user guide, "Copy a snapshot": concurrent copies to one destination Region
 MAX_ATTACHED = 28  # EC2 user guide, "EBS volume limits": shared with interfaces, for most types of the Nitro system
 READS = 1  # so many readings show a copy as pending
@@ -98,7 +98,7 @@ def _attach(backend: Any, params: Params) -> None:
         text = f"Invalid value '{device}' for unixDevice. Attachment point {device} is already in use"
         raise Refusal("InvalidParameterValue", text)
     if len(instance.block_device_mapping) + len(instance.nics) >= MAX_ATTACHED:
-        # AttachVolume, API reference: AttachmentLimitExceeded
+        # API reference, AttachVolume: "the attachment request fails with the AttachmentLimitExceeded error"
         raise Refusal("AttachmentLimitExceeded", f"You have exceeded the volume attachment limit for {instance.id}")
 
 
@@ -117,7 +117,7 @@ def _detach(backend: Any, params: Params) -> None:
 def _delete(backend: Any, params: Params) -> None:
     volume = _volume(backend, params.get("VolumeId", ""))
     if volume.attachment is not None:
-        # API errors: VolumeInUse
+        # API reference, DeleteVolume: it must be available; API errors: VolumeInUse
         raise Refusal("VolumeInUse", f"Volume {volume.id} is currently attached to {volume.attachment.instance.id}")
 
 
@@ -128,8 +128,9 @@ def _delete(backend: Any, params: Params) -> None:
 def _copy(backend: Any, params: Params) -> None:
     _completed(backend, params.get("SourceSnapshotId", ""))
     if sum(1 for reads in _copies.values() if reads > 0) >= MAX_COPIES:
-        # API errors: ResourceLimitExceeded
-        raise Refusal("ResourceLimitExceeded", "Too many snapshot copies in progress. The limit is 20 for this region.")
+        # aws-samples/copy-encrypted-ami#3 has code and text, from when the limit was 5
+        text = f"Too many snapshot copies in progress. The limit is {MAX_COPIES} for this destination region."
+        raise Refusal("ResourceLimitExceeded", text)
     if key := params.get("KmsKeyId"):
         params["KmsKeyId"] = key if key.startswith("arn:") else ACCOUNT_KEYS + key
 
@@ -156,7 +157,7 @@ def _read(_backend: Any, _params: Params, answer: bytes) -> None:
 def _share(backend: Any, params: Params) -> None:
     snapshot = _completed(backend, params.get("SnapshotId", ""))
     if snapshot.encrypted and snapshot.kms_key_id in (None, DEFAULT_KEY):
-        # hashicorp/packer#7499
+        # API reference, ModifySnapshotAttribute: "cannot be shared"; hashicorp/packer#7499 has code and text
         raise Refusal("OperationNotPermitted", "Encrypted snapshots with EBS default key cannot be shared")
 
 

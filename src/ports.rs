@@ -3,6 +3,8 @@
 //! Adapters implement them for AWS, fakes for the tests.
 
 #[cfg(feature = "operator")]
+pub mod balancers;
+#[cfg(feature = "operator")]
 pub mod disks;
 #[cfg(feature = "operator")]
 pub mod drill;
@@ -19,8 +21,8 @@ use std::time::Duration;
 
 use crate::model::{
     Attributes, Branch, Desired, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Lease,
-    Lock, Member, Owner, Profile, Protection, Record, ShowGroups, Snapshot, SnapshotId, State, Time, VolumeId, VpcId,
-    comma_list,
+    Lock, Member, Owner, Profile, Protection, Record, ScheduledEvent, ShowGroups, Snapshot, SnapshotId, State, Time,
+    VolumeId, VpcId, comma_list,
 };
 use crate::plan::{Change as Protecting, Cut, Prior};
 
@@ -87,6 +89,11 @@ pub trait Look: Send + Sync {
     fn profiles(&self, ids: &BTreeSet<InstanceId>) -> impl Future<Output = Call<BTreeMap<InstanceId, Profile>>> + Send;
     /// Those that are in an Auto Scaling group.
     fn members(&self, ids: &BTreeSet<InstanceId>) -> impl Future<Output = Call<BTreeMap<InstanceId, Member>>> + Send;
+    /// Those for which AWS has scheduled something.
+    fn scheduled_events(
+        &self,
+        ids: &BTreeSet<InstanceId>,
+    ) -> impl Future<Output = Call<BTreeMap<InstanceId, Vec<ScheduledEvent>>>> + Send;
 }
 
 /// EC2 with its Auto Scaling, changing.

@@ -11,6 +11,8 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provi
 use aws_smithy_http_client::{Builder, ConnectorBuilder};
 
 use crate::aws::autoscaling::AutoScaling;
+#[cfg(feature = "operator")]
+use crate::aws::balancing::Balancing;
 use crate::aws::cloudformation::CloudFormation;
 #[cfg(feature = "operator")]
 use crate::aws::cloudtrail::CloudTrail;
@@ -82,6 +84,7 @@ pub struct Operators {
     pub trail: CloudTrail,
     pub iam: Iam,
     pub blocks: Ebs,
+    pub balancing: Balancing,
     /// Says who it is.
     pub identity: aws_sdk_sts::Client,
     pub region: String,
@@ -112,6 +115,7 @@ pub async fn operator(region: Option<String>, profile: Option<String>) -> Result
         trail: CloudTrail(aws_sdk_cloudtrail::Client::new(&config)),
         iam: Iam(aws_sdk_iam::Client::new(&config)),
         blocks: Ebs(aws_sdk_ebs::Client::new(&config)),
+        balancing: Balancing(aws_sdk_elasticloadbalancingv2::Client::new(&config)),
         identity: aws_sdk_sts::Client::from_conf(identity),
         region,
     })

@@ -1,6 +1,8 @@
 //! AWS: the ports' adapters. The only folder that names an SDK.
 
 pub mod autoscaling;
+#[cfg(feature = "operator")]
+pub mod balancing;
 pub mod cloudformation;
 #[cfg(feature = "operator")]
 pub mod cloudtrail;

@@ -28,6 +28,16 @@ pub struct Instance {
     pub has_metadata_service: bool,
     /// EC2 has accepted a change of that, and has not applied it yet.
     pub is_metadata_pending: bool,
+    /// EC2's own word for what was bought: `spot`, `capacity-block`, … Nothing for On-Demand.
+    pub lifecycle: Option<String>,
+}
+
+/// What AWS has scheduled for an instance, and has not done yet.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ScheduledEvent {
+    /// EC2's own word: `instance-retirement`, `instance-stop`, `instance-reboot`, `system-reboot` or `system-maintenance`.
+    pub code: String,
+    pub not_before: Option<Time>,
 }
 
 impl Instance {

@@ -117,6 +117,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
                 open: vec![(None, not_reached(incident))],
                 isolated: BTreeSet::new(),
                 warnings: vec![],
+                endings: vec![],
                 to_do: vec![],
                 observed: Arc::new(incident.observed.clone()),
             });

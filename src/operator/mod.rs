@@ -5,6 +5,7 @@
 //! table, through the same plan and execute code. Nothing here runs in the function.
 
 mod adopt;
+mod balancing;
 mod containment;
 mod credentials;
 mod deploy;

@@ -33,6 +33,8 @@ pub struct Status {
     pub credentials: Option<Credentials>,
     /// Why it is not known whether there is a stack that denies them.
     pub credentials_unread: Option<String>,
+    /// Why it is not known whether a target group lists one of the instances. Nothing if it was not looked up, too.
+    pub target_groups_unread: Option<String>,
     /// In the stack's isolation, and no record says what they had.
     pub without_record: Vec<Unrecorded>,
     /// What the latest request of each owner asked for.
@@ -183,6 +185,7 @@ impl Status {
             instances,
             credentials: incident.denied(),
             credentials_unread: incident.credentials.as_ref().err().map(ToString::to_string),
+            target_groups_unread: None,
             without_record: incident
                 .strays
                 .iter()
@@ -304,7 +307,7 @@ fn instance(incident: &Incident, id: &InstanceId, found: Option<&Contained>) -> 
         protections: record
             .map(|record| record.protection.restore_commands(&record.instance).into_iter().collect())
             .unwrap_or_default(),
-        warnings: found.map(|found| found.warnings.clone()).unwrap_or_default(),
+        warnings: found.map(|found| [&found.warnings[..], &found.endings].concat()).unwrap_or_default(),
         to_do: found.map(|found| found.to_do.clone()).unwrap_or_default(),
         history: record.map(|record| record.history.clone()).unwrap_or_default(),
     }

@@ -189,6 +189,10 @@ impl fmt::Display for Status {
             let text = format!("denied   NOT KNOWN whether credentials are denied: {error}");
             writeln!(f, "{}", wrapped(&text, "         "))?;
         }
+        if let Some(why) = &self.target_groups_unread {
+            let text = format!("targets  NOT KNOWN whether a target group lists an instance: {why}");
+            writeln!(f, "{}", wrapped(&text, "         "))?;
+        }
         for asked in &self.asked {
             let of = if asked.instances.is_empty() { String::new() } else { format!(" {}", some(&asked.instances)) };
             let text = format!("asked    {}{of}, by request {}", asked.what, asked.request);

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::endings::name_endings;
 use super::groups::{holder, is_closed, own_groups, too_wide};
 use super::protections::protect;
 use super::snapshots::{self, snapshot};
@@ -34,7 +35,7 @@ pub(super) fn needs(case: &Case<'_>, wants: &Wants, reach: Reach) -> Needs {
     // Protections are read after the snapshots were asked for: EC2 shows them one instance at a time.
     let are_asked_for = record.snapshots.requested || !record.snapshots.taken.is_empty() || instance.volumes.is_empty();
     if reach == Reach::Full && (are_asked_for || !wants.snapshot_volumes) {
-        needs.inspects = true;
+        (needs.inspects, needs.events) = (true, true);
         (needs.attributes, needs.members, needs.profiles) = (wants.protect, wants.protect, wants.detach_profile);
         needs.volumes = volumes_to_read(case, wants, record, instance);
     }
@@ -323,6 +324,7 @@ impl<'a> Isolation<'a> {
         if let Some(instance) = instance.filter(|_| is_settled) {
             self.name_branches(plan);
             self.preserve(instance, &cut, waits, &left, plan);
+            name_endings(case, instance, plan);
         }
     }
 

@@ -5,6 +5,7 @@
 //! other checking code. A plan is data with a voice: it is logged before anything is done, and its text is what tests compare.
 
 mod adopt;
+mod endings;
 mod groups;
 mod isolate;
 mod keep;
@@ -27,10 +28,11 @@ use std::time::Duration;
 
 use crate::model::{
     Attributes, Branch, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Lock, Member, Owner,
-    Profile, Record, Snapshot, SnapshotId, State, Time, VolumeId, VpcId, Wants,
+    Profile, Record, ScheduledEvent, Snapshot, SnapshotId, State, Time, VolumeId, VpcId, Wants,
 };
 
 pub use adopt::{Adoption, Heir, Heritage, Legacy, adopt};
+pub use endings::Ending;
 pub use ledger::{DOUBTED, Doubt, Due, Ledger, Outcome, Passage, Patience, StepError};
 pub use problem::{Problem, Severity, branches_unknown};
 pub use protections::Change;
@@ -63,6 +65,10 @@ pub struct Observed {
     pub members: Option<BTreeMap<InstanceId, Member>>,
     /// Those of the instances that have one. `None` if that was not read.
     pub profiles: Option<BTreeMap<InstanceId, Profile>>,
+    /// What AWS has scheduled for those that were asked about.
+    pub events: BTreeMap<InstanceId, Vec<ScheduledEvent>>,
+    /// Why that could not be read.
+    pub events_unread: Option<String>,
     /// The branches of trunks that were looked up.
     pub branches: BTreeMap<InterfaceId, Vec<Branch>>,
 }
@@ -325,6 +331,7 @@ pub struct Needs {
     pub attributes: bool,
     pub members: bool,
     pub profiles: bool,
+    pub events: bool,
     pub trunks: BTreeSet<InterfaceId>,
 }
 
@@ -343,6 +350,7 @@ impl Needs {
             attributes: self.attributes && !asked.attributes,
             members: self.members && !asked.members,
             profiles: self.profiles && !asked.profiles,
+            events: self.events && !asked.events,
             trunks: self.trunks.difference(&asked.trunks).cloned().collect(),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::endings::Ending;
 use crate::model::{
     GroupId, Groups, InstanceId, InterfaceId, Owner, ShowGroups, SnapshotId, VolumeId, VpcId, comma_list,
     exit_standby_command, restore_command,
@@ -199,6 +200,15 @@ pub enum Problem {
         arn: String,
         recorded: String,
     },
+    /// Something may end it although it is isolated.
+    Ending {
+        instance: InstanceId,
+        ending: Ending,
+    },
+    /// Whether AWS has scheduled anything.
+    EventsUnknown {
+        reason: String,
+    },
     /// Adoption: the new stack's group isolates nobody.
     GroupUnfit {
         group: GroupId,
@@ -289,6 +299,8 @@ impl Problem {
             | Self::StaysInStandby { .. }
             | Self::LeftScalingGroup { .. }
             | Self::MetadataPending { .. }
+            | Self::Ending { .. }
+            | Self::EventsUnknown { .. }
             | Self::OtherProfile { .. }
             | Self::ProfileReplaced { .. } => Severity::Note,
         }
@@ -454,6 +466,10 @@ impl fmt::Display for Problem {
                 f,
                 "{instance} was left with instance profile {arn}, which somebody gave it meanwhile; before it had {recorded}"
             ),
+            Self::Ending { instance, ending } => write_ending(f, instance, ending),
+            Self::EventsUnknown { reason } => {
+                write!(f, "whether AWS has scheduled a stop, a reboot or a retirement is not known: {reason}")
+            }
             Self::GroupUnfit { group, reason } => {
                 write!(f, "isolation group {group} of the new stack {reason}: deploy the new stack first")
             }
@@ -479,6 +495,65 @@ impl fmt::Display for Problem {
                 "{instance}: {interface} is in {} without a record of its original groups: give it its groups by hand, then adopt {instance}",
                 ShowGroups(groups)
             ),
+        }
+    }
+}
+
+impl Problem {
+    /// Whether it is about what may come, and nothing that is not as it should be.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        matches!(self, Self::Ending { .. } | Self::EventsUnknown { .. })
+    }
+}
+
+/// What may end an instance, and what keeps the evidence. **No word of an attacker's stands in it** but a plain name.
+fn write_ending(f: &mut fmt::Formatter<'_>, instance: &InstanceId, ending: &Ending) -> fmt::Result {
+    let named = |name: &Option<String>| name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+    let protection = format!("aws ec2 modify-instance-attribute --instance-id {instance} --disable-api-termination");
+    let memory = format!("ec2-isolation memory {instance}");
+    match ending {
+        Ending::Kubernetes { cluster } => write!(
+            f,
+            "{instance} is a node of Kubernetes cluster{}, by its tags: a controller may terminate it, since it no longer answers. \
+             Leave its termination protection on: {protection}",
+            named(cluster)
+        ),
+        Ending::Karpenter { pool } => write!(
+            f,
+            "{instance} is a node of Karpenter's pool{}, by its tags: Karpenter may terminate it, since it no longer answers. \
+             Leave its termination protection on: {protection}",
+            named(pool)
+        ),
+        Ending::Ecs { cluster, container_instance } => {
+            write!(
+                f,
+                "{instance} belongs to ECS cluster{}, by its tags: ECS may replace it, since its agent no longer answers. Capture its memory first: {memory}",
+                named(cluster)
+            )?;
+            match (cluster, container_instance) {
+                (Some(cluster), Some(id)) => write!(
+                    f,
+                    ", and only then drain it, which ends its tasks: aws ecs update-container-instances-state --cluster {cluster} --container-instances {id} --status DRAINING"
+                ),
+                _ => Ok(()),
+            }
+        }
+        Ending::Spot => write!(
+            f,
+            "{instance} is a Spot Instance: EC2 may end it with a notice of two minutes, and no protection stops that. Capture its memory now: {memory}"
+        ),
+        Ending::Reservation(lifecycle) => write!(
+            f,
+            "{instance} runs in a reservation ({lifecycle}): EC2 terminates it when that ends, and no protection stops that. Capture its memory now: {memory}"
+        ),
+        Ending::Scheduled(event) => {
+            let at = event.not_before.map(|at| format!(" from {at} on")).unwrap_or_default();
+            write!(
+                f,
+                "AWS has scheduled {} of {instance}{at}: its memory is lost then, and no protection stops that. Capture it before: {memory}",
+                event.code
+            )
         }
     }
 }

@@ -172,6 +172,7 @@ impl World {
             tags: BTreeMap::new(),
             has_metadata_service: true,
             is_metadata_pending: false,
+            lifecycle: None,
         };
         self.observed.instances.insert(instance.id.clone(), instance);
         self
@@ -193,6 +194,7 @@ impl World {
             tags: BTreeMap::new(),
             has_metadata_service: true,
             is_metadata_pending: false,
+            lifecycle: None,
         };
         self.observed.instances.insert(instance.id.clone(), instance);
         self

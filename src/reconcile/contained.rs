@@ -50,6 +50,8 @@ pub struct Contained {
     pub isolated: BTreeSet<InterfaceId>,
     /// What else is not as it should be.
     pub warnings: Vec<String>,
+    /// What may end it although it is isolated.
+    pub endings: Vec<String>,
     /// What the next update would do about it.
     pub to_do: Vec<String>,
     /// As it was when that was found.
@@ -95,6 +97,7 @@ pub fn judge(situation: &Situation<'_>, isolation_group: &GroupId, looked: Looke
                 open: vec![(None, format!("it is not known how it stands: {error}"))],
                 isolated: BTreeSet::new(),
                 warnings: vec![],
+                endings: vec![],
                 to_do: vec![],
                 observed: Arc::default(),
             };
@@ -130,8 +133,12 @@ pub fn judge(situation: &Situation<'_>, isolation_group: &GroupId, looked: Looke
     if condition == Condition::NotIsolated && open.is_empty() {
         open.push((None, situation.not_reached.to_owned()));
     }
+    let said = |is_meant: &dyn Fn(&Problem) -> bool| {
+        problems.iter().filter(|problem| is_meant(problem)).map(ToString::to_string).collect()
+    };
     Contained {
-        warnings: problems.iter().filter(|problem| !opens(problem)).map(ToString::to_string).collect(),
+        warnings: said(&|problem| !opens(problem) && !problem.is_ending()),
+        endings: said(&Problem::is_ending),
         to_do: to_do(&plan),
         isolated,
         condition,

@@ -347,6 +347,8 @@ pub(super) struct Findings {
     fatal: Vec<String>,
     not_isolated: Vec<String>,
     notes: Vec<String>,
+    /// What may end an instance later comes last: it never takes the place of what is wrong now.
+    endings: Vec<String>,
 }
 
 impl Findings {
@@ -377,6 +379,7 @@ impl Findings {
             Severity::Open => &mut self.open,
             Severity::Fatal => &mut self.fatal,
             Severity::NotIsolated => &mut self.not_isolated,
+            Severity::Note if problem.is_ending() => &mut self.endings,
             Severity::Note => &mut self.notes,
         };
         list.push(problem.to_string());
@@ -410,9 +413,9 @@ impl Findings {
     }
 
     fn in_order(self) -> Vec<String> {
-        let Self { open, fatal, not_isolated, notes } = self;
+        let Self { open, fatal, not_isolated, notes, endings } = self;
         let mut seen = BTreeSet::new();
-        let all = open.into_iter().chain(not_isolated).chain(fatal).chain(notes);
+        let all = open.into_iter().chain(not_isolated).chain(fatal).chain(notes).chain(endings);
         all.filter(|text| seen.insert(text.clone())).collect()
     }
 }

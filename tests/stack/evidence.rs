@@ -113,6 +113,46 @@ async fn volumes_of_the_snapshots_come_to_the_forensic_host_once_and_go_again() 
     assert!(scene.evidence(&a).await.is_empty());
 }
 
+/// What is printed goes on with what was asked for: other instances are left alone.
+#[tokio::test]
+async fn ctrl_c_ends_the_watching_and_what_was_begun_is_finished_by_the_command_that_is_printed() {
+    let mut scene = Scene::new("op-evidence-ctrl-c").await;
+    let a = scene.site.launch(&scene.ec2, &[&[0]], 2).await;
+    let b = scene.site.plain(&scene.ec2, &[1]).await;
+    scene.incident.list(&[&a, &b]).deploy();
+    let snapshots = scene.snapshots(&a).await;
+    let pending = snapshots[0].snapshot_id().expect("an id");
+    cloud().set("snapshot", &json!({"id": pending, "state": "pending", "percent": 40})).await;
+    let child = start(&["evidence", "--stack", "op-evidence-ctrl-c", "--yes", &a]);
+    // One of the two is on the host, the other is waited for.
+    while scene.evidence(&a).await.iter().all(|volume| volume.attachments().is_empty()) {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("a kill");
+    assert!(killed.success());
+    let ended = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8(ended.stderr).expect("text");
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    let goes_on = "The watching has ended. AWS goes on with what it has begun, and nothing is made twice. To go on:";
+    assert!(words.contains(goes_on), "{said}");
+    assert!(ended.stdout.is_empty(), "nothing is claimed: {}", String::from_utf8_lossy(&ended.stdout));
+    let next = said.lines().last().expect("a line").trim();
+    assert_eq!(next, format!("ec2-isolation evidence --stack op-evidence-ctrl-c {a} --region us-east-1"));
+    let begun = scene.evidence(&a).await;
+    assert_eq!(begun.len(), 1);
+
+    cloud().set("snapshot", &json!({"id": pending, "state": null})).await;
+    run(&format!("{next} --yes")).ends_with(0);
+    let now = scene.evidence(&a).await;
+    let is_attached = |volume: &Volume| !volume.attachments().is_empty();
+    assert!(now.len() == 2 && now.iter().all(is_attached), "{now:?}");
+    assert!(now.iter().any(|volume| volume.volume_id() == begun[0].volume_id()), "{now:?}");
+    assert!(scene.evidence(&b).await.is_empty(), "of {b} nobody has spoken");
+    operator(&["evidence", "--remove", "--stack", "op-evidence-ctrl-c", "--yes"]).ends_with(0);
+    scene.incident.delete().await;
+}
+
 #[tokio::test]
 async fn a_manifest_says_what_is_in_the_snapshots_and_is_part_of_the_report() {
     let mut scene = Scene::new("op-manifest").await;
@@ -132,6 +172,8 @@ async fn a_manifest_says_what_is_in_the_snapshots_and_is_part_of_the_report() {
     // Without optimisation the program alone takes more than with it: what counts is what the blocks add.
     let alone = most_memory(&["report", "--stack", "op-manifest", "--output", "json"]);
     println!("memory: {most} KiB for 300 MiB of blocks, {alone} KiB without");
+    // With all code in it that is not optimised: what is released takes less.
+    assert!(most < 64 << 10, "{most} KiB at its highest");
     assert!(
         alone > 0 && most < alone + (32 << 10),
         "{most} KiB at its highest, {alone} KiB without: it does not stream"
@@ -212,5 +254,39 @@ async fn copies_are_shared_with_another_account_and_a_key_that_does_not_work_is_
     let listed =
         report["snapshots"].as_array().expect("a list").iter().find(|snapshot| snapshot["id"] == copy.as_str());
     assert_eq!(listed.map(|copy| &copy["copy_of"]), Some(&shared["snapshots"][0]["snapshot"]), "{report}");
+    scene.incident.delete().await;
+}
+
+/// The blocks of docs/evidence.md that say so are typed here, in their order, with this stack's name and files of their own.
+#[tokio::test]
+async fn the_commands_of_the_evidence_page_work_as_they_stand() {
+    let mut scene = Scene::new("op-page").await;
+    let a = scene.site.plain(&scene.ec2, &[0]).await;
+    scene.incident.list(&[&a]).deploy();
+    // To hash what is not optimised takes half a minute a gibibyte.
+    let snapshot = scene.snapshots(&a).await.swap_remove(0);
+    cloud().set("blocks", &json!({"volume": snapshot.volume_id(), "indexes": [0, 7], "gib": 1})).await;
+    let page = std::fs::read_to_string("docs/evidence.md").expect("the page");
+    let parts: Vec<&str> = page.split("```").collect();
+    let is_ours = |before: &str| before.trim_end().ends_with("(run by tests/stack/evidence.rs)");
+    let blocks = parts.chunks_exact(2).filter(|pair| is_ours(pair[0])).map(|pair| pair[1]);
+    let lines: Vec<&str> = blocks.flat_map(str::lines).filter(|line| !line.is_empty()).collect();
+    assert_eq!(lines.len(), 6, "{lines:?}");
+    std::fs::create_dir_all("target/tmp").expect("a folder");
+    let file = |name: &str| format!("target/tmp/op-page-{}-{name}", std::process::id());
+    let (manifest, html) = (file("manifest.json"), file("case.html"));
+    for line in &lines {
+        let line = line.replace("incident-42-manifest.json", &manifest).replace("incident-42.html", &html);
+        let line = line.replace("incident-42", "op-page").replace("arn:aws:kms:eu-west-1:123456789012:key/…", KEY);
+        let asks = line.contains(" evidence ") && !line.contains("--dry-run") && !line.contains("--manifest");
+        run(&format!("{line}{}", if asks { " --yes" } else { "" })).ends_with(0);
+        if line.ends_with("evidence --stack op-page") {
+            assert_eq!(scene.evidence(&a).await.len(), 1, "{line}");
+        }
+    }
+    assert!(scene.evidence(&a).await.is_empty(), "--remove took it away");
+    assert!(std::fs::read_to_string(&html).expect("the report").contains("op-page"));
+    std::fs::remove_file(&manifest).expect("it is there");
+    std::fs::remove_file(&html).expect("it is there");
     scene.incident.delete().await;
 }

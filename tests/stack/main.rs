@@ -10,6 +10,7 @@ mod cloud;
 mod controls;
 mod credentials;
 mod drill;
+mod endings;
 mod evidence;
 mod failures;
 mod fleet;

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use aws_sdk_ec2::types::{
-    AttributeBooleanValue, AttributeValue, Filter, GroupIdentifier, IamInstanceProfileAssociation,
+    AttributeBooleanValue, AttributeValue, EventCode, Filter, GroupIdentifier, IamInstanceProfileAssociation,
     Instance as Ec2Instance, InstanceAttributeName, InstanceMetadataEndpointState, InstanceMetadataOptionsState,
-    InstanceNetworkInterface, InstanceStateName, IpPermission, LockState, NetworkInterface, Reservation, SecurityGroup,
-    Snapshot as Ec2Snapshot, SnapshotState, Tag, Volume as Ec2Volume, VolumeState,
+    InstanceNetworkInterface, InstanceStateName, InstanceStatusEvent, IpPermission, LockState, NetworkInterface,
+    Reservation, SecurityGroup, Snapshot as Ec2Snapshot, SnapshotState, Tag, Volume as Ec2Volume, VolumeState,
 };
 use futures_util::future::try_join_all;
 
@@ -16,8 +16,8 @@ use super::{Ec2, NO_INSTANCE, chunks, id};
 use crate::aws::error::{call_error, garbled, sent, time};
 use crate::model::{
     Attribute, Attributes, Branch, Group, Groups, Instance, InstanceId, Interface, InterfaceId, Lock, Member, Peer,
-    Profile, ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, ShutdownBehaviour, Snapshot, SnapshotId, Volume,
-    VolumeId,
+    Profile, ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, ScheduledEvent, ShutdownBehaviour, Snapshot, SnapshotId,
+    Volume, VolumeId,
 };
 use crate::plan::tag;
 use crate::ports::{
@@ -30,6 +30,8 @@ const FILTER_VALUES: usize = 100;
 const PAGE: i32 = 1000;
 /// Names the trunk on a branch interface (aws/amazon-vpc-resource-controller-k8s, which makes them for EKS).
 const TRUNK_TAG: &str = "vpcresources.k8s.aws/trunk-eni-id";
+/// How the description of an event begins that will not come any more.
+const ENDED: [&str; 2] = ["[Completed]", "[Canceled]"];
 const NO_SNAPSHOT: &str = "InvalidSnapshot.NotFound";
 
 const INSTANCES: &str = "ec2:DescribeInstances";
@@ -39,6 +41,7 @@ const SNAPSHOTS: &str = "ec2:DescribeSnapshots";
 const LOCKS: &str = "ec2:DescribeLockedSnapshots";
 const TAGS: &str = "ec2:DescribeTags";
 const VOLUMES: &str = "ec2:DescribeVolumes";
+const EVENTS: &str = "ec2:DescribeInstanceStatus";
 const PROFILES: &str = "ec2:DescribeIamInstanceProfileAssociations";
 
 /// Everything that a describe request finds, over all pages.
@@ -143,6 +146,22 @@ impl Look for Ec2 {
 
     async fn members(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Member>> {
         self.scaling.members(ids).await
+    }
+
+    async fn scheduled_events(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Vec<ScheduledEvent>>> {
+        // It has no filter for ids, and one that is gone would fail the call. Few instances of an account have events.
+        let codes = EventCode::values().iter().map(|code| (*code).to_owned()).collect();
+        let request = self.client.describe_instance_status().include_all_instances(true);
+        let request = request.include_managed_resources(true).filters(filter("event.code", codes));
+        let mut found = BTreeMap::new();
+        for status in found!(EVENTS, request)? {
+            let instance: InstanceId = id(EVENTS, "instance", status.instance_id())?;
+            let events: Vec<ScheduledEvent> = status.events().iter().filter_map(read_event).collect();
+            if ids.contains(&instance) && !events.is_empty() {
+                found.insert(instance, events);
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -300,6 +319,13 @@ fn read_details(snapshot: &Ec2Snapshot) -> Call<SnapshotDetails> {
     })
 }
 
+/// Nothing of one that has ended: EC2 shows it for a week more (EC2 API reference, InstanceStatusEvent).
+fn read_event(event: &InstanceStatusEvent) -> Option<ScheduledEvent> {
+    let is_over = event.description().is_some_and(|text| ENDED.iter().any(|word| text.starts_with(word)));
+    let code = event.code().filter(|_| !is_over)?.as_str().to_owned();
+    Some(ScheduledEvent { code, not_before: event.not_before().and_then(time) })
+}
+
 fn read_instance(instance: &Ec2Instance) -> Call<Instance> {
     let here: InstanceId = id(INSTANCES, "instance", instance.instance_id())?;
     let mut interfaces: Vec<&InstanceNetworkInterface> = instance.network_interfaces().iter().collect();
@@ -333,6 +359,7 @@ fn read_instance(instance: &Ec2Instance) -> Call<Instance> {
         // To one that does not run, EC2 applies it at its next start.
         is_metadata_pending: state == Some(&InstanceStateName::Running)
             && metadata.is_some_and(|options| options.state() == Some(&InstanceMetadataOptionsState::Pending)),
+        lifecycle: instance.instance_lifecycle().map(|lifecycle| lifecycle.as_str().to_owned()),
         id: here,
     })
 }

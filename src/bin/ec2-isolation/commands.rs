@@ -69,7 +69,7 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
         Command::Memory { .. } => "memory",
         _ => "restore",
     };
-    let (program, Operators { trail, iam, blocks, .. }) = program(region, profile, asked).await?;
+    let (program, Operators { trail, iam, blocks, balancing, .. }) = program(region, profile, asked).await?;
     match command {
         Command::Isolate { targets, stack, parameter, template_url, revoke, role, dry_run, yes } => {
             let options = Options { stack, template_url, parameters: parameter.into_iter().collect() };
@@ -81,10 +81,13 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
             if watch {
                 return watch_status(&program, &address, output).await;
             }
-            let status = program.status(&program.incident(&address).await?).await;
-            match short {
-                true => show(output, &status.short(), &status),
-                false => show(output, &status, &status),
+            let incident = program.incident(&address).await?;
+            let mut status = program.status(&incident).await;
+            if short {
+                show(output, &status.short(), &status);
+            } else {
+                program.name_target_groups(&incident, &mut status, &balancing).await;
+                show(output, &status, &status);
             }
             Ok(Outcome::closed(status.is_anything_open()))
         }
@@ -131,7 +134,8 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
         Command::Report { incident, format, to, manifest } => {
             let address = address_of(&program, &incident).await?;
             let manifest = manifest.as_deref().map(report::manifest).transpose()?;
-            report::report(&program, &trail, &address, manifest, report::format(format, output), to.as_deref()).await
+            let format = report::format(format, output);
+            report::report(&program, &trail, &balancing, &address, manifest, format, to.as_deref()).await
         }
         Command::Evidence { incident, instances, host, remove, share, key, manifest, to, dry_run, yes } => {
             let incident = program.incident(&address_of(&program, &incident).await?).await?;

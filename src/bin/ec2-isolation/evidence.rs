@@ -25,9 +25,18 @@ pub struct Chosen {
     pub yes: bool,
 }
 
+impl Chosen {
+    /// The command that goes on with exactly this.
+    fn again(&self, program: &Program, part: &str) -> String {
+        let host = self.host.iter().map(|host| format!(" --host {host}"));
+        let rest: String = host.chain(self.instances.iter().map(|id| format!(" {id}"))).collect();
+        program.shell.own(&format!("evidence{part} {}{rest}", self.incident.address.argument()))
+    }
+}
+
 /// Volumes on the forensic host.
 pub async fn attach(program: &Program, chosen: Chosen, output: Output) -> Result<Outcome, Trouble> {
-    let again = program.shell.own(&format!("evidence {}", chosen.incident.address.argument()));
+    let again = chosen.again(program, "");
     let order = program.volume_order(chosen.incident, &chosen.instances, chosen.host.as_ref()).await?;
     progress::say(order.to_string().trim_end());
     if chosen.dry_run {
@@ -50,7 +59,7 @@ pub async fn attach(program: &Program, chosen: Chosen, output: Output) -> Result
 
 /// And away again.
 pub async fn remove(program: &Program, chosen: Chosen, output: Output) -> Result<Outcome, Trouble> {
-    let again = program.shell.own(&format!("evidence --remove {}", chosen.incident.address.argument()));
+    let again = chosen.again(program, " --remove");
     let removal = program.removal(chosen.incident, &chosen.instances, chosen.host.as_ref()).await?;
     progress::say(removal.to_string().trim_end());
     if chosen.dry_run {
@@ -77,8 +86,7 @@ pub async fn share(
     key: &str,
     output: Output,
 ) -> Result<Outcome, Trouble> {
-    let again = chosen.incident.address.argument();
-    let again = program.shell.own(&format!("evidence --share {account} --key {key} {again}"));
+    let again = chosen.again(program, &format!(" --share {account} --key {key}"));
     let order = program.share_order(chosen.incident, &chosen.instances, account, key).await?;
     progress::say(order.to_string().trim_end());
     if chosen.dry_run {
@@ -101,7 +109,7 @@ pub async fn share(
 /// What is in the snapshots.
 pub async fn manifest(program: &Program, ebs: &Ebs, chosen: Chosen, to: Option<&Path>) -> Result<Outcome, Trouble> {
     let name = to.map_or("manifest.json".to_owned(), |to| to.to_string_lossy().into_owned());
-    let again = program.shell.own(&format!("evidence --manifest {}", chosen.incident.address.argument()));
+    let again = chosen.again(program, &to.map_or(" --manifest".to_owned(), |_| format!(" --manifest --to {name}")));
     if chosen.dry_run {
         progress::say(
             "It would read every block of the snapshots, which EBS charges by the block. It changes nothing but the records' history.",

@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
+use ec2_isolation::aws::balancing::Balancing;
 use ec2_isolation::aws::cloudtrail::CloudTrail;
 use ec2_isolation::operator::{Address, Format, Manifest, Trouble};
 
@@ -23,6 +24,7 @@ pub fn format(format: Option<args::Format>, output: Output) -> Format {
 pub async fn report(
     program: &Program,
     trail: &CloudTrail,
+    balancing: &Balancing,
     address: &Address,
     manifest: Option<(Manifest, String)>,
     format: Format,
@@ -30,7 +32,8 @@ pub async fn report(
 ) -> Result<Outcome, Trouble> {
     let incident = program.incident(address).await?;
     progress::say("Reading the incident, and CloudTrail, which allows two calls a second: at most half a minute.");
-    let report = program.report(&incident, trail, manifest).await?;
+    let mut report = program.report(&incident, trail, manifest).await?;
+    program.name_target_groups(&incident, &mut report.status, balancing).await;
     let name = to.map(|to| to.to_string_lossy().into_owned()).unwrap_or_else(|| {
         match format {
             Format::Markdown => "report.md",

@@ -106,7 +106,9 @@ fn standing(report: &Report, blocks: &mut Vec<Block>) {
         true => warning.to_owned(),
         false => format!("{}: {warning}", comma_list(of)),
     });
-    let warnings: Vec<String> = failed.chain(unreadable).chain(warnings).collect();
+    let targets = status.target_groups_unread.as_ref();
+    let targets = targets.map(|why| format!("Whether a target group lists an instance is not known: {why}"));
+    let warnings: Vec<String> = failed.chain(unreadable).chain(warnings).chain(targets).collect();
     if !warnings.is_empty() {
         blocks.push(List(warnings));
     }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use ec2_isolation::aws::ec2::Ec2;
-use ec2_isolation::model::{Attribute, Branch, Groups, InstanceId, Peer, Profile, Role, ShutdownBehaviour, Volume};
+use ec2_isolation::model::{
+    Attribute, Branch, Groups, InstanceId, Peer, Profile, Role, ScheduledEvent, ShutdownBehaviour, Volume,
+};
 use ec2_isolation::plan::Change as Protecting;
 use ec2_isolation::ports::{Call, Change as _, Fault, GroupQuery, Look as _, Survey as _};
 
@@ -420,6 +422,50 @@ async fn volumes_that_have_a_snapshot_are_left_out_of_the_set_the_root_volume_as
     let (http, seen) = wire(&[(200, taken)]);
     ec2(http).take_snapshots(&"i-0a".parse().unwrap(), &many, &[].into()).await.unwrap();
     assert_eq!(seen.lock().unwrap()[0].matches("ExcludeDataVolumeId.").count(), 40);
+}
+
+#[tokio::test]
+async fn what_aws_has_scheduled_is_read_of_those_that_are_asked_for_and_what_is_over_is_left_out() {
+    let item = |id: &str, description: &str| {
+        format!(
+            "<item><instanceId>{id}</instanceId><eventsSet><item><instanceEventId>e</instanceEventId><code>instance-retirement</code>\
+             <description>{description}</description><notBefore>2026-12-01T04:00:00.000Z</notBefore></item></eventsSet></item>"
+        )
+    };
+    let page = |items: &str, next: &str| {
+        format!(
+            "<DescribeInstanceStatusResponse><instanceStatusSet>{items}</instanceStatusSet>{next}</DescribeInstanceStatusResponse>"
+        )
+    };
+    let first = item("i-0", "degraded") + &item("i-9", "degraded");
+    let second = item("i-1", "[Completed] degraded") + &item("i-2", "[Canceled] degraded");
+    let (http, seen) = wire(&[(200, &page(&first, "<nextToken>more</nextToken>")), (200, &page(&second, ""))]);
+    let asked = ["i-0", "i-1", "i-2"].map(|id| id.parse().unwrap()).into();
+    let found = ec2(http).scheduled_events(&asked).await.unwrap();
+    let not_before = Some("2026-12-01T04:00:00Z".parse().unwrap());
+    let event = ScheduledEvent { code: "instance-retirement".to_owned(), not_before };
+    assert_eq!(found, [("i-0".parse().unwrap(), vec![event])].into());
+    let seen = seen.lock().unwrap();
+    assert!(seen.len() == 2 && seen[1].contains("NextToken=more"), "{seen:?}");
+    for part in
+        ["Action=DescribeInstanceStatus", "IncludeAllInstances=true", "Filter.1.Name=event.code", "MaxResults=1000"]
+    {
+        assert!(seen[0].contains(part), "{part}: {}", seen[0]);
+    }
+    assert!(!seen[0].contains("InstanceId."), "one that is gone would fail the call: {}", seen[0]);
+}
+
+#[tokio::test]
+async fn a_spot_instance_is_seen_as_such() {
+    for (text, expected) in [("<instanceLifecycle>spot</instanceLifecycle>", Some("spot")), ("", None)] {
+        let body = format!(
+            "<DescribeInstancesResponse><reservationSet><item><instancesSet><item><instanceId>i-0</instanceId>{text}</item></instancesSet>\
+             </item></reservationSet></DescribeInstancesResponse>"
+        );
+        let (http, _) = wire(&[(200, &body)]);
+        let found = ec2(http).instances(&["i-0".parse().unwrap()].into()).await.unwrap();
+        assert_eq!(found[0].lifecycle.as_deref(), expected);
+    }
 }
 
 #[tokio::test]

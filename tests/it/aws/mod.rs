@@ -9,6 +9,7 @@ use aws_sdk_ec2::config::timeout::TimeoutConfig;
 use aws_sdk_ec2::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
 use aws_smithy_http_client::test_util::infallible_client_fn;
 use ec2_isolation::aws::autoscaling::AutoScaling;
+use ec2_isolation::aws::balancing::Balancing;
 use ec2_isolation::aws::cloudformation::CloudFormation;
 use ec2_isolation::aws::cloudtrail::CloudTrail;
 use ec2_isolation::aws::dynamodb::Table;
@@ -32,6 +33,7 @@ macro_rules! config {
 
 // They use the macro above.
 mod autoscaling;
+mod balancing;
 mod cloudformation;
 mod disks;
 mod drill;
@@ -65,6 +67,10 @@ pub fn trail(http: SharedHttpClient) -> CloudTrail {
 
 pub fn iam(http: SharedHttpClient) -> Iam {
     Iam(aws_sdk_iam::Client::from_conf(config!(aws_sdk_iam, http)))
+}
+
+pub fn balancing(http: SharedHttpClient) -> Balancing {
+    Balancing(aws_sdk_elasticloadbalancingv2::Client::from_conf(config!(aws_sdk_elasticloadbalancingv2, http)))
 }
 
 pub fn blocks(http: SharedHttpClient) -> Ebs {

@@ -1,5 +1,6 @@
 //! Isolation: from a request to instances in the isolation group, with their connections cut if that is asked for.
 
+mod endings;
 mod group;
 mod instances;
 mod interfaces;

@@ -1,6 +1,7 @@
 //! The operator's program in the world in memory: faults and deaths at every call, and whoever else is at work.
 
 mod adopt;
+mod balancing;
 mod drill;
 mod evidence;
 mod incident;

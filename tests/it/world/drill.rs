@@ -283,6 +283,7 @@ impl Fixtures for World {
                 tags: BTreeMap::new(),
                 has_metadata_service: true,
                 is_metadata_pending: false,
+                lifecycle: None,
             };
             let mark = BTreeMap::from([(DRILL_TAG.to_owned(), launch.drill.to_owned())]);
             let marked = instance.interfaces.iter().map(|card| card.id.to_string()).chain([id]);

@@ -1,6 +1,7 @@
 //! A small world in memory: EC2 with the refusals that matter, the records table with its conditions, stacks, and a
 //! call log. Every call takes one second of (paused) time, so that sequential round trips can be read off the clock.
 
+mod balancers;
 mod data;
 pub mod disks;
 pub mod drill;
@@ -26,8 +27,9 @@ use ec2_isolation::cloudformation::responder::Undelivered;
 use ec2_isolation::cloudformation::stack::{StackResource, StackStatus, StackTimes, StackView};
 use ec2_isolation::model::{
     Branch, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Lock, Peer, Record, Role,
-    Rule, Snapshot, SnapshotId, State, Volume, VolumeId, VpcId,
+    Rule, ScheduledEvent, Snapshot, SnapshotId, State, Volume, VolumeId, VpcId,
 };
+use ec2_isolation::ports::balancers::{Target, TargetGroup};
 use ec2_isolation::ports::machines::Machine;
 use ec2_isolation::ports::{Call, CallError, Fault, Ports, TrailEvent};
 use tokio::sync::watch;
@@ -100,6 +102,10 @@ pub struct Data {
     pub loose_volumes: BTreeSet<VolumeId>,
     /// Locked snapshots, and how.
     pub locks: BTreeMap<SnapshotId, Lock>,
+    /// Target groups with what they list.
+    pub target_groups: Vec<(TargetGroup, Vec<Target>)>,
+    /// What AWS has scheduled.
+    pub events: BTreeMap<InstanceId, Vec<ScheduledEvent>>,
     /// What CloudTrail has, oldest first, with the resources that it knows an event by.
     pub trail: Vec<(BTreeSet<String>, TrailEvent)>,
     /// What stacks export: name and value.
@@ -238,6 +244,8 @@ impl World {
             left_behind: BTreeMap::new(),
             loose_volumes: BTreeSet::new(),
             locks: BTreeMap::new(),
+            target_groups: vec![],
+            events: BTreeMap::new(),
             trail: vec![],
             exports: BTreeMap::new(),
             prepared: BTreeMap::new(),
@@ -339,6 +347,7 @@ impl World {
             tags: BTreeMap::new(),
             has_metadata_service: true,
             is_metadata_pending: false,
+            lifecycle: None,
         };
         self.data().instances.insert(instance.id.clone(), instance);
     }
