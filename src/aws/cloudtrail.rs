@@ -41,6 +41,7 @@ fn read(event: &Event) -> Option<TrailEvent> {
         error: text("/errorCode"),
         stack: text("/requestParameters/stackName"),
         interface: text("/requestParameters/networkInterfaceId").and_then(|id| id.parse().ok()),
+        group: text("/requestParameters/groupId").and_then(|id| id.parse().ok()),
         groups: groups.collect(),
     })
 }

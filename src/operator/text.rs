@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::host::Host;
 use super::next::Next;
-use super::status::{Instance, Status, Summary};
+use super::status::{Instance, NotIsolated, Status, Summary};
 use crate::model::comma_list;
 
 /// A terminal has as many columns, and a printed page.
@@ -66,6 +66,13 @@ fn named(id: &str, name: Option<&str>) -> String {
     name.map_or_else(|| id.to_owned(), |name| format!("{id} ({name})"))
 }
 
+impl NotIsolated {
+    fn thing(&self) -> String {
+        let instance = named(&self.instance, self.name.as_deref());
+        self.interface.as_ref().map_or(instance.clone(), |interface| format!("{instance} {interface}"))
+    }
+}
+
 impl Status {
     /// One screen: how many instances are isolated, which are not, and the next step.
     #[must_use]
@@ -81,14 +88,24 @@ impl Status {
         text
     }
 
+    /// What has become open or closed since an earlier look, a line each.
+    #[must_use]
+    pub fn changes_since(&self, before: &Self) -> Vec<String> {
+        let is_in = |open: &NotIsolated, list: &[NotIsolated]| {
+            list.iter().any(|other| (&other.instance, &other.interface) == (&open.instance, &open.interface))
+        };
+        let opened = self.not_isolated.iter().filter(|open| !before.not_isolated.contains(open));
+        let closed = before.not_isolated.iter().filter(|open| !is_in(open, &self.not_isolated));
+        let opened = opened.map(|open| format!("open: {}: {}", open.thing(), open.reason));
+        opened.chain(closed.map(|open| format!("no longer open: {}", open.thing()))).collect()
+    }
+
     fn headlines(&self) -> String {
         let mut lines = vec![wrapped(&self.headline(), "  ")];
         // What is the same for several instances is said once.
         let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for open in &self.not_isolated {
-            let instance = named(&open.instance, open.name.as_deref());
-            let thing = open.interface.as_ref().map_or(instance.clone(), |interface| format!("{instance} {interface}"));
-            reasons.entry(&open.reason).or_default().push(thing);
+            reasons.entry(&open.reason).or_default().push(open.thing());
         }
         let more = reasons.len().saturating_sub(MOST_LINES);
         lines.extend(

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use super::Call;
-use crate::model::{InstanceId, InterfaceId, SnapshotId, Time, VolumeId};
+use crate::model::{GroupId, InstanceId, InterfaceId, SnapshotId, Time, VolumeId};
 
 /// What EC2 shows of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +104,8 @@ pub struct TrailEvent {
     /// The stack that it names, by name or ARN.
     pub stack: Option<String>,
     pub interface: Option<InterfaceId>,
+    /// The security group whose rules it changes.
+    pub group: Option<GroupId>,
     /// The security groups that it names.
     pub groups: Vec<String>,
 }

@@ -22,7 +22,7 @@ const LONGEST_TIME: Duration = Duration::from_secs(900);
 pub enum Unfinished {
     #[error("internal error, please report it: {0}")]
     Panicked(String),
-    #[error("the time ran out while a call was under way")]
+    #[error("the time for an answer ran out while a call was under way")]
     OutOfTime,
 }
 

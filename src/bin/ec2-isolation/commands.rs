@@ -12,7 +12,7 @@ use ec2_isolation::aws::ec2::Ec2;
 use ec2_isolation::aws::sts;
 use ec2_isolation::model::InstanceId;
 use ec2_isolation::operator::{
-    Address, Ended, Operator, Options, Progress, RestoreReport, Shell, Site, Target, Trouble, Wish, wrapped,
+    Address, Ended, Operator, Options, Progress, RestoreReport, Shell, Site, Status, Target, Trouble, Wish, wrapped,
 };
 use ec2_isolation::timing::clock::Clock;
 use ec2_isolation::timing::gate::Gate;
@@ -267,7 +267,7 @@ async fn isolate(
 
 /// Until Ctrl-C. Shows what has changed.
 async fn watch_status(program: &Program, address: &Address, output: Output) -> Result<Outcome, Trouble> {
-    let (mut last, mut is_open) = (None, false);
+    let (mut last, mut is_open): (Option<Status>, _) = (None, false);
     loop {
         let look = async {
             let status = program.status(&program.incident(address).await?).await;
@@ -280,7 +280,11 @@ async fn watch_status(program: &Program, address: &Address, output: Output) -> R
                 let mut seen = status.clone();
                 seen.summary.busy_seconds = seen.summary.busy_seconds.map(|_| 0);
                 if last.as_ref() != Some(&seen) {
-                    show(output, &format!("{}\n{}\n", program.clock.now(), status.short()), &status);
+                    let now = program.clock.now();
+                    let changes = last.as_ref().map(|last| status.changes_since(last)).unwrap_or_default();
+                    let changes =
+                        changes.iter().map(|change| format!("{}\n", wrapped(&format!("{now} {change}"), "  ")));
+                    show(output, &format!("{now}\n{}{}\n", changes.collect::<String>(), status.short()), &status);
                 }
                 last = Some(seen);
             }

@@ -9,6 +9,7 @@ use crate::cloudformation::stack::StackTimes;
 use crate::model::{Owner, Time};
 use crate::operator::Status;
 use crate::operator::incident::Incident;
+use crate::operator::status::Interface;
 use crate::ports::{Call, Trail, TrailEvent};
 
 /// CloudTrail allows two look-ups a second in an account and Region (CloudTrail API reference, `LookupEvents`).
@@ -29,7 +30,16 @@ const OF_STACKS: [&str; 9] = [
     "UpdateTerminationProtection",
     "DeleteStack",
 ];
-const OF_INTERFACES: &str = "ModifyNetworkInterfaceAttribute";
+/// What somebody does to an interface that matters here, and to a group of the incident.
+const OF_INTERFACES: [&str; 3] =
+    ["ModifyNetworkInterfaceAttribute", "AttachNetworkInterface", "DetachNetworkInterface"];
+const OF_GROUPS: [&str; 5] = [
+    "AuthorizeSecurityGroupIngress",
+    "AuthorizeSecurityGroupEgress",
+    "RevokeSecurityGroupIngress",
+    "RevokeSecurityGroupEgress",
+    "ModifySecurityGroupRules",
+];
 /// CloudFormation's times are its own: a call is seen a little earlier.
 const SLACK: Duration = Duration::from_secs(60);
 
@@ -123,7 +133,8 @@ fn person(asker: &str) -> String {
 }
 
 fn of_trail(event: &TrailEvent) -> Event {
-    let about = event.interface.as_ref().map(ToString::to_string).or_else(|| event.stack.as_deref().map(name));
+    let named = event.interface.as_ref().map(ToString::to_string).or_else(|| event.stack.as_deref().map(name));
+    let about = named.or_else(|| Some(event.group.clone()?.to_string()));
     let to = if event.groups.is_empty() { String::new() } else { format!(": to {}", event.groups.join(", ")) };
     let refused = event.error.as_ref().map(|code| format!(", refused: {code}")).unwrap_or_default();
     Event {
@@ -197,7 +208,7 @@ pub(super) async fn ask(
             }
         }
     }
-    let (mut asked, all) = (0, interfaces(status));
+    let (mut asked, all) = (0, subjects(status));
     for interface in &all {
         if left == 0 {
             break;
@@ -205,11 +216,16 @@ pub(super) async fn ask(
         match about(trail, interface, &mut left).await {
             Ok(events) => {
                 asked += 1;
-                found.extend(events.into_iter().filter(|event| event.name == OF_INTERFACES).map(with_id));
+                let is_meant = |event: &TrailEvent| {
+                    let name = event.name.as_str();
+                    OF_INTERFACES.contains(&name) || OF_GROUPS.contains(&name)
+                };
+                found.extend(events.into_iter().filter(is_meant).map(with_id));
             }
             Err(error) => {
-                let text =
-                    format!("CloudTrail could not be read to the end: {error}. Events of interfaces may be missing.");
+                let text = format!(
+                    "CloudTrail could not be read to the end: {error}. Events of groups and interfaces may be missing."
+                );
                 return (found.into_values().collect(), said(text));
             }
         }
@@ -223,7 +239,7 @@ pub(super) async fn ask(
     let cut = match skipped {
         0 => String::new(),
         _ => format!(
-            " It was not asked about {skipped} of {} interfaces, since it allows two calls a second.",
+            " It was not asked about {skipped} of {} groups and interfaces, since it allows two calls a second.",
             all.len()
         ),
     };
@@ -241,12 +257,15 @@ fn is_of(event: &TrailEvent, times: &StackTimes) -> bool {
     OF_STACKS.contains(&event.name.as_str()) && !is_early && !is_late
 }
 
-/// What is not where it should be comes first: of that it is asked who moved it.
-fn interfaces(status: &Status) -> Vec<String> {
-    let mut all: Vec<_> = status.instances.iter().flat_map(|instance| &instance.interfaces).collect();
-    all.sort_by_key(|interface| interface.condition == "isolated");
+/// Interfaces, and groups of the incident. What is not where it should be comes first: of that it is asked who moved it.
+fn subjects(status: &Status) -> Vec<String> {
+    let interfaces = status.instances.iter().flat_map(|instance| &instance.interfaces);
+    let (inside, outside): (Vec<_>, Vec<_>) = interfaces.partition(|interface| interface.condition == "isolated");
+    let ids =
+        |interfaces: Vec<&Interface>| interfaces.into_iter().map(|interface| interface.id.clone()).collect::<Vec<_>>();
     let mut seen = BTreeSet::new();
-    all.into_iter().map(|interface| interface.id.clone()).filter(|id| seen.insert(id.clone())).collect()
+    let all = ids(outside).into_iter().chain(status.groups.keys().cloned()).chain(ids(inside));
+    all.filter(|id| seen.insert(id.clone())).collect()
 }
 
 async fn about(trail: &impl Trail, resource: &str, left: &mut usize) -> Call<Vec<TrailEvent>> {

@@ -45,6 +45,9 @@ pub(super) async fn incident() -> World {
     data.trail.push(([STACK.to_owned()].into(), call("2026-11-25T02:59:49Z", "CreateStack", Some(STACK), None)));
     let moved = call("2026-11-25T04:00:00Z", "ModifyNetworkInterfaceAttribute", None, Some("eni-0b"));
     data.trail.push((["eni-0b".to_owned()].into(), moved));
+    let mut opened = call("2026-11-25T04:30:00Z", "AuthorizeSecurityGroupIngress", None, None);
+    opened.group = Some(ISOLATION.parse().unwrap());
+    data.trail.push(([ISOLATION.to_owned()].into(), opened));
     let lock = data.snapshots[0].id.clone();
     let until = Some("2026-12-25T03:01:00Z".parse().unwrap());
     data.locks.insert(lock, Lock { mode: "governance".to_owned(), days: Some(30), until });
@@ -62,6 +65,7 @@ fn call(at: &str, name: &str, stack: Option<&str>, interface: Option<&str>) -> T
         error: None,
         stack: stack.map(str::to_owned),
         interface: interface.map(|id| id.parse().unwrap()),
+        group: None,
         groups: interface.map(|_| vec!["sg-0d".to_owned()]).unwrap_or_default(),
     }
 }
@@ -281,7 +285,7 @@ async fn a_fleet_costs_cloudtrail_twenty_seconds_and_what_is_open_is_asked_about
     assert_eq!((calls.len(), &calls[2]), (40, &last), "{calls:?}");
     let said = &report.sources.last().unwrap().said;
     assert!(
-        said.ends_with("It was not asked about 166 of 204 interfaces, since it allows two calls a second."),
+        said.ends_with("It was not asked about 168 of 206 groups and interfaces, since it allows two calls a second."),
         "{said}"
     );
     // What was done to all of them at one moment is a line, not 204 of them.

@@ -66,6 +66,19 @@ async fn an_interface_that_was_moved_back_is_named_first() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_has_changed_between_two_looks_is_said() {
+    let world = isolated().await;
+    let first = status(&world).await;
+    world.data().put_back(&"eni-0b".parse().unwrap(), groups(&["sg-0d"]));
+    let second = status(&world).await;
+    let moved = format!("open: {B} eni-0b: moved out of the isolation, to [sg-0d]");
+    assert_eq!(second.changes_since(&first), [moved]);
+    assert_eq!(second.changes_since(&second), [""; 0]);
+    world.data().put_back(&"eni-0b".parse().unwrap(), groups(&[ISOLATION]));
+    assert_eq!(status(&world).await.changes_since(&second), [format!("no longer open: {B} eni-0b")]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_interface_with_the_groups_that_it_had_before_is_open() {
     let world = isolated().await;
     let before = fleet().cards();
