@@ -284,4 +284,25 @@ mod tests {
         }
         assert_eq!(issued_at("no url at all"), None);
     }
+
+    #[test]
+    fn a_request_says_what_failed_what_is_open_and_how_long_it_took() {
+        let count = Metric::count;
+        let whole = Report {
+            isolated_interface_count: 2,
+            contained_after: Some(Duration::from_millis(1_500)),
+            ..Report::default()
+        };
+        let said = figures(&whole, Duration::from_secs(3));
+        let expected =
+            vec![count("FailedRequests", 0), count("NotIsolated", 0), Metric::seconds("SecondsToContain", 4.5)];
+        assert_eq!(said, expected);
+        let open = vec!["i-0a".to_owned(), "i-0b eni-0b".to_owned()];
+        let none = Report { failed: true, not_isolated: open, ..Report::default() };
+        assert_eq!(figures(&none, Duration::ZERO), [count("FailedRequests", 1), count("NotIsolated", 2)]);
+        // A Delete, or a request that changed nothing, says nothing of what is isolated.
+        let kept = Report { kept: Some(3), ..Report::default() };
+        assert_eq!(figures(&kept, Duration::ZERO), [count("FailedRequests", 0), count("Kept", 3)]);
+        assert_eq!(figures(&Report::failure("no"), Duration::ZERO), [count("FailedRequests", 1)]);
+    }
 }

@@ -79,7 +79,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let mut all = parameters;
         all.insert("IsolatedSecurityGroupId".to_owned(), group.to_owned());
         all.insert("VpcId".to_owned(), vpc.clone());
-        let (_, role) = self.responder().await?;
+        let role = self.responder().await?.and_then(|responder| responder.role);
         Ok(HostOrder { stack, parameters: all, role })
     }
 

@@ -28,6 +28,8 @@ use crate::reconcile::report::Report;
 pub(super) const INCIDENT: &str = include_str!("../../incident.yaml");
 /// The parameter with the list of instances.
 pub(super) const LIST: &str = "CompromisedInstanceList";
+/// An output of the responder, and a parameter of an incident.
+const TOPIC: &str = "NotifyTopicArn";
 /// A parameter of CloudFormation takes 4,096 characters: so many ids with their commas.
 pub(super) const MOST_INSTANCES: usize = 204;
 /// Names that are tried if the stack of the first one can no longer be used.
@@ -59,6 +61,17 @@ pub struct Order {
     options: Options,
     /// CloudFormation makes a new stack with it.
     role: Option<String>,
+    /// Where the alarms of a new stack go.
+    topic: Option<String>,
+}
+
+/// What the responder has for incidents.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Responder {
+    /// CloudFormation makes them with it.
+    pub role: Option<String>,
+    /// Alarms go there.
+    pub topic: Option<String>,
 }
 
 /// What became of one order.
@@ -89,7 +102,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         }
         let vpcs: BTreeSet<&VpcId> = groups.keys().map(|(vpc, _)| vpc).collect();
         let is_single = vpcs.len() == 1;
-        let (has_function, role) = self.responder().await?;
+        let responder = self.responder().await?;
         let mut orders = Vec::new();
         for ((vpc, holder), targets) in groups {
             let (stack, existing) = match (&options.stack, holder) {
@@ -130,14 +143,15 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             };
             if let Some(view) = &existing {
                 check_usable(view, &vpc)?;
-            } else if !has_function && options.template_url.is_none() {
+            } else if responder.is_none() && options.template_url.is_none() {
                 return Err(refused(&format!(
                     "there is no responder in account {}, region {}. Prepare it (a minute; in the project's folder: make responder), or give \
                      --template-url with the address of the packaged one-shot template (make package)",
                     self.site.account, self.site.region
                 )));
             }
-            let order = Order { stack, vpc, targets, existing, options: options.clone(), role: role.clone() };
+            let Responder { role, topic } = responder.clone().unwrap_or_default();
+            let order = Order { stack, vpc, targets, existing, options: options.clone(), role, topic };
             let listed = order.list(order.existing.as_ref()).len();
             if listed > MOST_INSTANCES {
                 return Err(refused(&format!(
@@ -282,11 +296,12 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         })
     }
 
-    /// Whether the responder is there, and the role that it made for incidents.
-    pub(super) async fn responder(&self) -> Result<(bool, Option<String>), Trouble> {
-        let Some(export) = self.export(FUNCTION_EXPORT).await? else { return Ok((false, None)) };
-        let responder = self.view(&export.stack_id).await?;
-        Ok((true, responder.and_then(|responder| responder.outputs.get("IncidentRoleArn").cloned())))
+    /// The responder of this account and Region, if it is there.
+    pub(super) async fn responder(&self) -> Result<Option<Responder>, Trouble> {
+        let Some(export) = self.export(FUNCTION_EXPORT).await? else { return Ok(None) };
+        let stack = self.view(&export.stack_id).await?;
+        let output = |name: &str| stack.as_ref().and_then(|stack| stack.outputs.get(name).cloned());
+        Ok(Some(Responder { role: output("IncidentRoleArn"), topic: output(TOPIC) }))
     }
 
     /// The stacks that hold some of the instances already, by their records and by the groups that they are in.
@@ -401,6 +416,11 @@ impl Order {
         // CloudFormation keeps a parameter's last value.
         parameters.insert("DryRun".to_owned(), "false".to_owned());
         parameters.insert("VpcId".to_owned(), self.vpc.to_string());
+        // One that is there keeps its own, and the one-shot stack is beside no responder.
+        let topic = self.topic.iter().filter(|_| stack.is_none() && !self.is_one_shot());
+        for topic in topic {
+            parameters.entry(TOPIC.to_owned()).or_insert_with(|| topic.clone());
+        }
         parameters
     }
 

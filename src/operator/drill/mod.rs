@@ -134,8 +134,7 @@ where
         let Some(vpc) = vpc else {
             return Err(refused(&format!("there is no subnet {subnet} in account {account}, region {region}")));
         };
-        let (has_function, _) = self.responder().await?;
-        if !has_function {
+        if self.responder().await?.is_none() {
             return Err(refused(&format!(
                 "a drill uses the responder, and there is none in account {account}, region {region}. Prepare it first (a minute; in the project's folder: make responder)"
             )));

@@ -4,6 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ec2_isolation::cloudformation::answer::Answer;
+use ec2_isolation::cloudformation::properties;
+use ec2_isolation::model::Owner;
+use ec2_isolation::operator::Asked;
+use ec2_isolation::reconcile::Reconciler;
+use ec2_isolation::timing::clock::Clock;
+use ec2_isolation::timing::gate::Gate;
+use ec2_isolation::timing::pace::Pace;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -312,4 +319,43 @@ async fn two_hundred_and_four_interfaces_are_isolated_before_the_first_passes_th
         succeeds(&world, event("delete")).await;
         assert_eq!(world.cards(), start);
     }
+}
+
+/// What the figure `SecondsToContain` says of a request: all of it until the last instance is read back isolated, and nothing of what
+/// comes after, or of a request that found everything isolated.
+#[tokio::test(start_paused = true)]
+async fn how_long_it_took_to_contain_them_is_measured_until_the_last_one_is_read_back() {
+    let (world, ids) = many(3, 1);
+    let wants = properties::wants(&[
+        (properties::INSTANCE_IDS, ids.join(",")),
+        (properties::VPC_ID, VPC.to_owned()),
+        (properties::ISOLATION_GROUP, world::ISOLATION.to_owned()),
+    ]);
+    let wants = wants.unwrap();
+    let owner = Owner { stack_id: world::STACK.to_owned(), logical_id: "Isolation".to_owned() };
+    let (gate, pace) = (Gate::new(Duration::from_secs(900)), Pace::default());
+    let isolate = async |request_id: &str| {
+        let clock = Clock::new(*crate::NOW);
+        let reconciler = Reconciler {
+            ec2: &world,
+            records: &world,
+            guard: &Asked,
+            owner: &owner,
+            request_id,
+            issued: None,
+            writer: request_id,
+            gate: &gate,
+            pace: &pace,
+            clock: &clock,
+            asked_by: "a test",
+            for_permission: Duration::ZERO,
+        };
+        (reconciler.isolate(&wants).await, clock.elapsed())
+    };
+    let (report, elapsed) = isolate("first").await;
+    let contained = report.contained_after.expect("they were open");
+    // The instances, their records, the swap and one look: each takes a second here.
+    assert!(contained >= Duration::from_secs(4) && contained < elapsed, "{contained:?} of {elapsed:?}");
+    assert_eq!(isolated(&world).len(), 3);
+    assert_eq!(isolate("second").await.0.contained_after, None);
 }

@@ -4,7 +4,7 @@ use ec2_isolation::cloudformation::stack::{FUNCTION_EXPORT, RECORDS_EXPORT};
 use ec2_isolation::operator::{Options, Target};
 
 use super::operator;
-use crate::world::operator::view;
+use crate::world::operator::{RESPONDER, view};
 use crate::world::{STACK, VPC, World};
 use crate::{A, B, event, fleet, succeeds};
 
@@ -217,6 +217,30 @@ async fn an_update_keeps_every_other_parameter_and_says_who_asks() {
     assert_eq!((parameters["HoldSeconds"].as_str(), parameters["DryRun"].as_str()), ("7", "false"));
     assert_eq!(parameters["CompromisedInstanceList"], format!("{A},{B}"));
     assert!(parameters["Rerun"].contains(" by arn:aws:iam::123456789012:user/x with ec2-isolation"), "{parameters:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_alarms_of_a_new_incident_go_where_the_responders_go_unless_told_otherwise() {
+    const TOPIC: &str = "arn:aws:sns:us-east-1:123456789012:ec2-isolation";
+    const OWN: &str = "arn:aws:sns:us-east-1:123456789012:mine";
+    let made = async |given: Option<&str>, existing: bool| {
+        let world = prepared();
+        let mut responder = view(RESPONDER, "CREATE_COMPLETE", &[]);
+        responder.outputs.insert("NotifyTopicArn".to_owned(), TOPIC.to_owned());
+        world.data().views.push(responder);
+        if existing {
+            world.data().views.push(incident(&format!("incident-{VPC}"), "CREATE_COMPLETE", B));
+        }
+        let parameters = given.map(|topic| ("NotifyTopicArn".to_owned(), topic.to_owned())).into_iter().collect();
+        let program = operator(&world);
+        let orders = program.orders(&targets(&[A]), &Options { parameters, ..Options::default() }).await.unwrap();
+        program.isolate(&orders[0], &|_| ()).await.unwrap();
+        world.data().views.last().unwrap().parameters.get("NotifyTopicArn").cloned()
+    };
+    assert_eq!(made(None, false).await.as_deref(), Some(TOPIC));
+    assert_eq!(made(Some(OWN), false).await.as_deref(), Some(OWN));
+    // Its template may not know the parameter.
+    assert_eq!(made(None, true).await, None);
 }
 
 #[tokio::test(start_paused = true)]

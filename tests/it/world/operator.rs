@@ -12,6 +12,9 @@ use ec2_isolation::ports::{Archive, Call, Fault, Survey, Takeover, Written};
 use super::ports::refusal;
 use super::{Data, TABLE, World};
 
+/// The stack that exports what is there.
+pub const RESPONDER: &str = "arn:aws:cloudformation:us-east-1:123456789012:stack/ec2-isolation/1";
+
 /// A stack with its function, its custom resource and these further resources (logical id, physical id).
 pub fn view(id: &str, status: &str, others: &[(&str, &str)]) -> StackView {
     let resource = |logical_id: &str, physical_id: &str, kind: &str| StackResource {
@@ -159,7 +162,7 @@ impl StackLife for World {
 
     async fn export(&self, name: &str) -> Call<Option<Export>> {
         self.call("cloudformation:ListExports", name.to_owned(), |data| {
-            let export = |value: &String| Export { value: value.clone(), stack_id: "the responder".to_owned() };
+            let export = |value: &String| Export { value: value.clone(), stack_id: RESPONDER.to_owned() };
             Ok(data.exports.get(name).map(export))
         })
         .await
