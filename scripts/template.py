@@ -20,8 +20,7 @@ RULES = ("SecurityGroupIngress", "SecurityGroupEgress")
 SHOWN = {
     "AWS::Events::Rule": ("ScheduleExpression", "EventPattern", "Targets"),
     "AWS::Lambda::Permission": ("Principal", "SourceArn"),
-    "AWS::SNS::Subscription": ("Protocol", "Endpoint"),
-    "AWS::SNS::Topic": ("TopicName",),
+    "AWS::SNS::Topic": ("TopicName", "Subscription"),
     "AWS::CloudWatch::Alarm": ("AlarmName", "AlarmActions"),
 }
 

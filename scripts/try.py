@@ -15,6 +15,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import urllib.request
 
 import boto3
 
@@ -100,6 +101,12 @@ def prepare(ready: dict[str, str]) -> None:
         print("there is no responder (make build builds its function):", *reason, file=sys.stderr)
 
 
+def let_time_pass(ready: dict[str, str]) -> None:
+    """The schedule of the watch fires, and alarms are evaluated."""
+    on = json.dumps({"on": True}).encode()
+    urllib.request.urlopen(urllib.request.Request(f"{ready['endpoint']}/_local/clock", data=on, method="PUT")).close()
+
+
 def main(command: list[str]) -> int:
     forget_own_account()
     LOG.parent.mkdir(parents=True, exist_ok=True)
@@ -117,6 +124,7 @@ def main(command: list[str]) -> int:
         started = json.loads(ready)
         fleet = launch(started)
         prepare(started)
+        let_time_pass(started)
         if command:
             return subprocess.run(command, env={**environment(started), **fleet}).returncode
         print("A local AWS with a responder and two instances, on this machine only; `exit` ends it. In this shell:")

@@ -21,7 +21,8 @@ pub async fn show(cloud: &Cloud, clock: &Clock, ec2: &aws_sdk_ec2::Client, site:
     println!("    {found}");
     let messages = messages(cloud).await;
     for (subject, message) in &messages {
-        println!("\n    {subject}\n    {}\n    {}", message["AlarmDescription"], message["NewStateReason"]);
+        let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
+        println!("\n    {subject}\n    {}\n    {}", text("AlarmDescription"), text("NewStateReason"));
     }
     println!();
     let is_told = found.to_string().contains(&added)
