@@ -22,6 +22,8 @@ use crate::aws::ebs::Ebs;
 use crate::aws::ec2::{self, Ec2};
 #[cfg(feature = "operator")]
 use crate::aws::iam::Iam;
+#[cfg(feature = "operator")]
+use crate::aws::step_functions::StepFunctions;
 use crate::ports::Ports;
 
 /// The function's one setting.
@@ -82,6 +84,7 @@ pub struct Operators {
     pub trail: CloudTrail,
     pub iam: Iam,
     pub blocks: Ebs,
+    pub answers: StepFunctions,
     /// Says who it is.
     pub identity: aws_sdk_sts::Client,
     pub region: String,
@@ -112,6 +115,7 @@ pub async fn operator(region: Option<String>, profile: Option<String>) -> Result
         trail: CloudTrail(aws_sdk_cloudtrail::Client::new(&config)),
         iam: Iam(aws_sdk_iam::Client::new(&config)),
         blocks: Ebs(aws_sdk_ebs::Client::new(&config)),
+        answers: StepFunctions(aws_sdk_sfn::Client::new(&config)),
         identity: aws_sdk_sts::Client::from_conf(identity),
         region,
     })

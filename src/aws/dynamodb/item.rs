@@ -17,7 +17,7 @@ use crate::ports::{INTENT_PREFIX, Items, Originals, Stamp};
 pub(super) const KEY: &str = "InstanceId";
 const UNREADABLE_PREFIX: &str = "unreadable:";
 /// Items of the trigger's state machine: which findings it has handled, what it asks, how many instances it isolated in an hour.
-const TRIGGER_PREFIX: &str = "trigger:";
+pub(super) const TRIGGER_PREFIX: &str = "trigger:";
 
 pub(super) type Item = HashMap<String, AttributeValue>;
 
@@ -228,7 +228,7 @@ fn read_groups(interface: &str, groups: &AttributeValue) -> Result<(InterfaceId,
     Ok((parsed(interface)?, ids.collect::<Result<_, String>>()?))
 }
 
-fn text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
     item.get(name)?.as_s().ok().map(String::as_str)
 }
 
