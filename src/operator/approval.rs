@@ -49,7 +49,7 @@ impl<E: Survey + Change + Clone, R: Archive + Questions, S: StackLife + Clone> O
     ///
     /// # Errors
     /// There is no such question, it was answered or has expired, or the records cannot be read.
-    pub async fn question(&self, id: &str) -> Result<Open, Trouble> {
+    pub async fn open_question(&self, id: &str) -> Result<Open, Trouble> {
         let Some(table) = self.responders_table().await? else {
             return Err(refused("there is no responder here, hence no trigger: check --region and --profile"));
         };

@@ -16,7 +16,7 @@ pub async fn answer(
     yes: bool,
     output: Output,
 ) -> Result<Outcome, Trouble> {
-    let open = program.question(id).await?;
+    let open = program.open_question(id).await?;
     progress::say(open.to_string().trim_end());
     let question = match decision {
         Decision::Approve => "Isolate them?",
