@@ -47,6 +47,7 @@ import scheduled_events  # noqa: F401  (registers its rules)
 import service_roles
 import snapshot_locks  # noqa: F401  (registers its rules)
 import ssm_documents
+import step_functions
 import volumes
 from control import knobs, log
 
@@ -95,6 +96,7 @@ def install() -> None:
     iam_rules.install(provisioners._RESOURCE_HANDLERS)
     events.install(provisioners._RESOURCE_HANDLERS)
     alarms.install()
+    step_functions.install()
     replacements.install(provisioners)
     _wrap(provisioners, "_replacing_change", replacements.on_conditions)
 

@@ -2,6 +2,7 @@
 
 The forensic host's scripts, units and keys are files in forensic-host/. They are woven into template.yaml, under each
 comment `# from forensic-host/…`. In a file, `@Name@` is what CloudFormation fills in, and a line `@file@` another file.
+The state machine of trigger/ is woven into responder.yaml in this way, too, as an object.
 
 The other templates (STACKS) are cut out of template.yaml. A resource belongs to the stack that its Metadata names
 (`Stack: host`; `none` is in template.yaml only). Parameters, conditions, rules and outputs follow from what the
@@ -49,7 +50,7 @@ def substituted(text: str) -> str:
 
 def woven(text: str, read: Any) -> str:
     """Puts what `read` says of a path below each comment that names it."""
-    block = re.compile(r"^( *)# from (\S+)\n(\1[^\n]*\|)\n(?:\1 +[^\n]*\n|\n)*", re.MULTILINE)
+    block = re.compile(r"^( *)# from (\S+)\n(\1[^\n]*[|:])\n(?:\1 +[^\n]*\n|\n)*", re.MULTILINE)
 
     def weave(found: re.Match[str]) -> str:
         indent, path, key = found[1], found[2], found[3]

@@ -3,6 +3,8 @@
 //! Adapters implement them for AWS, fakes for the tests.
 
 #[cfg(feature = "operator")]
+pub mod approval;
+#[cfg(feature = "operator")]
 pub mod balancers;
 #[cfg(feature = "operator")]
 pub mod disks;

@@ -24,6 +24,8 @@ use crate::aws::ebs::Ebs;
 use crate::aws::ec2::{self, Ec2};
 #[cfg(feature = "operator")]
 use crate::aws::iam::Iam;
+#[cfg(feature = "operator")]
+use crate::aws::step_functions::StepFunctions;
 use crate::ports::Ports;
 
 /// The function's one setting.
@@ -85,6 +87,7 @@ pub struct Operators {
     pub iam: Iam,
     pub blocks: Ebs,
     pub balancing: Balancing,
+    pub answers: StepFunctions,
     /// Says who it is.
     pub identity: aws_sdk_sts::Client,
     pub region: String,
@@ -116,6 +119,7 @@ pub async fn operator(region: Option<String>, profile: Option<String>) -> Result
         iam: Iam(aws_sdk_iam::Client::new(&config)),
         blocks: Ebs(aws_sdk_ebs::Client::new(&config)),
         balancing: Balancing(aws_sdk_elasticloadbalancingv2::Client::new(&config)),
+        answers: StepFunctions(aws_sdk_sfn::Client::new(&config)),
         identity: aws_sdk_sts::Client::from_conf(identity),
         region,
     })

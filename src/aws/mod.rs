@@ -17,4 +17,6 @@ pub(crate) mod error;
 #[cfg(feature = "operator")]
 pub mod iam;
 #[cfg(feature = "operator")]
+pub mod step_functions;
+#[cfg(feature = "operator")]
 pub mod sts;

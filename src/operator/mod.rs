@@ -5,6 +5,7 @@
 //! table, through the same plan and execute code. Nothing here runs in the function.
 
 mod adopt;
+mod approval;
 mod balancing;
 mod containment;
 mod credentials;
@@ -40,6 +41,7 @@ use crate::timing::pace::Pace;
 
 pub use crate::reconcile::contained::Condition;
 pub use adopt::{Handover, HandoverPreview, HandoverReport};
+pub use approval::{Answered, Decision, Open};
 pub use credentials::Credentials;
 pub use drill::{ASSUMPTIONS, Assumption, Cleaned, Drill, DrillOrder, Finding, Outcome as DrillOutcome, scrubbed};
 pub use evidence::{

@@ -16,6 +16,8 @@ use crate::ports::{INTENT_PREFIX, Items, Originals, Stamp};
 
 pub(super) const KEY: &str = "InstanceId";
 const UNREADABLE_PREFIX: &str = "unreadable:";
+/// Items of the trigger's state machine: which findings it has handled, what it asks, how many instances it isolated in an hour.
+pub(super) const TRIGGER_PREFIX: &str = "trigger:";
 
 pub(super) type Item = HashMap<String, AttributeValue>;
 
@@ -96,7 +98,7 @@ pub(super) fn new_record(
 /// Puts an item where it belongs.
 pub(super) fn sort(item: &Item, items: &mut Items) {
     let key = text(item, KEY).unwrap_or_default();
-    if key.starts_with(UNREADABLE_PREFIX) {
+    if key.starts_with(UNREADABLE_PREFIX) || key.starts_with(TRIGGER_PREFIX) {
         return;
     }
     if let Some(digest) = key.strip_prefix(INTENT_PREFIX) {
@@ -226,7 +228,7 @@ fn read_groups(interface: &str, groups: &AttributeValue) -> Result<(InterfaceId,
     Ok((parsed(interface)?, ids.collect::<Result<_, String>>()?))
 }
 
-fn text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
     item.get(name)?.as_s().ok().map(String::as_str)
 }
 

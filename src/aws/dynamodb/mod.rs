@@ -5,6 +5,8 @@
 
 mod edit;
 mod item;
+#[cfg(feature = "operator")]
+mod question;
 mod transaction;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

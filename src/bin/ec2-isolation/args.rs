@@ -72,6 +72,22 @@ pub enum Command {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Lets the trigger isolate what it asks about, by the id in its message
+    Approve {
+        #[arg(value_name = "ID", value_parser = question)]
+        id: String,
+        /// Does not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Keeps the trigger from isolating what it asks about
+    Reject {
+        #[arg(value_name = "ID", value_parser = question)]
+        id: String,
+        /// Does not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
     /// Shows whether everything is isolated, as EC2 shows it, and the next step that works. Changes nothing
     Status {
         #[command(flatten)]
@@ -285,6 +301,11 @@ pub struct Incident {
     /// The records table
     #[arg(long)]
     table: Option<String>,
+}
+
+fn question(text: &str) -> Result<String, String> {
+    let is_id = text.len() == 12 && text.chars().all(|c| c.is_ascii_hexdigit());
+    if is_id { Ok(text.to_lowercase()) } else { Err(format!("{text:?} is no id of 12 hexadecimal digits")) }
 }
 
 fn sha256(text: &str) -> Result<String, String> {

@@ -12,7 +12,8 @@ use ec2_isolation::aws::ec2::Ec2;
 use ec2_isolation::aws::sts;
 use ec2_isolation::model::InstanceId;
 use ec2_isolation::operator::{
-    Address, Ended, Operator, Options, Progress, RestoreReport, Shell, Site, Status, Target, Trouble, Wish, wrapped,
+    Address, Decision, Ended, Operator, Options, Progress, RestoreReport, Shell, Site, Status, Target, Trouble, Wish,
+    wrapped,
 };
 use ec2_isolation::timing::clock::Clock;
 use ec2_isolation::timing::gate::Gate;
@@ -23,7 +24,7 @@ use serde_json::json;
 
 use crate::args::{Arguments, Command, Incident, Output, Way};
 use crate::revoke::{self, Revoking};
-use crate::{drill, evidence, manual, memory, progress, report};
+use crate::{approval, drill, evidence, manual, memory, progress, report};
 
 pub type Program = Operator<Ec2, Table, CloudFormation>;
 
@@ -64,18 +65,22 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
     let asked = match command {
         Command::Isolate { .. } => "isolate",
         Command::Adopt { .. } => "adopt",
+        Command::Approve { .. } => "approve",
+        Command::Reject { .. } => "reject",
         Command::Drill { .. } => "drill",
         Command::Evidence { .. } => "evidence",
         Command::Memory { .. } => "memory",
         _ => "restore",
     };
-    let (program, Operators { trail, iam, blocks, balancing, .. }) = program(region, profile, asked).await?;
+    let (program, Operators { trail, iam, blocks, balancing, answers, .. }) = program(region, profile, asked).await?;
     match command {
         Command::Isolate { targets, stack, parameter, template_url, revoke, role, dry_run, yes } => {
             let options = Options { stack, template_url, parameters: parameter.into_iter().collect() };
             let revoking = revoke.then(|| Revoking { iam: &iam, roles: role.into_iter().collect() });
             isolate(&program, &targets, &options, revoking.as_ref(), dry_run, yes, output).await
         }
+        Command::Approve { id, yes } => approval::answer(&program, &answers, &id, Decision::Approve, yes, output).await,
+        Command::Reject { id, yes } => approval::answer(&program, &answers, &id, Decision::Reject, yes, output).await,
         Command::Status { incident, short, watch } => {
             let address = address_of(&program, &incident).await?;
             if watch {

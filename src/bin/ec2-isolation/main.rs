@@ -4,6 +4,7 @@
 //! 2 usage, 3 refused (wrong account or region, no credentials, not found, ambiguous, not confirmed): nothing was changed; 4 something
 //! that is to be isolated is open.
 
+mod approval;
 mod args;
 mod commands;
 mod drill;

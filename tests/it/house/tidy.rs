@@ -48,6 +48,7 @@ fn each_remote_api_is_named_in_one_file() {
     only_in("aws_sdk_autoscaling", &["src/aws/autoscaling.rs", "src/aws/config.rs"]);
     only_in("aws_sdk_dynamodb", &["src/aws/dynamodb/", "src/aws/config.rs"]);
     only_in("aws_sdk_cloudtrail", &["src/aws/cloudtrail.rs", "src/aws/config.rs"]);
+    only_in("aws_sdk_sfn", &["src/aws/step_functions.rs", "src/aws/config.rs"]);
     only_in("aws_sdk_ebs", &["src/aws/ebs.rs", "src/aws/config.rs"]);
     only_in("aws_sdk_cloudformation", &["src/aws/cloudformation.rs", "src/aws/config.rs"]);
     only_in("aws_sdk_sts", &["src/aws/sts.rs", "src/aws/credentials.rs", "src/aws/config.rs"]);
