@@ -91,11 +91,6 @@ pub trait Look: Send + Sync {
     fn profiles(&self, ids: &BTreeSet<InstanceId>) -> impl Future<Output = Call<BTreeMap<InstanceId, Profile>>> + Send;
     /// Those that are in an Auto Scaling group.
     fn members(&self, ids: &BTreeSet<InstanceId>) -> impl Future<Output = Call<BTreeMap<InstanceId, Member>>> + Send;
-    /// Those for which AWS has scheduled something.
-    fn scheduled_events(
-        &self,
-        ids: &BTreeSet<InstanceId>,
-    ) -> impl Future<Output = Call<BTreeMap<InstanceId, Vec<ScheduledEvent>>>> + Send;
 }
 
 /// EC2 with its Auto Scaling, changing.
@@ -327,6 +322,11 @@ pub trait Survey: Look {
     fn interfaces_in(&self, groups: &Groups) -> impl Future<Output = Call<Vec<Interface>>> + Send;
     /// Interfaces that have this address, private or public: private ones repeat from VPC to VPC.
     fn interfaces_at(&self, address: IpAddr) -> impl Future<Output = Call<Vec<Interface>>> + Send;
+    /// Those for which AWS has scheduled something.
+    fn scheduled_events(
+        &self,
+        ids: &BTreeSet<InstanceId>,
+    ) -> impl Future<Output = Call<BTreeMap<InstanceId, Vec<ScheduledEvent>>>> + Send;
 }
 
 /// What only the operator's program asks of DynamoDB.

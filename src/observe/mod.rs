@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::model::{
     Attributes, Branch, CallError, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Lock,
-    Member, Owner, PROTECTING, Profile, Record, ScheduledEvent, Snapshot, SnapshotId, VolumeId, VpcId,
+    Member, Owner, PROTECTING, Profile, Record, Snapshot, SnapshotId, VolumeId, VpcId,
 };
 use crate::plan::{Needs, Observed, Records as Known};
 use crate::ports::{Call, GroupQuery, Look, Records};
@@ -52,7 +52,6 @@ pub struct Observer<'a, E, R> {
     branches: Batch<InterfaceId, Vec<Branch>>,
     members: Batch<InstanceId, Member>,
     profiles: Batch<InstanceId, Profile>,
-    events: Batch<InstanceId, Vec<ScheduledEvent>>,
     inspecting: Semaphore,
     /// Groups that are taken for there, and not asked for: a rehearsal needs them before their stack is made.
     pub imagined: &'a [Group],
@@ -76,8 +75,6 @@ pub struct Base {
 #[derive(Debug, Default)]
 pub struct Inspection {
     attributes: Option<Option<Attributes>>,
-    /// They are read once: nothing is planned from them.
-    events: Option<Vec<ScheduledEvent>>,
     /// What could not be read at the last look, and why.
     pub unread: BTreeMap<String, CallError>,
 }
@@ -166,7 +163,6 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
             branches: Batch::default(),
             members: Batch::default(),
             profiles: Batch::default(),
-            events: Batch::default(),
             inspecting: Semaphore::new(INSPECTED_AT_ONCE),
             imagined: &[],
             intent: Mutex::default(),
@@ -290,8 +286,7 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
     async fn inspect(&self, id: &InstanceId, needs: &Needs, inspection: &mut Inspection, observed: &mut Observed) {
         inspection.unread.clear();
         let one = |wanted: bool| if wanted { BTreeSet::from([id.clone()]) } else { BTreeSet::new() };
-        let is_new = inspection.events.is_none();
-        let (found, in_groups, with_profiles, of_trunks, locks, tags, events) = tokio::join!(
+        let (found, in_groups, with_profiles, of_trunks, locks, tags) = tokio::join!(
             self.attributes(id, needs.attributes && inspection.attributes.is_none()),
             read(&self.members, one(needs.members), |ids| async move { self.ec2.members(&ids).await }),
             read(&self.profiles, one(needs.profiles), |ids| async move { self.ec2.profiles(&ids).await }),
@@ -300,7 +295,6 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
             }),
             read(&self.locks, needs.locks.clone(), |ids| async move { self.ec2.locks(&ids).await }),
             read(&self.volumes, needs.volumes.clone(), |ids| async move { self.ec2.volume_tags(&ids).await }),
-            read(&self.events, one(needs.events && is_new), |ids| async move { self.ec2.scheduled_events(&ids).await }),
         );
         let mut unread = |what: String, error| drop(inspection.unread.insert(what, error));
         match found {
@@ -330,15 +324,6 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
             Ok(found) => observed.volume_tags.extend(found),
             // They are for people: nobody waits for them.
             Err(error) => tracing::warn!(instance = %id, %error, "the tags of its volumes cannot be read"),
-        }
-        match events {
-            Ok(mut found) if needs.events && is_new => inspection.events = Some(found.remove(id).unwrap_or_default()),
-            Ok(_) => {}
-            // Nobody waits for them either.
-            Err(error) => observed.events_unread = Some(error.to_string()),
-        }
-        if let Some(events) = inspection.events.clone().filter(|_| needs.events) {
-            observed.events.insert(id.clone(), events);
         }
         if let Some(known) = inspection.attributes.filter(|_| needs.attributes) {
             observed.attributes.insert(id.clone(), known);

@@ -9,6 +9,7 @@ use super::incident::Incident;
 use crate::cloudformation::properties;
 use crate::cloudformation::stack::{StackLife, StackView};
 use crate::model::{Desired, Group, GroupId, InstanceId, Owner, Record, Role, State, VpcId, Wants, comma_list};
+use crate::plan::{Ending, Problem};
 use crate::ports::{Archive, Change, Survey};
 use crate::reconcile::contained::{Condition, Contained, Situation, judge};
 
@@ -122,7 +123,30 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
                 observed: Arc::new(incident.observed.clone()),
             });
         }
+        self.name_scheduled(&mut found).await;
         found
+    }
+
+    /// Adds what AWS has scheduled for them. That it cannot be read is said once.
+    async fn name_scheduled(&self, found: &mut BTreeMap<InstanceId, Contained>) {
+        let living = found.iter().filter(|(_, found)| found.condition != Condition::Terminated);
+        let ids: BTreeSet<InstanceId> = living.map(|(id, _)| id.clone()).collect();
+        if ids.is_empty() {
+            return;
+        }
+        match self.ports.ec2.scheduled_events(&ids).await {
+            Ok(events) => {
+                for (id, events) in events {
+                    let problem = |event| Problem::Ending { instance: id.clone(), ending: Ending::Scheduled(event) };
+                    let texts = events.into_iter().map(|event| problem(event).to_string());
+                    found.entry(id.clone()).and_modify(|found| found.endings.extend(texts));
+                }
+            }
+            Err(error) => {
+                let text = Problem::EventsUnknown { reason: error.to_string() }.to_string();
+                found.values_mut().take(1).for_each(|found| found.endings.push(text.clone()));
+            }
+        }
     }
 }
 

@@ -23,6 +23,7 @@ pub enum Ending {
     Spot,
     /// A reservation that ends, or that is taken back, in EC2's own word.
     Reservation(String),
+    /// Only the operator's program looks for it.
     Scheduled(ScheduledEvent),
 }
 
@@ -42,10 +43,7 @@ const LONGEST_NAME: usize = 255;
 
 /// Says what may end the instance.
 pub(super) fn name_endings(case: &Case<'_>, instance: &Instance, plan: &mut Plan) {
-    let events = case.observed.events.get(case.instance).into_iter().flatten().cloned().map(Ending::Scheduled);
-    let endings = shown(instance).into_iter().chain(events);
-    plan.problems.extend(endings.map(|ending| Problem::Ending { instance: case.id(), ending }));
-    plan.problems.extend(case.observed.events_unread.clone().map(|reason| Problem::EventsUnknown { reason }));
+    plan.problems.extend(shown(instance).into_iter().map(|ending| Problem::Ending { instance: case.id(), ending }));
 }
 
 fn shown(instance: &Instance) -> Vec<Ending> {
@@ -78,7 +76,6 @@ fn name(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Time;
     use crate::plan::Goal;
     use crate::plan::testing::{World, wants};
 
@@ -121,16 +118,6 @@ mod tests {
         for name in ["", "x; reboot", "$(id)", "-rf", "a b", "a\nb", "é", &"a".repeat(256)] {
             assert_eq!(said(&[("karpenter.sh/nodepool", name)], None), [Ending::Karpenter { pool: None }], "{name}");
         }
-    }
-
-    #[test]
-    fn what_is_scheduled_is_named_and_so_is_that_it_is_not_known() {
-        let mut world = World::isolated();
-        let event = ScheduledEvent { code: "instance-retirement".to_owned(), not_before: Some(Time(60)) };
-        world.observed.events.insert("i-1".parse().unwrap(), vec![event.clone()]);
-        assert_eq!(endings(&world), [Ending::Scheduled(event)]);
-        world.observed.events_unread = Some("denied".to_owned());
-        assert!(plan(&world).problems.contains(&Problem::EventsUnknown { reason: "denied".to_owned() }));
     }
 
     /// Whoever has the instance may write them.

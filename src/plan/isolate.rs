@@ -35,7 +35,7 @@ pub(super) fn needs(case: &Case<'_>, wants: &Wants, reach: Reach) -> Needs {
     // Protections are read after the snapshots were asked for: EC2 shows them one instance at a time.
     let are_asked_for = record.snapshots.requested || !record.snapshots.taken.is_empty() || instance.volumes.is_empty();
     if reach == Reach::Full && (are_asked_for || !wants.snapshot_volumes) {
-        (needs.inspects, needs.events) = (true, true);
+        needs.inspects = true;
         (needs.attributes, needs.members, needs.profiles) = (wants.protect, wants.protect, wants.detach_profile);
         needs.volumes = volumes_to_read(case, wants, record, instance);
     }

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use crate::model::{
     Attributes, Branch, Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Lock, Member, Owner,
-    Profile, Record, ScheduledEvent, Snapshot, SnapshotId, State, Time, VolumeId, VpcId, Wants,
+    Profile, Record, Snapshot, SnapshotId, State, Time, VolumeId, VpcId, Wants,
 };
 
 pub use adopt::{Adoption, Heir, Heritage, Legacy, adopt};
@@ -65,10 +65,6 @@ pub struct Observed {
     pub members: Option<BTreeMap<InstanceId, Member>>,
     /// Those of the instances that have one. `None` if that was not read.
     pub profiles: Option<BTreeMap<InstanceId, Profile>>,
-    /// What AWS has scheduled for those that were asked about.
-    pub events: BTreeMap<InstanceId, Vec<ScheduledEvent>>,
-    /// Why that could not be read.
-    pub events_unread: Option<String>,
     /// The branches of trunks that were looked up.
     pub branches: BTreeMap<InterfaceId, Vec<Branch>>,
 }
@@ -331,7 +327,6 @@ pub struct Needs {
     pub attributes: bool,
     pub members: bool,
     pub profiles: bool,
-    pub events: bool,
     pub trunks: BTreeSet<InterfaceId>,
 }
 
@@ -350,7 +345,6 @@ impl Needs {
             attributes: self.attributes && !asked.attributes,
             members: self.members && !asked.members,
             profiles: self.profiles && !asked.profiles,
-            events: self.events && !asked.events,
             trunks: self.trunks.difference(&asked.trunks).cloned().collect(),
         }
     }

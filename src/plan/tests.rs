@@ -110,7 +110,6 @@ fn all() -> Needs {
         attributes: true,
         members: true,
         profiles: true,
-        events: true,
         trunks: ["eni-3".parse().unwrap(), "eni-4".parse().unwrap()].into(),
     }
 }

@@ -23,6 +23,11 @@ pub(super) struct Incident {
 }
 
 impl Incident {
+    /// The request that asked last, if that can be read.
+    pub(super) fn request(&self) -> Option<&str> {
+        self.intent.as_ref().map(|intent| intent.request_id.as_str())
+    }
+
     /// What the watch may do. An incident that was kept in a rollback is in nobody's hands: it is only told.
     pub(super) fn policy(&self) -> Watch {
         match &self.intent {

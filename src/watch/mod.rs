@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -200,8 +200,14 @@ impl<E: Look + Change, R: Records, S: Stacks> Watcher<'_, E, R, S> {
             return Ok(Watched::default());
         }
         let observed = look::observe(&self.ports.ec2, &items, &incidents).await?;
-        let looks = incidents.iter().map(|incident| self.one(incident, trigger.cause.as_ref(), &items, &observed));
-        let mut found = Watched { incidents: try_join_all(looks).await?, ..Watched::default() };
+        let looks = incidents.iter().map(async |incident| {
+            let looked = self.one(incident, trigger.cause.as_ref(), &items, &observed).await;
+            looked.unwrap_or_else(|error| {
+                let warnings = vec![format!("what is true now is not known: {error}")];
+                WatchedIncident { warnings, ..over(incident) }
+            })
+        });
+        let mut found = Watched { incidents: join_all(looks).await, ..Watched::default() };
         found.not_isolated = found.incidents.iter().map(|incident| incident.not_isolated.len()).sum();
         found.drift = found.incidents.iter().map(WatchedIncident::drift).sum();
         Ok(found)
@@ -228,7 +234,8 @@ impl<E: Look + Change, R: Records, S: Stacks> Watcher<'_, E, R, S> {
     ) -> Call<WatchedIncident> {
         let stands = look::judged(incident, items, observed, self.clock.now());
         let mut told = said(incident, &stands, cause);
-        if told.drift() == 0 {
+        // A reading may trail the change that the event tells of.
+        if told.drift() == 0 && cause.is_none() {
             return Ok(told);
         }
         let status = self.ports.stacks.status(&incident.owner.stack_id).await;
@@ -240,6 +247,10 @@ impl<E: Look + Change, R: Records, S: Stacks> Watcher<'_, E, R, S> {
         tokio::time::sleep(DOUBTED).await;
         let (items, observed) = self.again(incident).await?;
         let Some(now) = look::open(&items, Some(&incident.owner)).pop() else { return Ok(over(incident)) };
+        // A request has come meanwhile: it sees to everything itself.
+        if now.request() != incident.request() {
+            return Ok(WatchedIncident { in_progress: true, ..told });
+        }
         let stands = look::judged(&now, &items, &observed, self.clock.now());
         let is_in_charge = status.is_ok_and(|stack| !stack.status.starts_with("DELETE"));
         let mut due = due(&now, &stands, &items, &observed, cause);
@@ -328,7 +339,9 @@ fn due(
 ) -> Due {
     let mut due = Due::new();
     for (id, found) in stands.iter().filter(|(_, found)| found.condition == Condition::NotIsolated) {
-        let record = items.records.get(id).filter(|record| is_steady(record, incident));
+        // What is no longer listed is only kept.
+        let is_listed = incident.wants.instances.contains(id);
+        let record = items.records.get(id).filter(|record| is_listed && is_steady(record, incident));
         let Some(record) = record else { continue };
         let open = found.open.iter().filter_map(|(interface, _)| interface.as_ref());
         let shown = observed.instances.get(id).into_iter().flat_map(|instance| &instance.interfaces);

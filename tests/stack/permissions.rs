@@ -131,8 +131,7 @@ fn without_any_statement_of_the_policy_the_answer_names_the_action() {
         &[("TagIsolated", "ec2:CreateTags"), ("ReadProtection", "ec2:DescribeInstanceAttribute")],
         &[("TagNewSnapshots", "ec2:CreateTags")],
         &[("TagOwnSnapshots", "ec2:CreateTags"), ("LockSnapshots", "ec2:LockSnapshot")],
-        // What may end an instance is named last, and cut first: beside one other.
-        &[("ReadStackStatus", "cloudformation:DescribeStacks"), ("ReadScheduledEvents", "ec2:DescribeInstanceStatus")],
+        &[("ReadStackStatus", "cloudformation:DescribeStacks")],
     ];
     // ReadSnapshots follows CreateSnapshots: what was asked for and not taken is looked up.
     const RECORDS: [Denied; 4] = [

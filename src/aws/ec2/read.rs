@@ -147,7 +147,9 @@ impl Look for Ec2 {
     async fn members(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Member>> {
         self.scaling.members(ids).await
     }
+}
 
+impl Survey for Ec2 {
     async fn scheduled_events(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Vec<ScheduledEvent>>> {
         // It has no filter for ids, and one that is gone would fail the call. Few instances of an account have events.
         let codes = EventCode::values().iter().map(|code| (*code).to_owned()).collect();
@@ -163,9 +165,7 @@ impl Look for Ec2 {
         }
         Ok(found)
     }
-}
 
-impl Survey for Ec2 {
     async fn interfaces_in(&self, groups: &Groups) -> Call<Vec<Interface>> {
         by("group-id", groups, |groups| self.interfaces_by(groups)).await
     }

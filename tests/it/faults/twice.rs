@@ -7,7 +7,7 @@ use ec2_isolation::cloudformation::answer::Status;
 use ec2_isolation::cloudformation::handler::handle;
 use ec2_isolation::model::{
     Attributes, Branch, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Lock, Member, Owner,
-    Profile, Protection, ScheduledEvent, Snapshot, SnapshotId, Time, VolumeId,
+    Profile, Protection, Snapshot, SnapshotId, Time, VolumeId,
 };
 use ec2_isolation::plan::Change as Protecting;
 use ec2_isolation::ports::{
@@ -60,10 +60,6 @@ impl Look for Twice {
 
     async fn members(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Member>> {
         self.0.members(ids).await
-    }
-
-    async fn scheduled_events(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Vec<ScheduledEvent>>> {
-        self.0.scheduled_events(ids).await
     }
 }
 

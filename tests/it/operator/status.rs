@@ -1,6 +1,6 @@
 //! What `status` says is what EC2 shows, whatever the records say: one situation of trials.md section 11 after the other.
 
-use ec2_isolation::model::{Fault, Peer, Rule, Time};
+use ec2_isolation::model::{Fault, Peer, Rule, ScheduledEvent, Time};
 use ec2_isolation::operator::{Address, Condition, Status};
 
 use super::{by_table, operator};
@@ -63,6 +63,27 @@ async fn an_interface_that_was_moved_back_is_named_first() {
         "{:?}",
         status.next
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_aws_has_scheduled_is_named_and_so_is_that_it_is_not_known() {
+    let world = isolated().await;
+    let not_before = Some("2026-12-01T04:00:00Z".parse().unwrap());
+    let event = ScheduledEvent { code: "instance-retirement".to_owned(), not_before };
+    world.data().events.insert(B.parse().unwrap(), vec![event]);
+    let warnings = |status: &Status| status.instances.iter().map(|one| one.warnings.clone()).collect::<Vec<_>>();
+    let said = format!(
+        "AWS has scheduled instance-retirement of {B} from 2026-12-01T04:00:00Z on: its memory is lost then, and no protection stops that. \
+         Capture it before: ec2-isolation memory {B}"
+    );
+    let found = status(&world).await;
+    assert_eq!((warnings(&found), found.is_anything_open()), (vec![vec![], vec![said]], false));
+    world.data().always = Some(("ec2:DescribeInstanceStatus", Fault::Denied));
+    let found = status(&world).await;
+    let said =
+        "whether AWS has scheduled a stop, a reboot or a retirement is not known: ec2:DescribeInstanceStatus failed";
+    assert!(warnings(&found)[0][0].starts_with(said) && warnings(&found)[1].is_empty(), "{:?}", warnings(&found));
+    assert!(!found.is_anything_open());
 }
 
 #[tokio::test(start_paused = true)]

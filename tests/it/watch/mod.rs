@@ -6,12 +6,12 @@ mod fights;
 use std::collections::BTreeSet;
 
 use ec2_isolation::model::{Desired, State};
-use ec2_isolation::ports::INTENT_PREFIX;
+use ec2_isolation::ports::{Fault, INTENT_PREFIX};
 use ec2_isolation::watch::{Trigger, handle};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use crate::world::{self, ISOLATION, STACK, World};
+use crate::world::{self, ISOLATION, STACK, Trouble, World};
 use crate::{A, B, C, event, fleet, invocation, isolated, listing, move_by_hand, run, set_state, succeeds};
 
 const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
@@ -172,6 +172,42 @@ async fn a_request_under_way_is_no_drift_and_is_not_worked_against() {
     let world = watched("Isolate").await;
     world.attach(A, "eni-0f", &["sg-0c"]);
     world.set_status("DELETE_FAILED");
+    assert_eq!((open(&watch(&world, schedule()).await).len(), writes(&world)), (1, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_of_one_incident_is_said_of_that_one() {
+    let world = watched("Notify").await;
+    world.attach(A, "eni-0f", &["sg-0c"]);
+    // The look that decides: instances, groups, the stack's status, the records, and the instances again.
+    let before = world.data().calls.len();
+    watch(&world, schedule()).await;
+    let second =
+        world.data().calls[before..].iter().rposition(|(action, _)| *action == "ec2:DescribeInstances").unwrap();
+    let n = world.data().calls.len() + second + 1;
+    world.data().troubles.insert(n, Trouble::Fails(Fault::Denied));
+    let found = watch(&world, schedule()).await;
+    let warning = found["incidents"][0]["warnings"][0].as_str().unwrap();
+    assert!(warning.starts_with("what is true now is not known: ec2:DescribeInstances failed"), "{found}");
+    // Where nothing at all can be read, Lambda calls again.
+    world.data().always = Some(("dynamodb:Scan", Fault::Server));
+    let trigger = Trigger::read(&schedule()).unwrap();
+    let blind = handle(&Ok(world.ports()), &Handle::current(), trigger, &invocation()).await;
+    let said = blind.unwrap_err().to_string();
+    assert!(said.starts_with("nothing is known of the open incidents: dynamodb:Scan failed"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_is_only_kept_is_told_and_left() {
+    let world = watched("Isolate").await;
+    world.set_status("UPDATE_IN_PROGRESS");
+    let mut update = listing(&[A], event("update"));
+    update["ResourceProperties"]["Watch"] = json!("Isolate");
+    succeeds(&world, update).await;
+    world.set_status("UPDATE_COMPLETE");
+    world.data().calm();
+    world.attach(B, "eni-0f", &["sg-0c"]);
+    world.data().calls.clear();
     assert_eq!((open(&watch(&world, schedule()).await).len(), writes(&world)), (1, vec![]));
 }
 

@@ -1,12 +1,12 @@
 //! What only an operator's program asks of the world: other tables, stacks with their resources, who is in a group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ec2_isolation::cloudformation::stack::{
     Export, NewStack, Prepared, StackLife, StackResource, StackStatus, StackTimes, StackView,
 };
-use ec2_isolation::model::{Groups, InstanceId, Interface, Owner, Record, State};
+use ec2_isolation::model::{Groups, InstanceId, Interface, Owner, Record, ScheduledEvent, State};
 use ec2_isolation::ports::{Archive, Call, Fault, Survey, Takeover, Written};
 
 use super::ports::refusal;
@@ -55,6 +55,14 @@ impl Data {
 }
 
 impl Survey for World {
+    async fn scheduled_events(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Vec<ScheduledEvent>>> {
+        self.call("ec2:DescribeInstanceStatus", ids.len().to_string(), |data| {
+            let found = data.events.iter().filter(|(id, _)| ids.contains(*id));
+            Ok(found.map(|(id, events)| (id.clone(), events.clone())).collect())
+        })
+        .await
+    }
+
     async fn interfaces_in(&self, groups: &Groups) -> Call<Vec<Interface>> {
         self.call("ec2:DescribeNetworkInterfaces", "by group".to_owned(), |data| {
             let all: Vec<Interface> =

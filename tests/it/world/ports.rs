@@ -6,8 +6,8 @@ use ec2_isolation::cloudformation::answer::Answer;
 use ec2_isolation::cloudformation::responder::{Reply, Undelivered};
 use ec2_isolation::cloudformation::stack::{StackStatus, Stacks};
 use ec2_isolation::model::{
-    Attributes, Branch, Group, Groups, Instance, InstanceId, Interface, InterfaceId, Lock, Member, Profile,
-    ScheduledEvent, ShowGroups, Snapshot, SnapshotId, VolumeId,
+    Attributes, Branch, Group, Groups, Instance, InstanceId, Interface, InterfaceId, Lock, Member, Profile, ShowGroups,
+    Snapshot, SnapshotId, VolumeId,
 };
 use ec2_isolation::plan::Change as Protecting;
 use ec2_isolation::ports::{Call, CallError, Change, Fault, GroupQuery, Look};
@@ -121,14 +121,6 @@ impl Look for World {
 
     async fn members(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Member>> {
         self.read_members(ids).await
-    }
-
-    async fn scheduled_events(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Vec<ScheduledEvent>>> {
-        self.call("ec2:DescribeInstanceStatus", ids.len().to_string(), |data| {
-            let found = data.events.iter().filter(|(id, _)| ids.contains(*id));
-            Ok(found.map(|(id, events)| (id.clone(), events.clone())).collect())
-        })
-        .await
     }
 }
 
