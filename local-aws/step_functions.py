@@ -11,8 +11,10 @@ error without a name of its own in the API's model has the service's: `CloudForm
 from __future__ import annotations
 
 import contextvars
+import functools
 import json
 import secrets
+import threading
 import time
 from typing import Any
 from urllib.parse import parse_qsl
@@ -20,7 +22,7 @@ from urllib.parse import parse_qsl
 from control import Json, route
 from moto_ec2 import ACCOUNT, REGION
 
-_SECONDS = 3600
+_SECONDS = 12 * 3600
 # As Step Functions writes them in the names of errors, where that is not the name in the resource, capitalised.
 _NAMES = {
     "cloudformation": "CloudFormation",
@@ -29,6 +31,8 @@ _NAMES = {
 }
 # The role of the state machine whose execution runs. Its threads inherit it.
 _role: contextvars.ContextVar[str] = contextvars.ContextVar("role")
+# boto3 makes clients of one session in one thread at a time (boto3 guide, "Multithreading").
+_making = threading.Lock()
 
 
 def install() -> None:
@@ -70,10 +74,21 @@ def _with_timeout(original: Any) -> Any:
     return execute
 
 
-def _session() -> dict[str, str]:
+@functools.cache
+def _client(service: str, name: str) -> Any:
+    """Of a role's session. Made once: an execution has many calls, and there may be hundreds of executions."""
+    import boto3
+    from botocore.config import Config
+
+    # The SDK of Step Functions tries no call again: a state says what is.
+    once = Config(retries={"total_max_attempts": 1}, user_agent_appid="step-functions", max_pool_connections=50)
+    with _making:
+        return boto3.client(service, region_name=REGION, config=once, **_session(name))
+
+
+def _session(name: str) -> dict[str, str]:
     from ministack.services import iam, sts
 
-    name = _role.get().rpartition("/")[2]
     role = iam._roles[name]
     key = f"ASIA{secrets.token_hex(8).upper()}"
     session = {
@@ -94,21 +109,19 @@ def _session() -> dict[str, str]:
 
 
 def _call(resource: str, arguments: Json) -> Any:
-    import boto3
     from botocore import xform_name
-    from botocore.config import Config
-    from botocore.exceptions import ClientError, ParamValidationError
+    from botocore.exceptions import ClientError, HTTPClientError, ParamValidationError
     from ministack.services.stepfunctions import _ExecutionError
 
     service, action = resource.removesuffix(".waitForTaskToken").split(":")[-2:]
     prefix = _NAMES.get(service, service.capitalize())
-    # The SDK of Step Functions tries no call again: a state says what is.
-    once = Config(retries={"total_max_attempts": 1}, user_agent_appid="step-functions")
-    client = boto3.client(service, region_name=REGION, config=once, **_session())
+    client = _client(service, _role.get().rpartition("/")[2])
     try:
         answer = getattr(client, xform_name(action[0].upper() + action[1:]))(**(arguments or {}))
     except ParamValidationError as error:
         raise _ExecutionError("States.Runtime", str(error)) from error
+    except HTTPClientError as error:
+        raise _ExecutionError(f"{prefix}.SdkClientException", str(error)) from error
     except ClientError as error:
         code = error.response["Error"]["Code"]
         modelled = {shape.error_code for shape in client.meta.service_model.error_shapes}

@@ -1,5 +1,6 @@
-"""What the trigger's state machine reads in each finding of events/findings/: `verdict`, ids and reason, one JSON line a file.
+"""What the trigger's state machine reads in each finding of events/findings/.
 
+One JSON line for each file: verdict, ids and reason.
 The expressions are the state machine's own, evaluated by ministack's Step Functions. Runs in the virtual environment of
 the local AWS.
 """

@@ -90,7 +90,8 @@ fn closed(id: &str, by: Option<&str>) -> String {
 impl fmt::Display for Open {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.question.about)?;
-        writeln!(f, "To be isolated:\n{}", self.question.list)
+        writeln!(f, "To be isolated:")?;
+        writeln!(f, "{}", self.question.list)
     }
 }
 

@@ -37,6 +37,7 @@ mod scenarios;
 #[allow(dead_code)] // The tests in memory use all of it.
 mod ssh;
 mod stacks;
+mod trigger;
 mod volumes;
 mod watch;
 #[path = "../support/words.rs"]

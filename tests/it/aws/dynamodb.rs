@@ -596,7 +596,9 @@ fn item_of(id: &str, state: &str) -> Value {
 #[tokio::test]
 async fn records_are_scanned_consistently_over_all_pages_and_what_cannot_be_read_is_named() {
     let aside = json!({"InstanceId": {"S": "unreadable:i-0c:2026-11-25T03:00:00Z"}});
-    let first = json!({"Items": [item_of("i-0a", "kept"), aside], "LastEvaluatedKey": {"InstanceId": {"S": "i-0a"}}});
+    let trigger = json!({"InstanceId": {"S": "trigger:0123456789ab"}, "State": {"S": "asked"}});
+    let first =
+        json!({"Items": [item_of("i-0a", "kept"), aside, trigger], "LastEvaluatedKey": {"InstanceId": {"S": "i-0a"}}});
     let second = json!({"Items": [item_of("i-0b", "melted")]});
     let (http, seen) = wire(&[(200, &first.to_string()), (200, &second.to_string())]);
     let items = table(http).scan().await.unwrap();
