@@ -1,4 +1,4 @@
-//! README followed by somebody who has never seen the project: its blocks of commands as they stand, in the shell of `make try`.
+//! README and the pages that go on from it, followed by somebody who has never seen the project: its blocks of commands as they stand, in the shell of `make try`.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -8,12 +8,13 @@ type Look = BTreeMap<String, (String, String)>;
 
 /// The first block of commands with this in it.
 fn block(text: &str) -> String {
-    let readme = std::fs::read_to_string("README.md").unwrap();
-    let found = readme.split("```\n").skip(1).step_by(2).find(|block| block.contains(text));
-    found.unwrap_or_else(|| panic!("README has no block with {text:?}")).to_owned()
+    let pages = ["README.md", "docs/isolate.md", "docs/restoring.md", "docs/stuck-stack.md"];
+    let text_of = pages.map(|page| std::fs::read_to_string(page).unwrap()).join("\n");
+    let found = text_of.split("```\n").skip(1).step_by(2).find(|block| block.contains(text));
+    found.unwrap_or_else(|| panic!("no page has a block with {text:?}")).to_owned()
 }
 
-/// What README types into the shell that its first line opens and its last one leaves.
+/// What docs/isolate.md types into the shell that its first line opens and its last one leaves.
 fn walk() -> String {
     let lines = block("groups_of() {");
     let (first, rest) = lines.split_once('\n').unwrap();

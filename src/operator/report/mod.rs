@@ -25,7 +25,7 @@ pub use timeline::{Containment, Event, Source};
 /// Changes with the meaning of a field of [`Report`].
 const SCHEMA_VERSION: u32 = 1;
 
-/// What isolation does not cover, whatever the incident: README, "What it does not cut", and the threat model.
+/// What isolation does not cover, whatever the incident: docs/reference/behaviour.md, "What it does not cut", and the threat model.
 const NOT_COVERED: [&str; 12] = [
     "A connection that EC2 goes on tracking may live on, as through a NAT gateway, a load balancer, a transit gateway or PrivateLink. A network ACL ends it.",
     "No API of AWS shows whether a connection has ended, so this report does not claim it of any.",

@@ -190,12 +190,11 @@ async fn an_update_that_rolls_back_releases_nothing() {
     assert_eq!(isolated(&world), ["eni-0a", "eni-0b", "eni-0c"]);
 }
 
-/// README's table of the guard, row by row; what the policy is where nobody set it, and where it was set.
+/// The page's table of the guard, row by row; what the policy is where nobody set it, and where it was set.
 #[test]
-fn readme_says_what_the_guard_does_in_every_status_of_the_api() {
-    let readme = include_str!("../../../README.md");
-    let rows =
-        readme.split("| status of the stack | Delete |").nth(1).expect("the table").split("\n\n").next().unwrap();
+fn the_page_says_what_the_guard_does_in_every_status_of_the_api() {
+    let page = include_str!("../../../docs/reference/behaviour.md");
+    let rows = page.split("| status of the stack | Delete |").nth(1).expect("the table").split("\n\n").next().unwrap();
     let mut said = BTreeSet::new();
     for row in rows.lines().skip(2).filter(|row| row.contains('`')) {
         let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
@@ -221,7 +220,7 @@ fn readme_says_what_the_guard_does_in_every_status_of_the_api() {
     let known = include_str!("../../../src/cloudformation/rollback.rs");
     for status in aws_sdk_cloudformation::types::StackStatus::values() {
         assert!(known.contains(&format!("\"{status}\"")), "{status} is not in the table of rollback.rs");
-        assert!(said.contains(status), "README does not say what {status} means");
+        assert!(said.contains(status), "the page does not say what {status} means");
     }
 }
 

@@ -163,11 +163,11 @@ fn the_console_shows_every_parameter_with_a_label_in_a_group() {
     }
 }
 
-/// The function reads what the template gives it, with the same defaults and bounds; so says README.
+/// The function reads what the template gives it, with the same defaults and bounds; so says the page of parameters.
 #[test]
 fn the_custom_resource_has_the_properties_that_the_function_reads() {
     let text = std::fs::read_to_string("template.yaml").unwrap();
-    let readme = std::fs::read_to_string("README.md").unwrap();
+    let page = std::fs::read_to_string("docs/reference/parameters.md").unwrap();
     let template = plain(&Yaml::load_from_str(&text).unwrap()[0]);
     let given = template["Resources"]["Isolation"]["Properties"].as_object().unwrap();
     let unread = ["ServiceToken", "Rerun"];
@@ -189,10 +189,7 @@ fn the_custom_resource_has_the_properties_that_the_function_reads() {
             Kind::Number(_, least, most) => {
                 let bounds = [&parameter["MinValue"], &parameter["MaxValue"]].map(shown);
                 assert_eq!(bounds, [least.to_string(), most.to_string()], "{name}");
-                assert!(
-                    readme.contains(&format!("`{name}` other than a whole number from {least} to {most}")),
-                    "{name}"
-                );
+                assert!(page.contains(&format!("`{name}` other than a whole number from {least} to {most}")), "{name}");
             }
             Kind::Text(most) => {
                 assert!(shown(&parameter["AllowedPattern"]).contains(&format!("{{1,{most}}}")), "{name}")
@@ -200,7 +197,7 @@ fn the_custom_resource_has_the_properties_that_the_function_reads() {
         }
         let shown = default.map_or_else(String::new, |default| format!("`{default}`"));
         let row = format!("| `{parameter_name}` | {shown} |").replace("|  |", "| |");
-        assert!(readme.contains(&row), "README has no row {row}");
+        assert!(page.contains(&row), "the page has no row {row}");
         compared += 1;
     }
     assert!(compared > 10, "{compared}");
