@@ -123,12 +123,11 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
                 observed: Arc::new(incident.observed.clone()),
             });
         }
-        self.name_scheduled(&mut found).await;
         found
     }
 
     /// Adds what AWS has scheduled for them. That it cannot be read is said once.
-    async fn name_scheduled(&self, found: &mut BTreeMap<InstanceId, Contained>) {
+    pub(super) async fn name_scheduled(&self, found: &mut BTreeMap<InstanceId, Contained>) {
         let living = found.iter().filter(|(_, found)| found.condition != Condition::Terminated);
         let ids: BTreeSet<InstanceId> = living.map(|(id, _)| id.clone()).collect();
         if ids.is_empty() {

@@ -157,7 +157,8 @@ fn texts<T: ToString>(items: impl IntoIterator<Item = T>) -> Vec<String> {
 impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R, S> {
     /// How an incident stands, by a look at EC2.
     pub async fn status(&self, incident: &Incident) -> Status {
-        let containment = self.containment(incident).await;
+        let mut containment = self.containment(incident).await;
+        self.name_scheduled(&mut containment).await;
         Status::of(incident, &containment, &self.site, self)
     }
 }

@@ -21,7 +21,7 @@ const fn unseen(id: &'static str, text: &'static str, source: &'static str, unse
 }
 
 /// Every one, those that a drill sees first.
-pub const ASSUMPTIONS: [Assumption; 61] = [
+pub const ASSUMPTIONS: [Assumption; 66] = [
     seen(
         "ec2-image-by-parameter",
         "RunInstances takes the name of a public parameter as its image.",
@@ -321,6 +321,36 @@ pub const ASSUMPTIONS: [Assumption; 61] = [
         "IAM denies a session of a listed instance every call to every service, by ArnEquals and StringLike of ec2:SourceInstanceARN.",
         "IAM User Guide, Global condition context keys; that StringLike compares it is inferred",
         "a drill makes no role",
+    ),
+    unseen(
+        "evt-trail",
+        "EventBridge gets a trail's management events as AWS API Call via CloudTrail, minutes after the call at the latest.",
+        "EventBridge User Guide, AWS service events delivered via CloudTrail",
+        "it takes a trail, and longer than a drill",
+    ),
+    unseen(
+        "evt-transformer",
+        "An input transformer puts the object at $.detail into its template as JSON.",
+        "EventBridge User Guide, Input transformation",
+        "a drill makes no rule",
+    ),
+    unseen(
+        "cw-embedded-metrics",
+        "CloudWatch makes metrics of the lines of JSON in the function's log, with the dimension and without it.",
+        "CloudWatch User Guide, Embedded metric format",
+        "metrics appear minutes later",
+    ),
+    unseen(
+        "cw-alarm-message",
+        "An alarm publishes to a topic that is not encrypted with a key.",
+        "CloudWatch User Guide, Notify users of alarm changes",
+        "nobody may be subscribed to the topic",
+    ),
+    unseen(
+        "gd-finding-shapes",
+        "Findings of GuardDuty and Security Hub have the shapes of events/findings, also after EventBridge's rule.",
+        "GuardDuty User Guide, Processing findings with EventBridge; Security Hub User Guide",
+        "a drill makes no finding",
     ),
 ];
 
