@@ -228,8 +228,9 @@ async fn every_event_that_can_undo_an_isolation_calls_the_function_by_one_rule()
             _ => Some("watch-rules-WatchCalls-"),
         };
         let called = cloud().put("event", &event).await;
-        let rules: Vec<&str> =
-            called["called"].as_array().expect("a list").iter().map(|rule| rule.as_str().expect("a name")).collect();
+        // The responder that other tests deploy has rules of its own.
+        let all = called["called"].as_array().expect("a list").iter().map(|rule| rule.as_str().expect("a name"));
+        let rules: Vec<&str> = all.filter(|rule| rule.starts_with("watch-rules-")).collect();
         assert_eq!(rules.len(), usize::from(expected.is_some()), "{name}: {rules:?}");
         assert!(rules.iter().all(|rule| rule.starts_with(expected.unwrap_or("nothing"))), "{name}: {rules:?}");
     }
@@ -436,12 +437,15 @@ async fn a_responder_watches_every_open_incident_and_tells_by_its_topic() {
     assert!(found.to_string().contains(&added) && found.to_string().contains(&format!("{b}: {taken} isolated")));
     second.assert_isolated(&[b]).await;
     let messages = alarms("", 0).await;
-    let expected =
-        ["watch-prepared-not-isolated", "watch-prepared-drift", "not-isolated"].map(|alarm| subject("ALARM", alarm));
+    let expected = ["watch-prepared-not-isolated", "watch-prepared-drift"].map(|alarm| subject("ALARM", alarm));
     let named: BTreeSet<String> = subjects(&messages).into_iter().map(str::to_owned).collect();
     assert!(named.is_superset(&expected.into()), "{named:?}");
     let is_told = |(_, message): &(String, Value)| message["AlarmActions"] == json!([topic]);
-    assert_eq!(messages.iter().filter(|message| is_told(message)).count(), 3, "{messages:?}");
+    assert!(messages.iter().filter(|message| is_told(message)).count() >= 2, "{messages:?}");
+    // It may have been in this state before, for an incident of another test: then there is no second message.
+    let alarm = json!({"AlarmNames": ["ec2-isolation-not-isolated"]});
+    let alarm = aws(&cloud().credentials(), "cloudwatch", "describe_alarms", &alarm).expect("it may");
+    assert_eq!(alarm["MetricAlarms"][0]["StateValue"], "ALARM", "{alarm}");
 
     // Without the right to look for incidents nothing is known, and that is told.
     let without =
