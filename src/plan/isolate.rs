@@ -12,7 +12,7 @@ use super::snapshots::{self, snapshot};
 use super::tags::{tag_isolated, volumes_to_read};
 use super::transit::{MOST_IN_TRANSIT, say_if_in_transit, transit};
 use super::{Aim, Case, Cut, Doubt, Needs, Plan, Prior, Problem, Reach, Step, Work};
-use crate::model::{Group, GroupId, Groups, Instance, Interface, InterfaceId, Record, Role, State, Wants};
+use crate::model::{Group, GroupId, Groups, Instance, Interface, InterfaceId, Record, Role, State, Wants, comma_list};
 
 /// What has to be read of a listed instance. Before it is isolated nothing is read that its isolation does not need.
 pub(super) fn needs(case: &Case<'_>, wants: &Wants, reach: Reach) -> Needs {
@@ -527,11 +527,13 @@ impl<'a> Isolation<'a> {
         };
         if may_be && plan.standing.open.is_subset(left) && !plan.standing.isolated.is_empty() && !waits {
             let whole = plan.standing.isolated.iter().all(|interface| cut.contains(interface));
+            // It was isolated as a whole before: what was moved out since is not claimed.
+            let but = (!left.is_empty()).then(|| format!("but for {}, which was moved out", comma_list(left)));
             plan.push(Step::Mark {
                 instance: case.id(),
                 from: record.state,
                 state,
-                reason: case.kept.map(str::to_owned),
+                reason: case.kept.map(str::to_owned).or(but),
                 cut: Some(Cut { whole, interfaces: cut.clone() }),
             });
         }

@@ -363,9 +363,9 @@ fn due(
     due
 }
 
-/// Whether a record is this incident's, and nobody is at work on it.
+/// Whether a record is this incident's, every interface was read back in isolation once, and nobody is at work on it.
 fn is_steady(record: &Record, incident: &Incident) -> bool {
-    record.owner == incident.owner && matches!(record.state, State::Isolating | State::Isolated)
+    record.owner == incident.owner && record.state == State::Isolated
 }
 
 /// What there is to tell of an incident.

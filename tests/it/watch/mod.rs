@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use crate::world::{self, ISOLATION, STACK, Trouble, World};
-use crate::{A, B, C, event, fleet, invocation, isolated, listing, move_by_hand, run, set_state, succeeds};
+use crate::{A, B, C, D, event, fleet, invocation, isolated, listing, move_by_hand, run, set_state, succeeds};
 
 const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
 
@@ -125,6 +125,10 @@ async fn what_somebody_moved_out_stays_out_and_is_told_each_time() {
         assert_eq!(world.cards()["eni-0f"], world::groups(&[ISOLATION]));
         assert_eq!(world.state(A), Some(State::Isolated));
     }
+    // What the record says of it claims no more than that.
+    let history = world.data().records[&A.parse().unwrap()].history.clone();
+    let marked = history.iter().rfind(|line| line.contains(" isolated")).unwrap();
+    assert!(marked.ends_with("but for eni-0a, which was moved out (asked by the watch)"), "{marked}");
     let swaps: Vec<_> = writes(&world).into_iter().filter(|write| write.starts_with(SWAP)).collect();
     assert!(swaps.iter().all(|swap| swap.contains("eni-0f")), "{swaps:?}");
 }
@@ -253,6 +257,25 @@ async fn an_instance_that_was_never_reached_is_told_and_not_isolated() {
     let found = watch(&world, schedule()).await;
     assert!(open(&found).iter().any(|open| open.starts_with(&format!("{C} eni-0c"))), "{found}");
     assert_eq!(writes(&world), [""; 0]);
+}
+
+/// Of what was never isolated as a whole nobody can tell what was moved out.
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_was_isolated_in_part_is_told_and_its_record_claims_nothing() {
+    let world = fleet();
+    let mut create = listing(&[D], event("create"));
+    create["ResourceProperties"]["Watch"] = json!("Isolate");
+    world.data().refused.insert("eni-0d2".parse().unwrap());
+    run(&world, create).await;
+    assert_eq!(world.state(D), Some(State::Isolating));
+    world.set_status("CREATE_FAILED");
+    world.data().calm();
+    world.data().refused.clear();
+    world.attach(D, "eni-0f", &["sg-0c"]);
+    world.data().calls.clear();
+    let found = watch(&world, schedule()).await;
+    assert!(["eni-0d2", "eni-0f"].iter().all(|id| open(&found).iter().any(|open| open.contains(id))), "{found}");
+    assert_eq!((writes(&world), world.state(D)), (vec![], Some(State::Isolating)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -228,3 +228,37 @@ fn the_rest_is_preserved_while_a_detached_interface_is_fought_over() {
         ),
     );
 }
+
+/// As the watch asks: one that was attached since is isolated, and one that was moved out stays as it is.
+#[test]
+fn where_only_some_may_be_moved_the_others_are_open_and_nothing_is_done_about_them() {
+    let cards = |third: &'static str| {
+        World::new().instance("i-1", &[("eni-1", &["sg-150"]), ("eni-2", &["sg-a"]), ("eni-3", &[third])])
+    };
+    let only = |world: World| world.with(|world| world.only = Some(["eni-3".parse().unwrap()].into()));
+    let known: &[(&str, &[&str])] = &[("eni-1", &["sg-a"]), ("eni-2", &["sg-a"])];
+    let world = only(cards("sg-b").record("i-1", State::Isolated, known));
+    let plan = plan_for(&world, &bare());
+    let swapped = |plan: &Plan| {
+        let moved = plan.steps().filter_map(|step| match step {
+            Step::SetGroups { interface, .. } | Step::Pass { interface, .. } => Some(interface.to_string()),
+            _ => None,
+        });
+        moved.collect::<Vec<_>>()
+    };
+    assert_eq!(swapped(&plan), ["eni-3"]);
+    assert_eq!(plan.standing.open, ["eni-2", "eni-3"].map(|id| id.parse().unwrap()).into());
+    let Some(Step::Record { interfaces, reopened, .. }) = plan.steps().next() else { panic!("{plan}") };
+    assert_eq!(interfaces.keys().map(ToString::to_string).collect::<Vec<_>>(), ["eni-3"]);
+    assert!(!reopened.contains(&"eni-2".parse().unwrap()), "{reopened:?}");
+    // Once it is read back the record says what is not claimed.
+    let all = [known, &[("eni-3", &["sg-b"])]].concat();
+    let done = only(cards("sg-150").record("i-1", State::Isolating, &all)).wrote("eni-1", &["sg-150"], Ok(()));
+    let plan = plan_for(&done.wrote("eni-3", &["sg-150"], Ok(())), &bare());
+    assert_eq!(swapped(&plan), [""; 0]);
+    let mark = plan.steps().find_map(|step| match step {
+        Step::Mark { state, reason, .. } => Some((*state, reason.clone())),
+        _ => None,
+    });
+    assert_eq!(mark, Some((State::Isolated, Some("but for eni-2, which was moved out".to_owned()))));
+}
