@@ -7,12 +7,11 @@ to view resources in other AWS services"). A session that is assumed with it is 
 
 from __future__ import annotations
 
-import secrets
-import time
 from typing import Any
 
 import instance_profiles
 import moto_ec2
+import role_sessions
 from control import Json, route
 from moto_ec2 import ACCOUNT, REGION
 
@@ -42,8 +41,6 @@ def _with_instance(original: Any) -> Any:
 @route("PUT", "instance-credentials")
 def _credentials(body: Json, _query: Any) -> Json:
     """What the metadata service answers on the instance."""
-    from ministack.services import iam, sts
-
     instance = moto_ec2.backend().get_instance(body["id"])
     if instance.metadata_options.http_endpoint == "disabled":
         raise ValueError(f"the metadata service of {instance.id} is off")
@@ -51,21 +48,5 @@ def _credentials(body: Json, _query: Any) -> Json:
     record = instance_profiles.find({"IamInstanceProfile.Arn": profile["Arn"]}) if profile else None
     if not record or not record["Roles"]:
         raise ValueError(f"{instance.id} has no role")
-    role = iam._roles[record["Roles"][0]]
-    key = f"ASIA{secrets.token_hex(8).upper()}"
-    session = {
-        "Arn": f"arn:aws:sts::{ACCOUNT}:assumed-role/{role['RoleName']}/{instance.id}",
-        "UserId": f"{role['RoleId']}:{instance.id}",
-        "AccountId": ACCOUNT,
-        "PrincipalType": "AssumedRole",
-        "SecretAccessKey": secrets.token_hex(20),
-        "SessionToken": secrets.token_hex(32),
-        "Expiration": time.time() + _SECONDS,
-        "SourceInstanceArn": f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance/{instance.id}",
-    }
-    sts.register_session(key, session)
-    return {
-        "access_key_id": key,
-        "secret_access_key": session["SecretAccessKey"],
-        "session_token": session["SessionToken"],
-    }
+    source = f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance/{instance.id}"
+    return role_sessions.begin(record["Roles"][0], instance.id, _SECONDS, SourceInstanceArn=source)

@@ -13,14 +13,13 @@ from __future__ import annotations
 import contextvars
 import functools
 import json
-import secrets
 import threading
-import time
 from typing import Any
 from urllib.parse import parse_qsl
 
+import role_sessions
 from control import Json, route
-from moto_ec2 import ACCOUNT, REGION
+from moto_ec2 import REGION
 
 _SECONDS = 12 * 3600
 # As Step Functions writes them in the names of errors, where that is not the name in the resource, capitalised.
@@ -87,25 +86,7 @@ def _client(service: str, name: str) -> Any:
 
 
 def _session(name: str) -> dict[str, str]:
-    from ministack.services import iam, sts
-
-    role = iam._roles[name]
-    key = f"ASIA{secrets.token_hex(8).upper()}"
-    session = {
-        "Arn": f"arn:aws:sts::{ACCOUNT}:assumed-role/{name}/step-functions",
-        "UserId": f"{role['RoleId']}:step-functions",
-        "AccountId": ACCOUNT,
-        "PrincipalType": "AssumedRole",
-        "SecretAccessKey": secrets.token_hex(20),
-        "SessionToken": secrets.token_hex(32),
-        "Expiration": time.time() + _SECONDS,
-    }
-    sts.register_session(key, session)
-    return {
-        "aws_access_key_id": key,
-        "aws_secret_access_key": session["SecretAccessKey"],
-        "aws_session_token": session["SessionToken"],
-    }
+    return {f"aws_{kind}": key for kind, key in role_sessions.begin(name, "step-functions", _SECONDS).items()}
 
 
 def _call(resource: str, arguments: Json) -> Any:

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde_json::{Map, Value};
 
 use super::event::InvalidRequest;
-use crate::model::{Release, Wants, Watch};
+use crate::model::{GroupId, InstanceId, Release, VpcId, Wants, Watch, comma_list};
 
 /// What a value has to be. CloudFormation sends every scalar as a text; emulators and hand-made events send others, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +116,22 @@ pub const PROPERTIES: [Property; 21] = [
 pub fn wants(given: &[(Property, String)]) -> Result<Wants, InvalidRequest> {
     let given = given.iter().map(|(property, value)| (property.name.to_owned(), Value::from(value.as_str())));
     Properties(Some(&given.collect())).wants()
+}
+
+/// What a request for these instances would want that gives nothing but what has no default.
+///
+/// # Errors
+/// There is no instance.
+pub fn least(
+    instances: &BTreeSet<InstanceId>,
+    vpc: &VpcId,
+    isolation_group: &GroupId,
+) -> Result<Wants, InvalidRequest> {
+    wants(&[
+        (INSTANCE_IDS, comma_list(instances)),
+        (VPC_ID, vpc.to_string()),
+        (ISOLATION_GROUP, isolation_group.to_string()),
+    ])
 }
 
 /// The properties of one event.

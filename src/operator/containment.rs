@@ -8,7 +8,7 @@ use super::Operator;
 use super::incident::Incident;
 use crate::cloudformation::properties;
 use crate::cloudformation::stack::{StackLife, StackView};
-use crate::model::{Desired, Group, GroupId, InstanceId, Owner, Record, Role, State, VpcId, Wants, comma_list};
+use crate::model::{Desired, Group, GroupId, InstanceId, Owner, Record, Role, State, VpcId, Wants};
 use crate::plan::{Ending, Problem};
 use crate::ports::{Archive, Change, Survey};
 use crate::reconcile::contained::{Condition, Contained, Situation, judge};
@@ -54,12 +54,7 @@ impl Incident {
                 let instances = instances.into_iter().collect();
                 Some(Wants { instances, vpc, isolation_group, ..wants.as_ref().clone() })
             }
-            _ => properties::wants(&[
-                (properties::INSTANCE_IDS, comma_list(instances)),
-                (properties::VPC_ID, vpc.to_string()),
-                (properties::ISOLATION_GROUP, isolation_group.to_string()),
-            ])
-            .ok(),
+            _ => properties::least(&instances, &vpc, &isolation_group).ok(),
         }
     }
 

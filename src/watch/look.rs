@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::cloudformation::properties;
-use crate::model::{
-    Desired, Groups, InstanceId, Intent, InterfaceId, Owner, Record, State, Time, Wants, Watch, comma_list,
-};
+use crate::model::{Desired, Groups, InstanceId, Intent, InterfaceId, Owner, Record, State, Time, Wants, Watch};
 use crate::plan::{Case, Goal, Ledger, Now, Observed, Records as Known, plan};
 use crate::ports::{Call, GroupQuery, Items, Look};
 use crate::reconcile::Looked;
@@ -85,12 +83,7 @@ fn incident(items: &Items, owner: &Owner, instances: BTreeSet<InstanceId>) -> Op
         // Nobody can read what was asked for: what is recorded is looked at all the same.
         Some(Desired::Unknown(_)) | None => {
             let record = instances.iter().find_map(|id| held(items, owner, id))?;
-            properties::wants(&[
-                (properties::INSTANCE_IDS, comma_list(&instances)),
-                (properties::VPC_ID, record.vpc.to_string()),
-                (properties::ISOLATION_GROUP, record.isolation_group.to_string()),
-            ])
-            .ok()?
+            properties::least(&instances, &record.vpc, &record.isolation_group).ok()?
         }
     };
     Some(Incident { owner: owner.clone(), wants, intent, instances })

@@ -209,11 +209,11 @@ pub(super) async fn ask(
         }
     }
     let (mut asked, all) = (0, subjects(status));
-    for interface in &all {
+    for subject in &all {
         if left == 0 {
             break;
         }
-        match about(trail, interface, &mut left).await {
+        match about(trail, subject, &mut left).await {
             Ok(events) => {
                 asked += 1;
                 let is_meant = |event: &TrailEvent| {
