@@ -183,13 +183,18 @@ clean: ## Remove what the SAM CLI built; target/ stays, it took long to make
 
 tools: $(VENV)/cloud/ready $(VENV)/sam/ready $(VENV)/aws/ready $(VENV)/lint/ready target/tools/chromium/ready
 
-# A test looks at the case file in a browser. Debian's Chromium is unpacked here, not installed; where that is not to be had, the test says so.
+# A test looks at the case file in a browser. Debian's Chromium is unpacked here, with the libraries that the system lacks, not installed.
+# Where that is not to be had, the test says so.
+CHROMIUM_IN := $(abspath target/tools/chromium)
+APT         := apt-get -qq -o APT::Sandbox::User=root -o Dir::State::lists=$(CHROMIUM_IN)/lists
 target/tools/chromium/ready:
 	@mkdir -p $(@D)/lists/partial $(@D)/packages
 	@if command -v chromium google-chrome >/dev/null || ! command -v apt-get dpkg-deb >/dev/null; then touch $@; exit; fi; \
-	echo "== unpacking chromium"; cd $(@D)/packages && \
-	{ apt-get -qq -o Dir::State::lists=$(abspath $(@D))/lists update && apt-get -qq -o Dir::State::lists=$(abspath $(@D))/lists download chromium chromium-common && \
-	for package in *.deb; do dpkg-deb --extract "$$package" ..; done; } || echo "no chromium: the case file is not looked at in a browser"
+	echo "== unpacking chromium"; cd $(@D)/packages && libraries=$$(echo $(CHROMIUM_IN)/usr/lib/$$(uname -m)-linux-gnu) && \
+	{ $(APT) update && $(APT) download $$($(APT) --simulate install --no-install-recommends chromium | awk '/^Inst/ { print $$2 }') && \
+	for package in *.deb; do dpkg-deb --extract "$$package" ..; done && \
+	LD_LIBRARY_PATH=$$libraries:$$libraries/pulseaudio ../usr/lib/chromium/chromium --version; } || \
+	{ rm -rf ../usr; echo "no chromium: the case file is not looked at in a browser"; }
 	@rm -rf $(@D)/packages $(@D)/lists; touch $@
 
 $(VENV)/cloud/ready: local-aws/requirements.txt

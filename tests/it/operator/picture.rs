@@ -11,6 +11,8 @@ use ec2_isolation::operator::Format;
 use super::report::{incident, report};
 
 const WIDTH: u32 = 890;
+/// Where `make tools` unpacks it.
+const OWN: &str = "target/tools/chromium";
 
 #[allow(clippy::print_stderr)] // Who runs the tests reads it.
 fn browser() -> Option<PathBuf> {
@@ -18,7 +20,7 @@ fn browser() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path =
         std::env::split_paths(&path).flat_map(|folder| ["chromium", "google-chrome"].map(|name| folder.join(name)));
-    let own = Path::new("target/tools/chromium/usr/lib/chromium/chromium").to_owned();
+    let own = Path::new(OWN).join("usr/lib/chromium/chromium");
     let found = named.into_iter().chain(on_path).chain([own]).find(|path| path.is_file());
     if found.is_none() {
         eprintln!("no Chromium was found: the case file was not looked at");
@@ -29,7 +31,11 @@ fn browser() -> Option<PathBuf> {
 /// What Chromium prints. It connects to nothing, and its profile is a new one.
 fn browse(browser: &Path, arguments: &[&str], page: &Path) -> String {
     let profile = page.with_extension(format!("browser-{}", std::process::id()));
+    // Of the one under target/tools; another one has its own.
+    let libraries = Path::new(OWN).join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
+    let libraries = std::path::absolute(libraries).unwrap();
     let output = Command::new(browser)
+        .env("LD_LIBRARY_PATH", format!("{0}:{0}/pulseaudio", libraries.display()))
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"])
         // The page that measures reads the one that is measured.
@@ -39,8 +45,8 @@ fn browse(browser: &Path, arguments: &[&str], page: &Path) -> String {
         .arg(format!("file://{}", page.display()))
         .output()
         .unwrap();
-    std::fs::remove_dir_all(&profile).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::remove_dir_all(&profile).unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 
