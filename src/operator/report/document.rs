@@ -29,6 +29,7 @@ use Block::{Commands, Facts, Heading, List, Table, Text, Title};
 pub(super) fn document(report: &Report) -> Vec<Block> {
     let mut blocks = vec![Title(format!("Incident {}", report.incident)), Facts(facts(report))];
     standing(report, &mut blocks);
+    findings(report, &mut blocks);
     containments(report, &mut blocks);
     timeline(report, &mut blocks);
     interfaces(report, &mut blocks);
@@ -112,6 +113,21 @@ fn standing(report: &Report, blocks: &mut Vec<Block>) {
     if !warnings.is_empty() {
         blocks.push(List(warnings));
     }
+}
+
+/// What the trigger isolated for.
+fn findings(report: &Report, blocks: &mut Vec<Block>) {
+    if report.findings.is_empty() {
+        return;
+    }
+    blocks.push(Heading("Findings"));
+    blocks.push(Text("The trigger isolated instances of this incident because of these findings.".to_owned()));
+    let rows = report.findings.iter().map(|found| {
+        let about = found.about.clone().unwrap_or_else(|| "The records table does not say".to_owned());
+        let by = found.answered_by.clone().unwrap_or_else(|| "nobody was asked".to_owned());
+        vec![found.id.clone(), about, by, comma_list(&found.instances)]
+    });
+    blocks.push(Table { head: &["Id", "What it says", "Approved by", "Instances"], rows: rows.collect() });
 }
 
 fn containments(report: &Report, blocks: &mut Vec<Block>) {

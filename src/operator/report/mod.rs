@@ -17,6 +17,7 @@ use super::{Operator, Status, Trouble};
 use crate::cloudformation::stack::{StackLife, StackTimes};
 use crate::model::{Record, SnapshotId};
 use crate::plan::tag;
+use crate::ports::approval::Questions;
 use crate::ports::{Archive, Change, Evidence, INTENT_PREFIX, SnapshotDetails, SnapshotQuery, Survey, Trail};
 
 pub use render::Format;
@@ -59,6 +60,8 @@ pub struct Report {
     pub stacks: BTreeMap<String, Times>,
     /// As `status --output json` shows it: what is not isolated first, interfaces before and now, the next steps.
     pub status: Status,
+    /// What the trigger isolated for, in the order of their ids.
+    pub findings: Vec<Finding>,
     pub containments: Vec<Containment>,
     /// Oldest first.
     pub timeline: Vec<Event>,
@@ -72,6 +75,18 @@ pub struct Report {
     pub records: BTreeMap<String, String>,
     /// What `evidence --manifest` wrote, if it was given.
     pub manifest: Option<Enclosed>,
+}
+
+/// A finding, or several at once, that the trigger made this incident for or extended it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// As the trigger's message and `Rerun` name it. The finding's own id stands in `about`.
+    pub id: String,
+    /// A line for each finding, or nothing if the table does not say.
+    pub about: Option<String>,
+    pub answered_by: Option<String>,
+    /// The instances that were asked for because of it.
+    pub instances: BTreeSet<String>,
 }
 
 /// A manifest whose file was as its own digest says.
@@ -120,7 +135,7 @@ pub struct NotCut {
     pub interfaces: Vec<String>,
 }
 
-impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R, S> {
+impl<E: Survey + Evidence + Change + Clone, R: Archive + Questions, S: StackLife + Clone> Operator<E, R, S> {
     /// Everything that there is to say of an incident now. What cannot be read is said, and fails nothing.
     ///
     /// # Errors
@@ -158,6 +173,8 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
             }
         }
         sources.extend(said);
+        let (findings, said) = self.findings(incident).await;
+        sources.extend(said);
         let (seen, said) = timeline::ask(trail, &stacks, &status).await;
         sources.push(said);
         let timeline = timeline::timeline(incident, &stacks, &seen);
@@ -170,6 +187,7 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
             made_by: self.site.caller.clone(),
             program: concat!("ec2-isolation ", env!("CARGO_PKG_VERSION")).to_owned(),
             stacks: stacks.iter().map(|(id, times)| (id.clone(), Times::of(times))).collect(),
+            findings,
             containments: timeline::containments(&timeline, &status),
             timeline,
             sources,
@@ -180,6 +198,21 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
             manifest: manifest.map(|(manifest, sha256)| Enclosed { sha256, manifest }),
             status,
         })
+    }
+
+    /// What the trigger knows of the findings that the records name.
+    async fn findings(&self, incident: &Incident) -> (Vec<Finding>, Vec<Source>) {
+        let (mut found, mut said) = (Vec::new(), Vec::new());
+        let table = self.ports.records.named(&incident.table);
+        for (id, instances) in timeline::findings(incident) {
+            let question = table.question(&id).await.unwrap_or_else(|error| {
+                said.push(Source::new("findings", format!("What finding {id} says is not known: {error}.")));
+                None
+            });
+            let (about, answered_by) = question.map_or((None, None), |known| (Some(known.about), known.answered_by));
+            found.push(Finding { id, about, answered_by, instances });
+        }
+        (found, said)
     }
 
     /// The snapshots that the records or their own tags name.

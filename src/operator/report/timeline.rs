@@ -40,6 +40,8 @@ const OF_GROUPS: [&str; 5] = [
     "RevokeSecurityGroupEgress",
     "ModifySecurityGroupRules",
 ];
+/// Before what `Rerun` said, in a line of a history.
+const NOTE: &str = ", with Rerun ";
 /// CloudFormation's times are its own: a call is seen a little earlier.
 const SLACK: Duration = Duration::from_secs(60);
 
@@ -61,7 +63,7 @@ pub struct Event {
 /// What was read, or was not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Source {
-    /// `records`, `stack`, `snapshots` or `cloudtrail`.
+    /// `records`, `stack`, `snapshots`, `findings` or `cloudtrail`.
     pub source: &'static str,
     pub said: String,
 }
@@ -120,16 +122,34 @@ fn of_record(instance: &str, line: &str) -> Event {
     }
 }
 
-/// Who asked. The function knows CloudFormation's request only; `isolate` leaves the person in `Rerun`, which is a parameter, so
-/// that whoever may change the stack may have written anything there.
+/// Who asked. The function knows CloudFormation's request only; `isolate` leaves the person in `Rerun`, and the trigger the finding.
+/// It is a parameter, so that whoever may change the stack may have written anything there.
 fn person(asker: &str) -> String {
-    let Some((request, note)) = asker.split_once(", with Rerun ") else { return asker.to_owned() };
+    let Some((request, note)) = asker.split_once(NOTE) else { return asker.to_owned() };
     let note = note.trim_matches('"');
     let arn = note.split_once(" by ").map(|(_, person)| person).filter(|person| person.starts_with("arn:"));
-    match arn {
+    match arn.filter(|_| finding(note).is_none()) {
         Some(person) => format!("{person}, as Rerun says ({request})"),
         None => format!("{request}, with Rerun {note}"),
     }
+}
+
+/// The id that the trigger gives to a finding: 12 hexadecimal digits.
+fn finding(note: &str) -> Option<&str> {
+    let id = note.strip_prefix("finding ")?.get(..12)?;
+    id.chars().all(|c| c.is_ascii_hexdigit()).then_some(id)
+}
+
+/// The findings that the histories name, each with the instances that were asked for because of it.
+pub(super) fn findings(incident: &Incident) -> BTreeMap<String, BTreeSet<String>> {
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for record in incident.ledger.records.values() {
+        let notes = record.history.iter().filter_map(|line| line.split_once(NOTE));
+        for id in notes.filter_map(|(_, note)| finding(note.trim_start_matches('"'))) {
+            found.entry(id.to_owned()).or_default().insert(record.instance.to_string());
+        }
+    }
+    found
 }
 
 fn of_trail(event: &TrailEvent) -> Event {
@@ -324,6 +344,14 @@ mod tests {
             at,
             "restored",
             &format!("{arn} with ec2-isolation restore"),
+        );
+        check(
+            &format!(
+                "{at} recorded: eni-1 [sg-a] (asked by CloudFormation Create 7f, with Rerun \"finding 0123456789ab approved by {arn} at {at}\")"
+            ),
+            at,
+            "recorded: eni-1 [sg-a]",
+            &format!("CloudFormation Create 7f, with Rerun finding 0123456789ab approved by {arn} at {at}"),
         );
         check("long ago", "unknown", "long ago", "");
     }

@@ -6,7 +6,9 @@ use ec2_isolation::cloudformation::stack::StackTimes;
 use ec2_isolation::model::{Fault, Lock, Time};
 use ec2_isolation::operator::{Address, Format, Report};
 use ec2_isolation::ports::TrailEvent;
+use ec2_isolation::ports::approval::Question;
 use ec2_isolation::timing::clock::Clock;
+use serde_json::json;
 
 use super::{Program, by_table, operator};
 use crate::world::operator::view;
@@ -213,6 +215,41 @@ async fn what_may_not_be_read_is_said_and_fails_nothing() {
     let report = report(&world).await;
     let said = &report.sources.last().unwrap().said;
     assert!(said.starts_with("CloudTrail's event history has nothing of this incident. It keeps 90 days"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_trigger_isolated_for_is_named_with_who_approved_it() {
+    let world = fleet();
+    let arn = "arn:aws:iam::123456789012:user/soc";
+    let note = |id: &str, by: &str| format!("finding {id} {by} at 2026-11-25T03:00:00Z");
+    let mut create = listing(&[A], event("create"));
+    create["ResourceProperties"]["Rerun"] = json!(note("0123456789ab", &format!("approved by {arn}")));
+    succeeds(&world, create.clone()).await;
+    let mut update = listing(&[A, B], event("update"));
+    update["OldResourceProperties"] = create["ResourceProperties"].take();
+    update["ResourceProperties"]["Rerun"] = json!(note("ba9876543210", "by the trigger"));
+    succeeds(&world, update).await;
+    world.data().views.push(view(STACK, "UPDATE_COMPLETE", &[("SecurityGroupTable", TABLE)]));
+    let asked = Question {
+        state: "approve".to_owned(),
+        about: "Finding f1, severity 8, Backdoor:EC2/C&CActivity.B: <b>it</b> | calls home".to_owned(),
+        list: String::new(),
+        answered_by: Some(arn.to_owned()),
+        token: None,
+    };
+    world.data().questions.insert("0123456789ab".to_owned(), asked);
+    let found = report(&world).await;
+    let known: Vec<_> = found.findings.iter().map(|found| (found.id.as_str(), found.about.is_some())).collect();
+    assert_eq!(known, [("0123456789ab", true), ("ba9876543210", false)]);
+    assert_eq!(found.findings[1].instances, [B.to_owned()].into());
+    let text = found.render(Format::Markdown, "report.md");
+    let row = format!(
+        "| 0123456789ab | Finding f1, severity 8, Backdoor:EC2/C&amp;CActivity.B: &lt;b\\>it&lt;/b\\> \\| calls home | {arn} | {A} |"
+    );
+    assert!(text.contains(&row), "{text}");
+    let who = format!(", with Rerun finding 0123456789ab approved by {arn} at 2026-11-25T03:00:00Z |");
+    assert!(text.contains(&who), "{text}");
+    texts(&found.render(Format::Html, "report.html"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,6 +29,7 @@ use ec2_isolation::model::{
     Branch, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Lock, Peer, Record, Role,
     Rule, ScheduledEvent, Snapshot, SnapshotId, State, Volume, VolumeId, VpcId,
 };
+use ec2_isolation::ports::approval::Question;
 use ec2_isolation::ports::balancers::{Target, TargetGroup};
 use ec2_isolation::ports::machines::Machine;
 use ec2_isolation::ports::{Call, CallError, Fault, Ports, TrailEvent};
@@ -108,6 +109,8 @@ pub struct Data {
     pub events: BTreeMap<InstanceId, Vec<ScheduledEvent>>,
     /// What CloudTrail has, oldest first, with the resources that it knows an event by.
     pub trail: Vec<(BTreeSet<String>, TrailEvent)>,
+    /// What the trigger has asked or told, by its id.
+    pub questions: BTreeMap<String, Question>,
     /// What stacks export: name and value.
     pub exports: BTreeMap<String, String>,
     /// Change sets by their names: the stack as it was, and its parameters afterwards.
@@ -247,6 +250,7 @@ impl World {
             target_groups: vec![],
             events: BTreeMap::new(),
             trail: vec![],
+            questions: BTreeMap::new(),
             exports: BTreeMap::new(),
             prepared: BTreeMap::new(),
             addresses: BTreeMap::new(),

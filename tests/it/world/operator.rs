@@ -7,6 +7,7 @@ use ec2_isolation::cloudformation::stack::{
     Export, NewStack, Prepared, StackLife, StackResource, StackStatus, StackTimes, StackView,
 };
 use ec2_isolation::model::{Groups, InstanceId, Interface, Owner, Record, ScheduledEvent, State};
+use ec2_isolation::ports::approval::{Question, Questions};
 use ec2_isolation::ports::{Archive, Call, Fault, Survey, Takeover, Written};
 
 use super::ports::refusal;
@@ -79,6 +80,12 @@ impl Survey for World {
             Ok(data.interfaces().filter(|interface| ids.contains(&interface.id)).cloned().collect())
         })
         .await
+    }
+}
+
+impl Questions for World {
+    async fn question(&self, id: &str) -> Call<Option<Question>> {
+        self.call("dynamodb:GetItem", format!("trigger:{id}"), |data| Ok(data.questions.get(id).cloned())).await
     }
 }
 
