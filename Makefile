@@ -19,21 +19,68 @@ ON_MAC   := aarch64-apple-darwin x86_64-apple-darwin
 BUILT    := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo try test bench build deploy responder status restore cli package release lint check audit advisories templates facts docs unit stack check-binary clean tools
+.PHONY: help demo try build cli responder deploy status restore package test check audit lint advisories unit stack check-binary templates facts docs bench clean release tools
+
+##@ Use
 
 help: ## Show this text
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / { printf "%s%s\n", sep, substr($$0, 5); sep = "\n" } /^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: tools build ## Isolate and restore a fleet on the local AWS, with the real sam deploy
 	@echo "== demo: compiling (minutes the first time)"
 	@cargo test --quiet $(FEATURES) --test demo --no-run
 	@cargo test --quiet $(FEATURES) --test demo
 
-try: tools build ## A shell on the local AWS with two instances to isolate: follow README's "Try it"
+try: tools build ## Open a shell on the local AWS with two instances (README, "Try it")
 	@cargo build --quiet $(FEATURES) --bin ec2-isolation
 	@$(PY) scripts/try.py
 
-test: tools ## Everything: format, lints, unit and integration tests, docs, the binary, the stack on the local AWS
+build: tools ## Build the function for Lambda into .aws-sam/build
+	@echo "== sam build (about 10 minutes the first time)"
+	@$(SAM) build --config-file samconfig.toml --build-dir .aws-sam/next
+# Renamed, not deleted: an interruption leaves no template in place whose function is gone already.
+	@rm -rf .aws-sam/last; if [ -e .aws-sam/build ]; then mv .aws-sam/build .aws-sam/last; fi
+	@mv .aws-sam/next .aws-sam/build && rm -rf .aws-sam/last && echo "built: .aws-sam/build"
+
+# Linked for an old glibc, so that it runs wherever operators are, CloudShell (Amazon Linux 2023) included.
+cli: $(VENV)/lint/ready ## Build the operator's program into target/cli/ec2-isolation
+	@echo "== operator's program (2 minutes after make build, else about 10 the first time)"
+	@cargo lambda build --quiet --release $(FEATURES) --bin ec2-isolation --target x86_64-unknown-linux-gnu.2.26 --lambda-dir target/cli --flatten ec2-isolation
+	@mv target/cli/bootstrap $(CLI) && $(CLI) --version
+
+$(CLI):
+	@$(MAKE) --no-print-directory cli
+
+responder: ## Prepare this account and Region; PARAMETERS="IncidentRole=true"
+	@for word in $(PARAMETERS); do case "$$word" in *=*) ;; *) echo "$$word belongs to no parameter: write NAME=VALUE"; exit 1;; esac; done
+	@$(MAKE) --no-print-directory build $(VENV)/aws/ready
+	@$(SAM) deploy --stack-name $(RESPONDER) --template-file responder.yaml $(if $(PARAMETERS),--parameter-overrides $(PARAMETERS))
+	@$(VENV)/aws/bin/aws cloudformation update-termination-protection --enable-termination-protection --stack-name $(RESPONDER) --output text
+
+deploy: ## Deploy one stack to your account; STACK=incident-42 PARAMETERS="VpcId=… …"
+	@test -n "$(STACK)" || { echo 'STACK is missing: one name per incident, as in STACK=incident-42'; exit 1; }
+	@for word in $(PARAMETERS); do case "$$word" in *=*) ;; *) echo "$$word belongs to no parameter: write lists with commas and no blanks, as in CompromisedInstanceList=i-1,i-2"; exit 1;; esac; done
+	@$(MAKE) --no-print-directory build
+	@$(SAM) deploy --stack-name "$(STACK)" --parameter-overrides $(PARAMETERS)
+
+status: ## Show what an incident holds isolated, and the next step; STACK=incident-42
+	@test -n "$(STACK)" || { echo 'STACK is missing, as in STACK=incident-42'; exit 1; }
+	@$(MAKE) --no-print-directory $(CLI)
+	@$(CLI) status --stack "$(STACK)"
+
+restore: ## Restore everything and delete the stack; STACK=incident-42
+	@test -n "$(STACK)" || { echo 'STACK is missing, as in STACK=incident-42'; exit 1; }
+	@$(MAKE) --no-print-directory $(CLI)
+	@$(CLI) restore --stack "$(STACK)" --finish
+
+package: ## Upload templates and programs to a bucket in the Region; BUCKET=my-bucket
+	@test -n "$(BUCKET)" || { echo 'BUCKET is missing: an S3 bucket in the region of the instances, as in BUCKET=my-bucket'; exit 1; }
+	@$(MAKE) --no-print-directory build $(CLI)
+	@$(VENV)/sam/bin/python scripts/package.py "$(BUCKET)" $(CLI)
+
+##@ Develop
+
+test: tools ## Run everything that CI runs: check, unit, build, cli, check-binary, stack
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory build
@@ -42,9 +89,7 @@ test: tools ## Everything: format, lints, unit and integration tests, docs, the 
 	@$(MAKE) --no-print-directory stack
 	@if [ -d .git ] && [ -n "$${CI:-}" ] && [ -n "$$(git status --porcelain)" ]; then echo "the tree is dirty:"; git status --short; exit 1; fi
 
-lint: check audit ## All checks that run nothing: `check` and `audit`
-
-check: tools ## The quick ones: format, clippy, docs, shellcheck, ruff, cfn-lint, sam validate, templates and their facts
+check: tools ## Run the quick checks: format, lints, docs, scripts, templates
 	@echo "== check: rustfmt"
 	@cargo fmt --check
 	@echo "== check: clippy (compiles the AWS SDK the first time: minutes)"
@@ -63,69 +108,52 @@ check: tools ## The quick ones: format, clippy, docs, shellcheck, ruff, cfn-lint
 	@$(PY) scripts/template.py | diff tests/template-facts.txt - || { echo 'What the templates allow has changed. If that is meant: make facts'; exit 1; }
 	@$(PYTHON) scripts/draw.py check
 
-audit: tools $(VENV)/audit/ready target/tools/bin/cargo-deny ## The slow ones: checkov, cargo-deny (compiled the first time: minutes)
+audit: tools $(VENV)/audit/ready target/tools/bin/cargo-deny ## Run the slow checks: checkov and cargo-deny
 	@echo "== audit: checkov"
 	@$(VENV)/audit/bin/checkov --framework cloudformation --file template.yaml responder.yaml incident.yaml host.yaml credentials.yaml --compact --quiet --skip-download
 	@echo "== audit: cargo-deny"
 	@target/tools/bin/cargo-deny --log-level error check bans licenses sources
 
-advisories: target/tools/bin/cargo-deny ## Known vulnerabilities of the dependencies; fetches the RustSec database from GitHub
+lint: check audit ## Run all checks that run none of our code: check and audit
+
+advisories: target/tools/bin/cargo-deny ## Look for known vulnerabilities in the dependencies; fetches the RustSec database
 	@target/tools/bin/cargo-deny check advisories
 
-templates: tools ## Weave forensic-host/ into template.yaml and cut the other templates out of it
-	@$(PY) scripts/templates.py
-
-facts: tools ## Write down again what the templates allow: tests/template-facts.txt
-	@$(PY) scripts/template.py > tests/template-facts.txt
-
-docs: ## Draw the pictures in docs/ from their sources; needs graphviz
-	@$(PYTHON) scripts/draw.py
-
-unit: ## Unit and integration tests, without the local AWS
+unit: ## Run the unit and integration tests, without the local AWS
 	@echo "== unit and integration tests (compiles the AWS SDK the first time: minutes)"
 	@cargo test $(FEATURES)
 
-build: tools ## Build the function for Lambda: .aws-sam/build
-	@echo "== sam build (about 10 minutes the first time)"
-	@$(SAM) build --config-file samconfig.toml --build-dir .aws-sam/next
-# Renamed, not deleted: an interruption leaves no template in place whose function is gone already.
-	@rm -rf .aws-sam/last; if [ -e .aws-sam/build ]; then mv .aws-sam/build .aws-sam/last; fi
-	@mv .aws-sam/next .aws-sam/build && rm -rf .aws-sam/last && echo "built: .aws-sam/build"
-
-check-binary: ## The built function runs on provided.al2 and unwinds on panic; the operator's program runs where operators are
-	@echo "== check of the built programs"
-	@sh tests/check-binary.sh .aws-sam/build/IsolationFunction/bootstrap $(CLI)
-
-stack: tools ## The deployed stack on the local AWS; needs `make build`
+stack: tools ## Run the tests of the deployed stack on the local AWS; needs make build
 	@echo "== stack tests on the local AWS"
 	@cargo test $(FEATURES) --test stack -- --test-threads=4
 	@echo "== the demo: what a newcomer runs first must run"
 	@cargo test --quiet $(FEATURES) --test demo
 
-bench: tools $(VENV)/bench/ready build ## Measure the function against its lower bounds, a Python program, and c7n and dredge-ir where installed; QUICK=1 leaves the slow rows out, PAGE=1 writes docs/measurements.md
+check-binary: ## Check that the built programs run on their targets; needs make build and cli
+	@echo "== check of the built programs"
+	@sh tests/check-binary.sh .aws-sam/build/IsolationFunction/bootstrap $(CLI)
+
+templates: tools ## Weave forensic-host/ into template.yaml and cut the other templates out of it
+	@$(PY) scripts/templates.py
+
+facts: tools ## Write again what the templates allow: tests/template-facts.txt
+	@$(PY) scripts/template.py > tests/template-facts.txt
+
+docs: ## Draw the pictures in docs/ from their sources; needs graphviz
+	@$(PYTHON) scripts/draw.py
+
+bench: tools $(VENV)/bench/ready build ## Measure the function; QUICK=1 skips slow rows, PAGE=1 writes docs/measurements.md
 	@echo "== bench: compiling (minutes the first time)"
 	@cargo bench --quiet --profile dev $(FEATURES) --bench speed --no-run
 	@cargo bench --quiet --profile dev $(FEATURES) --bench speed
 
-deploy: ## Deploy to the AWS account that your credentials are for: make deploy STACK=incident-42 PARAMETERS="VpcId=… …"
-	@test -n "$(STACK)" || { echo 'STACK is missing: one name per incident, as in STACK=incident-42'; exit 1; }
-	@for word in $(PARAMETERS); do case "$$word" in *=*) ;; *) echo "$$word belongs to no parameter: write lists with commas and no blanks, as in CompromisedInstanceList=i-1,i-2"; exit 1;; esac; done
-	@$(MAKE) --no-print-directory build
-	@$(SAM) deploy --stack-name "$(STACK)" --parameter-overrides $(PARAMETERS)
+clean: ## Remove what the SAM CLI built; target/ stays, since it took long to make
+	@rm -rf .aws-sam target/demo
 
-responder: ## Prepare this account and Region, so that an incident needs no build and no role: make responder [PARAMETERS="IncidentRole=true"]
-	@for word in $(PARAMETERS); do case "$$word" in *=*) ;; *) echo "$$word belongs to no parameter: write NAME=VALUE"; exit 1;; esac; done
-	@$(MAKE) --no-print-directory build $(VENV)/aws/ready
-	@$(SAM) deploy --stack-name $(RESPONDER) --template-file responder.yaml $(if $(PARAMETERS),--parameter-overrides $(PARAMETERS))
-	@$(VENV)/aws/bin/aws cloudformation update-termination-protection --enable-termination-protection --stack-name $(RESPONDER) --output text
-
-package: ## Upload for the console and for others: make package BUCKET=my-bucket (in the region it is meant for)
-	@test -n "$(BUCKET)" || { echo 'BUCKET is missing: an S3 bucket in the region of the instances, as in BUCKET=my-bucket'; exit 1; }
-	@$(MAKE) --no-print-directory build $(CLI)
-	@$(VENV)/sam/bin/python scripts/package.py "$(BUCKET)" $(CLI)
+##@ Release
 
 ifeq ($(shell uname -s),Darwin)
-release: release-afresh $(addprefix release-,$(ON_MAC)) ## Build what a release consists of, each system its own: target/release-assets
+release: release-afresh $(addprefix release-,$(ON_MAC)) ## Build the files of a release into target/release-assets
 	@$(PYTHON) scripts/release.py sums
 else
 release: release-afresh build release-sbom $(addprefix release-,$(ON_LINUX))
@@ -158,28 +186,6 @@ $(addprefix release-,$(ON_MAC)): release-%:
 release-sbom: target/tools/bin/cargo-cyclonedx
 	@echo "== what is compiled in: CycloneDX"
 	@PATH="$(abspath target/tools/bin):$$PATH" $(PYTHON) scripts/release.py sbom
-
-status: ## What an incident holds isolated, and the next step: make status STACK=incident-42
-	@test -n "$(STACK)" || { echo 'STACK is missing, as in STACK=incident-42'; exit 1; }
-	@$(MAKE) --no-print-directory $(CLI)
-	@$(CLI) status --stack "$(STACK)"
-
-restore: ## Restore everything and delete the stack, with or without its function: make restore STACK=incident-42
-	@test -n "$(STACK)" || { echo 'STACK is missing, as in STACK=incident-42'; exit 1; }
-	@$(MAKE) --no-print-directory $(CLI)
-	@$(CLI) restore --stack "$(STACK)" --finish
-
-# Linked for an old glibc, so that it runs wherever operators are, CloudShell (Amazon Linux 2023) included.
-cli: $(VENV)/lint/ready ## Build the operator's program: target/cli/ec2-isolation
-	@echo "== operator's program (2 minutes after make build, else about 10 the first time)"
-	@cargo lambda build --quiet --release $(FEATURES) --bin ec2-isolation --target x86_64-unknown-linux-gnu.2.26 --lambda-dir target/cli --flatten ec2-isolation
-	@mv target/cli/bootstrap $(CLI) && $(CLI) --version
-
-$(CLI):
-	@$(MAKE) --no-print-directory cli
-
-clean: ## Remove what the SAM CLI built; target/ stays, it took long to make
-	@rm -rf .aws-sam target/demo
 
 tools: $(VENV)/cloud/ready $(VENV)/sam/ready $(VENV)/aws/ready $(VENV)/lint/ready target/tools/chromium/ready
 

@@ -16,7 +16,7 @@ use crate::ports::{Change, Look, Ports, Records};
 use crate::watch::{self, Trigger};
 
 /// As much as a main thread has, of which only what is used is memory. The release uses less than half a MiB of it; a debug build
-/// more than the 2 MiB that tokio gives, and an overflow answers nobody.
+/// more than the 2 MiB that tokio gives, and after an overflow CloudFormation gets no answer.
 const STACK_BYTES: usize = 8 << 20;
 
 /// Serves events until Lambda ends the process. `ports` makes the ports, or says which setting is wrong.

@@ -6,7 +6,7 @@
 //! ```text
 //! event ── handler ── reconcile ── each instance: ┌─ observe ── plan ── execute ─┐   until its plan is empty
 //!            │            │                       └──────────────────────────────┘
-//!            │            └─ last look: all of them once more, whoever is not right goes back into its loop
+//!            │            └─ last look: all of them once more, an instance that is not right goes back into its loop
 //!            └─ answer ── responder ── CloudFormation
 //! ```
 //!

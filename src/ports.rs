@@ -63,7 +63,7 @@ pub enum GroupQuery {
     Ids(BTreeSet<GroupId>),
     /// Those of ours that CloudFormation's own tag says this stack made, by its id.
     OfStack(String),
-    /// Those of a stack of this name, if nobody knows its id any more.
+    /// Those of a stack of this name, if its id is no longer known.
     OfStackNamed(String),
     /// Those of every stack of the Region that carry [`crate::model::ROLE_TAG`].
     Ours,

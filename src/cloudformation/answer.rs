@@ -173,7 +173,7 @@ impl Answer {
         self.body().len()
     }
 
-    /// CloudFormation's own ids always fit. These do not come from it, so nobody can miss what is cut off.
+    /// CloudFormation's own ids always fit. These do not come from it, so what is cut off is no loss.
     fn shrink_ids(&mut self) {
         for limit in [900, 300, 50] {
             if self.json_length() > BODY_LIMIT {

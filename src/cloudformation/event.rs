@@ -47,7 +47,7 @@ impl RequestType {
 pub struct Envelope {
     /// `None` for what CloudFormation does not send.
     pub request_type: Option<RequestType>,
-    /// A bearer credential: whoever reads it can forge the answer. Never logged.
+    /// A bearer credential: a reader of it can forge the answer. Never logged.
     pub response_url: String,
     pub stack_id: String,
     pub request_id: String,

@@ -60,7 +60,8 @@ const fn row(status: &'static str, on_delete: Course, on_update: Course) -> Row 
 }
 
 /// Every status of the API's `StackStatus`, the first row that fits counts; any other status keeps. A Delete inside an
-/// update serves that update (a resource is replaced, taken out, or its creation undone), in an order that nobody documents.
+/// update serves that update (a resource is replaced, taken out, or its creation undone), in an order that AWS does not
+/// document.
 const TABLE: &[Row] = &[
     row("CREATE_IN_PROGRESS", Keep, Restore),
     row("CREATE_FAILED", Keep, Keep),

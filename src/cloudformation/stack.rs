@@ -86,7 +86,8 @@ pub struct NewStack<'a> {
     pub role: Option<&'a str>,
     /// Equal for repeated tries of one call.
     pub token: &'a str,
-    /// What is made stays, whatever fails and whoever deletes by oversight: rollback is off, termination protection on.
+    /// What is made stays if something fails, or if a person deletes the stack by oversight: rollback is off,
+    /// termination protection on.
     pub stays: bool,
 }
 
@@ -200,7 +201,8 @@ impl StackView {
         self.is_deployable() || self.function_outlives && self.is_in_charge()
     }
 
-    /// Whether it takes care of what it holds for good: it restores that when it is deleted, and can be deployed again until then.
+    /// Whether it takes care of what it holds to the end: it restores that when it is deleted, and can be deployed
+    /// again until then.
     #[must_use]
     pub fn is_deployable(&self) -> bool {
         self.is_in_charge() && !matches!(self.status.status.as_str(), "ROLLBACK_FAILED" | "DELETE_FAILED")
@@ -233,7 +235,8 @@ impl StackView {
 pub enum Ending {
     /// One `delete-stack`, which leaves these logical ids alone.
     Delete { retain: Vec<String> },
-    /// A first `delete-stack` ends in DELETE_FAILED, since nobody answers for these any more; a second one leaves them alone.
+    /// A first `delete-stack` ends in DELETE_FAILED, since no function answers for these any more; a second one leaves
+    /// them alone.
     DeleteTwice { retain: Vec<String> },
     /// Something is under way; look again when it has ended.
     Wait,

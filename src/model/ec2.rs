@@ -7,7 +7,7 @@ use super::{GroupId, Groups, InstanceId, InterfaceId, SnapshotId, Time, Volume, 
 
 /// Marks a security group as one of ours; the value is a [`Role`]. CloudFormation's own stack tag beside it names the stack.
 pub const ROLE_TAG: &str = "ec2-isolation:role";
-/// CloudFormation sets it on every group it creates; the `aws:` prefix is reserved, so nobody can forge it.
+/// CloudFormation sets it on every group it creates; the `aws:` prefix is reserved, so it cannot be forged.
 pub const STACK_TAG: &str = "aws:cloudformation:stack-id";
 /// The same with the stack's name.
 pub const STACK_NAME_TAG: &str = "aws:cloudformation:stack-name";

@@ -111,7 +111,7 @@ pub struct Snapshots {
     pub requested: bool,
 }
 
-/// The right to change the interfaces of a record, for a while: whoever overtakes its writer waits for its end.
+/// The right to change the interfaces of a record, for a while: a request that overtakes its writer waits for its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// One invocation.

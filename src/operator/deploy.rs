@@ -1,5 +1,5 @@
 //! Makes a stack, or changes the one that is there **as it was seen**: by a change set, which CloudFormation refuses to carry out if the
-//! stack was changed since. So what somebody else has added to a list meanwhile is never taken off it.
+//! stack was changed since. So what another person has added to a list meanwhile is never taken off it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,14 +31,14 @@ pub(super) struct Deployment<'a> {
 /// What became of a change.
 enum Changed {
     Begun,
-    /// Somebody else changed the stack: look again.
+    /// Another request changed the stack: look again.
     Overtaken,
     Busy,
 }
 
 impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R, S> {
-    /// Asks CloudFormation, with the `parameters` for the stack as it is seen; waits for whoever is at work on it, and calls `meanwhile`
-    /// then. The id of the stack.
+    /// Asks CloudFormation, with the `parameters` for the stack as it is seen; waits for a request that is at work on
+    /// it, and calls `meanwhile` then. The id of the stack.
     pub(super) async fn deploy(
         &self,
         deployment: &Deployment<'_>,

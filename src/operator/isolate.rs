@@ -424,7 +424,7 @@ impl Order {
         parameters
     }
 
-    /// Instances that the stack lists already and nobody named now: its update looks at them as well.
+    /// Instances that the stack lists already and the operator did not name now: its update looks at them as well.
     fn again(&self) -> Vec<InstanceId> {
         let listed = self.existing.as_ref().map(StackView::instances).unwrap_or_default();
         listed.into_iter().filter(|id| !self.targets.iter().any(|target| target.id == *id)).collect()

@@ -360,7 +360,8 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
         Ok(())
     }
 
-    /// Stacks that deny the credentials of instances that nobody isolates any more. An open incident of the name has it now.
+    /// Stacks that deny the credentials of instances that no stack isolates any more. An open incident of the name has
+    /// it now.
     async fn denials_left(&self, known: &Known, found: &mut Leftovers) {
         let open: BTreeSet<String> = known.open.iter().map(|id| name(id)).collect();
         let over: BTreeSet<String> = known.over.iter().map(|id| name(id)).collect();

@@ -105,7 +105,7 @@ fn in_transit(incident: &Incident, shell: &Shell) -> Vec<Next> {
     vec![next("These are in the transit group, WHICH IS OPEN TO EVERYBODY. Isolate them now:", commands)]
 }
 
-/// Interfaces whose original groups are all gone: nobody but a person can say where they belong.
+/// Interfaces whose original groups are all gone: only a person can say where they belong.
 fn stuck(incident: &Incident, shell: &Shell) -> Vec<Next> {
     let mut steps = Vec::new();
     for record in incident.held() {
@@ -230,7 +230,7 @@ fn held(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shel
     }
 }
 
-/// The groups that the tags of an interface say it had. Tags never decide: whoever may write them may be the attacker.
+/// The groups that the tags of an interface say it had. Tags never decide: the attacker may write them.
 #[must_use]
 pub fn tagged_originals(tags: &BTreeMap<String, String>) -> Groups {
     let values = tags.iter().filter(|(key, _)| key.starts_with(tag::ORIGINAL_GROUPS)).map(|(_, value)| value);

@@ -73,7 +73,8 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
     /// Restores, and reads everything again.
     ///
     /// # Errors
-    /// An instance is named that has no record, the records are somebody else's, or nothing can be read afterwards.
+    /// An instance is named that has no record, the records are of another account or region, or nothing can be read
+    /// afterwards.
     pub async fn restore(
         &self,
         incident: &Incident,

@@ -29,7 +29,7 @@ pub struct Status {
     /// Group id -> `isolation`, `transit` or `forensic`.
     pub groups: BTreeMap<String, &'static str>,
     pub instances: Vec<Instance>,
-    /// Whose credentials are denied; nothing if nobody has asked for it.
+    /// Whose credentials are denied; `None` if no operator has asked for it.
     pub credentials: Option<Credentials>,
     /// Why it is not known whether there is a stack that denies them.
     pub credentials_unread: Option<String>,
@@ -82,7 +82,7 @@ pub struct Summary {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NotIsolated {
     pub instance: String,
-    /// The instance's Name tag. Whoever may write tags may have written it.
+    /// The instance's Name tag. The attacker may have written it.
     pub name: Option<String>,
     /// Nothing if it is about the whole instance.
     pub interface: Option<String>,
@@ -133,7 +133,7 @@ pub struct Unrecorded {
     pub interface: String,
     pub instance: Option<String>,
     pub now: Vec<String>,
-    /// What its tags say it had. Whoever may write tags may have written them.
+    /// What its tags say it had. The attacker may have written them.
     pub tagged: Vec<String>,
 }
 

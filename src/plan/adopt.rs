@@ -207,8 +207,8 @@ impl Case<'_> {
         adoption.plan.work.extend(self.tags().into_iter().map(Work::only));
     }
 
-    /// From the old isolation straight to the new one. What is in neither, nobody isolated or somebody moved: a deployment of the
-    /// new stack isolates it.
+    /// From the old isolation straight to the new one. What is in neither was never isolated, or was moved out: a
+    /// deployment of the new stack isolates it.
     fn moves(&self) -> Vec<Step> {
         let target = Groups::from([self.heir.isolation_group.clone()]);
         let ours = self.old_groups();

@@ -1,5 +1,5 @@
-//! What may end an isolated instance although it is isolated, from what EC2 shows of it. **It is only said**: whoever has the
-//! instance may write its tags, so they change nothing of what is done.
+//! What may end an isolated instance although it is isolated, from what EC2 shows of it. **It is only said**: the
+//! attacker on the instance may write its tags, so they change nothing of what is done.
 
 use super::{Case, Plan, Problem};
 use crate::model::{Instance, ScheduledEvent};
@@ -120,7 +120,7 @@ mod tests {
         }
     }
 
-    /// Whoever has the instance may write them.
+    /// The attacker on the instance may write them.
     #[test]
     fn a_tag_changes_nothing_of_what_is_done() {
         let plain = World::isolated();

@@ -24,7 +24,7 @@ pub(super) fn too_wide(observed: &Observed, group: &Group, wants: &Wants) -> Vec
         .collect()
 }
 
-/// A rule by tcp from the group of a forensic host: so its tag says, and CloudFormation's own, which nobody can forge, that a stack
+/// A rule by tcp from the group of a forensic host: so its tag says, and CloudFormation's own, which cannot be forged, that a stack
 /// made it.
 fn is_of_forensic_host(observed: &Observed, rule: &Rule) -> bool {
     let Peer::Group(peer) = &rule.peer else { return false };
@@ -32,8 +32,8 @@ fn is_of_forensic_host(observed: &Observed, rule: &Rule) -> bool {
     rule.protocol == "tcp" && rule.ports.is_some() && observed.groups.get(peer).is_some_and(is_forensic)
 }
 
-/// Whether a group could be somebody's isolation: it lets nothing through but single ports from a group (which ones, its own
-/// stack knows), a forensic host, and what stays on the host.
+/// Whether a group could be another stack's isolation: it lets nothing through but single ports from a group (which
+/// ones, its own stack knows), a forensic host, and what stays on the host.
 pub(super) fn is_closed(observed: &Observed, group: &Group) -> bool {
     let is_port_from_group = |rule: &Rule| matches!(rule.peer, Peer::Group(_)) && port(rule).is_some();
     group.ingress.iter().all(|rule| is_port_from_group(rule) || is_of_forensic_host(observed, rule))
@@ -81,7 +81,7 @@ pub(super) fn own_groups<'a>(
 }
 
 /// The stack in whose isolation an interface is, if that is not ours: **all** its groups isolate, and each carries
-/// CloudFormation's own tag of a stack, which nobody can forge. Our marker alone decides nothing: an attacker may be able to
+/// CloudFormation's own tag of a stack, which cannot be forged. Our marker alone decides nothing: an attacker may be able to
 /// write it, and a colleague may have put another incident's group beside an open one.
 pub(super) fn holder<'a>(observed: &'a Observed, ours: &Groups, interface: &Interface) -> Option<&'a String> {
     let mut holder = None;

@@ -172,7 +172,7 @@ impl<'a> Isolation<'a> {
     }
 
     /// Whether a part of the instance is in our isolation, and every part that is not is recorded: it was free a moment ago.
-    /// If it was once seen isolated as a whole, somebody moved that part: whose it is then is not ours to settle.
+    /// If it was once seen isolated as a whole, that part was moved: whose it is then is not ours to settle.
     fn shares(&self, instance: &Instance) -> bool {
         let is_racing =
             |record: &&Record| record.state == State::Isolating && record.owner.stack_id == self.case.owner.stack_id;

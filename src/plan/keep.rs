@@ -1,5 +1,5 @@
-//! Instances that stay isolated although nobody asks for it any more: a Delete that must not release, an Update that no
-//! longer lists them.
+//! Instances that stay isolated although no request asks for it any more: a Delete that must not release, an Update
+//! that no longer lists them.
 //!
 //! They are left as they are, but **no interface is left in the transit group**.
 

@@ -28,7 +28,7 @@ const UNDER_WAY: Duration = Duration::from_secs(60);
 const APART: Duration = Duration::from_secs(10);
 /// When the same is written again, counted from the first contradicting look.
 const REWRITES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(12)];
-/// No lease is longer: the longest hold, and half a minute. Whoever says so has another clock.
+/// No lease is longer: the longest hold, and half a minute. A longer one was written by another clock.
 const LONGEST_LEASE: Duration = Duration::from_secs(90);
 /// Calls that are throttled are tried again at least so long: others use the account's buckets for a while only, and
 /// giving up leaves an instance in the open.
@@ -37,7 +37,7 @@ const THROTTLED: Duration = Duration::from_secs(300);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-/// A reading by which a duty would end or be refused, or that waits for somebody else.
+/// A reading by which a duty would end or be refused, or that waits for another request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Doubt {
     /// The record of an instance that is held is not there.
@@ -277,7 +277,8 @@ impl Ledger {
         self.written(interface) == Some((groups, true))
     }
 
-    /// Whether these groups had to be written to an interface again a moment ago: somebody may be at it still.
+    /// Whether these groups had to be written to an interface again a moment ago: another person or tool may be at it
+    /// still.
     #[must_use]
     pub fn is_contested(&self, interface: &InterfaceId, groups: &Groups, elapsed: Duration) -> bool {
         self.attempts.iter().any(|(step, attempt)| {
@@ -303,7 +304,7 @@ impl Ledger {
         self.rival.is_some_and(|(_, until)| now < until) && !self.is_trusting
     }
 
-    /// Whether a step was tried and has failed, for now or for good.
+    /// Whether a step was tried and has failed, for now or for ever.
     #[must_use]
     pub fn has_failed(&self, step: &Step) -> bool {
         self.attempts.get(&step.key()).is_some_and(|attempt| attempt.failure.is_some() || attempt.over.is_some())

@@ -79,7 +79,7 @@ pub enum Goal<'a> {
     Restore,
     /// It moves under another stack, isolated throughout.
     Adopt(&'a Heritage<'a>),
-    /// It stays isolated although nobody asks for it any more. With a reason, that is written down.
+    /// It stays isolated although no request asks for it any more. With a reason, that is written down.
     Keep(Option<String>),
 }
 

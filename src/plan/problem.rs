@@ -194,7 +194,7 @@ pub enum Problem {
         arn: String,
         recorded: String,
     },
-    /// On a restore: somebody gave it another one.
+    /// On a restore: it was given another one.
     ProfileReplaced {
         instance: InstanceId,
         arn: String,
@@ -209,7 +209,7 @@ pub enum Problem {
     EventsUnknown {
         reason: String,
     },
-    /// Adoption: the new stack's group isolates nobody.
+    /// Adoption: the new stack's group isolates nothing.
     GroupUnfit {
         group: GroupId,
         reason: String,

@@ -1,7 +1,7 @@
 //! Delete, and instances that an Update no longer lists: every recorded interface gets its originals back, then what protected
 //! the instance is put back.
 //!
-//! **Only what is still in our isolation is changed**; what somebody moved meanwhile is left alone and reported.
+//! **Only what is still in our isolation is changed**; what was moved meanwhile is left alone and reported.
 
 use super::groups::{holder, own_groups};
 use super::protections::unprotect;
@@ -206,8 +206,8 @@ fn unrecorded(case: &Case<'_>, ours: &Groups, recorded: &[&InterfaceId], plan: &
     found
 }
 
-/// Whether the protections of the record are to be undone. In a restored one they were: what is there now is somebody
-/// else's, unless this invocation was overtaken while it set them.
+/// Whether the protections of the record are to be undone. In a restored one they were: what is there now is not
+/// ours, unless this invocation was overtaken while it set them.
 fn is_protection_open(case: &Case<'_>, record: &Record) -> bool {
     !record.protection.is_empty() && (record.state != State::Restored || case.ledger.has_protected)
 }

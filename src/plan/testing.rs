@@ -384,7 +384,7 @@ impl World {
         self
     }
 
-    /// What failed for good is given up.
+    /// What can never succeed is given up.
     pub(super) fn given_up(mut self, goal: &Goal<'_>) -> Self {
         let plan = self.plan(goal);
         let minute = Duration::from_secs(60);

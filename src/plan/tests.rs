@@ -150,7 +150,7 @@ fn what_was_asked_for_is_not_asked_for_again() {
 struct Weather {
     /// How many looks later than the next EC2 shows what was done.
     late: usize,
-    /// Before this look somebody gives `eni-1` these groups, once.
+    /// Before this look another person gives `eni-1` these groups, once.
     meddles: Option<(usize, &'static [&'static str])>,
 }
 

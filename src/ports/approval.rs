@@ -5,7 +5,7 @@ use std::future::Future;
 
 use crate::ports::Call;
 
-/// Whoever has it can answer: it is shown to nobody.
+/// Its holder can answer: it is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(pub String);
 
@@ -36,6 +36,6 @@ pub trait Questions {
 
 /// Who waits for the answer.
 pub trait Answers {
-    /// False if nobody waits any more.
+    /// False if no execution waits any more.
     fn answer(&self, token: &Token, answer: &str) -> impl Future<Output = Call<bool>> + Send;
 }

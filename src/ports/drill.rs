@@ -7,7 +7,7 @@ use std::future::Future;
 use crate::model::{GroupId, Groups, InstanceId, InterfaceId, SnapshotId, VolumeId, VpcId};
 use crate::ports::Call;
 
-/// On everything that a drill makes; the value is the drill's id. It never decides alone: whoever may write tags may be the attacker.
+/// On everything that a drill makes; the value is the drill's id. It never decides alone: the attacker may write tags.
 pub const DRILL_TAG: &str = "ec2-isolation:drill";
 
 /// How a drill with this id names what it makes: its stack, the launch of its instance, and, with a letter behind it, its groups.
@@ -31,11 +31,11 @@ pub struct Launch<'a> {
 /// What is there of one drill.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Made {
-    /// Launched by it, by the token of the launch, which nobody can change afterwards; the terminated ones are left out.
+    /// Launched by it, by the token of the launch, which cannot be changed afterwards; the terminated ones are left out.
     pub instances: BTreeSet<InstanceId>,
     /// Tagged, and attached to nothing.
     pub interfaces: BTreeSet<InterfaceId>,
-    /// Tagged, and named by it: nobody can rename a group.
+    /// Tagged, and named by it: a group cannot be renamed.
     pub groups: BTreeSet<GroupId>,
     /// What carries the tag and nothing else that would show who made it: volumes and snapshots.
     pub tagged: BTreeSet<String>,

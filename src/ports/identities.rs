@@ -9,7 +9,7 @@ use super::Call;
 pub struct ProfileRole {
     /// Without path, as IAM's calls and CloudFormation take it.
     pub name: String,
-    /// AWS's own, as a service-linked role is: IAM lets nobody change it.
+    /// AWS's own, as a service-linked role is: IAM refuses every change of it.
     pub is_protected: bool,
 }
 

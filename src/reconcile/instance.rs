@@ -101,7 +101,7 @@ impl<'a> Subject<'a> {
         self.unread.iter().map(|(what, (_, error))| (what, error))
     }
 
-    /// Steps that have failed for good and are still to be done, or that somebody keeps undoing.
+    /// Steps that can never succeed and are still to be done, or that another person or tool keeps undoing.
     pub(crate) fn failures(&self) -> Vec<(&Step, &StepError)> {
         let mut failures: Vec<(&Step, &StepError)> = Vec::new();
         for step in self.plan.steps() {

@@ -41,8 +41,8 @@ impl Gate {
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
-    /// Awaits `work` unless the gate is closed; stops waiting when it closes. On the heap: whoever waits for a future holds
-    /// room for it more than once.
+    /// Awaits `work` unless the gate is closed; stops waiting when it closes. On the heap: each one that waits for a
+    /// future holds room for it more than once.
     pub fn while_open<T>(&self, work: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
         let mut work = Box::pin(work);
         async move {

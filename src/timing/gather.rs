@@ -1,4 +1,4 @@
-//! One call for all who wait: while one is under way, the next one collects whoever asks.
+//! One call for all who wait: while one is under way, the next one collects all who ask.
 
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
@@ -21,8 +21,8 @@ impl<K, T> Default for Gather<K, T> {
 }
 
 impl<K: Send, T: Send> Gather<K, T> {
-    /// Asks together with at most `most` in all. `call` answers every question of one call, in order. `None` if whoever made
-    /// the call has stopped waiting for it.
+    /// Asks together with at most `most` in all. `call` answers every question of one call, in order. `None` if the one
+    /// that made the call has stopped waiting for it.
     pub async fn ask<F>(&self, question: K, most: usize, call: impl Fn(Vec<K>) -> F) -> Option<T>
     where
         F: Future<Output = Vec<T>>,

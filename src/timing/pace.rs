@@ -1,8 +1,8 @@
 //! EC2's token buckets, as far as we know what is left in them: a call that would be throttled waits instead.
 //!
-//! EC2 counts calls by action, for the whole account and region (EC2 Developer Guide, "Request throttling"). The sizes here are
-//! those of an account that never asked AWS for more, and somebody else may have emptied a bucket: what cannot wait goes by what
-//! EC2 says instead ([`Pace::urgent_turn`]), and the loop of each instance tries again.
+//! EC2 counts calls by action, for the whole account and region (EC2 Developer Guide, "Request throttling"). The sizes
+//! here are those of an account that never asked AWS for more, and other programs may have emptied a bucket: what
+//! cannot wait goes by what EC2 says instead ([`Pace::urgent_turn`]), and the loop of each instance tries again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -40,7 +40,7 @@ struct Bucket {
 pub struct Pace(Mutex<HashMap<&'static str, Bucket>>);
 
 impl Pace {
-    /// Returns when it is this call's turn. Whoever asks first goes first.
+    /// Returns when it is this call's turn. The first to ask goes first.
     pub async fn turn(&self, action: &'static str) {
         let wait = self.take(action, |_| f64::NEG_INFINITY).unwrap_or_default();
         tokio::time::sleep(wait).await;

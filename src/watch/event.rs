@@ -1,4 +1,4 @@
-//! What calls the watch: a schedule, or a call that somebody made, as EventBridge passes it on.
+//! What calls the watch: a schedule, or a call to AWS, as EventBridge passes it on.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,11 +21,11 @@ const PREFIXES: [&str; 5] = ["i-", "eni-", "sg-", "snap-", "vol-"];
 pub struct Trigger {
     /// The incident to be looked at; all of the table where none is named.
     pub owner: Option<Owner>,
-    /// What somebody did, where that is why it is looked.
+    /// The event that is the reason for the look, if there is one.
     pub cause: Option<Cause>,
 }
 
-/// A call that somebody made, by CloudTrail's record of it; or a change of an instance's state, which has no caller.
+/// A call to AWS, by CloudTrail's record of it; or a change of an instance's state, which has no caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
     /// Its name, as in `ModifyNetworkInterfaceAttribute`.
@@ -81,7 +81,7 @@ impl Cause {
 }
 
 impl Cause {
-    /// Whether it is why an interface of this instance shows these groups, and the doing of a controller. Whoever changed it since has
+    /// Whether it is why an interface of this instance shows these groups, and the doing of a controller. A later change has
     /// given it others.
     pub(super) fn has_moved(&self, instance: &InstanceId, interface: &InterfaceId, shown: Option<&Groups>) -> bool {
         let is_named = match self.call.as_str() {

@@ -10,7 +10,7 @@ use crate::ports::{Call, GroupQuery, Items, Look};
 use crate::reconcile::Looked;
 use crate::reconcile::contained::{Contained, Situation, judge};
 
-/// An incident that is open: its stack asked for isolation last, and nobody has asked for its restore.
+/// An incident that is open: its stack asked for isolation last, and no request has asked for its restore.
 #[derive(Debug, Clone)]
 pub(super) struct Incident {
     pub(super) owner: Owner,
@@ -26,7 +26,7 @@ impl Incident {
         self.intent.as_ref().map(|intent| intent.request_id.as_str())
     }
 
-    /// What the watch may do. An incident that was kept in a rollback is in nobody's hands: it is only told.
+    /// What the watch may do. No stack answers for an incident that was kept in a rollback: it is only told.
     pub(super) fn policy(&self) -> Watch {
         match &self.intent {
             Some(Intent { desired: Desired::Isolated(wants), kept: None, .. }) => wants.watch,

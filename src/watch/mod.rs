@@ -1,5 +1,5 @@
 //! The watch, which a schedule and CloudTrail's events call: containment is a state and no event. It looks at every open incident
-//! of the table, says what is not as it should be, and answers nobody at CloudFormation.
+//! of the table, says what is not as it should be, and sends CloudFormation no answer.
 //!
 //! **It changes nothing unless the incident says `Watch=Isolate`.** Then it isolates interfaces that were attached since, and those
 //! that a controller moved out, by the same loop as a request. What a person moved out stays out, and is told each time. It goes on
@@ -35,7 +35,7 @@ use look::Incident;
 
 /// How often the watch isolates an instance again that a controller moves out: it tells, and does not fight.
 pub const MOST_RETURNS: u64 = 3;
-/// Calls whose outcome no look shows: that somebody made one is what there is to tell.
+/// Calls whose outcome no look shows: that one was made is what there is to tell.
 const UNSEEN: [&str; 7] = [
     "AssociateIamInstanceProfile",
     "ReplaceIamInstanceProfileAssociation",
@@ -363,7 +363,8 @@ fn due(
     due
 }
 
-/// Whether a record is this incident's, every interface was read back in isolation once, and nobody is at work on it.
+/// Whether a record is this incident's, every interface was read back in isolation once, and no request is at work on
+/// it.
 fn is_steady(record: &Record, incident: &Incident) -> bool {
     record.owner == incident.owner && record.state == State::Isolated
 }

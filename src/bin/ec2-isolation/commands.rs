@@ -29,7 +29,7 @@ use crate::{approval, drill, evidence, manual, memory, progress, report};
 pub type Program = Operator<Ec2, Table, CloudFormation>;
 
 const WATCH_EVERY: Duration = Duration::from_secs(5);
-/// Nobody waits for an answer; this bounds what hangs.
+/// No caller waits for an answer; this bounds what hangs.
 const LONGEST_RUN: Duration = Duration::from_secs(12 * 3600);
 
 /// How a command ended.
@@ -338,7 +338,7 @@ pub fn show(output: Output, text: &impl Display, json: &impl Serialize) {
     }
 }
 
-/// On standard output. Whoever reads it may stop reading (`| head`): what was done is done all the same.
+/// On standard output. Its reader may stop reading (`| head`), and what was done is done.
 pub fn say(text: impl Display) {
     let _ = write!(std::io::stdout(), "{text}");
 }
@@ -443,7 +443,7 @@ async fn adopt(
     Ok(Outcome::done(!report.failed))
 }
 
-/// Asks, where somebody is there to answer.
+/// Asks, if a person is there to answer.
 pub fn confirm(yes: bool, question: &str) -> Result<(), Trouble> {
     if yes {
         return Ok(());

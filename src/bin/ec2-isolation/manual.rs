@@ -19,7 +19,7 @@ pub fn text(command: &Command) -> Option<String> {
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// One page for everything: nobody looks for the page of a subcommand at night.
+/// One page for everything: an operator does not look for the page of a subcommand at night.
 fn page(program: &Words) -> Vec<u8> {
     let mut page = Vec::new();
     let whole = Man::new(program.clone());

@@ -23,7 +23,7 @@ pub fn init() {
     let _ = tracing_subscriber::registry().with(Lines.with_filter(own)).try_init();
 }
 
-/// A line on standard error. Nobody reading it any more must not stop a restore half-way.
+/// A line on standard error. A reader that has gone must not stop a restore half-way.
 pub fn say(line: impl Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -1,6 +1,6 @@
 //! Takes away what a drill has made: looks, deletes, and looks again until nothing is left. What cannot be deleted is named.
 //!
-//! **A tag decides nothing alone**, since whoever may write tags may be the attacker: an instance is a drill's by the token it was launched
+//! **A tag decides nothing alone**, since the attacker may write tags: an instance is a drill's by the token it was launched
 //! with, a group by its name, snapshots by the volumes of that instance. What has the tag and nothing else is named, and left to a person.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -161,7 +161,8 @@ where
         Ok(())
     }
 
-    /// Deletes their snapshots, and terminates them with their volumes. Afterwards nobody could tell whose snapshots they were.
+    /// Deletes their snapshots, and terminates them with their volumes. Afterwards nothing would tell whose snapshots
+    /// they were.
     pub(super) async fn end_instances(&self, ids: &BTreeSet<InstanceId>) -> Call<()> {
         let ec2 = &self.ports.ec2;
         let found = ec2.instances(ids).await?;

@@ -1,7 +1,7 @@
 //! `drill`: a rehearsal in a real account, on an instance that it makes for it, which shows what nothing but a real account can.
 //!
 //! **It touches nothing that it has not made**, and takes away what it has made, whatever fails. A drill that was killed is taken away
-//! by its tags, and by what EC2 shows beside them that nobody can forge.
+//! by its tags, and by what EC2 shows beside them that cannot be forged.
 
 mod assumptions;
 mod clean;

@@ -250,7 +250,8 @@ impl<E: Survey + Evidence + Change + Disks + Clone, R: Archive, S: StackLife + C
         }
     }
 
-    /// Volumes that are there and that no record names: an earlier run that was ended made them, or whoever writes our tags.
+    /// Volumes that are there and that no record names: an earlier run that was ended made them, or a person who writes
+    /// our tags.
     async fn note_found(&self, order: &VolumeOrder, memory: &mut Memory) {
         let mut found: BTreeMap<&InstanceId, Vec<&Exhibit>> = BTreeMap::new();
         for exhibit in &order.exhibits.all {

@@ -1,8 +1,8 @@
 //! `evidence`: the snapshots of an incident as evidence. Volumes of them on the forensic host, and away again; copies for another
 //! account; a manifest of what is in them.
 //!
-//! **Only a snapshot that a record names is one of the incident**, and only a volume or a copy that was made of it is touched: whoever
-//! may write tags may be the attacker. What is made and removed stands in the history of the record.
+//! **Only a snapshot that a record names is one of the incident**, and only a volume or a copy that was made of it is
+//! touched: the attacker may write tags. What is made and removed stands in the history of the record.
 
 mod attach;
 mod commands;

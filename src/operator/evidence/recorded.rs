@@ -1,6 +1,6 @@
 //! What the records say of an incident's snapshots, and of what was made of them. Pure.
 //!
-//! **Tags never decide**: whoever may write them may be the attacker. Only a snapshot that a record names is one of an incident.
+//! **Tags never decide**: the attacker may write them. Only a snapshot that a record names is one of an incident.
 
 use std::collections::{BTreeMap, BTreeSet};
 

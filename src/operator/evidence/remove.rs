@@ -189,7 +189,7 @@ fn is_detaching(at: &Attachment) -> bool {
     matches!(at.state.as_str(), "detaching" | "busy")
 }
 
-/// Where it is attached, if that is not the host: whoever uses it there is not asked.
+/// Where it is attached, if that is not the host: the person who uses it there is not asked.
 fn elsewhere<'a>(volume: &'a VolumeDetails, host: Option<&InstanceId>) -> Option<&'a InstanceId> {
     volume.attachment.as_ref().map(|at| &at.instance).filter(|at| Some(*at) != host)
 }

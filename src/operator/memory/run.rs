@@ -403,7 +403,7 @@ pub(super) fn df(folder: &str) -> Line {
     Line { program: "df", arguments: vec!["-Pk".to_owned(), folder.to_owned()] }
 }
 
-/// Whose files nobody else can read.
+/// A folder whose files no other user can read.
 fn private_folder(folder: &Path) -> std::io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
@@ -414,7 +414,7 @@ fn private_folder(folder: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Whether somebody has asked for the end.
+/// Whether the operator has asked for the end.
 fn is_asked(stop: &AtomicBool) -> bool {
     stop.load(Ordering::Relaxed)
 }

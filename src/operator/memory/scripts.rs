@@ -22,8 +22,9 @@ pub(super) fn place(scratch: &str) -> String {
 
 /// Writes the memory to standard output.
 ///
-/// AVML opens its file anew and follows no link, so that `/dev/stdout` is refused ("Too many levels of symbolic links", AVML 0.17.0 to
-/// 0.21.0): it writes into a named pipe. One source is named, since a second one would begin in the middle of the stream.
+/// AVML opens its file again and follows no link, so that `/dev/stdout` is refused ("Too many levels of symbolic
+/// links", AVML 0.17.0 to 0.21.0): it writes into a named pipe. One source is named, since a second one would begin in
+/// the middle of the stream.
 pub(super) fn read(scratch: &str) -> String {
     format!(
         r#"cd {scratch} || exit 1; rm -f pipe; mkfifo -m 600 pipe || exit 1; from=/proc/kcore; [ -e $from ] || from=/dev/crash; [ -e $from ] || from=/dev/mem; cat pipe & cat=$!; sudo -n ./avml acquire --source $from pipe >&2; rc=$?; [ $rc = 0 ] || kill $cat; wait $cat 2>/dev/null; exit $rc"#
@@ -42,7 +43,7 @@ pub(super) fn room(folder: &str) -> String {
 
 /// Reads the memory from the forensic host, by [`Route::from_host`], into a file there, and hashes it on the way.
 ///
-/// It says how far it is once a second. If nobody listens any more, it ends the reading.
+/// It says how far it is once a second. If no program listens any more, it ends the reading.
 pub(super) fn receive(route: &Route, scratch: &str, folder: &str, name: &str) -> String {
     let ssh = route.from_host("known_hosts");
     let receiver = format!(

@@ -9,7 +9,7 @@ use super::{Capture, Destination, Image, scripts};
 use crate::operator::shell::quoted;
 use crate::operator::text::{duration, wrapped};
 
-/// What nobody should expect of an image.
+/// What an operator should not expect of an image.
 const MISSES: &str = "The memory changes while it is read, so the parts of an image are of different moments. The kernel that gives it out may be the \
                       attacker's. AVML is one process more, and 8 MB in the instance's memory; nothing is written to its disk but the log of the login.";
 

@@ -245,7 +245,7 @@ fn snapshots(report: &Report, blocks: &mut Vec<Block>) {
     blocks.push(Table { head, rows: rows.collect() });
 }
 
-/// What was in the snapshots when somebody read them.
+/// What was in the snapshots when a person read them.
 fn manifest(report: &Report, blocks: &mut Vec<Block>) {
     let Some(Enclosed { sha256, manifest }) = &report.manifest else { return };
     blocks.push(Heading("What is in the snapshots"));

@@ -262,7 +262,7 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive + Questions, S: StackLife
     }
 }
 
-/// What its tag says; whoever may write tags may have written it.
+/// What its tag says; each person who may write tags may have written it.
 fn instance_of(snapshot: &SnapshotDetails) -> Option<String> {
     snapshot.tags.get(tag::INSTANCE).cloned()
 }

@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const MOST_CALLS: usize = 40;
 /// Of one resource, at 50 events each.
 const MOST_PAGES: usize = 4;
-/// What somebody does to a stack. CloudFormation's own reading calls are no event of an incident.
+/// What a person or a program does to a stack. CloudFormation's own reading calls are no event of an incident.
 const OF_STACKS: [&str; 9] = [
     "CreateStack",
     "CreateChangeSet",
@@ -30,7 +30,7 @@ const OF_STACKS: [&str; 9] = [
     "UpdateTerminationProtection",
     "DeleteStack",
 ];
-/// What somebody does to an interface that matters here, and to a group of the incident.
+/// What a person or a program does to an interface that matters here, and to a group of the incident.
 const OF_INTERFACES: [&str; 3] =
     ["ModifyNetworkInterfaceAttribute", "AttachNetworkInterface", "DetachNetworkInterface"];
 const OF_GROUPS: [&str; 5] = [
@@ -123,7 +123,7 @@ fn of_record(instance: &str, line: &str) -> Event {
 }
 
 /// Who asked. The function knows CloudFormation's request only; `isolate` leaves the person in `Rerun`, and the trigger the finding.
-/// It is a parameter, so that whoever may change the stack may have written anything there.
+/// It is a parameter: anyone who may change the stack may have written anything there.
 fn person(asker: &str) -> String {
     let Some((request, note)) = asker.split_once(NOTE) else { return asker.to_owned() };
     let note = note.trim_matches('"');
@@ -356,7 +356,7 @@ mod tests {
         check("long ago", "unknown", "long ago", "");
     }
 
-    /// Whoever may change the stack writes what it says.
+    /// Each person who may change the stack can write what it says.
     #[test]
     fn a_note_that_names_nobody_is_shown_as_it_is() {
         assert_eq!(person("CloudFormation Update 7f, with Rerun \"2\""), "CloudFormation Update 7f, with Rerun 2");

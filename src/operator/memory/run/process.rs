@@ -1,4 +1,4 @@
-//! One program: what it writes is taken as it comes, and it ends when somebody asks for that.
+//! One program: what it writes is taken as it comes, and it ends when the operator asks for that.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -29,7 +29,7 @@ pub(super) struct Ended {
     /// Nothing if a signal ended it.
     pub code: Option<i32>,
     said: Vec<u8>,
-    /// Because somebody asked for it.
+    /// Because the operator asked for it.
     pub is_stopped: bool,
     /// Why what it wrote could not be taken.
     pub unwritten: Option<String>,

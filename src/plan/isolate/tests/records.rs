@@ -59,7 +59,7 @@ fn what_may_be_a_stale_read_is_written_once_more() {
     check(&world, &format!("i-1: record as isolating\n{CONFIRM}"));
 }
 
-/// Somebody fights for it: it was written, taken out, and written again.
+/// Another tool fights for it: it was written, taken out, and written again.
 #[test]
 fn what_had_to_be_written_again_is_believed_when_it_is_read_again() {
     let second = std::time::Duration::from_secs(1);
