@@ -11,10 +11,13 @@ mod beside;
 mod cloud;
 #[path = "demo_credentials.rs"]
 mod credentials;
+mod findings;
 mod fleet;
 mod incident;
 #[path = "demo_prepared.rs"]
 mod prepared;
+#[path = "demo_trigger.rs"]
+mod trigger;
 #[path = "demo_watch.rs"]
 mod watch;
 

@@ -63,10 +63,10 @@ pub async fn show(cloud: &Cloud, clock: &Clock, ec2: &aws_sdk_ec2::Client) -> (V
     clock.step(&format!(
         "ec2-isolation evidence --stack {STACK}: a volume of each snapshot on the forensic host, and away again"
     ));
-    let evidence = attach_evidence(cloud, &[]);
+    let evidence = program(cloud, &["evidence", "--stack", STACK, "--yes"]);
     println!("    {}", evidence.lines().next().unwrap_or_default());
     expect(evidence.contains(" attached to i-"), &format!("no volume came to the forensic host: {evidence}"));
-    let removed = attach_evidence(cloud, &["--remove"]);
+    let removed = program(cloud, &["evidence", "--stack", STACK, "--yes", "--remove"]);
     println!("    {}", removed.lines().next().unwrap_or_default());
     expect(removed.contains(" taken away."), &format!("the volumes stayed: {removed}"));
 
@@ -108,6 +108,9 @@ pub async fn show(cloud: &Cloud, clock: &Clock, ec2: &aws_sdk_ec2::Client) -> (V
 
     expect(theft.lift(STACK), "the credentials did not work again after the incident");
 
+    let untold = crate::trigger::show(cloud, clock, ec2, &site).await;
+    expect(untold.is_empty(), &untold.join("; "));
+
     println!("\n  {:24} {:46} {:14} restored", "interface", "before", "isolated");
     for (interface, groups) in &before {
         let now = |cards: &Cards| cards.get(interface).map_or("gone".to_owned(), short);
@@ -131,11 +134,11 @@ pub async fn show(cloud: &Cloud, clock: &Clock, ec2: &aws_sdk_ec2::Client) -> (V
 }
 
 /// What the program prints.
-fn attach_evidence(cloud: &Cloud, options: &[&str]) -> String {
+pub fn program(cloud: &Cloud, arguments: &[&str]) -> String {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ec2-isolation"));
-    command.args(["evidence", "--stack", STACK, "--yes"]).args(options);
-    let command = command.env_clear().envs(cloud.credentials()).env("AWS_EC2_METADATA_DISABLED", "true");
-    let output = command.stdin(std::process::Stdio::null()).output().expect("the program can be started");
+    let command = command.args(arguments).env_clear().envs(cloud.credentials());
+    let command = command.env("AWS_EC2_METADATA_DISABLED", "true").stdin(std::process::Stdio::null());
+    let output = command.output().expect("the program can be started");
     let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     if output.status.success() { out } else { err }
 }

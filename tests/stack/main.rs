@@ -13,6 +13,7 @@ mod drill;
 mod endings;
 mod evidence;
 mod failures;
+mod findings;
 mod fleet;
 mod function;
 mod host;

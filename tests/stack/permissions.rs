@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use crate::cloud::{BUILT, Cloud, changed_template};
 use crate::{Scene, cloud, fleet, lend};
 
-/// The built template without one statement of the policy.
-fn without(sid: &str) -> impl Fn(&str) -> String {
+/// A template without one statement of a policy.
+pub fn without(sid: &str) -> impl Fn(&str) -> String {
     let wanted = format!("Sid: {sid}");
     move |text| {
         let mut kept = Vec::new();

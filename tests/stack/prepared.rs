@@ -12,6 +12,7 @@ use crate::beside::{RESPONDER, changed_responder, deploy_responder, parameters, 
 use crate::cloud::BUILT;
 use crate::fleet::aws;
 use crate::operator::operator;
+use crate::permissions::without;
 use crate::rollbacks::{changes_to_others, with_a_resource_that_fails};
 use crate::{Scene, cloud};
 
@@ -280,6 +281,33 @@ async fn a_service_role_makes_isolates_and_deletes_an_incident_and_its_host() {
     assert_eq!(scene.incident.delete_host().await, "DELETE_COMPLETE");
     scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a]).await, before);
+}
+
+/// Alarms come after the isolation, so it stands, and without the watch the incident is complete.
+#[tokio::test]
+async fn without_a_right_for_alarms_the_isolation_stands_and_watch_off_is_the_way_on() {
+    let parameters = ["IncidentRole=true", "DetachInstanceProfile=true"];
+    for (sid, action) in [("MakeAlarms", "cloudwatch:PutMetricAlarm"), ("ReadAlarms", "cloudwatch:DescribeAlarms")] {
+        let name = format!("prepared-{}", sid.to_lowercase());
+        let mut scene = Scene::prepared(&name).await;
+        let a = scene.site.plain(&scene.ec2, &[0]).await;
+        let before = scene.cards(&[&a]).await;
+        let (succeeded, output) = try_responder(cloud(), &changed_responder(sid, without(sid)), &[], &parameters);
+        assert!(succeeded, "{output}");
+        let role = scene.incident.outputs_of(RESPONDER).await["IncidentRoleArn"].clone();
+        scene.incident.list(&[&a]);
+        let request = cloud().cloudformation().await.create_stack().template_url(template_url("incident"));
+        let status = scene.incident.created(request.role_arn(&role).disable_rollback(true)).await;
+        let events = scene.happened().await;
+        assert!(status == "CREATE_FAILED" && events.contains(action), "{sid}: {status} {events}");
+        scene.assert_isolated(&[&a]).await;
+        scene.incident.set("Watch", "Off");
+        assert_eq!(scene.incident.update().await, "UPDATE_COMPLETE", "{sid}: {}", scene.happened().await);
+        scene.assert_isolated(&[&a]).await;
+        scene.incident.delete().await;
+        assert_eq!(scene.cards(&[&a]).await, before);
+    }
+    deploy_responder(cloud(), &parameters);
 }
 
 /// Whoever made it in express mode: it takes express operations only, and the program knows.

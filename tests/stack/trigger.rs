@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::beside::{RESPONDER, deploy_responder, template_url};
-use crate::fleet::aws;
+use crate::findings::{expire, find, finding, question, so_far, told};
+use crate::fleet::{Site, aws};
 use crate::operator::operator;
 use crate::{Scene, cloud};
 
@@ -38,40 +39,12 @@ const QUIET: [&str; 8] = [
     "security-hub-v2-guardduty",
 ];
 
-fn finding(name: &str) -> Value {
-    let text = std::fs::read_to_string(format!("events/findings/{name}.json")).expect("it is there");
-    serde_json::from_str(&text).expect("JSON")
-}
-
-/// GuardDuty's finding of this id about this instance.
-async fn find(id: &str, instance: &str) {
-    let mut event = finding("guardduty-instance");
-    event["detail"]["id"] = json!(id);
-    event["detail"]["resource"]["instanceDetails"]["instanceId"] = json!(instance);
-    cloud().set("event", &event).await;
-}
-
-async fn so_far() -> usize {
-    cloud().get("messages").await.as_array().expect("a list").len()
-}
-
-/// The next message, subject and text.
-async fn told(since: usize) -> (String, String) {
-    for _ in 0..1200 {
-        let messages = cloud().get(&format!("messages?since={since}")).await;
-        if let Some(first) = messages.as_array().expect("a list").first() {
-            let text = |name: &str| first[name].as_str().expect("a text").to_owned();
-            return (text("subject"), text("message"));
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+/// The limit begins anew with each hour of the clock: nothing of a test may lie on both sides of that.
+async fn within_the_hour() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() % 3600;
+    if now > 3600 - 240 {
+        tokio::time::sleep(Duration::from_secs(3601 - now)).await;
     }
-    panic!("nothing was told");
-}
-
-/// The id in the subject of a question.
-fn question(subject: &str) -> &str {
-    let id = subject.strip_prefix("ec2-isolation: approve ").and_then(|rest| rest.strip_suffix('?'));
-    id.unwrap_or_else(|| panic!("{subject} asks nothing"))
 }
 
 #[test]
@@ -103,12 +76,12 @@ async fn a_person_approves_or_rejects_what_a_finding_names_and_without_an_answer
     let before = scene.cards(&[rejected, expired]).await;
     deploy_responder(cloud(), &["IncidentRole=true", "DetachInstanceProfile=true", "Trigger=Approve"]);
 
-    let since = so_far().await;
+    let since = so_far(cloud()).await;
     for name in QUIET {
         cloud().set("event", &finding(name)).await;
     }
-    find("f1", approved).await;
-    let (subject, text) = told(since).await;
+    find(cloud(), "f1", approved).await;
+    let (subject, text) = told(cloud(), since).await;
     let id = question(&subject);
     assert!(text.contains(&format!("  {approved}")) && text.contains("Finding f1, severity 8"), "{text}");
     let items = cloud().dynamodb().await;
@@ -116,11 +89,11 @@ async fn a_person_approves_or_rejects_what_a_finding_names_and_without_an_answer
     let key = aws_sdk_dynamodb::types::AttributeValue::S(format!("trigger:{id}"));
     let item = items.get_item().table_name(&table).key("InstanceId", key).send().await.unwrap().item.unwrap();
     assert!(!text.contains(item["TaskToken"].as_s().unwrap()), "who reads the mail could answer");
-    assert_eq!(so_far().await, since + 1, "samples and what is archived or elsewhere do nothing");
+    assert_eq!(so_far(cloud()).await, since + 1, "samples and what is archived or elsewhere do nothing");
 
     let answer = operator(&["approve", id, "--yes", "--output", "json"]).ends_with(0).json();
     assert!(answer["by"].as_str().unwrap().ends_with(":user/administrator"), "{answer}");
-    let (subject, text) = told(since + 1).await;
+    let (subject, text) = told(cloud(), since + 1).await;
     assert_eq!(subject, "ec2-isolation: isolated", "{text}");
     assert!(text.contains(":user/administrator"), "{text}");
     let stack = format!("incident-{}", scene.site.vpc);
@@ -129,29 +102,29 @@ async fn a_person_approves_or_rejects_what_a_finding_names_and_without_an_answer
         assert_eq!(groups, [group.clone()].into(), "{interface}");
     }
     operator(&["approve", id, "--yes"]).ends_with(3);
+    let report = operator(&["report", "--stack", &stack, "--format", "json"]).ends_with(0).json();
+    let found = &report["findings"][0];
+    assert_eq!((&found["id"], &found["instances"]), (&json!(id), &json!([approved])), "{report}");
+    assert!(found["about"].as_str().unwrap().starts_with("Finding f1, severity 8"), "{found}");
+    assert!(found["answered_by"].as_str().unwrap().ends_with(":user/administrator"), "{found}");
 
     // What an open incident holds is told, and asked about no more.
-    find("f2", approved).await;
-    let (subject, text) = told(since + 2).await;
+    find(cloud(), "f2", approved).await;
+    let (subject, text) = told(cloud(), since + 2).await;
     assert_eq!(subject, "ec2-isolation: told, not isolated: nothing is left to isolate", "{text}");
     assert!(text.contains("an open incident holds it"), "{text}");
 
-    find("f3", rejected).await;
-    let (subject, _) = told(since + 3).await;
+    find(cloud(), "f3", rejected).await;
+    let (subject, _) = told(cloud(), since + 3).await;
     operator(&["reject", question(&subject), "--yes"]).ends_with(0);
-    let (subject, text) = told(since + 4).await;
+    let (subject, text) = told(cloud(), since + 4).await;
     assert_eq!(subject, "ec2-isolation: rejected, not isolated", "{text}");
 
-    find("f4", expired).await;
-    let (subject, _) = told(since + 5).await;
+    find(cloud(), "f4", expired).await;
+    let (subject, _) = told(cloud(), since + 5).await;
     let id = question(&subject).to_owned();
-    for _ in 0..100 {
-        if cloud().put("expire", &json!({})).await["expired"] == 1 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let (subject, text) = told(since + 6).await;
+    expire(cloud()).await;
+    let (subject, text) = told(cloud(), since + 6).await;
     assert_eq!(subject, "ec2-isolation: told, not isolated: no answer came", "{text}");
     operator(&["approve", &id, "--yes"]).ends_with(3);
     assert_eq!(scene.cards(&[rejected, expired]).await, before);
@@ -171,11 +144,12 @@ async fn isolate_extends_one_incident_up_to_the_hourly_limit_and_never_what_is_e
     let exempt = format!("TriggerNeverInstances={never}");
     let settings = ["IncidentRole=true", "DetachInstanceProfile=true", "Trigger=Isolate", "TriggerInstancesPerHour=2"];
     deploy_responder(cloud(), &[&settings[..], &[exempt.as_str()]].concat());
-    let since = so_far().await;
+    within_the_hour().await;
+    let since = so_far(cloud()).await;
     let mut subjects = vec![];
     for (n, instance) in [a, b, c, never].into_iter().enumerate() {
-        find(&format!("g{n}"), instance).await;
-        subjects.push(told(since + n).await.0);
+        find(cloud(), &format!("g{n}"), instance).await;
+        subjects.push(told(cloud(), since + n).await.0);
     }
     let prefix = "ec2-isolation: told, not isolated";
     assert_eq!(
@@ -194,9 +168,89 @@ async fn isolate_extends_one_incident_up_to_the_hourly_limit_and_never_what_is_e
     }
     assert_eq!(scene.cards(&[c, never]).await, before);
     // The same finding again is no message.
-    find("g0", a).await;
+    find(cloud(), "g0", a).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(so_far().await, since + 4);
+    assert_eq!(so_far(cloud()).await, since + 4);
+    deploy_responder(cloud(), &["IncidentRole=true", "DetachInstanceProfile=true", "Trigger=Off"]);
+}
+
+/// Three hundred findings at once about ten instances: as many are isolated as the limit allows, and each finding is a message.
+#[tokio::test]
+async fn a_flood_isolates_no_more_than_the_limit_and_loses_no_message() {
+    const FINDINGS: usize = 300;
+    let scene = Scene::new("trigger-flood").await;
+    let mut instances = vec![];
+    for _ in 0..10 {
+        instances.push(scene.site.plain(&scene.ec2, &[0]).await);
+    }
+    let ids: Vec<&str> = instances.iter().map(String::as_str).collect();
+    let before = scene.cards(&ids).await;
+    let settings = ["IncidentRole=true", "DetachInstanceProfile=true", "Trigger=Isolate", "TriggerInstancesPerHour=3"];
+    deploy_responder(cloud(), &settings);
+    within_the_hour().await;
+    let since = so_far(cloud()).await;
+    for n in 0..FINDINGS {
+        find(cloud(), &format!("flood-{n}"), ids[n % ids.len()]).await;
+    }
+    let messages = async || cloud().get(&format!("messages?since={since}")).await;
+    for _ in 0..3000 {
+        if messages().await.as_array().expect("a list").len() >= FINDINGS {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let messages = messages().await;
+    let messages = messages.as_array().expect("a list");
+    let mut told: BTreeMap<&str, usize> = BTreeMap::new();
+    for message in messages {
+        *told.entry(message["subject"].as_str().expect("a text")).or_default() += 1;
+    }
+    assert_eq!(messages.len(), FINDINGS, "{told:?}");
+    let named = |n: usize| {
+        messages.iter().filter(|message| message.to_string().contains(&format!("Finding flood-{n},"))).count()
+    };
+    assert!((0..FINDINGS).all(|n| named(n) == 1), "each finding is told once: {told:?}");
+    let limit = told["ec2-isolation: told, not isolated: the hourly limit"];
+    let held = told.get("ec2-isolation: told, not isolated: nothing is left to isolate").copied().unwrap_or_default();
+    let isolated = told["ec2-isolation: isolated"];
+    assert_eq!(limit + held + isolated, FINDINGS, "{told:?}");
+    let moved = scene.cards(&ids).await.into_iter().filter(|(id, groups)| before[id] != *groups).count();
+    assert!((1..=3).contains(&isolated) && (1..=3).contains(&moved), "{moved} interfaces: {told:?}");
+    deploy_responder(cloud(), &["IncidentRole=true", "DetachInstanceProfile=true", "Trigger=Off"]);
+}
+
+/// No role of incidents is needed for that.
+#[tokio::test]
+async fn notify_tells_the_command_and_what_is_exempt_and_isolates_nothing() {
+    let scene = Scene::new("trigger-notify").await;
+    let other = Site::build(&scene.ec2, "trigger-other", 77).await;
+    let told_of = scene.site.plain(&scene.ec2, &[0]).await;
+    let member = scene.site.scaling_group(&scene.ec2, cloud(), "trigger-group", [1, 1, 1]).await.remove(0);
+    let elsewhere = other.plain(&scene.ec2, &[0]).await;
+    let all = [told_of.as_str(), &member, &elsewhere];
+    let before = scene.cards(&all).await;
+    let never = format!("TriggerNeverVpcs={}", other.vpc);
+    deploy_responder(cloud(), &["Trigger=Notify", "TriggerNeverGroups=other,trigger-group", &never]);
+    let since = so_far(cloud()).await;
+    let mut texts = vec![];
+    for (n, instance) in all.iter().enumerate() {
+        find(cloud(), &format!("n{n}"), instance).await;
+        texts.push(told(cloud(), since + n).await);
+    }
+    let prefix = "ec2-isolation: told, not isolated";
+    for ((subject, text), (end, said)) in texts.iter().zip([
+        ("a finding names instances", format!("To isolate: ec2-isolation isolate {told_of}")),
+        (
+            "nothing is left to isolate",
+            format!("{member}: its Auto Scaling group is in TriggerNeverGroups: trigger-group"),
+        ),
+        ("nothing is left to isolate", format!("{elsewhere}: its VPC is in TriggerNeverVpcs: {}", other.vpc)),
+    ]) {
+        assert_eq!(*subject, format!("{prefix}: {end}"), "{text}");
+        assert!(text.contains(&said), "{said}: {text}");
+    }
+    assert_eq!(scene.cards(&all).await, before);
     deploy_responder(cloud(), &["IncidentRole=true", "DetachInstanceProfile=true", "Trigger=Off"]);
 }
 
@@ -221,10 +275,10 @@ async fn the_trigger_makes_incidents_only_and_each_pin_of_its_role_is_needed() {
     let mut environment = cloud().credentials();
     environment
         .extend([("AWS_ACCESS_KEY_ID", part("AccessKeyId")), ("AWS_SECRET_ACCESS_KEY", part("SecretAccessKey"))]);
-    let refusal = |policy: &Value, arguments: &Value| {
+    let refusal = |policy: &Value, operation: &str, arguments: &Value| {
         let document = policy.to_string();
         iam("put_user_policy", json!({"UserName": "pins", "PolicyName": "pins", "PolicyDocument": document}));
-        aws(&environment, "cloudformation", "create_stack", arguments).expect_err("it lacks parameters")
+        aws(&environment, "cloudformation", operation, arguments).expect_err("it lacks parameters")
     };
     let right = json!({
         "StackName": "incident-pins",
@@ -232,31 +286,54 @@ async fn the_trigger_makes_incidents_only_and_each_pin_of_its_role_is_needed() {
         "RoleARN": incident,
         "ResourceTypes": ["AWS::EC2::SecurityGroup"],
     });
-    let allowed = refusal(&policy, &right);
-    assert!(!allowed.contains("AccessDenied"), "{allowed}");
-    let wrong = [
-        ("StringEquals", "cloudformation:TemplateUrl", "TemplateURL", json!(template_url("host"))),
-        ("StringEquals", "cloudformation:RoleArn", "RoleARN", Value::Null),
-        ("ForAllValues:StringEquals", "cloudformation:ResourceTypes", "ResourceTypes", json!(["AWS::IAM::Role"])),
-        ("Null", "cloudformation:ResourceTypes", "ResourceTypes", Value::Null),
-    ];
-    for (operator, pin, parameter, value) in wrong {
-        let mut arguments = right.clone();
-        match value {
-            Value::Null => drop(arguments.as_object_mut().unwrap().remove(parameter)),
-            value => arguments[parameter] = value,
+    let mut change = right.clone();
+    change["ChangeSetName"] = json!("ec2-isolation-pins");
+    change["UsePreviousTemplate"] = json!(true);
+    change.as_object_mut().unwrap().remove("TemplateURL");
+    let template = ("cloudformation:TemplateUrl", "TemplateURL");
+    let role = ("StringEquals", "cloudformation:RoleArn", "RoleARN", Value::Null);
+    let types = ("cloudformation:ResourceTypes", "ResourceTypes");
+    let kinds = ("ForAllValues:StringEquals", types.0, types.1, json!(["AWS::IAM::Role"]));
+    let no_kinds = ("Null", types.0, types.1, Value::Null);
+    for (operation, sid, right, wrong) in [
+        (
+            "create_stack",
+            "MakeIncident",
+            &right,
+            vec![
+                ("StringEquals", template.0, template.1, json!(template_url("host"))),
+                role.clone(),
+                kinds.clone(),
+                no_kinds.clone(),
+            ],
+        ),
+        (
+            "create_change_set",
+            "PrepareIncident",
+            &change,
+            vec![("Null", template.0, template.1, json!(template_url("host"))), role, kinds, no_kinds],
+        ),
+    ] {
+        let allowed = refusal(&policy, operation, right);
+        assert!(!allowed.contains("AccessDenied"), "{operation}: {allowed}");
+        for (operator, pin, parameter, value) in wrong {
+            let mut arguments = right.clone();
+            match value {
+                Value::Null => drop(arguments.as_object_mut().unwrap().remove(parameter)),
+                value => arguments[parameter] = value,
+            }
+            let denied = refusal(&policy, operation, &arguments);
+            assert!(denied.contains("AccessDenied"), "{operation}, {pin}: {denied}");
+            let mut loose = policy.clone();
+            let statements = loose["Statement"].as_array_mut().unwrap();
+            let make = statements.iter_mut().find(|statement| statement["Sid"] == sid).unwrap();
+            make["Condition"][operator].as_object_mut().unwrap().remove(pin).expect("it is pinned");
+            let allowed = refusal(&loose, operation, &arguments);
+            assert!(!allowed.contains("AccessDenied"), "{operation}: {pin} is needless: {allowed}");
         }
-        let denied = refusal(&policy, &arguments);
-        assert!(denied.contains("AccessDenied"), "{pin}: {denied}");
-        let mut loose = policy.clone();
-        let statements = loose["Statement"].as_array_mut().unwrap();
-        let make = statements.iter_mut().find(|statement| statement["Sid"] == "MakeIncident").unwrap();
-        make["Condition"][operator].as_object_mut().unwrap().remove(pin).expect("it is pinned");
-        let allowed = refusal(&loose, &arguments);
-        assert!(!allowed.contains("AccessDenied"), "{pin} is needless: {allowed}");
+        let mut other = right.clone();
+        other["StackName"] = json!("another");
+        assert!(refusal(&policy, operation, &other).contains("AccessDenied"), "{operation}");
     }
-    let mut other = right.clone();
-    other["StackName"] = json!("another");
-    assert!(refusal(&policy, &other).contains("AccessDenied"));
     deploy_responder(cloud(), &["IncidentRole=true", "DetachInstanceProfile=true", "Trigger=Off"]);
 }
