@@ -1,19 +1,14 @@
-//! The page that is checked in, and its plot. What was tried is told in tried.md, which goes in as it stands.
+//! The page that is checked in. What was tried is told in tried.md, which goes in as it stands. scripts/draw.py draws the plot from the page.
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::process::Command;
 
 use crate::keystroke::Keystroke;
 use crate::tool::Tool;
-use crate::{Act, Bar, Program, Row, latency, ms};
+use crate::{Act, Bar, PYTHON, Program, Row, latency, ms};
 
 const TRIED: &str = include_str!("tried.md");
-const WIDTH: f64 = 860.0;
-/// Where the bars begin.
-const LEFT: f64 = 270.0;
-const LINE: f64 = 26.0;
-/// The axis, in ms: powers of ten.
-const DECADES: [f64; 2] = [1.0, 5.0];
 
 /// What the page is made of.
 #[derive(Debug)]
@@ -29,8 +24,9 @@ pub struct Measured<'a> {
 
 pub fn write(directory: &Path, measured: &Measured<'_>) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)?;
-    std::fs::write(directory.join("measurements.svg"), plot(measured.rows))?;
-    std::fs::write(directory.join("measurements.md"), page(measured))
+    std::fs::write(directory.join("measurements.md"), page(measured))?;
+    let status = Command::new(PYTHON).args(["scripts/draw.py", "measurements"]).status()?;
+    if status.success() { Ok(()) } else { Err(std::io::Error::other(format!("scripts/draw.py ended with {status}"))) }
 }
 
 fn page(measured: &Measured<'_>) -> String {
@@ -205,45 +201,4 @@ fn public_tools(rows: &[Row], tools: &[Tool], skipped: &[String]) -> String {
         );
     }
     section
-}
-
-/// From process start until the last instance is contained, on a logarithmic axis.
-fn plot(rows: &[Row]) -> String {
-    let rows: Vec<&Row> = rows.iter().filter(|row| row.act == Act::Isolate && !row.case.everything).collect();
-    let height = LINE * rows.len() as f64 + 70.0;
-    let x = |ms: f64| {
-        let share = (ms.log10() - DECADES[0]) / (DECADES[1] - DECADES[0]);
-        LEFT + share.clamp(0.0, 1.0) * (WIDTH - LEFT - 90.0)
-    };
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-         <text x=\"10\" y=\"18\" font-size=\"14\">From process start until all instances are contained (logarithmic; line: lower bound without init)</text>\n"
-    );
-    for (ms, label) in [(10.0, "10 ms"), (100.0, "100 ms"), (1e3, "1 s"), (1e4, "10 s"), (1e5, "100 s")] {
-        let (x, bottom) = (x(ms), height - 28.0);
-        let _ = writeln!(svg, "<line x1=\"{x:.1}\" y1=\"30\" x2=\"{x:.1}\" y2=\"{bottom}\" stroke=\"#ddd\"/>");
-        let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>", bottom + 16.0);
-    }
-    for (n, row) in rows.iter().enumerate() {
-        let y = 36.0 + LINE * n as f64;
-        let time = row.run.init + row.run.settled;
-        let color = if row.case.program == Program::Ours { "#1f6f8b" } else { "#c58b2b" };
-        let (from, to, bound) = (x(10.0), x(time.as_secs_f64() * 1e3), x(row.bound.as_secs_f64() * 1e3));
-        let middle = y + 14.0;
-        let _ =
-            writeln!(svg, "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{}</text>", LEFT - 6.0, row.name().trim());
-        let _ = writeln!(
-            svg,
-            "<rect x=\"{from:.1}\" y=\"{y}\" width=\"{:.1}\" height=\"18\" fill=\"{color}\"/>",
-            to - from
-        );
-        let (top, bottom) = (y - 1.0, y + 19.0);
-        let _ = writeln!(
-            svg,
-            "<line x1=\"{bound:.1}\" y1=\"{top}\" x2=\"{bound:.1}\" y2=\"{bottom}\" stroke=\"#111\" stroke-width=\"2\"/>"
-        );
-        let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{middle}\">{}</text>", to + 5.0, ms(time));
-    }
-    svg + "</svg>\n"
 }
