@@ -1,19 +1,14 @@
-//! The page that is checked in, and its plot. What was tried is told in tried.md, which goes in as it stands.
+//! The page that is checked in. tried.md tells what was tried, and goes in as it stands. scripts/draw.py draws the plot from the page.
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::process::Command;
 
 use crate::keystroke::Keystroke;
 use crate::tool::Tool;
-use crate::{Act, Bar, Program, Row, latency, ms};
+use crate::{Act, Bar, PYTHON, Program, Row, latency, ms};
 
 const TRIED: &str = include_str!("tried.md");
-const WIDTH: f64 = 860.0;
-/// Where the bars begin.
-const LEFT: f64 = 270.0;
-const LINE: f64 = 26.0;
-/// The axis, in ms: powers of ten.
-const DECADES: [f64; 2] = [1.0, 5.0];
 
 /// What the page is made of.
 #[derive(Debug)]
@@ -29,8 +24,9 @@ pub struct Measured<'a> {
 
 pub fn write(directory: &Path, measured: &Measured<'_>) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)?;
-    std::fs::write(directory.join("measurements.svg"), plot(measured.rows))?;
-    std::fs::write(directory.join("measurements.md"), page(measured))
+    std::fs::write(directory.join("measurements.md"), page(measured))?;
+    let status = Command::new(PYTHON).args(["scripts/draw.py", "measurements"]).status()?;
+    if status.success() { Ok(()) } else { Err(std::io::Error::other(format!("scripts/draw.py ended with {status}"))) }
 }
 
 fn page(measured: &Measured<'_>) -> String {
@@ -38,32 +34,40 @@ fn page(measured: &Measured<'_>) -> String {
     let mut page = format!(
         "<!-- Written by `make bench PAGE=1`: edit benches/page.rs and benches/tried.md. -->\n\
          # Measured\n\n\
-         How long it takes from a cold start until instances are contained, next to the time that cannot be undercut, and next \
-         to what is usually done instead. One command measures it again: `make bench`.\n\n\
-         ![Time from process start until all instances are contained](measurements.svg)\n\n\
+         This page says how long it takes from a cold start until instances are isolated. Beside it stand the least \
+         time that is possible, and what is usually done instead. To measure it again, run `make bench`.\n\n\
+         ![Time until all instances are isolated](measurements.svg)\n\n\
+         The picture is drawn from the tables below. Each of its parts has a linear scale of its own.\n\n\
          ## How\n\n\
-         The built function is started cold, as Lambda starts it, against a double of AWS on this machine that answers every \
-         call after {} ms over plain HTTP. Lambda's own share of a cold start, TLS and AWS's real latencies are not in these \
-         figures; they are the same for all programs. Figures are medians of up to {} runs, rounds interleaved.\n\n\
-         - *init*: from the start of the process until it asks for its first event. All other times count from then on.\n\
-         - *first*, *last*: the first and the last interface is in the isolation group (on a restore: has its own groups back).\n\
-         - *settled*: the last one is there for good. Where connections are cut in a fleet of more than 20 interfaces, all are \
-         isolated first and pass through the transit group later, so this is later than *last*. Interfaces are held there for \
-         1 s here; the template's default is 5 s.\n\
-         - *bound*: what *settled* cannot undercut: the calls that have to follow each other (look, record, swap), with so many \
-         changes of groups at once as the function allows itself (20), times the latency; or what EC2's token bucket lets through. The \
-         function changes groups as fast as EC2 takes it, but enters the transit group at the bucket's pace (100 calls, then 5 a \
-         second), so where it cuts, that is its bound in a large fleet whether the other side has a bucket or not.\n\
-         - *no snapshots*: the function takes snapshots once all are isolated, at the pace of EC2's bucket. In these rows it is \
-         asked for none: that would be a minute more, after what they are for. For one instance, it shows what containment \
-         alone takes.\n\
-         - *buckets*: EC2's token buckets are on, in real time, nothing scaled; one run each.\n\
-         - *CPU*: what the program used of a processor until its answer. Lambda gives it some 29 % of one at 512 MB.\n\
-         - *Python*: the usual walk-through on boto3, [benches/alternative.py](../benches/alternative.py), one instance after the \
-         other; nothing is verified, read again or cut. Where it had a choice it got the faster one.\n\
-         - *refused*: calls for which EC2's bucket had nothing left, repeated ones included.\n\n\
+         The bench starts the built function cold, as Lambda does. A double of AWS on this machine answers every call \
+         after {} ms over plain HTTP. Lambda's own share of a cold start, TLS and AWS's real latencies are not in these \
+         figures. They are alike for all programs. The figures are medians of up to {} runs. In each round every \
+         program runs once.\n\n\
+         - *init* is the time from the start of the process until it asks for its first event. All other times count \
+         from then on.\n\
+         - *first* and *last* say when the first and the last interface is in the isolation group. On a restore they \
+         say when it has its own groups back.\n\
+         - *settled* says when the last interface no longer moves. In the rows with *cut*, each interface passes the \
+         transit group, which holds it for 1 s here and for 5 s by default. If there are more than 20 interfaces, the \
+         function isolates all of them first, and they pass later. So *settled* is later than *last* there.\n\
+         - *bound* is the time that *settled* cannot undercut. It is the longer one of two times. The first is the \
+         latency, times the calls that have to follow each other: look, record, swap. The function changes at most 20 \
+         interfaces at once. The second is the time for which EC2's token bucket makes the calls wait.\n\
+         - The function changes groups as fast as EC2 takes it. It enters the transit group at the bucket's pace, which \
+         is 100 calls and then 5 a second. So this pace is the bound of a large fleet with *cut*, even if EC2 has no \
+         bucket.\n\
+         - *no snapshots*: the function takes no snapshots in these rows. They show what the isolation alone takes. \
+         Snapshots of a large fleet take a minute more, at the pace of EC2's bucket.\n\
+         - *buckets*: EC2's token buckets are on, in real time. These fleets ran once.\n\
+         - *CPU* is the processor time that the program used until its answer. Lambda gives it some 29 % of a processor \
+         at 512 MB.\n\
+         - *Python* is the usual walk-through on boto3, [benches/alternative.py](../benches/alternative.py). It takes \
+         one instance after the other. It verifies nothing, reads nothing again, and does not use a transit group. If \
+         there was a choice, it got the faster way.\n\
+         - *refused* counts the calls for which EC2's bucket had no token left, with their repetitions.\n\n\
          ## Bars\n\n\
-         | what | measured | at most | |\n|---|--:|--:|---|\n",
+         | what | measured | at most | |\n\
+         |---|--:|--:|---|\n",
         latency().as_millis(),
         rows.iter().map(|row| row.repetitions).max().unwrap_or_default(),
     );
@@ -113,12 +117,14 @@ fn page(measured: &Measured<'_>) -> String {
 
 /// What follows the containment of each instance.
 fn waits(rows: &[Row]) -> String {
-    let mut section = "\n## From containment to evidence\n\n\
-        The time from an instance's own containment to the answer of the first call that takes snapshots of it, and of the first \
-        one that protects it: of the instance that is the first to get it, and the longest of all. Everything is on. \
-        The function keeps these calls to EC2's usual buckets whether the other side has them or not, so in a large fleet the last \
-        instance waits for tokens in either case; one run each of a fleet.\n\n\
-        | | first snapshot | longest | first protection | longest |\n|---|--:|--:|--:|--:|\n"
+    let mut section = "\n\
+        ## From containment to evidence\n\n\
+        The times count from an instance's own containment. They end with the answer to the first call that takes \
+        snapshots of it, or that protects it. The table shows the time of the instance that gets it first, and the \
+        longest time of all. All options are on. The function keeps these calls to EC2's usual buckets, even if the \
+        other side has none. So the last instance of a large fleet waits for tokens. Each fleet ran once.\n\n\
+        | | first snapshot | longest | first protection | longest |\n\
+        |---|--:|--:|--:|--:|\n"
         .to_owned();
     for row in rows {
         if let (Some(snapshot), Some(protection)) = (row.run.snapshot, row.run.protection) {
@@ -138,12 +144,16 @@ fn waits(rows: &[Row]) -> String {
 
 /// What a responder waits for.
 fn from_the_keystroke(keystrokes: &[Keystroke]) -> String {
-    let mut section = "\n## From the keystroke to containment\n\n\
-        One instance with two groups, by its id, on the local AWS of the tests: `ec2-isolation isolate` makes the incident's stack beside a \
-        prepared responder, whose function isolates; the public tools change the instance's groups themselves. *contained*: from the start of the program until \
-        EC2 shows every interface in one isolation group, and not in the open group that connections are cut by (5 s, the template's \
-        default). How long CloudFormation takes on AWS, and AWS's latencies, are not in these figures.\n\n\
-        | | contained | ended |\n|---|--:|--:|\n"
+    let mut section = "\n\
+        ## From the keystroke to containment\n\n\
+        These programs isolate one instance with two groups, by its id, on the local AWS of the tests. `ec2-isolation \
+        isolate` makes the incident's stack beside a prepared responder, and the responder's function isolates. The \
+        public tools change the instance's groups themselves. *contained* is the time from the start of the program \
+        until EC2 shows every interface in one isolation group. The transit group, which holds an interface for 5 s by \
+        default, does not count. The time that CloudFormation takes on AWS, and AWS's latencies, are not in these \
+        figures.\n\n\
+        | | contained | ended |\n\
+        |---|--:|--:|\n"
         .to_owned();
     for Keystroke { name, contained, ended } in keystrokes {
         let _ = writeln!(section, "| {name} | {} | {} |", ms(*contained), ms(*ended));
@@ -153,19 +163,22 @@ fn from_the_keystroke(keystrokes: &[Keystroke]) -> String {
 
 /// The programs that did the same fleets, all of them from the start of the process.
 fn public_tools(rows: &[Row], tools: &[Tool], skipped: &[String]) -> String {
-    let mut section = "\n## Public tools\n\n\
-        Command-line programs that isolate instances, measured where they are installed: on the `PATH`, or where `CUSTODIAN` and \
-        `DREDGE` say. They have no init of their own, so every time here counts from the start of the process, for the function \
-        and the Python program as well; *end* is the answer, or the end of the process. Every instance has one interface \
-        with two groups; no buckets; isolate only.\n\n\
-        - `c7n` (Cloud Custodian): one policy for all instances, by their ids, `modify-security-groups` with an isolation group \
-        that is there. The groups to remove are listed one by one: with `remove: all` an interface of two groups keeps the second \
-        and is not isolated. It changes each interface, lists the instances with their groups in a file, and takes no snapshot; \
-        its cache is off.\n\
-        - `dredge-ir`: `aws response isolate-ec2` with all ids and the VPC, which saves it a look at each. It makes an isolation \
-        group of its own, takes the rule that lets everything out by IPv4 from it (in a VPC with IPv6 there is another one, \
-        which stays), and sets it on the instance, which EC2 refuses where there are several interfaces. It prints the groups that there were, and takes no snapshot.\n\n\
-        Neither cuts connections, and neither looks again. The function and the Python program also write records, take snapshots and tag.\n\n"
+    let mut section = "\n\
+        ## Public tools\n\n\
+        These command-line programs isolate instances. The bench measures them if they are installed on the `PATH`, or \
+        if `CUSTODIAN` and `DREDGE` name them. They have no init of their own. So every time here counts from the \
+        start of the process, for the function and the Python program too. *end* is the answer, or the end of the \
+        process. Every instance has one interface with two groups, and EC2 has no buckets.\n\n\
+        - `c7n` (Cloud Custodian) runs one policy for all instances, by their ids. It uses `modify-security-groups` \
+        with an isolation group that is there. The policy lists the groups to remove one by one. With `remove: all`, \
+        an interface of two groups keeps the second and is not isolated. It changes each interface, and lists the \
+        instances with their groups in a file. It takes no snapshot, and its cache is off.\n\
+        - `dredge-ir` runs `aws response isolate-ec2` with all ids and the VPC, which saves it a look at each \
+        instance. It makes an isolation group of its own, and takes the rule from it that lets everything out by IPv4. \
+        A VPC with IPv6 has another such rule, which stays. Then the program sets the group on the instance, which EC2 \
+        refuses if there are several interfaces. It prints the groups that there were, and takes no snapshot.\n\n\
+        Neither of them uses a transit group, and neither looks again. The function and the Python program also write \
+        records, take snapshots and tag.\n\n"
         .to_owned();
     for tool in tools {
         let _ = writeln!(section, "Measured: `{}` {}.\n", tool.program.name(), tool.version);
@@ -205,45 +218,4 @@ fn public_tools(rows: &[Row], tools: &[Tool], skipped: &[String]) -> String {
         );
     }
     section
-}
-
-/// From process start until the last instance is contained, on a logarithmic axis.
-fn plot(rows: &[Row]) -> String {
-    let rows: Vec<&Row> = rows.iter().filter(|row| row.act == Act::Isolate && !row.case.everything).collect();
-    let height = LINE * rows.len() as f64 + 70.0;
-    let x = |ms: f64| {
-        let share = (ms.log10() - DECADES[0]) / (DECADES[1] - DECADES[0]);
-        LEFT + share.clamp(0.0, 1.0) * (WIDTH - LEFT - 90.0)
-    };
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-         <text x=\"10\" y=\"18\" font-size=\"14\">From process start until all instances are contained (logarithmic; line: lower bound without init)</text>\n"
-    );
-    for (ms, label) in [(10.0, "10 ms"), (100.0, "100 ms"), (1e3, "1 s"), (1e4, "10 s"), (1e5, "100 s")] {
-        let (x, bottom) = (x(ms), height - 28.0);
-        let _ = writeln!(svg, "<line x1=\"{x:.1}\" y1=\"30\" x2=\"{x:.1}\" y2=\"{bottom}\" stroke=\"#ddd\"/>");
-        let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>", bottom + 16.0);
-    }
-    for (n, row) in rows.iter().enumerate() {
-        let y = 36.0 + LINE * n as f64;
-        let time = row.run.init + row.run.settled;
-        let color = if row.case.program == Program::Ours { "#1f6f8b" } else { "#c58b2b" };
-        let (from, to, bound) = (x(10.0), x(time.as_secs_f64() * 1e3), x(row.bound.as_secs_f64() * 1e3));
-        let middle = y + 14.0;
-        let _ =
-            writeln!(svg, "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{}</text>", LEFT - 6.0, row.name().trim());
-        let _ = writeln!(
-            svg,
-            "<rect x=\"{from:.1}\" y=\"{y}\" width=\"{:.1}\" height=\"18\" fill=\"{color}\"/>",
-            to - from
-        );
-        let (top, bottom) = (y - 1.0, y + 19.0);
-        let _ = writeln!(
-            svg,
-            "<line x1=\"{bound:.1}\" y1=\"{top}\" x2=\"{bound:.1}\" y2=\"{bottom}\" stroke=\"#111\" stroke-width=\"2\"/>"
-        );
-        let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{middle}\">{}</text>", to + 5.0, ms(time));
-    }
-    svg + "</svg>\n"
 }

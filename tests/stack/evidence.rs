@@ -268,7 +268,7 @@ async fn the_commands_of_the_evidence_page_work_as_they_stand() {
     cloud().set("blocks", &json!({"volume": snapshot.volume_id(), "indexes": [0, 7], "gib": 1})).await;
     let page = std::fs::read_to_string("docs/evidence.md").expect("the page");
     let parts: Vec<&str> = page.split("```").collect();
-    let is_ours = |before: &str| before.trim_end().ends_with("(run by tests/stack/evidence.rs)");
+    let is_ours = |before: &str| before.trim_end().ends_with("<!-- run by tests/stack/evidence.rs -->");
     let blocks = parts.chunks_exact(2).filter(|pair| is_ours(pair[0])).map(|pair| pair[1]);
     let lines: Vec<&str> = blocks.flat_map(str::lines).filter(|line| !line.is_empty()).collect();
     assert_eq!(lines.len(), 6, "{lines:?}");
