@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-/// The words of one sentence at most, and on the average of a page less than the second.
+/// A sentence has so many words at most.
 const LONGEST: usize = 25;
+/// The average sentence of a page has fewer words than this.
 const AVERAGE: usize = 18;
 
 /// They leave open who acts, or are hard to read for people who have learnt English late.
