@@ -2,5 +2,6 @@
 
 mod build;
 mod docs;
+mod prose;
 mod release;
 mod tidy;
