@@ -30,6 +30,8 @@ pub(super) const INCIDENT: &str = include_str!("../../incident.yaml");
 pub(super) const LIST: &str = "CompromisedInstanceList";
 /// An output of the responder, and a parameter of an incident.
 const TOPIC: &str = "NotifyTopicArn";
+/// A resource of the responder, if its trigger is on.
+const STATE_MACHINE: &str = "TriggerStateMachine";
 /// A parameter of CloudFormation takes 4,096 characters: so many ids with their commas.
 pub(super) const MOST_INSTANCES: usize = 204;
 /// Names that are tried if the stack of the first one can no longer be used.
@@ -72,6 +74,8 @@ pub(super) struct Responder {
     pub role: Option<String>,
     /// Alarms go there.
     pub topic: Option<String>,
+    /// The trigger's state machine, if the trigger is on.
+    pub trigger: Option<String>,
 }
 
 /// What became of one order.
@@ -301,7 +305,10 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let Some(export) = self.export(FUNCTION_EXPORT).await? else { return Ok(None) };
         let stack = self.view(&export.stack_id).await?;
         let output = |name: &str| stack.as_ref().and_then(|stack| stack.outputs.get(name).cloned());
-        Ok(Some(Responder { role: output("IncidentRoleArn"), topic: output(TOPIC) }))
+        let mut resources = stack.iter().flat_map(|stack| &stack.resources);
+        let trigger = resources.find(|resource| resource.logical_id == STATE_MACHINE);
+        let trigger = trigger.map(|resource| resource.physical_id.clone());
+        Ok(Some(Responder { role: output("IncidentRoleArn"), topic: output(TOPIC), trigger }))
     }
 
     /// The stacks that hold some of the instances already, by their records and by the groups that they are in.

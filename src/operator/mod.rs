@@ -43,7 +43,9 @@ pub use crate::reconcile::contained::Condition;
 pub use adopt::{Handover, HandoverPreview, HandoverReport};
 pub use approval::{Answered, Decision, Open};
 pub use credentials::Credentials;
-pub use drill::{ASSUMPTIONS, Assumption, Cleaned, Drill, DrillOrder, Finding, Outcome as DrillOutcome, scrubbed};
+pub use drill::{
+    ASSUMPTIONS, Assumption, Cleaned, Drill, DrillOrder, Finding, Outcome as DrillOutcome, SHAPES, Shape, scrubbed,
+};
 pub use evidence::{
     Attached, Digest, Disk, Held, Manifest, Removal, Removed, ShareOrder, Shared, SharedSnapshot, VolumeOrder,
 };

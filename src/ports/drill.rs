@@ -108,3 +108,15 @@ pub trait Events: Send + Sync {
     /// Oldest first.
     fn events(&self, stack_id: &str) -> impl Future<Output = Call<Vec<StackEvent>>> + Send;
 }
+
+/// Step Functions, asked what an expression is.
+pub trait Evaluates: Send + Sync {
+    /// Of a state machine, by its ARN.
+    fn definition(&self, machine: &str) -> impl Future<Output = Call<serde_json::Value>> + Send;
+    /// The output of one state for this input. Nothing else happens.
+    fn evaluate(
+        &self,
+        state: &serde_json::Value,
+        input: &serde_json::Value,
+    ) -> impl Future<Output = Call<serde_json::Value>> + Send;
+}

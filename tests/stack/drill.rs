@@ -7,6 +7,7 @@ use std::time::Duration;
 use aws_sdk_ec2::types::Filter;
 use serde_json::Value;
 
+use crate::beside::deploy_responder;
 use crate::operator::{operator, start};
 use crate::{Scene, cloud};
 
@@ -55,6 +56,8 @@ async fn everything(scene: &Scene) -> BTreeMap<&'static str, usize> {
 #[tokio::test]
 async fn a_drill_confirms_what_it_sees_and_leaves_nothing() {
     let scene = Scene::prepared("drill").await;
+    let responder = ["IncidentRole=true", "DetachInstanceProfile=true"];
+    deploy_responder(cloud(), &[&responder[..], &["Trigger=Notify"]].concat());
     let bystander = scene.site.plain(&scene.ec2, &[0]).await;
     let (before, cards) = (everything(&scene).await, scene.cards(&[&bystander]).await);
     operator(&["drill", "--subnet", &scene.site.subnet])
@@ -77,6 +80,7 @@ async fn a_drill_confirms_what_it_sees_and_leaves_nothing() {
     assert_eq!(crate::words::resource_ids(&text), [""; 0]);
     assert!(!text.contains("123456789012") && !text.contains("arn:") && !text.contains(" 10."), "{text}");
     operator(&["drill", "--clean"]).ends_with(0).says("No drill has left anything.");
+    deploy_responder(cloud(), &responder);
 }
 
 /// It is killed at several moments; what `--clean` then does is enough.

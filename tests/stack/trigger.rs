@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ec2_isolation::operator::SHAPES;
 use serde_json::{Value, json};
 
 use crate::beside::{RESPONDER, deploy_responder, template_url};
@@ -12,32 +13,8 @@ use crate::fleet::{Site, aws};
 use crate::operator::operator;
 use crate::{Scene, cloud};
 
-/// The findings that the trigger tells or isolates, with how many instances they name. All others do nothing.
-const TOLD: [(&str, &str, usize); 13] = [
-    ("guardduty-attack-sequence", "go", 25),
-    ("guardduty-attack-sequence-elsewhere", "tell", 25),
-    ("guardduty-attack-sequence-s3", "tell", 0),
-    ("guardduty-attack-sequence-too-long", "tell", 125),
-    ("guardduty-container", "tell", 0),
-    ("guardduty-instance", "go", 1),
-    ("guardduty-no-instance", "tell", 0),
-    ("guardduty-no-severity", "tell", 0),
-    ("security-hub-custom-action", "go", 2),
-    ("security-hub-imported", "go", 1),
-    ("security-hub-no-severity", "tell", 0),
-    ("security-hub-v2", "go", 1),
-    ("unknown", "tell", 0),
-];
-const QUIET: [&str; 8] = [
-    "guardduty-archived",
-    "guardduty-low",
-    "guardduty-other-account",
-    "guardduty-other-region",
-    "guardduty-sample",
-    "security-hub-archived",
-    "security-hub-imported-guardduty",
-    "security-hub-v2-guardduty",
-];
+/// Of a finding about which nothing is done.
+const QUIET: &str = "quiet";
 
 /// The limit begins anew with each hour of the clock: nothing of a test may lie on both sides of that.
 async fn within_the_hour() {
@@ -59,9 +36,8 @@ fn each_shape_of_a_finding_is_read_and_in_doubt_nothing_is_isolated() {
             (text("file"), (text("verdict"), read["ids"].as_array().expect("a list").len()))
         })
         .collect();
-    let told = TOLD.iter().map(|(file, verdict, ids)| ((*file).to_owned(), ((*verdict).to_owned(), *ids)));
-    let quiet = QUIET.iter().map(|file| ((*file).to_owned(), ("quiet".to_owned(), 0)));
-    assert_eq!(read, told.chain(quiet).collect());
+    let expected = SHAPES.iter().map(|shape| (shape.name.to_owned(), (shape.verdict.to_owned(), shape.instances)));
+    assert_eq!(read, expected.collect());
 }
 
 #[tokio::test]
@@ -77,8 +53,8 @@ async fn a_person_approves_or_rejects_what_a_finding_names_and_without_an_answer
     deploy_responder(cloud(), &["IncidentRole=true", "DetachInstanceProfile=true", "Trigger=Approve"]);
 
     let since = so_far(cloud()).await;
-    for name in QUIET {
-        cloud().set("event", &finding(name)).await;
+    for shape in SHAPES.iter().filter(|shape| shape.verdict == QUIET) {
+        cloud().set("event", &finding(shape.name)).await;
     }
     find(cloud(), "f1", approved).await;
     let (subject, text) = told(cloud(), since).await;

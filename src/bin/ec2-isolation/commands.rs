@@ -174,7 +174,7 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
         }
         Command::Drill { clean: true, yes, .. } => drill::clean(&program, yes, output).await,
         Command::Drill { subnet, image, yes, .. } => {
-            drill::hold(&program, &subnet.unwrap_or_default(), image, yes, output).await
+            drill::hold(&program, &answers, &subnet.unwrap_or_default(), image, yes, output).await
         }
         // The manual's.
         Command::Completions { .. } | Command::Man => Ok(Outcome::Done),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ec2_isolation::aws::step_functions::StepFunctions;
 use ec2_isolation::operator::{Cleaned, Progress, Trouble, wrapped};
 
 use crate::args::Output;
@@ -11,6 +12,7 @@ use crate::progress;
 /// Holds a drill. Its result is the text that may be shown to everybody; what is left is said on standard error.
 pub async fn hold(
     program: &Program,
+    machines: &StepFunctions,
     subnet: &str,
     image: Option<String>,
     yes: bool,
@@ -22,7 +24,7 @@ pub async fn hold(
     let watching = progress::Watching::new();
     let on_progress = |progress: &Progress| watching.show(progress);
     let drill = tokio::select! {
-        drill = program.drill(&order, &on_progress) => drill,
+        drill = program.drill(&order, machines, &on_progress) => drill,
         () = progress::interrupted() => {
             watching.end();
             progress::say("The drill has ended. What it has made is taken away; press Ctrl-C again to leave that to drill --clean.");

@@ -21,7 +21,7 @@ const fn unseen(id: &'static str, text: &'static str, source: &'static str, unse
 }
 
 /// Every one, those that a drill sees first.
-pub const ASSUMPTIONS: [Assumption; 66] = [
+pub const ASSUMPTIONS: [Assumption; 67] = [
     seen(
         "ec2-image-by-parameter",
         "RunInstances takes the name of a public parameter as its image.",
@@ -208,6 +208,11 @@ pub const ASSUMPTIONS: [Assumption; 66] = [
         "docs/runbook.md",
     ),
     seen("own-restore-is-exact", "A restore gives an interface exactly the groups that it had.", "README.md"),
+    seen(
+        "gd-findings-are-read",
+        "Step Functions reads each finding of events/findings as the local AWS does.",
+        "Step Functions API Reference, TestState; JSONata in Step Functions",
+    ),
     unseen(
         "ec2-connections-are-cut",
         "EC2 ends a tracked connection when its interface leaves a group that allows everything for one that allows nothing.",

@@ -10,6 +10,7 @@ mod left;
 mod notes;
 mod probes;
 mod rehearsal;
+mod shapes;
 mod text;
 
 use std::time::Duration;
@@ -23,12 +24,13 @@ use super::next::Next;
 use super::{Operator, Progress, Trouble, refused};
 use crate::cloudformation::stack::StackLife;
 use crate::model::{GroupId, Groups, InstanceId, InterfaceId, VpcId, short_digest};
-use crate::ports::drill::{Events, Fixtures, Launch, Probes};
+use crate::ports::drill::{Evaluates, Events, Fixtures, Launch, Probes};
 use crate::ports::{Archive, Call, CallError, Change, Survey};
 
 pub use assumptions::{ASSUMPTIONS, Assumption};
 pub use clean::Cleaned;
 pub use notes::{Finding, Outcome, scrubbed};
+pub use shapes::{SHAPES, Shape};
 
 /// The newest image of Amazon Linux (EC2 User Guide, "Reference AMIs using Systems Manager parameters").
 pub const IMAGE: &str = "resolve:ssm:/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64";
@@ -145,9 +147,15 @@ where
     }
 
     /// Holds it, and takes away what it has made.
-    pub async fn drill(&self, order: &DrillOrder, on_progress: &(impl Fn(&Progress) + Sync)) -> Drill {
+    pub async fn drill(
+        &self,
+        order: &DrillOrder,
+        machines: &impl Evaluates,
+        on_progress: &(impl Fn(&Progress) + Sync),
+    ) -> Drill {
         let (began, at) = (Instant::now(), self.clock.now().to_string());
         let mut notes = notes::Notes::default();
+        self.read_findings(machines, &mut notes).await;
         let result = self.act(order, &mut notes, on_progress).await;
         tracing::info!("taking everything of the drill away");
         let cleaned = self.clean(&order.id).await;

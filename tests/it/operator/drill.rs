@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ec2_isolation::model::Groups;
-use ec2_isolation::operator::{ASSUMPTIONS, Drill, DrillOutcome, Trouble as Refusal};
+use ec2_isolation::operator::{ASSUMPTIONS, Drill, DrillOutcome, SHAPES, Trouble as Refusal};
 use ec2_isolation::ports::Fault;
 use ec2_isolation::ports::drill::{DRILL_TAG, drill_name};
 
@@ -22,7 +22,7 @@ fn prepared() -> World {
 async fn try_drill(world: &World) -> Result<Drill, Refusal> {
     let program = operator(world);
     let order = program.drill_order(SUBNET, None).await?;
-    Ok(program.drill(&order, &|_| ()).await)
+    Ok(program.drill(&order, world, &|_| ()).await)
 }
 
 async fn drill(world: &World) -> Drill {
@@ -42,6 +42,7 @@ fn others(world: &World) -> BTreeMap<String, Groups> {
 #[tokio::test(start_paused = true)]
 async fn everything_that_a_drill_can_see_is_seen_and_nothing_is_left() {
     let world = prepared();
+    world.with_trigger();
     let drill = drill(&world).await;
     let seen = |finding: &&ec2_isolation::operator::Finding| finding.outcome != DrillOutcome::Confirmed;
     let others_than_confirmed: Vec<String> = drill
@@ -102,6 +103,25 @@ async fn what_is_not_as_we_assume_is_refuted() {
         );
         assert_eq!((left(&world), others(&world)), (vec![], fleet().cards()), "{what}");
     }
+}
+
+/// The trigger is asked what it reads, and nothing is started.
+#[tokio::test(start_paused = true)]
+async fn a_finding_that_step_functions_reads_otherwise_is_named() {
+    let of = async |world: &World| {
+        let drill = drill(world).await;
+        drill.findings.into_iter().find(|finding| finding.id == "gd-findings-are-read").unwrap()
+    };
+    let world = prepared();
+    let found = of(&world).await;
+    assert_eq!((found.outcome, found.seen.as_str()), (DrillOutcome::NotSeen, "the responder's trigger is off"));
+    world.with_trigger();
+    world.data().drill.misreads = Some("guardduty-sample");
+    let found = of(&world).await;
+    let said = format!("{} of {} findings, but guardduty-sample", SHAPES.len() - 1, SHAPES.len());
+    assert_eq!((found.outcome, found.seen), (DrillOutcome::Refuted, said));
+    world.data().always = Some(("states:TestState", Fault::Denied));
+    assert_eq!(of(&world).await.outcome, DrillOutcome::NotSeen);
 }
 
 /// EC2 shows a new instance late: a look that does not show it is no reason to leave it.

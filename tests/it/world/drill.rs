@@ -8,10 +8,15 @@ use ec2_isolation::model::{
     Attribute, Group, GroupId, Groups, Instance, InstanceId, InterfaceId, Owner, Peer, Record, Role, Rule, Snapshot,
     SnapshotId, Snapshots, State, Time, Volume, VolumeId, VpcId,
 };
-use ec2_isolation::ports::drill::{DRILL_TAG, Details, Events, Fixtures, Launch, Made, Probes, StackEvent, drill_name};
+use ec2_isolation::operator::SHAPES;
+use ec2_isolation::ports::drill::{
+    DRILL_TAG, Details, Evaluates, Events, Fixtures, Launch, Made, Probes, StackEvent, drill_name,
+};
 use ec2_isolation::ports::{Call, Fault};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::operator::{RESPONDER, view};
 use super::ports::refusal;
 use super::whereabouts::interface;
 use super::{Data, World};
@@ -30,6 +35,8 @@ pub struct Drills {
     /// EC2 is not as we assume.
     pub takes_reserved_tags: bool,
     pub takes_every_snapshot: bool,
+    /// Step Functions reads this finding otherwise.
+    pub misreads: Option<&'static str>,
     tokens: BTreeMap<InstanceId, String>,
     names: BTreeMap<GroupId, String>,
     /// Volumes that outlived their instance.
@@ -440,6 +447,31 @@ impl World {
         data.tables.entry(RECORDS.to_owned()).or_default();
         data.drill.subnets.insert(SUBNET.to_owned(), super::VPC.parse().unwrap());
         data.drill.has_function = true;
+    }
+
+    /// Its trigger is on.
+    pub fn with_trigger(&self) {
+        let machine = ("TriggerStateMachine", "arn:aws:states:us-east-1:123456789012:stateMachine:trigger");
+        self.data().views.push(view(RESPONDER, "CREATE_COMPLETE", &[machine]));
+    }
+}
+
+/// The expressions are not evaluated here: what is asked is answered from the list that is tested.
+impl Evaluates for World {
+    async fn definition(&self, machine: &str) -> Call<Value> {
+        let states = json!({"Read": {"Assign": {"kind": "{% 1 %}", "findings": "{% [] %}"}}, "Judge": {"Assign": {"judged": "{% 2 %}"}}});
+        let definition = json!({"States": {"Handle": {"Branches": [{"States": states}]}}});
+        self.call("states:DescribeStateMachine", machine.to_owned(), |_| Ok(definition)).await
+    }
+
+    async fn evaluate(&self, state: &Value, input: &Value) -> Call<Value> {
+        assert_eq!(state["Output"], "{% ( $kind := 1; $findings := []; 2 ) %}");
+        let shape = SHAPES.iter().find(|shape| serde_json::from_str::<Value>(shape.text).unwrap() == *input).unwrap();
+        self.call("states:TestState", shape.name.to_owned(), |data| {
+            let verdict = if data.drill.misreads == Some(shape.name) { "go" } else { shape.verdict };
+            Ok(json!({"verdict": verdict, "ids": vec!["i-0a"; shape.instances]}))
+        })
+        .await
     }
 }
 
