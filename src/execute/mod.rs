@@ -78,6 +78,8 @@ pub struct Mandate<'a> {
     pub writer: &'a str,
     /// Whether the intent is this request's: then nothing is done once it no longer is.
     pub follows_intent: bool,
+    /// The interfaces that may be changed, if not all.
+    pub only: Option<&'a BTreeSet<InterfaceId>>,
 }
 
 impl<'a, E: Change, R: Records> Executor<'a, E, R> {
@@ -246,7 +248,7 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
     fn lease(&self, instance: &InstanceId, hold: Duration, renewal: Renewal) -> Lease {
         let until = self.mandate.clock.now() + hold + LEASE;
         self.leases.lock().unwrap_or_else(PoisonError::into_inner).insert(instance.clone(), (until, renewal));
-        Lease { writer: self.mandate.writer.to_owned(), until }
+        Lease { writer: self.mandate.writer.to_owned(), until, only: self.mandate.only.cloned().unwrap_or_default() }
     }
 
     /// The originals with a lease from now on.
@@ -290,7 +292,7 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
                     interfaces: interfaces.clone(),
                     reopened: reopened.clone(),
                     prior: prior.clone(),
-                    lease: Lease { writer: self.mandate.writer.to_owned(), until: stamp.now },
+                    lease: Lease { writer: self.mandate.writer.to_owned(), until: stamp.now, only: BTreeSet::new() },
                     hold,
                     history: Originals::line(interfaces, prior, stamp),
                 };

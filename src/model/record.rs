@@ -117,6 +117,8 @@ pub struct Lease {
     /// One invocation.
     pub writer: String,
     pub until: Time,
+    /// Of these interfaces only; none means of all.
+    pub only: BTreeSet<InterfaceId>,
 }
 
 impl Record {

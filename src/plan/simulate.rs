@@ -34,7 +34,8 @@ pub fn carried_out(plan: &Plan, case: &Case<'_>) -> (Records, Observed) {
                 });
                 record.owner = case.owner.clone();
                 record.state = State::Isolating;
-                record.lease = Some(Lease { writer: case.now.writer.to_owned(), until: case.now.time });
+                record.lease =
+                    Some(Lease { writer: case.now.writer.to_owned(), until: case.now.time, only: BTreeSet::new() });
                 record.isolation_group = isolation_group.clone();
                 record.isolation_groups.extend(ours);
                 for (id, groups) in interfaces {

@@ -377,7 +377,7 @@ impl World {
 
     /// Another invocation may be at work for this long.
     pub(super) fn rival(mut self, seconds: u64) -> Self {
-        let lease = Lease { writer: "another".to_owned(), until: Time(NOW.time.0 + seconds) };
+        let lease = Lease { writer: "another".to_owned(), until: Time(NOW.time.0 + seconds), only: BTreeSet::new() };
         let world =
             Self::isolated().saved_with(|record| (record.state, record.lease) = (State::Isolating, Some(lease)));
         self.ledger.note_record(world.records.values().next().map(Arc::as_ref), NOW.writer, NOW.time);
@@ -426,7 +426,8 @@ impl World {
 
     /// The lease of the record is this invocation's.
     pub(super) fn leased(mut self) -> Self {
-        self.saved().lease = Some(Lease { writer: NOW.writer.to_owned(), until: Time(NOW.time.0 + 35) });
+        self.saved().lease =
+            Some(Lease { writer: NOW.writer.to_owned(), until: Time(NOW.time.0 + 35), only: BTreeSet::new() });
         self
     }
 

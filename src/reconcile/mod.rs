@@ -265,14 +265,14 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
     async fn run<'s>(
         &'s self,
         desired: Option<&Desired>,
-        (stays, only): (&BTreeSet<InstanceId>, Option<&BTreeSet<InterfaceId>>),
+        (stays, only): (&'s BTreeSet<InstanceId>, Option<&'s BTreeSet<InterfaceId>>),
         first: Vec<(InstanceId, Goal<'s>)>,
         patience: Patience,
         then: impl AsyncFnOnce(&Intent) -> Vec<(InstanceId, Goal<'static>)>,
     ) -> Ended<'s> {
         let Self { ec2, records, owner, request_id, gate, pace, .. } = *self;
         let observer = Observer::new(ec2, records, owner, pace);
-        let mandate = self.mandate(desired.is_some());
+        let mandate = self.mandate(desired.is_some(), only);
         let executor = Executor::new(ec2, records, mandate);
         let intent = watch::Sender::new(None);
         let run = Run {
@@ -341,9 +341,9 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         }
     }
 
-    fn mandate(&self, follows_intent: bool) -> Mandate<'_> {
+    fn mandate<'s>(&'s self, follows_intent: bool, only: Option<&'s BTreeSet<InterfaceId>>) -> Mandate<'s> {
         let Self { owner, request_id, gate, clock, pace, asked_by, writer, .. } = *self;
-        Mandate { owner, request_id, gate, clock, pace, asked_by, writer, follows_intent }
+        Mandate { owner, request_id, gate, clock, pace, asked_by, writer, follows_intent, only }
     }
 
     /// How long failures are tried again.

@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 use crate::cloudformation::handler::Invocation;
 use crate::cloudformation::stack::Stacks;
 use crate::metrics::{self, Metric};
-use crate::model::{Groups, InstanceId, InterfaceId, Owner, Record, State, Watch};
+use crate::model::{Groups, InstanceId, InterfaceId, Owner, Record, State, Time, Watch};
 use crate::plan::{DOUBTED, Observed};
 use crate::ports::{Call, CallError, Change, Guard, Items, Look, Ports, Records, Verdict, Written};
 use crate::reconcile::Reconciler;
@@ -235,7 +235,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Watcher<'_, E, R, S> {
         let stands = look::judged(incident, items, observed, self.clock.now());
         let mut told = said(incident, &stands, cause);
         // A reading may trail the change that the event tells of.
-        if told.drift() == 0 && cause.is_none() {
+        if told.drift() == 0 && cause.is_none() && !self.is_unfinished(incident, items) {
             return Ok(told);
         }
         let status = self.ports.stacks.status(&incident.owner.stack_id).await;
@@ -253,7 +253,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Watcher<'_, E, R, S> {
         }
         let stands = look::judged(&now, &items, &observed, self.clock.now());
         let is_in_charge = status.is_ok_and(|stack| !stack.status.starts_with("DELETE"));
-        let mut due = due(&now, &stands, &items, &observed, cause);
+        let mut due = due(&now, &stands, &items, &observed, cause, self.clock.now());
         due.retain(|_, _| is_in_charge && now.policy() == Watch::Isolate);
         if due.is_empty() {
             return Ok(said(&now, &stands, cause));
@@ -266,6 +266,14 @@ impl<E: Look + Change, R: Records, S: Stacks> Watcher<'_, E, R, S> {
         (told.done, told.in_progress) = (done, false);
         told.warnings.extend(failures);
         Ok(told)
+    }
+
+    /// Whether a watch has ended in the middle of its work, which this one may finish.
+    fn is_unfinished(&self, incident: &Incident, items: &Items) -> bool {
+        let records = incident.wants.instances.iter().filter_map(|id| items.records.get(id));
+        let own = records.filter(|record| record.owner == incident.owner);
+        let mut begun = own.filter_map(|record| begun(record, self.clock.now()));
+        incident.policy() == Watch::Isolate && begun.any(|begun| !begun.is_empty())
     }
 
     async fn again(&self, incident: &Incident) -> Call<(Items, Arc<Observed>)> {
@@ -336,14 +344,16 @@ fn due(
     items: &Items,
     observed: &Observed,
     cause: Option<&Cause>,
+    now: Time,
 ) -> Due {
     let mut due = Due::new();
-    for (id, found) in stands.iter().filter(|(_, found)| found.condition == Condition::NotIsolated) {
+    for (id, found) in stands {
         // What is no longer listed is only kept.
         let is_listed = incident.wants.instances.contains(id);
-        let record = items.records.get(id).filter(|record| is_listed && is_steady(record, incident));
-        let Some(record) = record else { continue };
-        let open = found.open.iter().filter_map(|(interface, _)| interface.as_ref());
+        let record = items.records.get(id).filter(|record| is_listed && record.owner == incident.owner);
+        let Some((record, begun)) = record.and_then(|record| Some((record, begun(record, now)?))) else { continue };
+        let is_open = found.condition == Condition::NotIsolated;
+        let open = found.open.iter().filter(|_| is_open).filter_map(|(interface, _)| interface.as_ref());
         let shown = observed.instances.get(id).into_iter().flat_map(|instance| &instance.interfaces);
         let shown: BTreeMap<&InterfaceId, &Groups> = shown.map(|found| (&found.id, &found.groups)).collect();
         let is_returning = |interface: &InterfaceId| {
@@ -351,10 +361,11 @@ fn due(
             cause.is_some_and(|cause| cause.has_moved(id, interface, groups)) && record.returns < MOST_RETURNS
         };
         let (recorded, since): (Vec<_>, Vec<_>) =
-            open.partition(|interface| record.interfaces.contains_key(*interface));
+            open.partition(|interface| record.interfaces.contains_key(*interface) && !begun.contains(*interface));
         let back: BTreeSet<InterfaceId> = recorded.into_iter().filter(|id| is_returning(id)).cloned().collect();
         let is_return = !back.is_empty();
-        let attached = since.into_iter().filter(|interface| shown.contains_key(interface)).cloned();
+        // What was begun is marked, too, if all of it is isolated by now.
+        let attached = since.into_iter().chain(begun).filter(|interface| shown.contains_key(interface)).cloned();
         let all: BTreeSet<InterfaceId> = back.into_iter().chain(attached).collect();
         if !all.is_empty() {
             due.insert(id.clone(), (all, is_return));
@@ -363,10 +374,16 @@ fn due(
     due
 }
 
-/// Whether a record is this incident's, every interface was read back in isolation once, and no request is at work on
-/// it.
-fn is_steady(record: &Record, incident: &Incident) -> bool {
-    record.owner == incident.owner && record.state == State::Isolated
+/// What another watch has begun and not finished, if a watch may change anything: every interface was read back in isolation once, and
+/// neither a request nor another watch is at work.
+fn begun(record: &Record, now: Time) -> Option<&BTreeSet<InterfaceId>> {
+    static NOTHING: BTreeSet<InterfaceId> = BTreeSet::new();
+    match (record.state, &record.lease) {
+        (State::Isolated, _) => Some(&NOTHING),
+        // Only a watch has a lease of some interfaces, and it takes it of what was isolated only.
+        (State::Isolating, Some(lease)) if !lease.only.is_empty() && lease.until <= now => Some(&lease.only),
+        _ => None,
+    }
 }
 
 /// What there is to tell of an incident.

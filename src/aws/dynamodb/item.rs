@@ -176,7 +176,11 @@ pub(super) fn read_record(item: &Item) -> Result<Record, String> {
         Ok((parsed::<VolumeId>(volume)?, parsed::<SnapshotId>(snapshot)?))
     });
     let lease = match text(item, "LeaseWriter") {
-        Some(writer) => Some(Lease { writer: writer.to_owned(), until: parsed(required(item, "LeaseUntil")?)? }),
+        Some(writer) => Some(Lease {
+            writer: writer.to_owned(),
+            until: parsed(required(item, "LeaseUntil")?)?,
+            only: members(item, "LeaseOnly")?,
+        }),
         None => None,
     };
     Ok(Record {

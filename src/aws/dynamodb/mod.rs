@@ -230,7 +230,8 @@ impl Records for Table {
             .log(marking.history())
             .set_or_remove("KeptReason", kept.map(s))
             .set_or_remove("LeaseWriter", lease.map(|lease| s(&lease.writer)))
-            .set_or_remove("LeaseUntil", lease.map(|lease| s(lease.until)));
+            .set_or_remove("LeaseUntil", lease.map(|lease| s(lease.until)))
+            .set_or_remove("LeaseOnly", lease.and_then(|lease| set(&lease.only)));
         if let Some(cut) = marking.cut {
             edit = edit
                 .set("ConnectionsCut", AttributeValue::Bool(cut.whole))
@@ -372,7 +373,7 @@ impl Archive for Table {
         ];
         let groups = set(groups.collect::<BTreeSet<_>>()).map(|groups| ("IsolationGroupIds", groups));
         item.extend(changes.into_iter().chain(groups).map(|(name, value)| (name.to_owned(), value)));
-        for name in ["KeptReason", "LeaseWriter", "LeaseUntil"] {
+        for name in ["KeptReason", "LeaseWriter", "LeaseUntil", "LeaseOnly"] {
             item.remove(name);
         }
         let holds = Edit::only_if("attribute_exists(InstanceId)").add("Held", [&seen.instance]);

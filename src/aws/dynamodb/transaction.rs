@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::types::{CancellationReason, ConditionCheck, Put, TransactW
 
 use super::edit::{Edit, PORTION};
 use super::item::{
-    Item, KEY, intent_key, interface_commands, interface_entries, lines, new_record, no_entries, read_record, s,
+    Item, KEY, intent_key, interface_commands, interface_entries, lines, new_record, no_entries, read_record, s, set,
     unreadable_key,
 };
 use super::{Table, held, pauses, portions};
@@ -243,7 +243,7 @@ fn renew(owner: &Owner, originals: &Originals, stamp: &Stamp<'_>) -> Edit {
         .fold(unless_held(), |edit, (name, value)| edit.set(name, value))
         .set_missing("AllSnapshots", no_entries())
         .log(originals.history.clone())
-        .remove(&["InstanceProfile", "SnapshotsRequestedAt", "ConnectionsCut", "Passed", "KeptReason"])
+        .remove(&["InstanceProfile", "SnapshotsRequestedAt", "ConnectionsCut", "Passed", "KeptReason", "LeaseOnly"])
 }
 
 fn extend(holder: &Owner, owner: &Owner, originals: &Originals, stamp: &Stamp<'_>) -> Edit {
@@ -253,6 +253,7 @@ fn extend(holder: &Owner, owner: &Owner, originals: &Originals, stamp: &Stamp<'_
         .set("IsolationGroupId", s(&originals.isolation_group))
         .set("LeaseWriter", s(&originals.lease.writer))
         .set("LeaseUntil", s(originals.lease.until))
+        .set_or_remove("LeaseOnly", set(&originals.lease.only))
         .set("UpdatedAt", s(stamp.now))
         .log(originals.history.clone())
         .fill("Interfaces", interface_entries(&originals.interfaces))

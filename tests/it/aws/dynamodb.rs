@@ -23,7 +23,7 @@ fn stamp() -> Stamp<'static> {
 }
 
 fn lease() -> Lease {
-    Lease { writer: "w-1".to_owned(), until: "2026-11-25T03:00:40Z".parse().unwrap() }
+    Lease { writer: "w-1".to_owned(), until: "2026-11-25T03:00:40Z".parse().unwrap(), only: BTreeSet::new() }
 }
 
 fn heir() -> Owner {

@@ -136,11 +136,14 @@ async fn a_watch_that_dies_at_any_call_is_finished_by_the_next_one() {
             }
             let struck = world.data().troubles.is_empty();
             world.data().troubles.clear();
-            watch(&world, schedule()).await;
             let found = watch(&world, schedule()).await;
-            // What it had recorded and not moved, nobody can tell from what a person moved: it is told.
-            let is_isolated = world.cards()["eni-0f"] == world::groups(&[ISOLATION]);
-            assert_eq!(open(&found).is_empty(), is_isolated, "{when}: {found}");
+            assert_eq!(world.cards()["eni-0f"], world::groups(&[ISOLATION]), "{when}: {found}");
+            assert_eq!((open(&found), world.state(A)), (vec![], Some(State::Isolated)), "{when}");
+            // From then on a person decides.
+            move_by_hand(&world, "eni-0f", &["sg-0c", "sg-0d"]);
+            let found = watch(&world, schedule()).await;
+            assert_eq!(open(&found).len(), 1, "{when}: {found}");
+            assert_eq!(world.cards()["eni-0f"], world::groups(&["sg-0c", "sg-0d"]), "{when}");
             assert!(isolated(&world).starts_with(&["eni-0a".to_owned(), "eni-0b".to_owned()]), "{when}");
             world.set_status("DELETE_IN_PROGRESS");
             succeeds(&world, event("delete")).await;

@@ -92,7 +92,7 @@ fn what_was_isolated_and_is_no_longer_is_recorded_so_before_it_is_changed() {
 #[test]
 fn an_interface_is_changed_under_a_lease_of_this_invocation_only() {
     let lease = |writer: &str, seconds| {
-        let lease = Lease { writer: writer.to_owned(), until: Time(NOW.time.0 + seconds) };
+        let lease = Lease { writer: writer.to_owned(), until: Time(NOW.time.0 + seconds), only: BTreeSet::new() };
         recorded(State::Isolating, &["sg-a"]).saved_with(|record| record.lease = Some(lease))
     };
     let at_once = "i-1: isolate eni-1 [sg-a] -> [sg-150]";

@@ -1,5 +1,7 @@
 //! When a doubtful reading is believed, and when another invocation is waited for.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::model::Lease;
 use crate::plan::testing::{NOW, World};
@@ -76,8 +78,11 @@ fn what_only_one_look_shows_is_remembered() {
 #[test]
 fn another_invocation_is_a_rival_while_its_lease_lasts_or_until_the_record_says_that_it_has_ended() {
     let record = |state, lease: Option<(&str, u64)>| {
-        let lease =
-            lease.map(|(writer, seconds)| Lease { writer: writer.to_owned(), until: Time(NOW.time.0 + seconds) });
+        let lease = lease.map(|(writer, seconds)| Lease {
+            writer: writer.to_owned(),
+            until: Time(NOW.time.0 + seconds),
+            only: BTreeSet::new(),
+        });
         World::isolated().saved_with(|record| (record.state, record.lease) = (state, lease)).saved().clone()
     };
     let rival = |looks: &[Option<&Record>]| {

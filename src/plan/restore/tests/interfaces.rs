@@ -21,7 +21,7 @@ fn an_isolated_interface_gets_its_originals_back() {
 #[test]
 fn interfaces_are_changed_under_a_lease_of_this_invocation_only() {
     let lease = |writer: &str, seconds| {
-        let lease = Lease { writer: writer.to_owned(), until: Time(NOW.time.0 + seconds) };
+        let lease = Lease { writer: writer.to_owned(), until: Time(NOW.time.0 + seconds), only: BTreeSet::new() };
         recorded(State::Restoring, &["sg-150"]).saved_with(|record| record.lease = Some(lease))
     };
     check(&lease(NOW.writer, 1), BACK);
