@@ -67,7 +67,7 @@ where
     let now = SystemTime::now();
     let issued = issued_at(&envelope.response_url);
     if envelope.response_url.is_empty() {
-        tracing::error!("the event has no ResponseURL: nobody can be answered, so nothing is changed");
+        tracing::error!("the event has no ResponseURL: CloudFormation cannot be answered, so nothing is changed");
         return Ok(json!({"answered": false}));
     }
     let age = issued.and_then(|issued| now.duration_since(issued).ok()).unwrap_or_default();
@@ -108,7 +108,7 @@ where
     match sent {
         Ok(()) => Ok(json!({"answered": true})),
         Err(Undelivered::UnusableUrl) => {
-            tracing::error!("the ResponseURL is no usable URL: nobody can be answered");
+            tracing::error!("the ResponseURL is no usable URL: CloudFormation cannot be answered");
             Ok(json!({"answered": false}))
         }
         Err(lost) => {

@@ -305,7 +305,7 @@ fn said(id: &InstanceId, what: &str, result: Call<Written>) -> Option<String> {
     match result {
         Ok(Written::Done) => None,
         Ok(Written::Lost | Written::Overtaken) => {
-            Some(format!("{id} {what}: somebody else changed its record meanwhile; run this again"))
+            Some(format!("{id} {what}: another request changed its record meanwhile; run this again"))
         }
         Err(error) => Some(format!("{id} {what}: {error}")),
     }

@@ -98,7 +98,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let new = NewStack { name: stack, template, parameters, role, token: &token, stays: false };
         let made = self.ports.stacks.create(&new).await;
         let made = made.map_err(|error| Trouble::Failed { what: "the stack cannot be made", error })?;
-        let id = made.ok_or_else(|| refused(&format!("somebody has just made stack {stack}")))?;
+        let id = made.ok_or_else(|| refused(&format!("stack {stack} was made by another caller a moment ago")))?;
         let ended = self.ended(&id, on_progress).await?;
         Ok(Host::of(stack, ended.as_ref(), "CREATE_COMPLETE"))
     }

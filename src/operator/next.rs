@@ -325,7 +325,7 @@ fn ending_of(stack: &StackView, incident: &Incident, shell: &Shell) -> Next {
             let why = match retain.as_slice() {
                 [] => String::new(),
                 _ => format!(
-                    " Its {} could not be deleted and is left out: nobody answers for it any more, and it holds nothing",
+                    " Its {} could not be deleted and is left out: no function answers for it any more, and it holds nothing",
                     comma_list(&retain)
                 ),
             };

@@ -197,7 +197,7 @@ impl Found {
         let ProfileRole { name, is_protected } = role;
         if is_protected {
             self.partial(format!(
-                "role {name} belongs to AWS itself, and IAM lets nobody change it: its credentials cannot be denied. Ask AWS Support"
+                "role {name} belongs to AWS itself, and IAM allows no change of it: its credentials cannot be denied. Ask AWS Support"
             ));
         } else if name.contains(',') {
             self.partial(format!(
@@ -334,7 +334,7 @@ fn advice(reason: &str) -> &'static str {
         "A role has as many policies as its quota allows, 10 by default. Detach one that it does not need, or ask AWS for a higher quota; \
          then do this again. The Reason does not name the role. This shows what one has: aws iam list-attached-role-policies --role-name <role>"
     } else if says("protected role") || says("UnmodifiableEntity") {
-        "The role belongs to AWS itself, and IAM lets nobody change it. Take it off RevokeRoles"
+        "The role belongs to AWS itself, and IAM allows no change of it. Take it off RevokeRoles"
     } else if says("be found") || says("NoSuchEntity") {
         "The role does not exist any more. Do this again: it is left out then"
     } else {

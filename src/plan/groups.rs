@@ -138,7 +138,7 @@ mod tests {
         let check = |direction: &str, wide: Rule, text: &str| {
             let found = if direction == "in" { problems(&[wide], &[]) } else { problems(&[], &[wide]) };
             let expected = format!(
-                "isolation group sg-1 allows {direction} {text}: hosts in it are not cut off; remove that rule"
+                "isolation group sg-1 allows {direction} {text}: instances in it are not isolated; remove that rule"
             );
             assert_eq!(found, [expected]);
         };

@@ -332,7 +332,7 @@ impl fmt::Display for Problem {
             }
             Self::TooWide { group, direction, rule } => write!(
                 f,
-                "isolation group {group} allows {direction} {rule}: hosts in it are not cut off; remove that rule"
+                "isolation group {group} allows {direction} {rule}: instances in it are not isolated; remove that rule"
             ),
             Self::NoTransit => f.write_str("established connections were not cut: TransitSecurityGroupId is empty"),
             Self::TransitUnfit { group, reason } => {
@@ -408,11 +408,9 @@ impl fmt::Display for Problem {
             Self::NotKept { instance, interface, groups } => {
                 write!(f, "{instance}: {interface} is not isolated: it was left alone in {}", ShowGroups(groups))
             }
-            Self::Moved { instance, interface, groups } => write!(
-                f,
-                "{instance}: {interface} was left alone: somebody moved it to {} meanwhile",
-                ShowGroups(groups)
-            ),
+            Self::Moved { instance, interface, groups } => {
+                write!(f, "{instance}: {interface} was left alone: it was moved to {} meanwhile", ShowGroups(groups))
+            }
             Self::AttachedElsewhere { instance, interface, other } => write!(
                 f,
                 "{instance}: {interface} is attached to {other} by now, which stays isolated: restore {other} too, or detach it first"
@@ -464,7 +462,7 @@ impl fmt::Display for Problem {
             ),
             Self::ProfileReplaced { instance, arn, recorded } => write!(
                 f,
-                "{instance} was left with instance profile {arn}, which somebody gave it meanwhile; before it had {recorded}"
+                "{instance} was left with instance profile {arn}, which it was given meanwhile; before it had {recorded}"
             ),
             Self::Ending { instance, ending } => write_ending(f, instance, ending),
             Self::EventsUnknown { reason } => {

@@ -378,7 +378,8 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
 
 /// The intent is there, and says nothing.
 fn unreadable(reason: String) -> CallError {
-    let message =
-        format!("what the stack asked for last cannot be read ({reason}): deploy it once more, which writes that anew");
+    let message = format!(
+        "what the stack asked for last cannot be read ({reason}): deploy it once more, which writes that again"
+    );
     CallError { action: "dynamodb:BatchGetItem", fault: Fault::Refused, code: "Unreadable".to_owned(), message }
 }

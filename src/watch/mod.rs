@@ -400,7 +400,7 @@ fn said(incident: &Incident, stands: &BTreeMap<InstanceId, Contained>, cause: Op
         told.warnings.extend(found.to_do.iter().map(|step| format!("no longer so: {step}")));
     }
     let unseen = cause.filter(|cause| UNSEEN.contains(&cause.call.as_str()));
-    told.warnings.extend(unseen.map(|cause| format!("somebody has called {cause}: look at what it changed")));
+    told.warnings.extend(unseen.map(|cause| format!("there was a call of {cause}: look at what it changed")));
     told.warnings.sort();
     told.warnings.dedup();
     let region = incident.owner.stack_id.split(':').nth(3).unwrap_or_default();

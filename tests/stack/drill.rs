@@ -62,7 +62,7 @@ async fn a_drill_confirms_what_it_sees_and_leaves_nothing() {
     let (before, cards) = (everything(&scene).await, scene.cards(&[&bystander]).await);
     operator(&["drill", "--subnet", &scene.site.subnet])
         .ends_with(3)
-        .says("there is nobody to ask; give --yes")
+        .says("there is no terminal to ask at; give --yes")
         .says("one t3.micro instance with a second network interface");
     assert_eq!(everything(&scene).await, before);
 

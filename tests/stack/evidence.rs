@@ -68,7 +68,7 @@ async fn volumes_of_the_snapshots_come_to_the_forensic_host_once_and_go_again() 
         .says("3 volumes to be made")
         .says("complete (40%)");
     assert!(scene.evidence(&a).await.is_empty(), "a dry run makes nothing");
-    operator(&["evidence", "--stack", "op-evidence"]).ends_with(3).says("there is nobody to ask; give --yes");
+    operator(&["evidence", "--stack", "op-evidence"]).ends_with(3).says("there is no terminal to ask at; give --yes");
     cloud().set("snapshot", &json!({"id": pending, "state": null})).await;
 
     let attached = operator(&["evidence", "--stack", "op-evidence", "--yes", "--output", "json"]).ends_with(0).json();

@@ -145,7 +145,7 @@ async fn an_isolation_group_that_somebody_opened_fails_the_next_run() {
     let open = scene.ec2.authorize_security_group_ingress().group_id(&group).ip_protocol("tcp");
     open.from_port(443).to_port(443).cidr_ip("0.0.0.0/0").send().await.expect("a rule");
     let reason = scene.incident.set("Rerun", "again").deploy_fails().await;
-    let expected = format!("isolation group {group} allows in tcp 443 0.0.0.0/0: hosts in it are not cut off");
+    let expected = format!("isolation group {group} allows in tcp 443 0.0.0.0/0: instances in it are not isolated");
     assert!(reason.contains(&expected), "{reason}");
     let close = scene.ec2.revoke_security_group_ingress().group_id(&group).ip_protocol("tcp");
     close.from_port(443).to_port(443).cidr_ip("0.0.0.0/0").send().await.expect("no rule");

@@ -32,7 +32,7 @@ async fn a_newcomer_isolates_sees_what_slipped_back_isolates_again_and_restores(
     let before = scene.cards(&[&a, &b]).await;
     let both = format!("{a},{b}");
 
-    operator(&["isolate", &both]).ends_with(3).says("there is nobody to ask; give --yes").says("to be made");
+    operator(&["isolate", &both]).ends_with(3).says("there is no terminal to ask at; give --yes").says("to be made");
     let rehearsed = operator(&["isolate", &both, "--dry-run", "--stack", "cli-walk"]).ends_with(0);
     let rehearsed = rehearsed.says("dry run, nothing was changed: 0 of 2 instances isolated now");
     rehearsed.says(&format!("{b}: isolate "));

@@ -67,7 +67,7 @@ async fn memory_is_captured_after_the_isolation_only_and_is_in_the_case_file() {
     assert_eq!(desk.log("host"), "", "printing asks nobody");
 
     let run = |more: &[&'static str]| [arguments.as_slice(), &["--run"], more].concat();
-    captured(&desk, &run(&[]), "/usr/bin:/bin").ends_with(3).says("there is nobody to ask; give --yes");
+    captured(&desk, &run(&[]), "/usr/bin:/bin").ends_with(3).says("there is no terminal to ask at; give --yes");
     let missing = captured(&desk, &run(&["--yes"]), "/nowhere").ends_with(3);
     missing.says("nothing was changed: ssh is not on this machine's PATH");
     let image = captured(&desk, &run(&["--yes", "--output", "json"]), "/usr/bin:/bin").ends_with(0).json();

@@ -178,7 +178,7 @@ async fn a_stack_that_rolled_back_is_restored_and_ended_without_its_function() {
     for interface in before.keys() {
         plan.out.find(&format!("{a}: restore {interface} ")).unwrap_or_else(|| panic!("{interface} in {}", plan.out));
     }
-    operator(&["restore", "--stack", "op-rollback"]).ends_with(3).says("nobody to ask; give --yes");
+    operator(&["restore", "--stack", "op-rollback"]).ends_with(3).says("no terminal to ask at; give --yes");
     assert_eq!(changes_since(since).await, Vec::<String>::new());
 
     let ran = run(&format!("{} --yes", restore_command("op-rollback"))).ends_with(0).says("1 instance restored");

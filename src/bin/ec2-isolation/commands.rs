@@ -450,7 +450,7 @@ pub fn confirm(yes: bool, question: &str) -> Result<(), Trouble> {
     }
     let refused = |why: &str| Err(Trouble::Refused(format!("nothing was changed: {why}")));
     if !std::io::stdin().is_terminal() {
-        return refused("there is nobody to ask; give --yes");
+        return refused("there is no terminal to ask at; give --yes");
     }
     let _ = write!(std::io::stderr(), "{question} Type yes: ");
     let _ = std::io::stderr().flush();

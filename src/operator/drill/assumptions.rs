@@ -89,7 +89,7 @@ pub const ASSUMPTIONS: [Assumption; 67] = [
     ),
     seen(
         "ec2-reserved-tags",
-        "Nobody can give a resource a tag that begins with aws:, so nobody can forge CloudFormation's.",
+        "No caller can give a resource a tag that begins with aws:, so no caller can forge CloudFormation's.",
         "EC2 User Guide, Tag restrictions",
     ),
     seen(
@@ -349,7 +349,7 @@ pub const ASSUMPTIONS: [Assumption; 67] = [
         "cw-alarm-message",
         "An alarm publishes to a topic that is not encrypted with a key.",
         "CloudWatch User Guide, Notify users of alarm changes",
-        "nobody may be subscribed to the topic",
+        "the topic may have no subscriber",
     ),
     unseen(
         "gd-finding-shapes",

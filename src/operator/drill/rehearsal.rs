@@ -44,7 +44,7 @@ where
         self.question(&stack, notes).await;
 
         let void = self.prepare_change(&stack, order, notes).await;
-        tracing::info!("moving an interface back, as somebody might");
+        tracing::info!("moving an interface back, as a person might");
         self.move_back(stage, &name, notes).await?;
         tracing::info!("isolating it again");
         check_isolated(&self.isolate_once(stage, &name, on_progress).await?)?;

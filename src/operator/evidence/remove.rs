@@ -137,7 +137,7 @@ impl<E: Survey + Evidence + Change + Disks + Clone, R: Archive, S: StackLife + C
                 };
                 gone_since.remove(&made.volume);
                 if let Some(at) = elsewhere(volume, removal.host.as_ref()) {
-                    failed.insert(&made.volume, format!("somebody has just attached it to {at}"));
+                    failed.insert(&made.volume, format!("it was attached to {at} a moment ago"));
                     continue;
                 }
                 let done = match &volume.attachment {

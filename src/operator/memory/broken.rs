@@ -48,10 +48,10 @@ pub enum Why {
     Changed { instance: String, sha256: String },
     #[error("AVML could not read the memory of {instance} and ended with {code}: {said}. {instead}")]
     AvmlFailed { instance: String, code: i32, said: String, instead: String },
-    #[error("the connection broke off after {bytes} bytes: {said}. Run it again: it begins anew")]
+    #[error("the connection broke off after {bytes} bytes: {said}. Run it again: it starts from the beginning")]
     Lost { bytes: u64, said: String },
     #[error(
-        "{instance} sends more than its memory: {bytes} bytes, of {most} at most. Somebody on it writes into the stream"
+        "{instance} sends more than its memory: {bytes} bytes, of {most} at most. A process on it writes into the stream"
     )]
     TooMuch { instance: String, bytes: u64, most: u64 },
     #[error("{place} took no more after {bytes} bytes: {said}. Make room, or give --to another place")]

@@ -51,7 +51,7 @@ fn each_problem_says_what_it_is_about_and_how_bad_it_is() {
     check(
         Fatal,
         Problem::TooWide { group: group(), direction: "in", rule: text("tcp 443 sg-a") },
-        "isolation group sg-150 allows in tcp 443 sg-a: hosts in it are not cut off; remove that rule",
+        "isolation group sg-150 allows in tcp 443 sg-a: instances in it are not isolated; remove that rule",
     );
     check(Note, Problem::NoTransit, "established connections were not cut: TransitSecurityGroupId is empty");
     check(
@@ -159,7 +159,7 @@ fn each_problem_says_what_it_is_about_and_how_bad_it_is() {
     check(
         Note,
         Problem::Moved { instance: instance(), interface: interface(), groups: g() },
-        "i-1: eni-1 was left alone: somebody moved it to [sg-a, sg-b] meanwhile",
+        "i-1: eni-1 was left alone: it was moved to [sg-a, sg-b] meanwhile",
     );
     check(
         Fatal,
@@ -235,7 +235,7 @@ fn each_problem_says_what_it_is_about_and_how_bad_it_is() {
     check(
         Note,
         Problem::ProfileReplaced { instance: instance(), arn: text("arn:b"), recorded: text("arn:a") },
-        "i-1 was left with instance profile arn:b, which somebody gave it meanwhile; before it had arn:a",
+        "i-1 was left with instance profile arn:b, which it was given meanwhile; before it had arn:a",
     );
     check(
         Fatal,

@@ -60,7 +60,7 @@ mod tests {
         world.accept_everything();
         world.check_unprotected("i-1: mark restored");
         World::with_profile(Some("arn:b"), Some("arn:a")).check_unprotected(
-            "i-1: mark restored\n! i-1 was left with instance profile arn:b, which somebody gave it meanwhile; before it had arn:a",
+            "i-1: mark restored\n! i-1 was left with instance profile arn:b, which it was given meanwhile; before it had arn:a",
         );
         // Whoever detached it, a second reading changes nothing of that.
         World::with_profile(None, None).check_unprotected("i-1: mark restored");

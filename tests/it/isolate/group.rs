@@ -19,7 +19,7 @@ async fn a_rule_that_opens_the_isolation_group_fails_the_request_although_everyt
         reason,
         format!(
             "2 instances isolated (2 interfaces), 2 snapshots | isolation group {ISOLATION} allows out tcp 443 0.0.0.0/0: \
-             hosts in it are not cut off; remove that rule | {}",
+             instances in it are not isolated; remove that rule | {}",
             crate::deploy_again()
         )
     );

@@ -136,7 +136,7 @@ async fn an_isolation_group_that_lets_the_world_in_isolates_nothing() {
     world.data().groups.get_mut(&ISOLATION.parse().unwrap()).unwrap().ingress.push(rule);
     let status = status(&world).await;
     let reason = format!(
-        "isolation group {ISOLATION} allows in tcp 22 0.0.0.0/0: hosts in it are not cut off; remove that rule"
+        "isolation group {ISOLATION} allows in tcp 22 0.0.0.0/0: instances in it are not isolated; remove that rule"
     );
     assert_eq!(open(&status), [format!("{A} -: {reason}"), format!("{B} -: {reason}")]);
     // Once for both.

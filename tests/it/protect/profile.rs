@@ -45,9 +45,8 @@ async fn a_profile_that_somebody_attached_meanwhile_is_left_and_named() {
         format!("{A} has instance profile arn:other, its record says {PROFILE}: it was not detached; do so by hand: ");
     assert!(answer.reason.contains(&named), "{}", answer.reason);
     let answer = succeeds(&world, event("delete")).await;
-    let named = format!(
-        "{A} was left with instance profile arn:other, which somebody gave it meanwhile; before it had {PROFILE}"
-    );
+    let named =
+        format!("{A} was left with instance profile arn:other, which it was given meanwhile; before it had {PROFILE}");
     assert!(answer.reason.contains(&named), "{}", answer.reason);
     assert_eq!(world.count(ATTACH), 0);
 }

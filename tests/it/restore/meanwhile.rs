@@ -64,7 +64,7 @@ async fn what_an_operator_moved_meanwhile_is_left_to_her_and_named() {
     world.data().calls.clear();
     let answer = succeeds(&world, event("delete")).await;
     assert!(
-        answer.reason.contains(&format!("{A}: eni-0a was left alone: somebody moved it to [sg-0d] meanwhile")),
+        answer.reason.contains(&format!("{A}: eni-0a was left alone: it was moved to [sg-0d] meanwhile")),
         "{}",
         answer.reason
     );

@@ -90,7 +90,7 @@ async fn a_call_whose_outcome_no_look_shows_is_told_by_itself() {
     sample["detail"]["requestParameters"] = json!({"snapshotId": snapshot});
     let found = watch(&world, passed_on(&sample)).await;
     let warning = found["incidents"][0]["warnings"][0].as_str().unwrap();
-    assert!(warning.starts_with("somebody has called DeleteSnapshot by arn:aws:"), "{found}");
+    assert!(warning.starts_with("there was a call of DeleteSnapshot by arn:aws:"), "{found}");
     assert_eq!((&found["drift"], writes(&world)), (&json!(1), vec![]));
 }
 

@@ -150,7 +150,7 @@ async fn what_else_is_not_as_it_was_left_is_told() {
     world.data().groups.get_mut(&ISOLATION.parse().unwrap()).unwrap().ingress = anywhere;
     let found = watch(&world, schedule()).await;
     assert!(
-        open(&found).iter().all(|open| open.contains("hosts in it are not cut off")) && !open(&found).is_empty(),
+        open(&found).iter().all(|open| open.contains("instances in it are not isolated")) && !open(&found).is_empty(),
         "{found}"
     );
     assert_eq!(writes(&world), [""; 0]);

@@ -41,7 +41,7 @@ fn an_isolation_group_of_another_vpc_means_no_change_at_all() {
 #[test]
 fn an_isolation_group_that_is_too_wide_is_named_and_isolated_in_directly() {
     let wide = |world: World| world.change_group("sg-150", |group| group.egress = vec![rule("-1", None, "0.0.0.0/0")]);
-    let named = "! isolation group sg-150 allows out all protocols 0.0.0.0/0: hosts in it are not cut off; remove that rule\n\
+    let named = "! isolation group sg-150 allows out all protocols 0.0.0.0/0: instances in it are not isolated; remove that rule\n\
                  ? sg-150 shows other rules";
     check_cut(&wide(open().transit_group("sg-7a5")), &format!("{SWAP}\n{named}"));
     check(&wide(open()), &format!("{SWAP}\n{named}"));
@@ -50,7 +50,7 @@ fn an_isolation_group_that_is_too_wide_is_named_and_isolated_in_directly() {
     // What the request allows is not too wide.
     let entrance = open().change_group("sg-150", |group| group.ingress = vec![rule("tcp", Some((22, 22)), "sg-f")]);
     check_for(&entrance, &Wants { forensic_group: Some("sg-f".parse().unwrap()), ..bare() }, SWAP);
-    let named = "! isolation group sg-150 allows in tcp 22 sg-f: hosts in it are not cut off; remove that rule\n\
+    let named = "! isolation group sg-150 allows in tcp 22 sg-f: instances in it are not isolated; remove that rule\n\
                  ? sg-150 shows other rules";
     let other = Wants { forensic_group: Some("sg-f".parse().unwrap()), forensic_ports: [3389].into(), ..bare() };
     check_for(&entrance, &other, &format!("{SWAP}\n{named}"));

@@ -85,7 +85,7 @@ fn what_this_invocation_isolated_before_is_not_isolated_again_by_a_restore() {
 
 #[test]
 fn what_somebody_moved_meanwhile_is_left_alone_and_reported() {
-    let moved = |ids: &str| format!("! i-1: eni-1 was left alone: somebody moved it to [{ids}] meanwhile");
+    let moved = |ids: &str| format!("! i-1: eni-1 was left alone: it was moved to [{ids}] meanwhile");
     let world = recorded(State::Isolated, &["sg-a"]);
     check(&world, &format!("{}\n{SHOWS}", moved("sg-a")));
     check_later(&world, &format!("i-1: mark restored\n{}\n{SHOWS}", moved("sg-a")));
@@ -139,7 +139,7 @@ fn an_interface_of_which_nothing_is_left_to_give_back_stays_isolated() {
     // Once somebody chose one it is theirs.
     check_later(
         &none.shows("eni-1", &["sg-c"]),
-        &format!("i-1: mark restored\n! i-1: eni-1 was left alone: somebody moved it to [sg-c] meanwhile\n{SHOWS}"),
+        &format!("i-1: mark restored\n! i-1: eni-1 was left alone: it was moved to [sg-c] meanwhile\n{SHOWS}"),
     );
 }
 

@@ -75,7 +75,7 @@ fn what_is_only_mentioned_is_remembered_once_everything_is_in_place() {
 #[test]
 fn what_protects_an_instance_that_another_stack_isolates_by_now_is_left() {
     let world = World::protected().foreign_group("sg-f0", "stack-2").plain_group("sg-a").shows("eni-1", &["sg-f0"]);
-    let left = "! i-1: eni-1 was left alone: somebody moved it to [sg-f0] meanwhile\n\
+    let left = "! i-1: eni-1 was left alone: it was moved to [sg-f0] meanwhile\n\
                 ! i-1: what protects it was left on, stack-2 isolates it by now; its record has what it had before";
     check_later(&world, &format!("i-1: mark restored\n{left}\n{SHOWS}"));
     // The record says both.
@@ -89,7 +89,7 @@ fn what_protects_an_instance_that_another_stack_isolates_by_now_is_left() {
     let unprotected = recorded(State::Isolated, &["sg-f0"]).foreign_group("sg-f0", "stack-2");
     check_later(
         &unprotected,
-        &format!("i-1: mark restored\n! i-1: eni-1 was left alone: somebody moved it to [sg-f0] meanwhile\n{SHOWS}"),
+        &format!("i-1: mark restored\n! i-1: eni-1 was left alone: it was moved to [sg-f0] meanwhile\n{SHOWS}"),
     );
 }
 
