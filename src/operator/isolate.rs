@@ -154,7 +154,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
                     self.site.account, self.site.region
                 )));
             }
-            let Responder { role, topic } = responder.clone().unwrap_or_default();
+            let Responder { role, topic, .. } = responder.clone().unwrap_or_default();
             let order = Order { stack, vpc, targets, existing, options: options.clone(), role, topic };
             let listed = order.list(order.existing.as_ref()).len();
             if listed > MOST_INSTANCES {

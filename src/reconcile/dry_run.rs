@@ -52,7 +52,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
     pub async fn look(&self, wants: &Wants) -> Vec<Looked> {
         let stays: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();
         let observer = Observer::new(self.ec2, self.records, self.owner, self.pace);
-        let executor = Executor::new(self.ec2, self.records, self.mandate(false));
+        let executor = Executor::new(self.ec2, self.records, self.mandate(false, None));
         let passed = Mutex::default();
         let run = self.rehearsal(&observer, &executor, &stays, &passed);
         let looks = wants.instances.iter().map(async |id| {
@@ -93,7 +93,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
     ) -> Call<Vec<Plan>> {
         let mut observer = Observer::new(self.ec2, self.records, self.owner, self.pace);
         observer.imagined = imagined;
-        let executor = Executor::new(self.ec2, self.records, self.mandate(false));
+        let executor = Executor::new(self.ec2, self.records, self.mandate(false, None));
         let passed = Mutex::default();
         let run = self.rehearsal(&observer, &executor, stays, &passed);
         let mut plans: Vec<Vec<Plan>> = Vec::new();
@@ -119,7 +119,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         stays: &'r BTreeSet<InstanceId>,
         passed: &'r Mutex<BTreeSet<InterfaceId>>,
     ) -> Run<'r, E, R> {
-        let (mandate, patience) = (self.mandate(false), self.patience());
+        let (mandate, patience) = (self.mandate(false, None), self.patience());
         Run { observer, executor, mandate, patience, intent: None, stays, passed, only: None }
     }
 

@@ -156,11 +156,22 @@ async fn originals_of_all_are_put_in_one_transaction_and_only_where_there_are_no
              LeaseWriter = w-1, LeaseUntil = 2026-11-25T03:00:40Z, AskedBy = CloudFormation Create req-1, \
              RecordedAt = 2026-11-25T03:00:00Z, UpdatedAt = 2026-11-25T03:00:00Z, IsolationGroupIds = {{sg-0150 sg-07a5}}, \
              AllSnapshots = if_not_exists(AllSnapshots, {{}}), History = list_append(if_not_exists(History, []), [{line}]) \
-             REMOVE InstanceProfile, SnapshotsRequestedAt, ConnectionsCut, Passed, KeptReason \
+             REMOVE InstanceProfile, SnapshotsRequestedAt, ConnectionsCut, Passed, KeptReason, LeaseOnly \
              IF attribute_not_exists(InstanceId) OR State = restored",
             owner = owner()
         )
     );
+}
+
+/// As the watch takes it. A record that has one is read with it.
+#[tokio::test]
+async fn a_lease_of_some_interfaces_names_them() {
+    let mut added = originals("i-0a", one(), Prior::Ours);
+    added.lease.only = ["eni-01".parse().unwrap()].into();
+    let (results, requests) = record(&[added], &[(200, "{}")]).await;
+    assert_eq!(results, [Ok(Written::Done)]);
+    let update = said(&operations(&requests[0])[1]["Update"]);
+    assert!(update.contains("LeaseUntil = 2026-11-25T03:00:40Z, LeaseOnly = {eni-01}, UpdatedAt"), "{update}");
 }
 
 #[tokio::test]
@@ -179,7 +190,7 @@ async fn interfaces_are_added_to_a_record_that_is_still_its_holders() {
              History = list_append(if_not_exists(History, []), [{line}]), \
              Interfaces.eni-01 = if_not_exists(Interfaces.eni-01, [sg-0a]), \
              RestoreCommands.eni-01 = if_not_exists(RestoreCommands.eni-01, aws ec2 modify-network-interface-attribute \
-             --network-interface-id eni-01 --groups sg-0a) ADD IsolationGroupIds {{sg-0150 sg-07a5}} \
+             --network-interface-id eni-01 --groups sg-0a) REMOVE LeaseOnly ADD IsolationGroupIds {{sg-0150 sg-07a5}} \
              DELETE Passed {{eni-07}} IF Owner = {} AND State <> restored",
             owner(),
             heir()
@@ -461,19 +472,19 @@ async fn a_record_is_marked_only_in_the_state_it_was_seen_in() {
              History = list_append(if_not_exists(History, []), [{line}]){rest} IF Owner = {owner} AND State = {from}"
         )
     };
-    let bare = " REMOVE KeptReason, LeaseWriter, LeaseUntil";
+    let bare = " REMOVE KeptReason, LeaseWriter, LeaseUntil, LeaseOnly";
     for (n, expected) in [
         expected("isolated", "isolated, connections cut", &format!(", ConnectionsCut = true{bare}, Passed"), "isolating"),
         expected(
             "kept",
             "kept, connections not cut: the stack is rolling back",
-            ", KeptReason = the stack is rolling back, ConnectionsCut = false, Passed = {eni-01} REMOVE LeaseWriter, LeaseUntil",
+            ", KeptReason = the stack is rolling back, ConnectionsCut = false, Passed = {eni-01} REMOVE LeaseWriter, LeaseUntil, LeaseOnly",
             "restoring",
         ),
         expected(
             "restoring",
             "restoring",
-            ", LeaseWriter = w-1, LeaseUntil = 2026-11-25T03:00:40Z REMOVE KeptReason",
+            ", LeaseWriter = w-1, LeaseUntil = 2026-11-25T03:00:40Z REMOVE KeptReason, LeaseOnly",
             "kept",
         ),
         expected("restored", "restored: eni-01 was left alone", bare, "restoring"),
@@ -597,14 +608,16 @@ fn item_of(id: &str, state: &str) -> Value {
 async fn records_are_scanned_consistently_over_all_pages_and_what_cannot_be_read_is_named() {
     let aside = json!({"InstanceId": {"S": "unreadable:i-0c:2026-11-25T03:00:00Z"}});
     let trigger = json!({"InstanceId": {"S": "trigger:0123456789ab"}, "State": {"S": "asked"}});
-    let first =
-        json!({"Items": [item_of("i-0a", "kept"), aside, trigger], "LastEvaluatedKey": {"InstanceId": {"S": "i-0a"}}});
+    let mut kept = item_of("i-0a", "kept");
+    kept["LeaseOnly"] = json!({"SS": ["eni-01"]});
+    let first = json!({"Items": [kept, aside, trigger], "LastEvaluatedKey": {"InstanceId": {"S": "i-0a"}}});
     let second = json!({"Items": [item_of("i-0b", "melted")]});
     let (http, seen) = wire(&[(200, &first.to_string()), (200, &second.to_string())]);
     let items = table(http).scan().await.unwrap();
     assert!(requests(&seen).iter().all(|request| request["ConsistentRead"] == json!(true)));
     let record = &items.records[&instance()];
-    assert_eq!((record.state, record.recorded_at, record.lease.clone()), (State::Kept, now(), Some(lease())));
+    let leased = Lease { only: ["eni-01".parse().unwrap()].into(), ..lease() };
+    assert_eq!((record.state, record.recorded_at, record.lease.clone()), (State::Kept, now(), Some(leased)));
     let taken = [("vol-0a".parse().unwrap(), "snap-0a".parse().unwrap())].into();
     assert_eq!(record.snapshots, Snapshots { taken, requested: true });
     assert_eq!((&record.protection, &record.passed), (&prior(), &["eni-01".parse().unwrap()].into()));

@@ -26,6 +26,7 @@ fn item() -> Value {
         "AllSnapshots": {"M": {"snap-01": {"S": "vol-01"}}},
         "LeaseWriter": {"S": "w-0"},
         "LeaseUntil": {"S": "2026-11-25T03:00:40Z"},
+        "LeaseOnly": {"SS": ["eni-01"]},
         "ConnectionsCut": {"BOOL": true},
         "History": {"L": [{"S": "first"}]},
         "RecordedAt": {"S": "2026-11-25T03:00:00Z"},
@@ -79,7 +80,7 @@ async fn a_record_changes_hands_with_everything_that_it_holds_and_its_heirs_inte
     assert_eq!(put["ConditionExpression"], "attribute_not_exists(InstanceId) OR #State = :restored");
     let mut expected = item();
     let changes = expected.as_object_mut().unwrap();
-    for name in ["KeptReason", "LeaseWriter", "LeaseUntil"] {
+    for name in ["KeptReason", "LeaseWriter", "LeaseUntil", "LeaseOnly"] {
         changes.remove(name);
     }
     let line = format!("2026-11-26T03:00:00Z taken over from {} (table records, kept) (asked by somebody)", owner());

@@ -1,5 +1,7 @@
 //! Which groups an interface gets, and which interfaces are left alone.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 #[test]
