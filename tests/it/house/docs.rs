@@ -155,22 +155,22 @@ fn literal(text: &str) -> (String, &str) {
 }
 
 #[test]
-fn every_message_is_in_the_troubleshooting_page() {
-    let page = std::fs::read_to_string("docs/troubleshooting.md").unwrap();
+fn every_message_is_in_the_page_of_messages() {
+    let page = std::fs::read_to_string("docs/reference/messages.md").unwrap();
     let said: Vec<_> = sources(Path::new("src"))
         .into_iter()
         .flat_map(|source| messages(&source).into_iter().map(move |message| (source.clone(), message)))
         .collect();
     assert!(said.len() > 80, "only {} messages were found: the search is broken", said.len());
     let unknown: Vec<_> = said.iter().filter(|(_, message)| !page.contains(message)).collect();
-    assert!(unknown.is_empty(), "docs/troubleshooting.md does not have {unknown:#?}");
+    assert!(unknown.is_empty(), "docs/reference/messages.md does not have {unknown:#?}");
 }
 
 /// What the forensic host says of a failure.
 #[test]
-fn every_failure_of_the_forensic_host_is_in_the_troubleshooting_page() {
+fn every_failure_of_the_forensic_host_is_in_the_page_of_messages() {
     let template = std::fs::read_to_string("template.yaml").unwrap();
-    let page = std::fs::read_to_string("docs/troubleshooting.md").unwrap();
+    let page = std::fs::read_to_string("docs/reference/messages.md").unwrap();
     let steps = template.lines().filter_map(|line| line.trim().strip_prefix("step='")?.strip_suffix('\''));
     let steps: Vec<_> =
         steps.filter(|step| !["begin", "run cast"].contains(step) && !step.starts_with("check ")).collect();
