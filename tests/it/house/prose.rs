@@ -7,8 +7,8 @@ const LONGEST: usize = 25;
 /// The average sentence of a page has fewer words than this.
 const AVERAGE: usize = 18;
 
-/// They leave open who acts, or are hard to read for people who have learnt English late.
-const FORBIDDEN: [&str; 10] = [
+/// They leave open who acts, or are hard to read for people who have learnt English late, or claim of connections what EC2 does not show.
+const FORBIDDEN: [&str; 14] = [
     "whoever",
     "somebody",
     "someone",
@@ -19,6 +19,10 @@ const FORBIDDEN: [&str; 10] = [
     "for good",
     "in earnest",
     "anew",
+    "cut off",
+    "most connections",
+    "most open connections",
+    "most of them",
 ];
 
 /// Each page with its text.
