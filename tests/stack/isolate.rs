@@ -161,6 +161,33 @@ async fn ctrl_c_ends_the_watching_and_not_the_isolation() {
     assert_eq!(scene.cards(&[&a]).await, before);
 }
 
+/// What was restored is not counted as held, and the same command goes on.
+#[tokio::test]
+async fn ctrl_c_in_a_restore_leaves_true_counts() {
+    let scene = Scene::prepared("cli-restore-ctrl-c").await;
+    let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
+    let before = scene.cards(&[&a, &b]).await;
+    operator(&["isolate", &a, &b, "--stack", "cli-restore-ctrl-c", "--yes"]).ends_with(0);
+    let busy = scene.cards(&[&b]).await.into_keys().next().unwrap();
+    let throttle =
+        json!({"action": "ModifyNetworkInterfaceAttribute", "id": busy, "error_code": "RequestLimitExceeded"});
+    cloud().set("refuse", &throttle).await;
+    let child = start(&["restore", "--stack", "cli-restore-ctrl-c", "--yes"]);
+    while scene.cards(&[&a]).await.iter().any(|(id, groups)| before[id] != *groups) {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let ended = child.wait_with_output().unwrap();
+    let [out, err] = [ended.stdout, ended.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert_eq!(ended.status.code(), Some(1), "{out}{err}");
+    assert!(err.contains("What it has restored stays restored."), "{err}");
+    assert!(out.contains("1 of 2 instances"), "{out}");
+    refuse_no_more().await;
+    operator(&["restore", "--stack", "cli-restore-ctrl-c", "--finish", "--yes"]).ends_with(0);
+    assert_eq!(scene.cards(&[&a, &b]).await, before);
+}
+
 /// The host comes later, and goes by itself: the incident is not touched.
 #[tokio::test]
 async fn a_forensic_host_is_made_and_deleted_beside_the_incident() {

@@ -392,8 +392,18 @@ async fn restore(
         confirm(yes, &format!("Nothing is held isolated. Delete stack {denies}?"))?;
     }
     let watching = progress::Watching::new();
-    let report = program.restore(&incident, only, &|progress| watching.show(progress)).await;
-    drop(watching);
+    let on_progress = |progress: &_| watching.show(progress);
+    let restored = tokio::select! {
+        report = program.restore(&incident, only, &on_progress) => Some(report),
+        () = progress::interrupted() => None,
+    };
+    watching.end();
+    let Some(report) = restored else {
+        progress::say("The restore was interrupted. What it has restored stays restored. To go on, run the same command again.");
+        let status = program.status(&program.incident(address).await?).await;
+        show(output, &status, &status);
+        return Ok(Outcome::Failed);
+    };
     let report = report?;
     let mut ended = None;
     if finish && !report.failed {
