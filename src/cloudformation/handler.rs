@@ -104,7 +104,7 @@ where
     let answer = message.clone().into_answer(&envelope, &invocation.log_stream);
     tracing::info!(status = ?answer.status, headline = %message.headline, details = ?message.details, "answer");
     let sent = reply(envelope.response_url, send_budget).send(answer).await;
-    metrics::write(stack.stack_name(), &figures);
+    metrics::write(Some(stack.stack_name()), &figures);
     match sent {
         Ok(()) => Ok(json!({"answered": true})),
         Err(Undelivered::UnusableUrl) => {

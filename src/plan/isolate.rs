@@ -399,6 +399,10 @@ impl<'a> Isolation<'a> {
             return Place::Outside;
         }
         let is_cut = self.is_cut(interface, instance);
+        // Where only others may be changed it is not confirmed either.
+        if case.only.is_some_and(|only| !only.contains(id)) {
+            return Place::Isolated { is_cut };
+        }
         let Some(record) = case.held().filter(|record| record.interfaces.contains_key(id)) else {
             // Nothing unrecorded is touched.
             return if originals.contains_key(id) { Place::Outside } else { Place::Isolated { is_cut } };
@@ -527,8 +531,8 @@ impl<'a> Isolation<'a> {
         };
         if may_be && plan.standing.open.is_subset(left) && !plan.standing.isolated.is_empty() && !waits {
             let whole = plan.standing.isolated.iter().all(|interface| cut.contains(interface));
-            // It was isolated as a whole before: what was moved out since is not claimed.
-            let but = (!left.is_empty()).then(|| format!("but for {}, which was moved out", comma_list(left)));
+            // It was isolated as a whole before: what is open since is not claimed.
+            let but = (!left.is_empty()).then(|| format!("but for {}, which is not isolated", comma_list(left)));
             plan.push(Step::Mark {
                 instance: case.id(),
                 from: record.state,

@@ -37,6 +37,8 @@ pub struct Cause {
     pub is_controller: bool,
     /// AWS refused it: nothing was changed.
     pub is_refused: bool,
+    /// It changes an instance's protection or volumes, which no look reads.
+    pub changes_attributes: bool,
     /// Every id that it names.
     pub ids: BTreeSet<String>,
     /// The groups that it gave to interfaces.
@@ -74,6 +76,8 @@ impl Cause {
             at: text("/eventTime").and_then(|time| time.parse().ok()),
             is_controller: event.get("userIdentity").is_some_and(is_controller),
             is_refused: text("/errorCode").is_some(),
+            changes_attributes: text("/eventName") == Some("ModifyInstanceAttribute")
+                && event.pointer("/requestParameters/groupSet").is_none(),
             ids,
             groups: groups.filter_map(|(_, id)| id.parse::<GroupId>().ok()).collect(),
         }
@@ -91,6 +95,11 @@ impl Cause {
             _ => false,
         };
         is_named && self.is_controller && !self.is_refused && shown == Some(&self.groups)
+    }
+
+    /// Whether a person, as far as that is known, has done something to this interface.
+    pub(super) fn is_of_a_person(&self, interface: &InterfaceId) -> bool {
+        !self.is_controller && self.ids.contains(interface.as_str())
     }
 }
 

@@ -68,6 +68,9 @@ pub struct WatchedIncident {
     pub because: Option<String>,
     /// A request is under way: what is not as it should be may be just that.
     pub in_progress: bool,
+    /// A second look failed: this is what the first one saw.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_doubtful: bool,
     pub not_isolated: Vec<Open>,
     pub warnings: Vec<String>,
     /// What the watch did.
@@ -86,17 +89,33 @@ pub struct Open {
     pub why: String,
 }
 
+impl Watched {
+    /// Of a look at everything: that there was one, and if all of it is known to be isolated, that.
+    fn metrics(&self) -> Vec<Metric> {
+        let is_known = self.incidents.iter().all(|incident| !incident.in_progress && !incident.is_doubtful);
+        let closed = (is_known && self.not_isolated == 0).then(|| Metric::count("NotIsolated", 0));
+        closed.into_iter().chain([looks()]).collect()
+    }
+}
+
+/// Without it nobody watches, whatever else calls the function.
+fn looks() -> Metric {
+    Metric::count("Looks", 1)
+}
+
 impl WatchedIncident {
     fn drift(&self) -> usize {
         self.not_isolated.len() + self.warnings.len()
     }
 
-    /// What an alarm watches. While a request is under way nothing is said.
+    /// What an alarm watches. While a request is under way nothing is said, and a look that failed proves nothing.
     fn metrics(&self) -> Vec<Metric> {
         if self.in_progress {
             return vec![];
         }
-        vec![Metric::count("NotIsolated", self.not_isolated.len()), Metric::count("Drift", self.drift())]
+        let open = Metric::count("NotIsolated", self.not_isolated.len());
+        let open = (!self.is_doubtful || !self.not_isolated.is_empty()).then_some(open);
+        open.into_iter().chain([Metric::count("Drift", self.drift())]).collect()
     }
 }
 
@@ -132,6 +151,7 @@ where
     let time = time_left(invocation.deadline_ms, now);
     let grace = GRACE.min(time / 6);
     let gate = Gate::new(time.saturating_sub(grace * 2));
+    let (owner, cause) = (trigger.owner.clone(), trigger.cause.clone());
     let work = {
         let (ports, gate) = (Arc::clone(ports), gate.clone());
         async move {
@@ -140,8 +160,13 @@ where
         }
     };
     let watched = within(worker, &gate, (time.saturating_sub(grace * 2), grace), work).await??;
+    match (&cause, &owner) {
+        (Some(_), _) => {}
+        (None, Some(owner)) => metrics::write(Some(owner.stack_name()), &[looks()]),
+        (None, None) => metrics::write(None, &watched.metrics()),
+    }
     for incident in &watched.incidents {
-        metrics::write(&incident.stack, &incident.metrics());
+        metrics::write(Some(&incident.stack), &incident.metrics());
         for open in &incident.not_isolated {
             tracing::warn!(
                 stack = incident.stack,
@@ -200,13 +225,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Watcher<'_, E, R, S> {
             return Ok(Watched::default());
         }
         let observed = look::observe(&self.ports.ec2, &items, &incidents).await?;
-        let looks = incidents.iter().map(async |incident| {
-            let looked = self.one(incident, trigger.cause.as_ref(), &items, &observed).await;
-            looked.unwrap_or_else(|error| {
-                let warnings = vec![format!("what is true now is not known: {error}")];
-                WatchedIncident { warnings, ..over(incident) }
-            })
-        });
+        let looks = incidents.iter().map(|incident| self.one(incident, trigger.cause.as_ref(), &items, &observed));
         let mut found = Watched { incidents: join_all(looks).await, ..Watched::default() };
         found.not_isolated = found.incidents.iter().map(|incident| incident.not_isolated.len()).sum();
         found.drift = found.incidents.iter().map(WatchedIncident::drift).sum();
@@ -231,13 +250,30 @@ impl<E: Look + Change, R: Records, S: Stacks> Watcher<'_, E, R, S> {
         cause: Option<&Cause>,
         items: &Items,
         observed: &Arc<Observed>,
-    ) -> Call<WatchedIncident> {
+    ) -> WatchedIncident {
         let stands = look::judged(incident, items, observed, self.clock.now());
-        let mut told = said(incident, &stands, cause);
+        let told = said(incident, &stands, cause);
         // A reading may trail the change that the event tells of.
         if told.drift() == 0 && cause.is_none() && !self.is_unfinished(incident, items) {
-            return Ok(told);
+            return told;
         }
+        match self.once_more(incident, cause, told.clone()).await {
+            Ok(decided) => decided,
+            Err(error) => {
+                let mut warnings = told.warnings;
+                warnings.push(format!("what is true now is not known: {error}"));
+                WatchedIncident { warnings, is_doubtful: true, ..told }
+            }
+        }
+    }
+
+    /// Looks again at what was `told`, and isolates what is due.
+    async fn once_more(
+        &self,
+        incident: &Incident,
+        cause: Option<&Cause>,
+        mut told: WatchedIncident,
+    ) -> Call<WatchedIncident> {
         let status = self.ports.stacks.status(&incident.owner.stack_id).await;
         told.in_progress = status.as_ref().is_ok_and(|stack| stack.status.ends_with("_IN_PROGRESS"));
         if told.in_progress {
@@ -358,16 +394,20 @@ fn due(
         let shown: BTreeMap<&InterfaceId, &Groups> = shown.map(|found| (&found.id, &found.groups)).collect();
         let is_returning = |interface: &InterfaceId| {
             let groups = shown.get(interface).copied();
-            cause.is_some_and(|cause| cause.has_moved(id, interface, groups)) && record.returns < MOST_RETURNS
+            let has_moved = cause.is_some_and(|cause| cause.has_moved(id, interface, groups));
+            // As it was before the isolation: nobody has chosen other groups for it since.
+            let is_begun = begun.contains(interface) && groups == record.interfaces.get(interface);
+            let by_a_person = cause.is_some_and(|cause| cause.is_of_a_person(interface));
+            (has_moved || is_begun && !by_a_person) && record.returns < MOST_RETURNS
         };
         let (recorded, since): (Vec<_>, Vec<_>) =
-            open.partition(|interface| record.interfaces.contains_key(*interface) && !begun.contains(*interface));
+            open.partition(|interface| record.interfaces.contains_key(*interface));
         let back: BTreeSet<InterfaceId> = recorded.into_iter().filter(|id| is_returning(id)).cloned().collect();
         let is_return = !back.is_empty();
-        // What was begun is marked, too, if all of it is isolated by now.
-        let attached = since.into_iter().chain(begun).filter(|interface| shown.contains_key(interface)).cloned();
+        let attached = since.into_iter().filter(|interface| shown.contains_key(interface)).cloned();
         let all: BTreeSet<InterfaceId> = back.into_iter().chain(attached).collect();
-        if !all.is_empty() {
+        // What was begun is marked, whatever came of it.
+        if !all.is_empty() || !begun.is_empty() {
             due.insert(id.clone(), (all, is_return));
         }
     }
@@ -399,7 +439,7 @@ fn said(incident: &Incident, stands: &BTreeMap<InstanceId, Contained>, cause: Op
         told.warnings.extend(found.warnings.iter().cloned());
         told.warnings.extend(found.to_do.iter().map(|step| format!("no longer so: {step}")));
     }
-    let unseen = cause.filter(|cause| UNSEEN.contains(&cause.call.as_str()));
+    let unseen = cause.filter(|cause| UNSEEN.contains(&cause.call.as_str()) || cause.changes_attributes);
     told.warnings.extend(unseen.map(|cause| format!("there was a call of {cause}: look at what it changed")));
     told.warnings.sort();
     told.warnings.dedup();
@@ -415,5 +455,28 @@ fn over(incident: &Incident) -> WatchedIncident {
         stack: incident.owner.stack_name().to_owned(),
         stack_id: incident.owner.stack_id.clone(),
         ..WatchedIncident::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The alarm over all incidents ends with a look that knows of everything that it is isolated, and with no other.
+    #[test]
+    fn that_all_is_isolated_is_said_by_a_look_that_knows_it_only() {
+        let closed = Metric::count("NotIsolated", 0);
+        let incident = WatchedIncident::default;
+        let watched = |incidents: Vec<WatchedIncident>, not_isolated| Watched { incidents, not_isolated, drift: 0 };
+        assert_eq!(watched(vec![], 0).metrics(), [closed.clone(), looks()]);
+        assert_eq!(watched(vec![incident()], 0).metrics(), [closed.clone(), looks()]);
+        let in_progress = WatchedIncident { in_progress: true, ..incident() };
+        let is_doubtful = WatchedIncident { is_doubtful: true, ..incident() };
+        for unknown in [in_progress, is_doubtful.clone()] {
+            assert_eq!(watched(vec![incident(), unknown], 0).metrics(), [looks()]);
+        }
+        assert_eq!(watched(vec![incident()], 1).metrics(), [looks()]);
+        assert_eq!(is_doubtful.metrics(), [Metric::count("Drift", 0)]);
+        assert_eq!(incident().metrics(), [closed, Metric::count("Drift", 0)]);
     }
 }

@@ -243,7 +243,15 @@ fn renew(owner: &Owner, originals: &Originals, stamp: &Stamp<'_>) -> Edit {
         .fold(unless_held(), |edit, (name, value)| edit.set(name, value))
         .set_missing("AllSnapshots", no_entries())
         .log(originals.history.clone())
-        .remove(&["InstanceProfile", "SnapshotsRequestedAt", "ConnectionsCut", "Passed", "KeptReason", "LeaseOnly"])
+        .remove(&[
+            "InstanceProfile",
+            "SnapshotsRequestedAt",
+            "ConnectionsCut",
+            "Passed",
+            "KeptReason",
+            "LeaseOnly",
+            "Returns",
+        ])
 }
 
 fn extend(holder: &Owner, owner: &Owner, originals: &Originals, stamp: &Stamp<'_>) -> Edit {

@@ -399,7 +399,9 @@ async fn restore(
     };
     watching.end();
     let Some(report) = restored else {
-        progress::say("The restore was interrupted. What it has restored stays restored. To go on, run the same command again.");
+        progress::say(
+            "The restore was interrupted. What it has restored stays restored. To go on, run the same command again.",
+        );
         let status = program.status(&program.incident(address).await?).await;
         show(output, &status, &status);
         return Ok(Outcome::Failed);

@@ -156,7 +156,7 @@ async fn originals_of_all_are_put_in_one_transaction_and_only_where_there_are_no
              LeaseWriter = w-1, LeaseUntil = 2026-11-25T03:00:40Z, AskedBy = CloudFormation Create req-1, \
              RecordedAt = 2026-11-25T03:00:00Z, UpdatedAt = 2026-11-25T03:00:00Z, IsolationGroupIds = {{sg-0150 sg-07a5}}, \
              AllSnapshots = if_not_exists(AllSnapshots, {{}}), History = list_append(if_not_exists(History, []), [{line}]) \
-             REMOVE InstanceProfile, SnapshotsRequestedAt, ConnectionsCut, Passed, KeptReason, LeaseOnly \
+             REMOVE InstanceProfile, SnapshotsRequestedAt, ConnectionsCut, Passed, KeptReason, LeaseOnly, Returns \
              IF attribute_not_exists(InstanceId) OR State = restored",
             owner = owner()
         )

@@ -137,9 +137,7 @@ async fn a_watch_that_dies_at_any_call_is_finished_by_the_next_one() {
             let struck = world.data().troubles.is_empty();
             world.data().troubles.clear();
             // The clock of the world stands still: its lease is over all the same.
-            for record in world.data().records.values_mut() {
-                record.lease.iter_mut().for_each(|lease| lease.until = record.recorded_at);
-            }
+            let_the_lease_end(&world);
             let found = watch(&world, schedule()).await;
             assert_eq!(world.cards()["eni-0f"], world::groups(&[ISOLATION]), "{when}: {found}");
             assert_eq!((open(&found), world.state(A)), (vec![], Some(State::Isolated)), "{when}");
@@ -157,4 +155,57 @@ async fn a_watch_that_dies_at_any_call_is_finished_by_the_next_one() {
             }
         }
     }
+}
+
+/// The lease of what it had begun is over.
+fn let_the_lease_end(world: &World) {
+    for record in world.data().records.values_mut() {
+        record.lease.iter_mut().for_each(|lease| lease.until = record.recorded_at);
+    }
+}
+
+/// EC2 refuses for good: the watch goes on a few times, then it tells, and no more is written.
+#[tokio::test(start_paused = true)]
+async fn what_ec2_refuses_is_tried_a_few_times_and_then_told() {
+    let world = watched("Isolate").await;
+    world.attach(A, "eni-0f", &["sg-0c"]);
+    world.data().refused.insert("eni-0f".parse().unwrap());
+    for _ in 0..=MOST_RETURNS {
+        let found = watch(&world, schedule()).await;
+        assert_eq!(open(&found).len(), 1, "{found}");
+        assert_eq!(world.state(A), Some(State::Isolating));
+        let_the_lease_end(&world);
+    }
+    let found = watch(&world, schedule()).await;
+    assert_eq!((open(&found).len(), world.state(A)), (1, Some(State::Isolated)), "{found}");
+    let history = world.data().records[&A.parse().unwrap()].history.clone();
+    assert!(history.last().unwrap().contains(": but for eni-0f, which is not isolated"), "{history:#?}");
+    world.data().calls.clear();
+    assert_eq!((open(&watch(&world, schedule()).await).len(), writes(&world)), (1, vec![]));
+}
+
+/// Neither the one that died nor the one that goes on takes back what a person has decided.
+#[tokio::test(start_paused = true)]
+async fn what_a_person_moved_after_a_watch_died_stays_out() {
+    let world = watched("Isolate").await;
+    world.attach(A, "eni-0f", &["sg-0c"]);
+    let before = world.data().calls.len();
+    watch(&world, schedule()).await;
+    let swap = world.data().calls[before..].iter().position(|(action, _)| *action == SWAP).unwrap();
+
+    let world = watched("Isolate").await;
+    world.attach(A, "eni-0f", &["sg-0c"]);
+    world.data().troubles.insert(swap + 1, Trouble::DiesAfter);
+    let process = world.process();
+    tokio::select! {
+        biased;
+        () = process.death() => tokio::time::sleep(Duration::from_secs(60)).await,
+        _ = watch(&process, schedule()) => panic!("it was to die"),
+    }
+    assert_eq!(world.cards()["eni-0f"], world::groups(&[ISOLATION]));
+    let_the_lease_end(&world);
+    move_by_hand(&world, "eni-0f", &["sg-0d"]);
+    let found = watch(&world, schedule()).await;
+    assert_eq!(world.cards()["eni-0f"], world::groups(&["sg-0d"]), "{found}");
+    assert_eq!((open(&found).len(), world.state(A)), (1, Some(State::Isolated)), "{found}");
 }

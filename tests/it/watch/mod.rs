@@ -128,7 +128,7 @@ async fn what_somebody_moved_out_stays_out_and_is_told_each_time() {
     // What the record says of it claims no more than that.
     let history = world.data().records[&A.parse().unwrap()].history.clone();
     let marked = history.iter().rfind(|line| line.contains(" isolated")).unwrap();
-    assert!(marked.ends_with("but for eni-0a, which was moved out (asked by the watch)"), "{marked}");
+    assert!(marked.ends_with("but for eni-0a, which is not isolated (asked by the watch)"), "{marked}");
     let swaps: Vec<_> = writes(&world).into_iter().filter(|write| write.starts_with(SWAP)).collect();
     assert!(swaps.iter().all(|swap| swap.contains("eni-0f")), "{swaps:?}");
 }
@@ -193,6 +193,8 @@ async fn what_cannot_be_read_of_one_incident_is_said_of_that_one() {
     let found = watch(&world, schedule()).await;
     let warning = found["incidents"][0]["warnings"][0].as_str().unwrap();
     assert!(warning.starts_with("what is true now is not known: ec2:DescribeInstances failed"), "{found}");
+    // What the first look saw stays said.
+    assert_eq!((&found["not_isolated"], &found["incidents"][0]["is_doubtful"]), (&json!(1), &json!(true)), "{found}");
     // Where nothing at all can be read, Lambda calls again.
     world.data().always = Some(("dynamodb:Scan", Fault::Server));
     let trigger = Trigger::read(&schedule()).unwrap();
