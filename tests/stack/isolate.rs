@@ -183,7 +183,7 @@ async fn ctrl_c_in_a_restore_leaves_true_counts() {
     assert_eq!(ended.status.code(), Some(1), "{out}{err}");
     assert!(err.contains("What it has restored stays restored."), "{err}");
     assert!(out.contains("1 of 2 instances"), "{out}");
-    refuse_no_more().await;
+    crate::prepared::refuse_no_more().await;
     operator(&["restore", "--stack", "cli-restore-ctrl-c", "--finish", "--yes"]).ends_with(0);
     assert_eq!(scene.cards(&[&a, &b]).await, before);
 }

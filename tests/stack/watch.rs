@@ -156,9 +156,25 @@ async fn with_isolate_an_attached_interface_is_isolated_and_one_moved_out_by_han
     scene.assert_isolated(&[&a]).await;
     assert_eq!(called("watch-isolate", since).await.len(), 1, "the function's own calls do not call it");
 
+    // A controller moves it out, as the trail says.
+    cloud().set("events", &json!({"trail": false, "states": true})).await;
+    let group = scene.site.groups[3].clone();
+    let change = scene.ec2.modify_network_interface_attribute().network_interface_id(&second).groups(&group);
+    change.send().await.expect("it can be changed");
+    let mut event = sample("modify-network-interface-attribute-by-an-eks-controller");
+    event["detail"]["requestParameters"] =
+        json!({"networkInterfaceId": second, "groupSet": {"items": [{"groupId": group}]}});
+    let since = so_far().await;
+    cloud().put("event", &event).await;
+    let calls = called("watch-isolate", since).await;
+    assert_eq!(calls[0]["answer"]["incidents"][0]["done"], json!([format!("{a}: {second} isolated")]), "{calls:?}");
+    scene.assert_isolated(&[&a]).await;
+    let table = scene.incident.physical_id("SecurityGroupTable").await;
+    assert_eq!(scene.incident.record(&table, &a).await["ReturnCount"].as_n().unwrap(), "1");
+    cloud().set("events", &json!({"trail": true, "states": true})).await;
+
     // A person moves one out.
     let since = so_far().await;
-    let group = scene.site.groups[3].clone();
     let change = scene.ec2.modify_network_interface_attribute().network_interface_id(&own).groups(&group);
     change.send().await.expect("it can be changed");
     let calls = called("watch-isolate", since).await;

@@ -199,7 +199,7 @@ pub(super) fn read_record(item: &Item) -> Result<Record, String> {
             taken: taken.collect::<Result<_, String>>()?,
             requested: item.contains_key("SnapshotsRequestedAt"),
         },
-        returns: number(item, "Returns")?,
+        returns: number(item, "ReturnCount")?,
         protection: read_protection(item)?,
         history: read_history(item),
     })

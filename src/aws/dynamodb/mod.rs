@@ -278,10 +278,10 @@ impl Records for Table {
     async fn count_return(&self, owner: &Owner, instance: &InstanceId, before: u64, now: Time) -> Call<Written> {
         let n = |number: u64| AttributeValue::N(number.to_string());
         let edit = match before {
-            0 => held(owner).and("attribute_not_exists(Returns)"),
-            before => held(owner).and("Returns = :before").with(":before", n(before)),
+            0 => held(owner).and("attribute_not_exists(ReturnCount)"),
+            before => held(owner).and("ReturnCount = :before").with(":before", n(before)),
         };
-        self.write(instance.as_str(), edit.set("Returns", n(before + 1)).set("UpdatedAt", s(now))).await
+        self.write(instance.as_str(), edit.set("ReturnCount", n(before + 1)).set("UpdatedAt", s(now))).await
     }
 
     async fn save_protection(

@@ -250,7 +250,7 @@ fn renew(owner: &Owner, originals: &Originals, stamp: &Stamp<'_>) -> Edit {
             "Passed",
             "KeptReason",
             "LeaseOnly",
-            "Returns",
+            "ReturnCount",
         ])
 }
 

@@ -44,6 +44,7 @@ fn said(update: &Value) -> String {
     let condition = update["ConditionExpression"].as_str().unwrap_or_default();
     assert!(text.len() <= 4096 && condition.len() <= 4096, "{} bytes", text.len());
     text = format!("{text} IF {condition}");
+    assert_eq!(reserved(&text), [""; 0], "DynamoDB refuses these names without an alias");
     let mut replacements: Vec<(String, String)> = Vec::new();
     for (placeholder, name) in update["ExpressionAttributeNames"].as_object().into_iter().flatten() {
         replacements.push((placeholder.clone(), name.as_str().unwrap().to_owned()));
@@ -58,6 +59,17 @@ fn said(update: &Value) -> String {
         text = text.replace(&placeholder, &value);
     }
     text
+}
+
+/// The bare names that DynamoDB keeps for itself: DynamoDB Developer Guide, "Reserved words in DynamoDB".
+fn reserved(expression: &str) -> Vec<&str> {
+    const GRAMMAR: [&str; 7] = ["SET", "REMOVE", "ADD", "DELETE", "AND", "OR", "NOT"];
+    const WORDS: &str = include_str!("reserved-words.txt");
+    let words = expression.split(|c: char| !(c.is_alphanumeric() || "_#:".contains(c)));
+    let bare = words.filter(|word| !word.is_empty() && !word.starts_with(['#', ':']) && !GRAMMAR.contains(word));
+    bare.filter(|word| WORDS.lines().any(|reserved| reserved == word.to_uppercase()))
+        .filter(|word| *word != "IF")
+        .collect()
 }
 
 /// A value without its types.
@@ -156,11 +168,30 @@ async fn originals_of_all_are_put_in_one_transaction_and_only_where_there_are_no
              LeaseWriter = w-1, LeaseUntil = 2026-11-25T03:00:40Z, AskedBy = CloudFormation Create req-1, \
              RecordedAt = 2026-11-25T03:00:00Z, UpdatedAt = 2026-11-25T03:00:00Z, IsolationGroupIds = {{sg-0150 sg-07a5}}, \
              AllSnapshots = if_not_exists(AllSnapshots, {{}}), History = list_append(if_not_exists(History, []), [{line}]) \
-             REMOVE InstanceProfile, SnapshotsRequestedAt, ConnectionsCut, Passed, KeptReason, LeaseOnly, Returns \
+             REMOVE InstanceProfile, SnapshotsRequestedAt, ConnectionsCut, Passed, KeptReason, LeaseOnly, ReturnCount \
              IF attribute_not_exists(InstanceId) OR State = restored",
             owner = owner()
         )
     );
+}
+
+/// The first one is counted where none was, each further one on top of what was seen.
+#[tokio::test]
+async fn a_return_is_counted_once_by_however_many_watches() {
+    let (http, seen) = wire(&[(200, "{}"), (200, "{}")]);
+    let table = table(http);
+    for before in [0, 2] {
+        assert_eq!(table.count_return(&owner(), &instance(), before, now()).await, Ok(Written::Done));
+    }
+    let [first, third] = &requests(&seen)[..] else { panic!("two calls") };
+    let expected = |count: &str, condition: &str| {
+        format!(
+            "SET ReturnCount = {count}, UpdatedAt = 2026-11-25T03:00:00Z IF Owner = {} AND State <> restored AND {condition}",
+            owner()
+        )
+    };
+    assert_eq!(said(first), expected("\"1\"", "attribute_not_exists(ReturnCount)"));
+    assert_eq!(said(third), expected("\"3\"", "ReturnCount = \"2\""));
 }
 
 /// As the watch takes it. A record that has one is read with it.
