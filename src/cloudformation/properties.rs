@@ -118,7 +118,8 @@ pub fn wants(given: &[(Property, String)]) -> Result<Wants, InvalidRequest> {
     Properties(Some(&given.collect())).wants()
 }
 
-/// What a request for these instances would want that gives nothing but what has no default.
+/// What a request for these instances would want that gives nothing but what has no default. It cuts nothing, since nobody says by which
+/// transit group.
 ///
 /// # Errors
 /// There is no instance.
@@ -131,6 +132,7 @@ pub fn least(
         (INSTANCE_IDS, comma_list(instances)),
         (VPC_ID, vpc.to_string()),
         (ISOLATION_GROUP, isolation_group.to_string()),
+        (CUT_CONNECTIONS, false.to_string()),
     ])
 }
 

@@ -191,9 +191,15 @@ fn held(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shel
         let found = containment.get(&record.instance);
         found.is_some_and(|found| matches!(found.condition, Condition::NotIsolated | Condition::Unknown))
     };
-    let isolated = match incident.held().filter(is_open).count() {
-        0 => "held isolated".to_owned(),
-        open => format!("held, {open} of them not isolated"),
+    let is_restoring = |record: &&Record| {
+        containment.get(&record.instance).is_some_and(|found| found.condition == Condition::Restoring)
+    };
+    let restoring = incident.held().filter(is_restoring).count();
+    let isolated = match (incident.held().filter(is_open).count(), restoring) {
+        (0, 0) => "held isolated".to_owned(),
+        (0, restoring) if restoring == held => "being restored".to_owned(),
+        (0, restoring) => format!("held, {restoring} of them being restored"),
+        (open, _) => format!("held, {open} of them not isolated"),
     };
     let instances =
         if held == 1 { format!("1 instance is {isolated}") } else { format!("{held} instances are {isolated}") };
@@ -205,6 +211,10 @@ fn held(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shel
         Some(stack) if stack.is_busy() => next(
             format!("{instances}, and the stack is {}: look again when that has ended:", stack.status.status),
             vec![shell.own(&format!("status {}", incident.address.argument()))],
+        ),
+        Some(_) if restoring > 0 => next(
+            format!("{instances}. A restore was asked for and has not ended. This goes on with it:"),
+            vec![restore],
         ),
         Some(_) if incident.is_copy => next(
             format!(

@@ -7,6 +7,7 @@ use super::host::Host;
 use super::next::Next;
 use super::status::{Instance, NotIsolated, Status, Summary};
 use crate::model::comma_list;
+use crate::reconcile::contained::Condition;
 
 /// A terminal has as many columns, and a printed page.
 const WIDTH: usize = 80;
@@ -137,7 +138,8 @@ impl Status {
     }
 
     pub(super) fn headline(&self) -> String {
-        let Summary { listed, isolated, isolated_interfaces, not_isolated, unknown, busy_seconds, .. } = self.summary;
+        let Summary { listed, isolated, isolated_interfaces, not_isolated, unknown, restoring, busy_seconds, .. } =
+            self.summary;
         let of = |number| format!("{number} of {}", count(listed, "instance"));
         let interfaces = count(isolated_interfaces, "interface");
         if let Some(seconds) = busy_seconds {
@@ -151,6 +153,12 @@ impl Status {
         match (listed, not_isolated, unknown) {
             (0, _, _) if self.is_anything_held() => "Nothing is listed to be isolated.".to_owned(),
             (0, _, _) => "Nothing is held isolated.".to_owned(),
+            (_, 0, 0) if isolated == 0 && restoring > 0 => {
+                let all = self.instances.iter().filter(|found| found.condition == Some(Condition::Restoring));
+                let all: Vec<_> = all.flat_map(|instance| &instance.interfaces).collect();
+                let inside = all.iter().filter(|found| found.condition == "isolated").count();
+                format!("BEING RESTORED: {inside} of {} still isolated.", count(all.len(), "interface"))
+            }
             (_, 0, 0) if isolated == 0 => "Nothing is isolated by this stack now.".to_owned(),
             (_, 0, 0) => format!("ISOLATED, as EC2 shows it: {} ({interfaces}).", of(isolated)),
             (_, 0, _) => format!("NOT KNOWN whether {} isolated.", of(unknown)),

@@ -182,7 +182,9 @@ async fn ctrl_c_in_a_restore_leaves_true_counts() {
     let [out, err] = [ended.stdout, ended.stderr].map(|text| String::from_utf8(text).unwrap());
     assert_eq!(ended.status.code(), Some(1), "{out}{err}");
     assert!(err.contains("What it has restored stays restored."), "{err}");
-    assert!(out.contains("1 of 2 instances"), "{out}");
+    assert!(out.starts_with("BEING RESTORED: 1 of 2 interfaces still isolated.\n2 instances: being restored"), "{out}");
+    assert!(out.contains("NEXT  2 instances are being restored. A restore was asked for and has not ended."), "{out}");
+    assert!(!out.contains("connections were not cut"), "{out}");
     crate::prepared::refuse_no_more().await;
     operator(&["restore", "--stack", "cli-restore-ctrl-c", "--finish", "--yes"]).ends_with(0);
     assert_eq!(scene.cards(&[&a, &b]).await, before);
