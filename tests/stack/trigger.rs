@@ -179,6 +179,22 @@ async fn isolate_extends_one_incident_up_to_the_hourly_limit_and_never_what_is_e
     find(cloud(), "g0", a).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(so_far(cloud()).await, since + 4);
+    // After a day it is one: as if the claims were made long ago.
+    let items = cloud().dynamodb().await;
+    let table = scene.incident.physical_id_in(RESPONDER, "SecurityGroupTable").await;
+    let at = aws_sdk_dynamodb::types::AttributeValue::S("2020-01-01T00:00:00.000Z".to_owned());
+    for item in items.scan().table_name(&table).send().await.unwrap().items() {
+        let key = item["InstanceId"].clone();
+        if key.as_s().unwrap().starts_with("trigger:claim:") {
+            let update =
+                items.update_item().table_name(&table).key("InstanceId", key).update_expression("SET #At = :at");
+            let update = update.expression_attribute_names("#At", "At");
+            update.expression_attribute_values(":at", at.clone()).send().await.unwrap();
+        }
+    }
+    find(cloud(), "g0", a).await;
+    let (subject, text) = told(cloud(), since + 4).await;
+    assert_eq!(subject, format!("{prefix}: nothing is left to isolate"), "{text}");
     deploy_responder(cloud(), &["IncidentRole=true", "DetachInstanceProfile=true", "Trigger=Off"]);
 }
 
