@@ -1,6 +1,6 @@
 """What the trigger's state machine reads in each finding of events/findings/.
 
-One JSON line for each file: verdict, ids and reason.
+One JSON line for each file: verdict, ids and reason. Arguments set parameters: `Types=TTPs/`.
 The expressions are the state machine's own, evaluated by ministack's Step Functions. Runs in the virtual environment of
 the local AWS.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import sys
 from typing import Any
 
 import yaml
@@ -41,6 +42,7 @@ def assigned(state: dict[str, Any], event: Any, variables: dict[str, Any]) -> di
 
 
 def main() -> None:
+    SUBSTITUTIONS.update(argument.split("=", 1) for argument in sys.argv[1:])
     machine = yaml.safe_load((ROOT / "trigger/state-machine.asl.yaml").read_text())
     states = machine["States"]["Handle"]["Branches"][0]["States"]
     for path in sorted((ROOT / "events/findings").glob("*.json")):

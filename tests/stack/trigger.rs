@@ -24,20 +24,41 @@ async fn within_the_hour() {
     }
 }
 
-#[test]
-fn each_shape_of_a_finding_is_read_and_in_doubt_nothing_is_isolated() {
-    let output = Command::new("target/venv/cloud/bin/python").arg("scripts/findings.py").output().expect("it runs");
+/// What the state machine reads in each of events/findings, with these parameters.
+fn read(parameters: &[&str]) -> BTreeMap<String, (String, usize)> {
+    let mut python = Command::new("target/venv/cloud/bin/python");
+    let output = python.arg("scripts/findings.py").args(parameters).output().expect("it runs");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
-    let read: BTreeMap<String, (String, usize)> = text
-        .lines()
+    text.lines()
         .map(|line| {
             let read: Value = serde_json::from_str(line).expect("JSON");
             let text = |name: &str| read[name].as_str().expect("a text").to_owned();
             (text("file"), (text("verdict"), read["ids"].as_array().expect("a list").len()))
         })
-        .collect();
+        .collect()
+}
+
+#[test]
+fn each_shape_of_a_finding_is_read_and_in_doubt_nothing_is_isolated() {
     let expected = SHAPES.iter().map(|shape| (shape.name.to_owned(), (shape.verdict.to_owned(), shape.instances)));
-    assert_eq!(read, expected.collect());
+    assert_eq!(read(&[]), expected.collect());
+}
+
+/// Blanks between them do not count, and any of a finding's types does.
+#[test]
+fn types_that_are_given_decide_alone_which_findings_count() {
+    let read = read(&["Types=Backdoor:EC2/, TTPs/ ,Exposure/,Software and Configuration Checks/Vulnerabilities"]);
+    for (name, verdict) in [
+        ("guardduty-instance", QUIET),
+        ("security-hub-imported", "go"),
+        ("security-hub-vulnerability", "go"),
+        ("security-hub-v2-exposure", "go"),
+        ("security-hub-control", QUIET),
+        ("security-hub-custom-action", "go"),
+        ("security-hub-v2-no-class", "tell"),
+    ] {
+        assert_eq!(read[name].0, verdict, "{name}");
+    }
 }
 
 #[tokio::test]
@@ -104,6 +125,17 @@ async fn a_person_approves_or_rejects_what_a_finding_names_and_without_an_answer
     assert_eq!(subject, "ec2-isolation: told, not isolated: no answer came", "{text}");
     operator(&["approve", &id, "--yes"]).ends_with(3);
     assert_eq!(scene.cards(&[rejected, expired]).await, before);
+
+    // A person's order is answered each time.
+    let mut order = finding("security-hub-custom-action");
+    for found in order["detail"]["findings"].as_array_mut().expect("a list") {
+        found["Resources"][0]["Id"] = json!(format!("arn:aws:ec2:us-east-1:123456789012:instance/{approved}"));
+    }
+    for press in 0..2 {
+        cloud().set("event", &order).await;
+        let (subject, text) = told(cloud(), since + 7 + press).await;
+        assert_eq!(subject, "ec2-isolation: told, not isolated: nothing is left to isolate", "{text}");
+    }
     deploy_responder(cloud(), &["IncidentRole=true", "DetachInstanceProfile=true", "Trigger=Off"]);
 }
 
@@ -147,6 +179,22 @@ async fn isolate_extends_one_incident_up_to_the_hourly_limit_and_never_what_is_e
     find(cloud(), "g0", a).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(so_far(cloud()).await, since + 4);
+    // After a day it is one: as if the claims were made long ago.
+    let items = cloud().dynamodb().await;
+    let table = scene.incident.physical_id_in(RESPONDER, "SecurityGroupTable").await;
+    let at = aws_sdk_dynamodb::types::AttributeValue::S("2020-01-01T00:00:00.000Z".to_owned());
+    for item in items.scan().table_name(&table).send().await.unwrap().items() {
+        let key = item["InstanceId"].clone();
+        if key.as_s().unwrap().starts_with("trigger:claim:") {
+            let update =
+                items.update_item().table_name(&table).key("InstanceId", key).update_expression("SET #At = :at");
+            let update = update.expression_attribute_names("#At", "At");
+            update.expression_attribute_values(":at", at.clone()).send().await.unwrap();
+        }
+    }
+    find(cloud(), "g0", a).await;
+    let (subject, text) = told(cloud(), since + 4).await;
+    assert_eq!(subject, format!("{prefix}: nothing is left to isolate"), "{text}");
     deploy_responder(cloud(), &["IncidentRole=true", "DetachInstanceProfile=true", "Trigger=Off"]);
 }
 
