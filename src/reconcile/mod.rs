@@ -288,7 +288,10 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         let mut subjects: Vec<Subject<'s>> = first.into_iter().map(|(id, goal)| Subject::new(id, goal)).collect();
         let announcing = async {
             let Some(desired) = desired else { return (vec![], None) };
-            let announced = self.announce(desired, patience).await;
+            let announced = match only {
+                Some(_) => self.confirm(patience).await,
+                None => self.announce(desired, patience).await,
+            };
             intent.send_replace(Some(Announced { intent: announced.clone(), at: Instant::now() }));
             match announced {
                 Ok(written) if written.request_id == request_id => {
@@ -326,6 +329,17 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
     async fn announce(&self, desired: &Desired, patience: Patience) -> Call<Intent> {
         let asked = Asked { owner: self.owner, request_id: self.request_id, issued: self.issued, desired };
         self.persist(patience, || self.records.write_intent(&asked, self.clock.now())).await
+    }
+
+    /// Reads what is wanted, for work between two requests: it is not that which says what is wanted.
+    async fn confirm(&self, patience: Patience) -> Call<Intent> {
+        let intent = self.persist(patience, || self.intent()).await?;
+        intent.filter(|intent| intent.kept.is_none()).ok_or_else(|| CallError {
+            action: "dynamodb:BatchGetItem",
+            fault: Fault::Refused,
+            code: "Superseded".to_owned(),
+            message: "the stack has asked for something else meanwhile".to_owned(),
+        })
     }
 
     /// Takes what was restored off the intent. What is not taken off is looked at once more by the next request.
