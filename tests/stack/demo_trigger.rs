@@ -101,7 +101,8 @@ pub async fn show(cloud: &Cloud, clock: &Clock, ec2: &aws_sdk_ec2::Client, site:
     let mut named = BTreeSet::new();
     for found in report["findings"].as_array().into_iter().flatten() {
         let about = found["about"].as_str().unwrap_or_default();
-        println!("      {}: {about}; approved by {}", found["instances"][0], found["answered_by"]);
+        let how = found["answered_by"].as_str().map_or("by the trigger alone".into(), |by| format!("approved by {by}"));
+        println!("      {}: {about}; {how}", found["instances"][0]);
         named.extend(about.split(',').next());
     }
     let expected = BTreeSet::from(["Finding demo-approved", "Finding demo-isolated"]);
