@@ -399,26 +399,38 @@ async fn restore(
     };
     watching.end();
     let Some(report) = restored else {
-        progress::say("The restore was interrupted. What it has restored stays restored. To go on, run the same command again.");
+        progress::say(
+            "The restore was interrupted. What it has restored stays restored. To go on, run the same command again.",
+        );
         let status = program.status(&program.incident(address).await?).await;
         show(output, &status, &status);
         return Ok(Outcome::Failed);
     };
     let report = report?;
-    let mut ended = None;
+    let (mut ended, mut late) = (None, None);
     if finish && !report.failed {
-        ended = Some(program.finish(&program.incident(address).await?).await?);
+        let after = program.incident(address).await?;
+        // Deleting the stack would restore it, and nobody was shown that.
+        late = after.held().next().map(|record| record.instance.clone());
+        if late.is_none() {
+            ended = Some(program.finish(&after).await?);
+        }
     }
     if output == Output::Json {
         show(output, &"", &Restored { report: &report, ended: &ended });
     } else {
         say(&report);
         match &ended {
-            Some(ended) => ended.log.iter().for_each(|line| say(format!("{line}\n"))),
+            Some(ended) => say(ended),
             None => report.status.next.iter().for_each(|step| say(format!("\n{step}"))),
         }
     }
-    Ok(Outcome::done(!report.failed && ended.is_none_or(|ended| ended.is_gone)))
+    if let Some(instance) = &late {
+        progress::say(format_args!(
+            "{instance} was isolated meanwhile, so the stack was not deleted. To go on, run the same command again."
+        ));
+    }
+    Ok(Outcome::done(!report.failed && late.is_none() && ended.is_none_or(|ended| ended.is_gone)))
 }
 
 async fn adopt(
