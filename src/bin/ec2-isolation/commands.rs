@@ -206,10 +206,8 @@ async fn isolate(
         let mut outcome = Outcome::Done;
         for order in &orders {
             let report = program.rehearse(order).await?;
-            let text = std::iter::once(format!("{}: {}", order.stack, report.headline));
-            let text: Vec<String> = text.chain(report.details.iter().map(|line| format!("  {line}"))).collect();
             let json = json!({"stack": order.stack, "failed": report.failed, "headline": report.headline, "details": report.details});
-            show(output, &(text.join("\n") + "\n"), &json);
+            show(output, &order.rehearsed(&report), &json);
             if report.failed {
                 outcome = Outcome::Failed;
             }
