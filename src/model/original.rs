@@ -175,6 +175,18 @@ impl Protection {
         self
     }
 
+    /// With what another look has found. What is recorded stays.
+    #[must_use]
+    pub fn with(mut self, found: Self) -> Self {
+        let Self { attributes, volumes, profile, scaling_group, metadata_service } = found.without(&self);
+        self.attributes.extend(attributes);
+        self.volumes.extend(volumes);
+        self.profile = self.profile.or(profile);
+        self.scaling_group = self.scaling_group.or(scaling_group);
+        self.metadata_service |= metadata_service;
+        self
+    }
+
     /// What is stored, by name; the profile has a place of its own. That of a volume is its device.
     #[must_use]
     pub fn entries(&self) -> Vec<(String, Stored)> {

@@ -305,11 +305,13 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
             None => {}
         }
         match in_groups {
-            Ok(found) => observed.members = needs.members.then_some(found),
+            Ok(found) if needs.members => observed.members = Some(found),
+            Ok(_) => {}
             Err(error) => unread("membership of Auto Scaling groups".to_owned(), error),
         }
         match with_profiles {
-            Ok(found) => observed.profiles = needs.profiles.then_some(found),
+            Ok(found) if needs.profiles => observed.profiles = Some(found),
+            Ok(_) => {}
             Err(error) => unread("instance profiles".to_owned(), error),
         }
         match of_trunks {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::incident::{Address, Incident, cannot_look, index, observe_held};
+use super::text::wrapped;
 use super::{Operator, Trouble};
 use crate::cloudformation::stack::{StackLife, StackView};
 use crate::model::{Desired, GroupId, InstanceId, Owner, Record, ShowGroups, State};
@@ -258,36 +259,40 @@ impl<R> fmt::Display for Handover<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Adoption { take_over, plan, let_go, obstacles } = &self.first;
         if self.first.is_empty() && obstacles.is_empty() {
-            writeln!(f, "Nothing is left to move from {}.", self.old.table)?;
+            writeln!(f, "{}", wrapped(&format!("Nothing is left to move from {}.", self.old.table), "  "))?;
         }
         for record in take_over.iter().filter_map(|id| self.old.ledger.records.get(id)) {
             let table = if self.is_shared { "their table" } else { "the new table" };
-            writeln!(f, "{}: record it for {} in {table}", record.instance, self.owner.stack_id)?;
+            let text = format!("{}: record it for {} in {table}", record.instance, self.owner.stack_id);
+            writeln!(f, "{}", wrapped(&text, "    "))?;
             for interface in record.interfaces.keys().filter_map(|id| self.old.observed.interfaces.get(id)) {
                 let (id, groups) = (&interface.id, ShowGroups(&interface.groups));
-                if interface.groups.is_disjoint(&self.old.isolating(record)) {
-                    writeln!(f, "  {id} {groups} is not isolated: the next deployment of the new stack isolates it")?;
+                let text = if interface.groups.is_disjoint(&self.old.isolating(record)) {
+                    format!("  {id} {groups} is not isolated: the next deployment of the new stack isolates it")
                 } else {
-                    writeln!(f, "  {id} {groups} -> [{}], where it is isolated", self.isolation_group)?;
-                }
+                    format!("  {id} {groups} -> [{}], where it is isolated", self.isolation_group)
+                };
+                writeln!(f, "{}", wrapped(&text, "    "))?;
             }
             let last =
                 if self.is_shared { String::new() } else { format!(", and take the record out of {}", self.old.table) };
-            writeln!(f, "  then read back, tag{last}")?;
+            writeln!(f, "{}", wrapped(&format!("  then read back, tag{last}"), "    "))?;
         }
-        plan.steps().try_for_each(|step| writeln!(f, "{step}"))?;
-        let_go.iter().try_for_each(|id| writeln!(f, "{id}: take the record out of {}", self.old.table))?;
-        obstacles.iter().try_for_each(|obstacle| writeln!(f, "! {obstacle}"))
+        plan.steps().try_for_each(|step| writeln!(f, "{}", wrapped(&step.to_string(), "    ")))?;
+        let last = |id| wrapped(&format!("{id}: take the record out of {}", self.old.table), "    ");
+        let_go.iter().try_for_each(|id| writeln!(f, "{}", last(id)))?;
+        obstacles.iter().try_for_each(|obstacle| writeln!(f, "{}", wrapped(&format!("! {obstacle}"), "  ")))
     }
 }
 
 impl fmt::Display for HandoverReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let adopted = if self.adopted.is_empty() { "none".to_owned() } else { self.adopted.join(", ") };
-        writeln!(f, "adopted: {adopted}")?;
-        self.details.iter().try_for_each(|line| writeln!(f, "! {line}"))?;
+        writeln!(f, "{}", wrapped(&format!("adopted: {adopted}"), "  "))?;
+        self.details.iter().try_for_each(|line| writeln!(f, "{}", wrapped(&format!("! {line}"), "  ")))?;
         if !self.failed && !self.adopted.is_empty() {
-            writeln!(f, "Deploy the new stack once more with them in CompromisedInstanceList and a new Rerun.")?;
+            let next = "Deploy the new stack once more with them in CompromisedInstanceList and a new Rerun.";
+            writeln!(f, "{}", wrapped(next, "  "))?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The end of a stack of which nothing is held any more: the calls that `status` prints, made.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -25,6 +26,8 @@ pub struct Ended {
     pub is_gone: bool,
     /// What was done, in order, and how it ended.
     pub log: Vec<String>,
+    /// The command that shows what is left and costs, once the stack is gone.
+    pub next: Option<String>,
 }
 
 impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R, S> {
@@ -42,20 +45,22 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         });
         let ended = self.end(incident).await?;
         log.extend(ended.log);
-        Ok(Ended { is_gone: ended.is_gone && is_lifted, log })
+        let is_gone = ended.is_gone && is_lifted;
+        let next = ended.is_gone.then(|| self.shell.own("leftovers"));
+        Ok(Ended { is_gone, log, next })
     }
 
     async fn end(&self, incident: &Incident) -> Result<Ended, Trouble> {
         let Some(mut stack) = incident.stack.clone() else {
             let log = vec![format!("stack {} is gone already", incident.stack_name)];
-            return Ok(Ended { is_gone: true, log });
+            return Ok(Ended { is_gone: true, log, next: None });
         };
         let (mut log, mut is_retained) = (Vec::new(), false);
         for _ in 0..MOST_DELETES {
             let retain = match ending(&stack) {
                 Ending::WithParent { parent } => {
                     log.push(format!("{} is nested in {parent} and ends with it: it was left as it is", stack.name));
-                    return Ok(Ended { is_gone: false, log });
+                    return Ok(Ended { is_gone: false, log, next: None });
                 }
                 Ending::Wait => {
                     tracing::info!(status = stack.status.status, "waiting for what is under way");
@@ -95,7 +100,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         log.extend(stack.resources.iter().filter(|resource| resource.failed_to_delete()).map(|resource| {
             format!("{} {} was not deleted: {}", resource.logical_id, resource.physical_id, resource.reason)
         }));
-        Ok(Ended { is_gone: false, log })
+        Ok(Ended { is_gone: false, log, next: None })
     }
 
     /// The stack when nothing is under way any more; nothing where it is gone.
@@ -116,7 +121,17 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
     }
 }
 
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.log.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        let Some(command) = &self.next else { return Ok(()) };
+        writeln!(f)?;
+        writeln!(f, "To see what is left, and what deletes it:")?;
+        writeln!(f, "  {command}")
+    }
+}
+
 fn gone(stack: StackView, mut log: Vec<String>) -> Ended {
     log.push(format!("stack {} is deleted", stack.name));
-    Ended { is_gone: true, log }
+    Ended { is_gone: true, log, next: None }
 }

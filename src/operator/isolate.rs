@@ -404,6 +404,14 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
 }
 
 impl Order {
+    /// What a dry run of it says, as a person reads it.
+    #[must_use]
+    pub fn rehearsed(&self, report: &Report) -> String {
+        let first = wrapped(&format!("{}: {}", self.stack, report.headline), "  ");
+        let rest = report.details.iter().map(|line| wrapped(&format!("  {line}"), "    "));
+        std::iter::once(first).chain(rest).map(|line| line + "\n").collect()
+    }
+
     /// It makes a stack that has everything in it.
     pub(super) fn is_one_shot(&self) -> bool {
         self.options.template_url.is_some()

@@ -26,6 +26,8 @@ use crate::ports::{
 /// Changes with the meaning of a field of [`Leftovers`].
 const SCHEMA_VERSION: u32 = 1;
 const LOG_GROUP: &str = "AWS::Logs::LogGroup";
+/// As docs/reference/records.md has them, "What stays, and what it costs".
+const PRICES: &str = "Rough list prices in us-east-1, for each GiB and month: 0.08 USD of a volume, 0.05 USD of what a snapshot takes. See docs/reference/records.md#what-stays-and-what-it-costs";
 
 /// What is left of incidents that are over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -462,6 +464,7 @@ impl fmt::Display for Leftovers {
             let warning =
                 "Nothing was deleted. Keep what the case still needs, and run the rest as it stands, in its order:";
             writeln!(f, "{}", wrapped(warning, "  "))?;
+            writeln!(f, "{}", wrapped(PRICES, "  "))?;
         }
         for left in &self.left {
             let size = left.gib.map(|gib| format!(", {gib} GiB")).unwrap_or_default();

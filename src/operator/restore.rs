@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::incident::Incident;
-use super::text::wrapped;
+use super::text::{duration, wrapped};
 use super::{Operator, Progress, Status, Trouble};
 use crate::cloudformation::stack::StackLife;
 use crate::model::{Groups, InstanceId, Interface, InterfaceId, Owner, Record, State};
@@ -42,6 +42,8 @@ pub struct RestoreReport {
     pub done: Vec<String>,
     /// Worst first.
     pub details: Vec<String>,
+    /// How long it took, until everything was read again.
+    pub seconds: u64,
     /// Read again afterwards.
     pub status: Status,
 }
@@ -81,6 +83,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         only: &BTreeSet<InstanceId>,
         on_progress: &(impl Fn(&Progress) + Sync),
     ) -> Result<RestoreReport, Trouble> {
+        let began = Instant::now();
         check_names(incident, only)?;
         let owners = incident.owners();
         for owner in owners.keys() {
@@ -109,19 +112,28 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             }
             (failed, done, details)
         };
-        let (mut failed, mut done, details) = tokio::select! {
+        let (mut failed, mut done, mut details) = tokio::select! {
             biased;
             ended = work => ended,
-            never = self.watch_restore(incident, only, on_progress) => match never {},
+            never = self.watch_restore(incident, only, began, on_progress) => match never {},
         };
         let after = self.incident(&incident.address).await?;
         let status = self.status(&after).await;
+        let late =
+            after.held().map(|record| &record.instance).filter(|id| !incident.held().any(|seen| seen.instance == **id));
+        let late: Vec<String> = late.filter(|_| only.is_empty()).map(ToString::to_string).collect();
+        if !late.is_empty() {
+            details.push(format!(
+                "isolated since the plan was shown, and left so: {}; to restore what is left, run this again",
+                late.join(", ")
+            ));
+        }
         let is_left = |record: &Record| only.is_empty() || only.contains(&record.instance);
         failed |= after.held().any(is_left) || only.is_empty() && status.is_anything_held();
         if done.is_empty() {
             done.push("nothing to restore: no record is held".to_owned());
         }
-        Ok(RestoreReport { failed, done, details, status })
+        Ok(RestoreReport { failed, done, details, seconds: began.elapsed().as_secs(), status })
     }
 }
 
@@ -131,9 +143,9 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
         &self,
         incident: &Incident,
         only: &BTreeSet<InstanceId>,
+        began: Instant,
         on_progress: &(impl Fn(&Progress) + Sync),
     ) -> Infallible {
-        let began = Instant::now();
         let meant = incident.held().filter(|record| only.is_empty() || only.contains(&record.instance));
         let recorded: BTreeMap<&InterfaceId, Groups> =
             meant.flat_map(|record| record.interfaces.keys().map(|id| (id, incident.isolating(record)))).collect();
@@ -177,6 +189,7 @@ impl fmt::Display for Preview {
 impl fmt::Display for RestoreReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.done.iter().try_for_each(|line| writeln!(f, "{}", wrapped(line, "  ")))?;
+        writeln!(f, "This took {}.", duration(self.seconds))?;
         self.details.iter().try_for_each(|line| writeln!(f, "{}", wrapped(&format!("! {line}"), "  ")))?;
         self.status.relisted().into_iter().try_for_each(|line| writeln!(f, "{line}"))
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Case, Observed, Plan, Records, Step};
+use super::{Case, Change, Observed, Plan, Records, Step};
 use crate::model::{Groups, InstanceId, InterfaceId, Lease, Protection, Record, Snapshots, State};
 
 /// Records and observation as they would be once every step was carried out.
@@ -49,6 +49,19 @@ pub fn carried_out(plan: &Plan, case: &Case<'_>) -> (Records, Observed) {
             Step::Mark { instance, state, .. } => {
                 records.entry(instance.clone()).and_modify(|record| Arc::make_mut(record).state = *state);
             }
+            // A member moves to Standby, and a profile is taken off, once they are seen in the record.
+            Step::SaveProtection { instance, prior } => {
+                records.entry(instance.clone()).and_modify(|record| {
+                    let record = Arc::make_mut(record);
+                    record.protection = std::mem::take(&mut record.protection).with(prior.clone());
+                });
+            }
+            Step::Protect { instance, change: Change::EnterStandby { .. }, .. } => {
+                move_to(&mut observed, instance, "Standby");
+            }
+            Step::Protect { instance, change: Change::ExitStandby { .. }, .. } => {
+                move_to(&mut observed, instance, "InService");
+            }
             Step::SetGroups { instance, interface, to, .. } => set(&mut observed, instance, interface, to),
             Step::Pass { instance, interface, to, .. } => {
                 set(&mut observed, instance, interface, &Groups::from([to.clone()]));
@@ -68,6 +81,12 @@ fn set(observed: &mut Observed, instance: &InstanceId, interface: &InterfaceId, 
     for found in instance.filter(|found| found.id == *interface) {
         found.groups = groups.clone();
     }
+}
+
+/// The state of a member of an Auto Scaling group.
+fn move_to(observed: &mut Observed, instance: &InstanceId, state: &str) {
+    let member = observed.members.as_mut().and_then(|members| members.get_mut(instance));
+    member.into_iter().for_each(|member| state.clone_into(&mut member.state));
 }
 
 #[cfg(test)]

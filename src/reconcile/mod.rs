@@ -152,14 +152,16 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
     /// Delete: every instance that the owner holds ends restored.
     pub async fn restore_all(&self) -> Report {
         let none = BTreeSet::new();
-        match self.restore_with(&Desired::Restored, &none, TO_THE_END, &none, |_| true).await {
+        let held = async |intent: &Intent| intent.held.clone();
+        match self.restore_with(&Desired::Restored, &none, TO_THE_END, held).await {
             Ok(restored) => restored.report(),
             Err(request) => overtaken(&request),
         }
     }
 
     /// Restores what an operator asks for, whatever the stack is doing: `only` these instances, or all if that is empty.
-    /// `all` are the instances that the table holds for the owner.
+    /// `all` are the instances that the table held for the owner when the operator was shown them. **One that has been recorded
+    /// since stays isolated**, because the operator has not seen it.
     ///
     /// # Errors
     /// The id of the request that wants something else.
@@ -169,19 +171,50 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             Ok(intent) => intent,
             Err(error) => return Ok(Restored { blind: Some(error), open: only.clone(), ..Restored::default() }),
         };
+        let since = match &intent {
+            Some(intent) => self.persist(patience, || self.recorded_since(intent, all)).await,
+            None => Ok(BTreeSet::new()),
+        };
+        let since = match since {
+            Ok(since) => since,
+            Err(error) => return Ok(Restored { blind: Some(error), open: only.clone(), ..Restored::default() }),
+        };
+        let meant = if only.is_empty() { all } else { only };
+        let is_all = only.is_empty() && since.is_empty();
         // So that nobody isolates them again, and the others stay.
         let desired = match intent.map(|intent| intent.desired) {
-            Some(Desired::Isolated(mut wants)) if !only.is_empty() => {
-                wants.instances.retain(|id| !only.contains(id));
+            Some(Desired::Isolated(mut wants)) if !is_all => {
+                wants.instances.retain(|id| !meant.contains(id));
                 Desired::Isolated(wants)
             }
-            Some(Desired::Unknown(reason)) if !only.is_empty() => {
-                return Ok(Restored { blind: Some(unreadable(reason)), open: only.clone(), ..Restored::default() });
+            Some(Desired::Unknown(reason)) if !is_all => {
+                return Ok(Restored { blind: Some(unreadable(reason)), open: meant.clone(), ..Restored::default() });
             }
             _ => Desired::Restored,
         };
-        let stays = if only.is_empty() { BTreeSet::new() } else { all.difference(only).cloned().collect() };
-        self.restore_with(&desired, &stays, patience, all, |id| only.is_empty() || only.contains(id)).await
+        let stays = if is_all { BTreeSet::new() } else { all.difference(meant).chain(&since).cloned().collect() };
+        let held = async |intent: &Intent| {
+            if !only.is_empty() {
+                return intent.held.union(all).filter(|id| only.contains(*id)).cloned().collect();
+            }
+            // No overtaken request records any more. What cannot be read is not restored either.
+            match self.persist(patience, || self.recorded_since(intent, all)).await {
+                Ok(since) => intent.held.union(all).filter(|id| !since.contains(*id)).cloned().collect(),
+                Err(_) => all.clone(),
+            }
+        };
+        self.restore_with(&desired, &stays, patience, held).await
+    }
+
+    /// Those that the owner has recorded and that are not among `all`.
+    async fn recorded_since(&self, intent: &Intent, all: &BTreeSet<InstanceId>) -> Call<BTreeSet<InstanceId>> {
+        let others: BTreeSet<InstanceId> = intent.held.difference(all).cloned().collect();
+        if others.is_empty() {
+            return Ok(others);
+        }
+        let mut records = self.records.read(self.owner, &others).await?.records;
+        records.retain(|_, record| record.owner == *self.owner && record.state != State::Restored);
+        Ok(records.into_keys().collect())
     }
 
     /// A Delete that must not release: nothing is left in the transit group, and the records say why they are kept.
@@ -245,13 +278,9 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         desired: &Desired,
         stays: &BTreeSet<InstanceId>,
         patience: Patience,
-        all: &BTreeSet<InstanceId>,
-        which: impl Fn(&InstanceId) -> bool,
+        held: impl AsyncFnOnce(&Intent) -> BTreeSet<InstanceId>,
     ) -> Result<Restored, String> {
-        let held = async |intent: &Intent| {
-            let ids: BTreeSet<&InstanceId> = intent.held.union(all).filter(|id| which(id)).collect();
-            ids.into_iter().map(|id| (id.clone(), Goal::Restore)).collect()
-        };
+        let held = async |intent: &Intent| held(intent).await.into_iter().map(|id| (id, Goal::Restore)).collect();
         let ended = self.run(Some(desired), (stays, None), vec![], patience, held).await;
         self.release(&ended).await;
         match ended.overtaken_by {

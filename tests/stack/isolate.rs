@@ -34,7 +34,7 @@ async fn a_newcomer_isolates_sees_what_slipped_back_isolates_again_and_restores(
 
     operator(&["isolate", &both]).ends_with(3).says("there is no terminal to ask at; give --yes").says("to be made");
     let rehearsed = operator(&["isolate", &both, "--dry-run", "--stack", "cli-walk"]).ends_with(0);
-    let rehearsed = rehearsed.says("dry run, nothing was changed: 0 of 2 instances isolated now");
+    let rehearsed = rehearsed.says_in_lines("dry run, nothing was changed: 0 of 2 instances isolated now");
     rehearsed.says(&format!("{b}: isolate "));
     assert_eq!(scene.cards(&[&a, &b]).await, before);
 
@@ -98,7 +98,7 @@ async fn whoever_comes_second_adds_to_the_list() {
     let arn = format!("arn:aws:ec2:us-east-1:123456789012:instance/{c}");
     operator(&["isolate", &arn, "--dry-run"])
         .ends_with(0)
-        .says("3 of 3 instances isolated now; 0 steps would be taken");
+        .says_in_lines("3 of 3 instances isolated now; 0 steps would be taken");
     operator(&["restore", "--stack", &stack, "--finish", "--yes"]).ends_with(0);
     assert_eq!(scene.cards(&[&a, &b, &c]).await, before);
 }

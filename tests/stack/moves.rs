@@ -40,7 +40,7 @@ async fn instances_move_between_one_shot_and_prepared_incidents_without_a_moment
     let mut second = without_host(one_shot.beside("adopted-second"));
     second.incident.list(&[&a]);
     assert_eq!(second.incident.create(false).await, "CREATE_FAILED");
-    operator(&["adopt", "--from", "adopted-first", "--to", "adopted-second", "--dry-run"]).says(&works);
+    operator(&["adopt", "--from", "adopted-first", "--to", "adopted-second", "--dry-run"]).says_in_lines(&works);
     operator(&["status", "--stack", "adopted-first"]).ends_with(0).says(&a);
     first.incident.delete().await;
     assert_eq!(second.cards(&[&a]).await, before);

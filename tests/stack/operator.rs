@@ -455,7 +455,7 @@ async fn instances_of_a_vanished_stack_move_under_another_one_without_leaving_is
     let group = new.physical_id("IsolatedSecurityGroup").await;
     let since = cloud().now().await;
     let adopt = ["adopt", "--from", &table, "--to", "op-new"];
-    operator(&[adopt.as_slice(), &["--dry-run"]].concat()).ends_with(0).says(&format!("{a}: record it for "));
+    operator(&[adopt.as_slice(), &["--dry-run"]].concat()).ends_with(0).says(&format!("{a}: record it for"));
     operator(&adopt).ends_with(3);
     assert_eq!(changes_since(since).await, Vec::<String>::new());
     operator(&[adopt.as_slice(), &["--yes"]].concat()).ends_with(0).says(&format!("adopted: {a}"));

@@ -206,10 +206,8 @@ async fn isolate(
         let mut outcome = Outcome::Done;
         for order in &orders {
             let report = program.rehearse(order).await?;
-            let text = std::iter::once(format!("{}: {}", order.stack, report.headline));
-            let text: Vec<String> = text.chain(report.details.iter().map(|line| format!("  {line}"))).collect();
             let json = json!({"stack": order.stack, "failed": report.failed, "headline": report.headline, "details": report.details});
-            show(output, &(text.join("\n") + "\n"), &json);
+            show(output, &order.rehearsed(&report), &json);
             if report.failed {
                 outcome = Outcome::Failed;
             }
@@ -407,20 +405,30 @@ async fn restore(
         return Ok(Outcome::Failed);
     };
     let report = report?;
-    let mut ended = None;
+    let (mut ended, mut late) = (None, None);
     if finish && !report.failed {
-        ended = Some(program.finish(&program.incident(address).await?).await?);
+        let after = program.incident(address).await?;
+        // Deleting the stack would restore it, and nobody was shown that.
+        late = after.held().next().map(|record| record.instance.clone());
+        if late.is_none() {
+            ended = Some(program.finish(&after).await?);
+        }
     }
     if output == Output::Json {
         show(output, &"", &Restored { report: &report, ended: &ended });
     } else {
         say(&report);
         match &ended {
-            Some(ended) => ended.log.iter().for_each(|line| say(format!("{line}\n"))),
+            Some(ended) => say(ended),
             None => report.status.next.iter().for_each(|step| say(format!("\n{step}"))),
         }
     }
-    Ok(Outcome::done(!report.failed && ended.is_none_or(|ended| ended.is_gone)))
+    if let Some(instance) = &late {
+        progress::say(format_args!(
+            "{instance} was isolated meanwhile, so the stack was not deleted. To go on, run the same command again."
+        ));
+    }
+    Ok(Outcome::done(!report.failed && late.is_none() && ended.is_none_or(|ended| ended.is_gone)))
 }
 
 async fn adopt(

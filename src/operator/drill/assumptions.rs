@@ -21,7 +21,7 @@ const fn unseen(id: &'static str, text: &'static str, source: &'static str, unse
 }
 
 /// Every one, those that a drill sees first.
-pub const ASSUMPTIONS: [Assumption; 67] = [
+pub const ASSUMPTIONS: [Assumption; 72] = [
     seen(
         "ec2-image-by-parameter",
         "RunInstances takes the name of a public parameter as its image.",
@@ -356,6 +356,36 @@ pub const ASSUMPTIONS: [Assumption; 67] = [
         "Findings of GuardDuty and Security Hub have the shapes of events/findings, also after EventBridge's rule.",
         "GuardDuty User Guide, Processing findings with EventBridge; Security Hub User Guide",
         "a drill makes no finding",
+    ),
+    unseen(
+        "cfn-template-url-key",
+        "The condition key cloudformation:TemplateUrl holds the ssm-doc:// address of a template that a document carries.",
+        "inferred",
+        "a drill makes no policy",
+    ),
+    unseen(
+        "cfn-console-failure-options",
+        "The console's wizard offers stack failure options. Its quick-create page offers none, so every failure there rolls back.",
+        "awslabs/service-workbench-on-aws#448; CloudFormation User Guide, Stack failure options",
+        "a drill does not use the console",
+    ),
+    unseen(
+        "cfn-stackset-transform",
+        "A StackSet with service-managed permissions takes a template with a transform only if you give a custom execution role.",
+        "CloudFormation API Reference, CreateStackSet",
+        "a drill makes no StackSet",
+    ),
+    unseen(
+        "sar-copies-code",
+        "The Serverless Application Repository reads the packaged function from our bucket and copies it to each of its Regions.",
+        "inferred",
+        "a drill publishes nothing",
+    ),
+    unseen(
+        "ec2-helper-imdsv2",
+        "CloudFormation's helper on the forensic host works with a metadata service that takes IMDSv2 only.",
+        "inferred",
+        "a drill makes no forensic host",
     ),
 ];
 

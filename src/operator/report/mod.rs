@@ -39,7 +39,7 @@ const NOT_COVERED: [&str; 12] = [
     "A branch interface of a trunk, as pods of EKS and tasks of ECS have it, keeps its groups.",
     "Traffic of an Elastic Fabric Adapter that bypasses the operating system may not be filtered.",
     "An instance that is in a target group but in no Auto Scaling group stays registered with the load balancer.",
-    "An interface or a volume that is attached later is isolated and snapshotted by the next update of the stack only.",
+    "The watch tells of an interface that is attached later, and isolates it only with Watch=Isolate. A volume that is attached later is snapshotted by the next update of the stack only.",
 ];
 
 /// An incident as it was read at one moment.

@@ -38,6 +38,9 @@ async fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     ];
     assert!(answer.reason.starts_with(&expected.join(" | ")), "{}", answer.reason);
     assert!(answer.reason.contains(&format!("{A}: snapshot vol-0a1b2c3d4e5f60718")), "{}", answer.reason);
+    // What follows from what is saved is said, too, and nothing twice.
+    assert!(answer.reason.contains(&format!(" | web: {A} to standby")), "{}", answer.reason);
+    assert_eq!(answer.reason.matches(&format!("{A}: save ")).count(), 1, "{}", answer.reason);
     assert_eq!((answer.data.isolated_instance_count.as_str(), answer.data.snapshot_count.as_str()), ("0", "0"));
     assert_eq!(answer.data.not_isolated, format!("{A}/eni-0a,{B}/eni-0b"));
     assert!(answer.data.summary.starts_with("dry run, nothing was changed: "), "{}", answer.data.summary);

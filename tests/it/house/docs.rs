@@ -266,6 +266,8 @@ fn make_checks_its_arguments_first() {
     for (arguments, refusal) in [
         (&["deploy"][..], "STACK is missing"),
         (&["deploy", "STACK=incident-42", lists], "i-3 belongs to no parameter"),
+        (&["responder", "PARAMETERS=a b"], "a belongs to no parameter"),
+        (&["responder", "PARAMETERS=IncidentRole=true b"], "b belongs to no parameter"),
         (&["package"], "BUCKET is missing"),
         (&["status"], "STACK is missing"),
         (&["restore"], "STACK is missing"),
@@ -289,7 +291,7 @@ fn the_page_of_the_drill_has_every_assumption_word_for_word() {
     let rows: Vec<&str> = page
         .lines()
         .filter(|line| {
-            ["ec2", "cfn", "ddb", "own", "asg", "ssm", "evt", "cw", "gd"]
+            ["ec2", "cfn", "ddb", "own", "asg", "ssm", "evt", "cw", "gd", "sar"]
                 .iter()
                 .any(|start| line.starts_with(&format!("| `{start}-")))
         })

@@ -56,6 +56,21 @@ async fn an_instance_is_contained_after_three_sequential_round_trips() {
     assert_eq!(world.data().swapped_at, [Duration::from_secs(3)]);
 }
 
+/// The isolation itself, without snapshots and protections. In real time: where the clock stands still between two calls, a look that
+/// follows a change is no younger than that change, and everything is looked at once more.
+#[tokio::test]
+async fn an_instance_is_isolated_by_at_most_sixteen_calls_and_six_before_the_first_swap() {
+    let (world, ids) = many(1, 1);
+    {
+        let mut data = world.data();
+        (data.latency, data.stale_reads) = (Duration::from_millis(1), 0);
+    }
+    create(&world, &ids, "false").await;
+    let calls = world.data().calls.clone();
+    let before = calls.iter().position(|(action, _)| *action == SWAP).unwrap();
+    assert!(before <= 6 && calls.len() <= 16, "{before} of {}: {calls:#?}", calls.len());
+}
+
 /// Describe, record, enter, leave; the hold of five seconds aside.
 #[tokio::test(start_paused = true)]
 async fn an_instance_whose_connections_are_cut_is_contained_after_four_sequential_round_trips() {

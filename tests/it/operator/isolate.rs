@@ -167,6 +167,38 @@ async fn what_is_not_there_is_named_before_anything_is_made() {
     assert!(world.data().views.is_empty());
 }
 
+/// Its exports have the contract in their names: one of another contract is none.
+#[tokio::test(start_paused = true)]
+async fn a_responder_that_is_missing_or_of_another_contract_is_prepared_first() {
+    let expected = "there is no responder in account 123456789012, region us-east-1. Prepare it (a minute; in the project's folder: \
+        make responder), or give --template-url with the address of the packaged one-shot template (make package)";
+    for other in [None, Some("v0"), Some("v2")] {
+        let world = prepared();
+        world.data().exports.clear();
+        if let Some(contract) = other {
+            for name in [FUNCTION_EXPORT, RECORDS_EXPORT] {
+                let name = name.replace("-v1-", &format!("-{contract}-"));
+                world.data().exports.insert(name, "of another contract".to_owned());
+            }
+        }
+        assert_eq!(orders(&world, &[A], None).await, Err(expected.to_owned()), "{other:?}");
+        let calls = world.data().calls.clone();
+        assert!(calls.iter().all(|(action, _)| super::reads(action)), "{other:?}: {calls:?}");
+    }
+}
+
+/// SAM drops what follows a blank (aws/aws-sam-cli#2018): here it is refused, and nothing is left out unseen.
+#[test]
+fn a_target_with_a_blank_in_it_is_refused_by_its_name() {
+    for wrong in [format!("{A} {B}"), format!(" {A}"), format!("{A} "), format!("{A}\t{B}"), "10.0.0.5 10.0.0.6".into()]
+    {
+        let error = wrong.parse::<Target>().unwrap_err().to_string();
+        let expected =
+            format!("{wrong:?} is no instance id (i-0123456789abcdef0), no ARN of an instance, and no IP address");
+        assert_eq!(error, expected);
+    }
+}
+
 /// However two responders' calls interleave, the stack lists what both of them asked for.
 #[tokio::test(start_paused = true)]
 async fn whoever_changes_the_list_meanwhile_nobody_is_taken_off_it() {

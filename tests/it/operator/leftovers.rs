@@ -57,6 +57,10 @@ async fn what_an_incident_that_is_over_has_left_is_named_with_what_deletes_it() 
         std::fs::write("target/tmp/leftovers.txt", &text).unwrap();
     }
     assert_eq!(text, expected, "the new text is in target/tmp/leftovers.txt");
+    let page = std::fs::read_to_string("docs/reference/records.md").unwrap();
+    for price in ["snapshots | 0.05 USD per GB and month", "8 USD for 100 GB and month"] {
+        assert!(page.contains(price), "the page says something else than {price}");
+    }
     let found = of(&world, &by_table()).await;
     assert_eq!(found.to_string(), expected, "one incident is all there is");
     assert_eq!((found.volumes_gib, found.snapshots_gib), (16, 16));

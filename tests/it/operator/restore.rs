@@ -8,7 +8,7 @@ use ec2_isolation::ports::Fault;
 use super::{ALL, assert_as_at_the_start, by_table, kept, named, operator, reads, restore, try_restore};
 use crate::world::operator::view;
 use crate::world::{ISOLATION, STACK, TABLE, Trouble};
-use crate::{A, B, C, event, fleet, isolated, run, succeeds};
+use crate::{A, B, C, event, fleet, isolated, listing, rerun, run, succeeds};
 
 #[tokio::test(start_paused = true)]
 async fn what_a_rollback_kept_is_restored_whatever_the_stack_is_doing() {
@@ -189,4 +189,104 @@ async fn a_stack_is_ended_by_as_many_calls_as_that_takes() {
     let ended = program.finish(&program.incident(&by_table()).await.unwrap()).await.unwrap();
     assert!(ended.is_gone, "{ended:?}");
     assert!(ended.log[0].contains("--retain-resources Isolation"), "{ended:?}");
+    let next = "\nTo see what is left, and what deletes it:\n  ec2-isolation leftovers --region us-east-1\n";
+    assert!(ended.to_string().ends_with(next), "{ended}");
+}
+
+/// What trials.md, section 11, saw lost: the first history, who restored, and the first snapshots.
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_is_isolated_again_after_a_restore_keeps_its_history_and_every_snapshot() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    assert!(!try_restore(&world, &named(&[A])).await.unwrap().failed);
+    succeeds(&world, rerun(&[A, B])).await;
+    let history = world.data().records[&A.parse().unwrap()].history.clone();
+    let position = |part: &str, from: usize| {
+        let found = history.iter().skip(from).position(|line| line.contains(part));
+        from + found.unwrap_or_else(|| panic!("{part} after line {from} of {history:#?}"))
+    };
+    let first = position(" isolated, connections not cut (asked by CloudFormation Create ", 0);
+    let restored = position(" restored (asked by arn:aws:iam::123456789012:user/x with ec2-isolation restore)", first);
+    position(" isolated, connections not cut (asked by CloudFormation Update ", restored);
+    let taken: Vec<String> = {
+        let data = world.data();
+        let volume = A.replace("i-", "vol-");
+        let of = data.snapshots.iter().filter(|snapshot| snapshot.volume.as_str() == volume);
+        of.map(|snapshot| snapshot.id.to_string()).collect()
+    };
+    assert_eq!(taken.len(), 2, "one of each isolation");
+    for snapshot in &taken {
+        position(&format!("snapshots: {snapshot}"), 0);
+    }
+    // They are evidence of this incident: both are named as such once it is over.
+    restore(&world).await;
+    let left = operator(&world).leftovers(None).await.unwrap();
+    for snapshot in &taken {
+        let found = left.left.iter().find(|left| left.id == *snapshot).unwrap();
+        assert!(found.why.ends_with(&format!(" of {A}")), "{found:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_isolated_after_the_plan_was_shown_stays_isolated() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    let program = operator(&world);
+    let incident = program.incident(&by_table()).await.unwrap();
+    let shown = program.preview(&incident, &ALL).await.unwrap();
+    assert_eq!(shown.held, [A, B]);
+    succeeds(&world, listing(&[A, B, C], rerun(&[A, B, C]))).await;
+    let report = program.restore(&incident, &ALL, &|_| ()).await.unwrap();
+    // Something is left, and the report says which.
+    assert!(report.failed, "{report}");
+    let left = format!("isolated since the plan was shown, and left so: {C}; to restore what is left, run this again");
+    assert_eq!(report.details, [left]);
+    assert_eq!(isolated(&world), ["eni-0c"]);
+    let states = [A, B, C].map(|id| world.state(id).unwrap());
+    assert_eq!(states, [State::Restored, State::Restored, State::Isolated]);
+    let Desired::Isolated(wants) = world.data().intents.values().next().unwrap().0.desired.clone() else {
+        panic!("it is still wanted isolated")
+    };
+    assert_eq!(wants.instances, [C.parse::<InstanceId>().unwrap()]);
+    // Shown, it is restored.
+    assert!(!restore(&world).await.failed);
+    assert_as_at_the_start(&world, "the second time");
+}
+
+/// However late it is recorded: what nobody was shown is not released.
+#[tokio::test(start_paused = true)]
+async fn what_is_recorded_while_a_restore_begins_is_not_restored_by_it() {
+    for delay in 0..12 {
+        let world = fleet();
+        succeeds(&world, event("create")).await;
+        let program = operator(&world);
+        let incident = program.incident(&by_table()).await.unwrap();
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(500 * delay)).await;
+            program.restore(&incident, &ALL, &|_| ()).await.unwrap()
+        };
+        tokio::join!(run(&world, rerun(&[A, B, C])), late);
+        let history = world.data().records.get(&C.parse().unwrap()).map(|record| record.history.join("\n"));
+        let history = history.unwrap_or_default();
+        assert!(!history.contains("with ec2-isolation restore"), "after {delay}: {history}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_shows_how_far_it_is_and_how_long_it_took() {
+    let world = kept().await;
+    let program = operator(&world);
+    let incident = program.incident(&by_table()).await.unwrap();
+    let shown = std::sync::Mutex::new(vec![]);
+    let report = program.restore(&incident, &ALL, &|progress| shown.lock().unwrap().push(progress.clone())).await;
+    let (report, shown) = (report.unwrap(), shown.into_inner().unwrap());
+    assert!(shown.iter().all(|progress| (progress.total, progress.what) == (2, "interfaces restored")), "{shown:#?}");
+    assert!(shown.is_sorted_by_key(|progress| (progress.seconds, progress.done)), "{shown:#?}");
+    let (first, last) = (shown.first().unwrap(), shown.last().unwrap());
+    assert_eq!((first.done, last.done), (0, 2), "{shown:#?}");
+    assert!(report.seconds >= last.seconds, "{} < {}", report.seconds, last.seconds);
+    let said = format!("2 instances restored\nThis took {} s.\n", report.seconds);
+    assert!(report.seconds < 60 && report.to_string().starts_with(&said), "{report}");
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["seconds"], report.seconds);
 }

@@ -24,7 +24,7 @@ fn roles(names: &[&str]) -> BTreeSet<String> {
 }
 
 /// A and B listed by an incident beside a responder; A has profile `front` with role `web`, B `back` with `db`.
-fn two_roles() -> World {
+pub fn two_roles() -> World {
     let world = prepared();
     world.data().views.push(incident(&format!("incident-{VPC}"), "CREATE_COMPLETE", &format!("{A},{B}")));
     world.give_profile(A, &arn("front"));
@@ -34,7 +34,7 @@ fn two_roles() -> World {
     world
 }
 
-async fn found(world: &World, further: &[&str]) -> Revocation {
+pub async fn found(world: &World, further: &[&str]) -> Revocation {
     let program = operator(world);
     let orders = program.orders(&targets(&[A]), &Options::default()).await.unwrap();
     program.revocation(&orders[0], &roles(further), world).await.unwrap()

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use ec2_isolation::operator::{Image, Options, Wish};
+use ec2_isolation::operator::{Host, Image, Options, Wish};
 use ec2_isolation::timing::clock::Clock;
 
 use super::evidence::{self, order, removal, share_order};
@@ -12,7 +12,7 @@ use super::isolate::{incident, prepared, targets};
 use super::status::{isolated, status};
 use super::{ALL, by_table, kept, operator};
 use crate::world::{ISOLATION, VPC, World, groups};
-use crate::{A, B};
+use crate::{A, B, fleet};
 
 const WIDTH: usize = 80;
 
@@ -139,6 +139,69 @@ async fn what_isolate_shows_before_it_asks() {
     let program = operator(&world);
     let orders = program.orders(&targets(&[A]), &Options::default()).await.unwrap();
     check("isolate", &orders[0].to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dry_run_of_isolate_shows_and_what_isolate_ends_with() {
+    let world = fleet();
+    world.with_responder();
+    let program = operator(&world);
+    let orders = program.orders(&targets(&[A, B]), &Options::default()).await.unwrap();
+    let report = program.rehearse(&orders[0]).await.unwrap();
+    check("isolate-dry-run", &orders[0].rehearsed(&report));
+    let isolated = program.isolate(&orders[0], &|_| ()).await.unwrap();
+    check("isolate-done", &isolated.to_string());
+    world.data().put_back(&"eni-0b".parse().unwrap(), groups(&["sg-0d"]));
+    let again = program.orders(&targets(&[A]), &Options::default()).await.unwrap();
+    world.data().drill.has_function = false;
+    check("isolate-open", &program.isolate(&again[0], &|_| ()).await.unwrap().to_string());
+}
+
+#[test]
+fn what_host_ends_with() {
+    let made = |status: &str, reasons: &[(&str, &str)], outputs: &[(&str, &str)]| Host {
+        stack: "incident-42-host".to_owned(),
+        status: Some(status.to_owned()),
+        failed: !reasons.is_empty(),
+        reasons: reasons.iter().map(|(name, reason)| ((*name).to_owned(), (*reason).to_owned())).collect(),
+        outputs: outputs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+    };
+    let state = "aws ec2 get-console-output --region us-east-1 --instance-id i-0f0e --latest --output text | grep forensic-host:";
+    let outputs = [("ForensicHostSsh", "ssh -i \"my-key.pem\" ubuntu@203.0.113.9"), ("ForensicHostState", state)];
+    check("host", &made("CREATE_COMPLETE", &[], &outputs).to_string());
+    let reason = "You have requested more vCPU capacity than your current vCPU limit of 1 allows for the instance bucket that the specified \
+        instance type belongs to";
+    check("host-failed", &made("ROLLBACK_COMPLETE", &[("ForensicInstance", reason)], &[]).to_string());
+    let deleted = Host { status: None, ..made("", &[], &[]) };
+    check("host-deleted", &deleted.to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_adopt_shows_before_it_asks_and_afterwards() {
+    let world = kept().await;
+    super::adopt::deploy_heir(&world);
+    let program = operator(&world);
+    let handover = program.handover(&by_table(), "incident-2", &ALL).await.unwrap();
+    check("adopt-plan", &handover.to_string());
+    check("adopt", &program.adopt(&handover).await.unwrap().to_string());
+}
+
+/// What it finds is to be pasted into an issue, a line for each assumption.
+#[tokio::test(start_paused = true)]
+async fn what_a_drill_shows_before_it_asks() {
+    let world = fleet();
+    world.with_responder();
+    let mut order = operator(&world).drill_order(crate::world::drill::SUBNET, None).await.unwrap();
+    order.id = "0123abcd".to_owned();
+    check("drill-plan", &order.to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_revoke_shows_before_it_asks_and_afterwards() {
+    let world = super::revoke::two_roles();
+    let revocation = super::revoke::found(&world, &[]).await;
+    check("revoke-plan", &revocation.to_string());
+    check("revoke", &operator(&world).revoke(&revocation, &|_| ()).await.unwrap().to_string());
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use ec2_isolation::ports::Fault;
 use serde_json::json;
 
 use super::{HEADLINE, SWAP, assert_after, id, rerun};
-use crate::{A, B, event, fails, fleet, succeeds, with};
+use crate::{A, B, as_request, event, fails, fleet, succeeds, with};
 
 const MODIFY_METADATA: &str = "ec2:ModifyInstanceMetadataOptions";
 
@@ -65,6 +65,34 @@ async fn what_a_declarative_policy_refuses_is_named_and_fails_nothing() {
     assert!(answer.reason.starts_with(HEADLINE) && answer.reason.contains(&named), "{}", answer.reason);
     assert!(!world.data().instances[&id(B)].has_metadata_service);
     succeeds(&world, event("delete")).await;
+    assert_eq!(world.protections(), start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_declarative_policy_that_came_after_the_create_leaves_it_off_at_the_delete_and_is_named() {
+    let world = fleet();
+    let (cards, start) = (world.cards(), world.protections());
+    succeeds(&world, event("create")).await;
+    world.data().protections.metadata_policy.insert(id(A));
+    let reason = fails(&world, event("delete")).await;
+    let named = format!("{A}: restore: metadata service on: {MODIFY_METADATA} failed: UnsupportedOperation");
+    assert!(reason.contains(&named), "{reason}");
+    assert!(
+        reason.contains("next: the function goes with the stack, so run ec2-isolation restore --stack "),
+        "{reason}"
+    );
+    // The record, which the answer names as well, has the command.
+    let commands = world.data().records[&id(A)].protection.restore_commands(&id(A));
+    let way_out = format!("aws ec2 modify-instance-metadata-options --instance-id {A} --http-endpoint enabled");
+    assert!(commands.values().any(|command| *command == way_out), "{commands:?}");
+    assert_eq!(world.cards(), cards, "the groups are back");
+    let expected = |instance: &str| start[instance].clone();
+    let left: Vec<String> = world.protections()[A].iter().filter(|now| !expected(A).contains(now)).cloned().collect();
+    assert_eq!(left, ["metadata service off"]);
+    assert_eq!(world.protections()[B], expected(B));
+    // Once the policy is gone the next Delete does the rest.
+    world.data().protections.metadata_policy.clear();
+    succeeds(&world, as_request("again", event("delete"))).await;
     assert_eq!(world.protections(), start);
 }
 

@@ -80,6 +80,8 @@ fn check_host(stack: &Stack, is_here: bool, image: &str) {
     }
     assert_eq!(host.get("DisableApiTermination"), None, "it would keep the stack from being deleted");
     assert_eq!(host.get("IamInstanceProfile"), None);
+    // A type that cannot be, as t2, is refused with it. Where it can be, it is by itself.
+    assert_eq!((host.get("EbsOptimized"), data.get("EbsOptimized")), (None, None));
     assert_eq!(data["MetadataOptions"]["HttpTokens"], "required");
     let disk = &host["BlockDeviceMappings"][0]["Ebs"];
     assert_eq!(
@@ -102,6 +104,149 @@ fn nothing_waits_for_the_forensic_host() {
             assert!(host.iter().all(|host| !text.contains(&format!("${{{host}"))), "{name} waits for the host");
         }
     }
+}
+
+/// What CloudFormation must have made before it calls the function. Each of these can keep an isolation from happening.
+#[test]
+fn the_isolation_waits_for_its_groups_and_its_function_and_for_one_rule_of_the_host() {
+    let before = |file: &str| {
+        let stack = Stack::of(file, &[]);
+        let mut found: BTreeSet<String> = ["Isolation".to_owned()].into();
+        loop {
+            let texts: Vec<String> = found.iter().map(|name| stack.resources[name].to_string()).collect();
+            let is_named = |name: &&String| {
+                let (whole, attribute) = (format!("${{{name}}}"), format!("${{{name}."));
+                let waits = |of: &String| stack.resources[of].get("DependsOn").is_some_and(|on| on == name.as_str());
+                texts.iter().any(|text| text.contains(&whole) || text.contains(&attribute)) || found.iter().any(waits)
+            };
+            let more: BTreeSet<String> = stack.resources.keys().filter(is_named).cloned().collect();
+            if more.is_subset(&found) {
+                found.remove("Isolation");
+                return found.into_iter().collect::<Vec<_>>();
+            }
+            found.extend(more);
+        }
+    };
+    assert_eq!(before("incident.yaml"), ["IsolatedSecurityGroup", "TransitSecurityGroup"]);
+    let expected = [
+        // So that the host reaches what it examines as soon as it is there; its group goes after the last interface has left.
+        "ForensicEgressToIsolated",
+        "ForensicSecurityGroup",
+        "IsolatedSecurityGroup",
+        "IsolationFunction",
+        "IsolationFunctionRole",
+        "IsolationLogGroup",
+        "SecurityGroupTable",
+        "TransitSecurityGroup",
+    ];
+    assert_eq!(before("template.yaml"), expected);
+}
+
+/// What replaces a resource of these types when it changes, as their registry schemas say; SAM's as what SAM makes of them.
+const CREATE_ONLY: [(&str, &[&str]); 7] = [
+    ("AWS::EC2::SecurityGroup", &["GroupDescription", "GroupName", "VpcId"]),
+    (
+        "AWS::EC2::SecurityGroupEgress",
+        &[
+            "CidrIp",
+            "CidrIpv6",
+            "DestinationPrefixListId",
+            "DestinationSecurityGroupId",
+            "FromPort",
+            "GroupId",
+            "IpProtocol",
+            "ToPort",
+        ],
+    ),
+    ("AWS::IAM::Role", &["Path", "RoleName"]),
+    ("AWS::Logs::LogGroup", &["LogGroupName"]),
+    ("AWS::Serverless::Function", &["FunctionName", "PackageType"]),
+    ("AWS::Serverless::SimpleTable", &["PrimaryKey", "TableName"]),
+    ("Custom::Ec2Isolation", &["ServiceToken"]),
+];
+
+/// CloudFormation replaces nothing while rollback is disabled, and would refuse the update before it calls the function.
+#[test]
+fn no_parameter_but_the_vpc_replaces_what_comes_before_the_isolation() {
+    for file in ["template.yaml", "incident.yaml"] {
+        let template = plain(&Yaml::load_from_str(&std::fs::read_to_string(file).unwrap()).unwrap()[0]);
+        let mut seen = BTreeSet::new();
+        for (name, resource) in template["Resources"].as_object().unwrap() {
+            // After it: whatever becomes of it, the function was called.
+            if resource.get("DependsOn").is_some_and(|on| on == "Isolation") {
+                continue;
+            }
+            let kind = resource["Type"].as_str().unwrap();
+            let Some((_, properties)) = CREATE_ONLY.iter().find(|(known, _)| *known == kind) else {
+                let is_after = ["AWS::Events::Rule", "AWS::Lambda::Permission", "AWS::SNS::Topic"].contains(&kind);
+                assert!(is_after, "{file}: {name} is a {kind}, which is not known here");
+                continue;
+            };
+            seen.insert(kind.to_owned());
+            for property in *properties {
+                let Some(value) = resource["Properties"].get(*property) else { continue };
+                let found = parameters_of(value, &template);
+                let is_allowed = found.iter().all(|parameter| parameter == "VpcId");
+                assert!(is_allowed, "{file}: {name} is replaced if one of {found:?} changes ({property})");
+            }
+        }
+        assert!(seen.len() >= 2, "{file}: {seen:?}");
+    }
+}
+
+/// The parameters that a value depends on, by its conditions, too.
+fn parameters_of(value: &Value, template: &Value) -> BTreeSet<String> {
+    let is_parameter = |name: &str| template["Parameters"].get(name).is_some();
+    match value {
+        Value::Object(map) => {
+            let each = map.iter().flat_map(|(key, inside)| {
+                let mut found = parameters_of(inside, template);
+                let condition = match key.as_str() {
+                    "Ref" => {
+                        found.extend(inside.as_str().filter(|name| is_parameter(name)).map(str::to_owned));
+                        None
+                    }
+                    "Fn::Sub" => {
+                        let text = inside.as_str().or_else(|| inside[0].as_str()).unwrap_or_default();
+                        let names = text.split("${").skip(1).filter_map(|rest| Some(rest.split_once('}')?.0));
+                        found.extend(names.filter(|name| is_parameter(name)).map(str::to_owned));
+                        None
+                    }
+                    "Fn::If" => inside[0].as_str(),
+                    "Condition" => inside.as_str(),
+                    _ => None,
+                };
+                found.extend(
+                    condition.into_iter().flat_map(|name| parameters_of(&template["Conditions"][name], template)),
+                );
+                found
+            });
+            each.collect()
+        }
+        Value::Array(items) => items.iter().flat_map(|item| parameters_of(item, template)).collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+/// It is read after a success, too: the alarm stands in the value, where there is something to do.
+#[test]
+fn what_an_output_says_of_its_value_is_no_alarm_and_no_call() {
+    for file in ["template.yaml", "incident.yaml", "host.yaml", "responder.yaml", "credentials.yaml"] {
+        let template = plain(&Yaml::load_from_str(&std::fs::read_to_string(file).unwrap()).unwrap()[0]);
+        for (name, output) in template["Outputs"].as_object().unwrap() {
+            let description = output["Description"].as_str().unwrap();
+            let value = output["Value"].to_string();
+            // Of a command it is said when to run it.
+            let is_command = ["aws ", "sam ", "ssh "].iter().any(|command| value.contains(command));
+            let said = format!(" {} ", description.to_lowercase().replace(['.', ','], " "));
+            for call in [" now ", " at once ", " by hand ", " isolate it ", "!", " run this ", " should "] {
+                assert!(is_command || !said.contains(call), "{file}, {name}: {description}");
+            }
+        }
+    }
+    let template = plain(&Yaml::load_from_str(&std::fs::read_to_string("template.yaml").unwrap()).unwrap()[0]);
+    let said = &template["Outputs"]["NotIsolated"]["Description"];
+    assert_eq!(said, "What is still reachable. Empty if everything is isolated.");
 }
 
 #[test]

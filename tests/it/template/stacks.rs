@@ -101,3 +101,53 @@ fn the_responder_carries_both_templates_as_they_are() {
     assert_eq!(value["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(value["notify_topic"], "${Topic}");
 }
+
+/// What a pipeline or a person reads without knowing the stack's name.
+#[test]
+fn the_responders_parameter_says_where_everything_is() {
+    let responder =
+        Stack::of("responder.yaml", &[("IncidentRole", "true"), ("NotifyTopicArn", "arn:aws:sns:r:1:mine")]);
+    let parameter = &responder.resources["ResponderParameter"]["Properties"];
+    assert_eq!((&parameter["Name"], &parameter["Type"]), (&json!("/ec2-isolation/responder"), &json!("String")));
+    let address = |document: &str| {
+        let name = &responder.resources[document]["Properties"]["Name"];
+        format!("ssm-doc://arn:aws:ssm:us-east-1:111111111111:document/{}", shown(name))
+    };
+    let value: Value = serde_json::from_str(parameter["Value"].as_str().unwrap()).unwrap();
+    let expected = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "contract": 1,
+        "stack": "arn:aws:cloudformation:us-east-1:111111111111:stack/incident-42/1",
+        "function": "${IsolationFunction.Arn}",
+        "table": "${SecurityGroupTable}",
+        "log": "${IsolationLogGroup}",
+        "incident_template": address("IncidentTemplate"),
+        "host_template": address("HostTemplate"),
+        "credentials_template": address("CredentialsTemplate"),
+        "incident_role": "${IncidentStackRole.Arn}",
+        "notify_topic": "arn:aws:sns:r:1:mine",
+    });
+    assert_eq!(value, expected);
+    // The contract is that of the exports' names.
+    assert!(ec2_isolation::cloudformation::stack::FUNCTION_EXPORT.contains("-v1-"));
+}
+
+/// Whether a change replaces it decides whether an update works while rollback is disabled: the local AWS has to know.
+#[test]
+fn the_local_aws_knows_what_replaces_each_resource_of_ours() {
+    let rules = text("local-aws/replacements.py");
+    for file in ["template.yaml", "incident.yaml", "host.yaml", "credentials.yaml", "responder.yaml"] {
+        for (name, resource) in template(file)["Resources"].as_object().unwrap() {
+            let kinds = match resource["Type"].as_str().unwrap() {
+                "AWS::Serverless::Function" => vec!["AWS::Lambda::Function", "AWS::Lambda::EventInvokeConfig"],
+                "AWS::Serverless::SimpleTable" => vec!["AWS::DynamoDB::Table"],
+                // Its ServiceToken: custom_resources.py.
+                custom if custom.starts_with("Custom::") => vec![],
+                kind => vec![kind],
+            };
+            for kind in kinds {
+                assert!(rules.contains(&format!("\"{kind}\"")), "{file}: {name} is a {kind}");
+            }
+        }
+    }
+}

@@ -287,12 +287,7 @@ impl Records for World {
             let Some(record) = data.held(owner, instance).filter(|record| record.state != State::Restoring) else {
                 return Ok(Written::Lost);
             };
-            let new = prior.clone().without(&record.protection);
-            record.protection.attributes.extend(new.attributes);
-            record.protection.volumes.extend(new.volumes);
-            record.protection.profile = record.protection.profile.take().or(new.profile);
-            record.protection.scaling_group = record.protection.scaling_group.take().or(new.scaling_group);
-            record.protection.metadata_service |= new.metadata_service;
+            record.protection = std::mem::take(&mut record.protection).with(prior.clone());
             Ok(Written::Done)
         })
         .await
