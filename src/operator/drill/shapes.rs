@@ -87,9 +87,9 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
     /// The names of those that are read otherwise.
     async fn misread(&self, machines: &impl Evaluates, machine: &str) -> Call<Vec<&'static str>> {
         let definition = machines.definition(machine).await?;
-        let states = &definition["States"]["Handle"]["Branches"][0]["States"];
         let expression = |state: &str, name: &str| {
-            let text = states[state]["Assign"][name].as_str().unwrap_or_default().trim();
+            let path = format!("/States/Handle/Branches/0/States/{state}/Assign/{name}");
+            let text = definition.pointer(&path).and_then(Value::as_str).unwrap_or_default().trim();
             text.trim_start_matches("{%").trim_end_matches("%}").trim().to_owned()
         };
         // One expression for both states, since TestState is given an input and no variables.
@@ -103,8 +103,9 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let mut misread = Vec::new();
         for shape in SHAPES {
             let read = machines.evaluate(&state, &self.here(shape)).await?;
-            let instances = read["ids"].as_array().map(Vec::len);
-            if read["verdict"] != shape.verdict || instances != Some(shape.instances) {
+            let instances = read.get("ids").and_then(Value::as_array).map(Vec::len);
+            let verdict = read.get("verdict").and_then(Value::as_str);
+            if verdict != Some(shape.verdict) || instances != Some(shape.instances) {
                 misread.push(shape.name);
             }
         }
