@@ -64,7 +64,10 @@ async fn an_instance_moves_from_one_prepared_incident_to_another_one_which_resto
     assert_ne!(protected, unprotected);
     let adopt = ["adopt", "--from", "moved-first", "--to", "moved-second", "--instance", &a, "--yes"];
     let works = format!("{a} is still isolated by {}, which works", first.incident.stack_id().await);
-    operator(&adopt).ends_with(3).says(&works).says(&format!("deploy that stack once more without {a}"));
+    operator(&adopt)
+        .ends_with(3)
+        .says_in_lines(&works)
+        .says_in_lines(&format!("deploy that stack once more without {a}"));
     // As it says.
     first.incident.list(&[&b]);
     assert_eq!(first.incident.update().await, "UPDATE_COMPLETE", "{}", first.happened().await);
