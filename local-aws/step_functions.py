@@ -73,16 +73,20 @@ def _with_timeout(original: Any) -> Any:
     return execute
 
 
-@functools.cache
 def _client(service: str, name: str) -> Any:
-    """Of a role's session. Made once: an execution has many calls, and there may be hundreds of executions."""
+    """Of a role's session, made once: there may be hundreds of executions, and boto3 is to make one client at a time."""
+    with _making:
+        return _made(service, name)
+
+
+@functools.cache
+def _made(service: str, name: str) -> Any:
     import boto3
     from botocore.config import Config
 
     # The SDK of Step Functions tries no call again: a state says what is.
     once = Config(retries={"total_max_attempts": 1}, user_agent_appid="step-functions", max_pool_connections=50)
-    with _making:
-        return boto3.client(service, region_name=REGION, config=once, **_session(name))
+    return boto3.client(service, region_name=REGION, config=once, **_session(name))
 
 
 def _session(name: str) -> dict[str, str]:

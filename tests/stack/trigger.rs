@@ -231,6 +231,9 @@ async fn a_flood_isolates_no_more_than_the_limit_and_loses_no_message() {
         *told.entry(message["subject"].as_str().expect("a text")).or_default() += 1;
     }
     assert_eq!(messages.len(), FINDINGS, "{told:?}");
+    let failed =
+        messages.iter().find(|message| message["subject"].as_str().is_some_and(|text| text.contains("could not")));
+    assert_eq!(failed, None, "{told:?}");
     let named = |n: usize| {
         messages.iter().filter(|message| message.to_string().contains(&format!("Finding flood-{n},"))).count()
     };
