@@ -74,7 +74,7 @@ def _with_timeout(original: Any) -> Any:
 
 
 def _client(service: str, name: str) -> Any:
-    """Of a role's session, made once: there may be hundreds of executions, and boto3 is to make one client at a time."""
+    """Of a role's session, made once: hundreds of executions may begin at once, and boto3 makes one at a time."""
     with _making:
         return _made(service, name)
 
