@@ -89,7 +89,7 @@ test: tools ## Run everything that CI runs: check, unit, build, cli, check-binar
 	@$(MAKE) --no-print-directory stack
 	@if [ -d .git ] && [ -n "$${CI:-}" ] && [ -n "$$(git status --porcelain)" ]; then echo "the tree is dirty:"; git status --short; exit 1; fi
 
-check: tools ## Run the quick checks: format, lints, docs, scripts, templates
+check: tools ## Run the quick checks: format, lints, docs, scripts, templates, pages
 	@echo "== check: rustfmt"
 	@cargo fmt --check
 	@echo "== check: clippy (compiles the AWS SDK the first time: minutes)"
@@ -107,6 +107,8 @@ check: tools ## Run the quick checks: format, lints, docs, scripts, templates
 	@$(SAM) validate --lint --region us-east-1
 	@$(PY) scripts/template.py | diff tests/template-facts.txt - || { echo 'What the templates allow has changed. If that is meant: make facts'; exit 1; }
 	@$(PYTHON) scripts/draw.py check
+	@echo "== check: pages (compiles the tests the first time: minutes)"
+	@cargo test --quiet $(FEATURES) --test it -- house::docs house::prose
 
 audit: tools $(VENV)/audit/ready target/tools/bin/cargo-deny ## Run the slow checks: checkov and cargo-deny
 	@echo "== audit: checkov"
@@ -114,7 +116,7 @@ audit: tools $(VENV)/audit/ready target/tools/bin/cargo-deny ## Run the slow che
 	@echo "== audit: cargo-deny"
 	@target/tools/bin/cargo-deny --log-level error check bans licenses sources
 
-lint: check audit ## Run all checks that run none of our code: check and audit
+lint: check audit ## Run check and audit
 
 advisories: target/tools/bin/cargo-deny ## Look for known vulnerabilities in the dependencies; fetches the RustSec database
 	@target/tools/bin/cargo-deny check advisories
