@@ -389,7 +389,7 @@ fn bars(rows: &[Row], zipped: f64) -> Vec<Bar> {
     };
     let ours = |instances, throttled| isolates(Program::Ours, instances, throttled);
     let python = |instances| isolates(Program::Python, instances, false);
-    let mut bars = vec![Bar::new("zipped function, MiB", zipped, 4.5)];
+    let mut bars = vec![Bar::new("zipped function, MiB", zipped, 4.6)];
     for (instances, throttled, most) in [(1, false, 1.25), (204, false, 1.5), (204, true, 1.1)] {
         if let Some(row) = ours(instances, throttled) {
             let buckets = if throttled { " with buckets" } else { "" };
