@@ -23,7 +23,7 @@ impl Metric {
         Self { name, unit: "Count", value: f64::from(u32::try_from(count).unwrap_or(u32::MAX)) }
     }
 
-    fn is_none(&self) -> bool {
+    fn is_zero(&self) -> bool {
         self.unit == "Count" && self.value <= 0.0
     }
 
@@ -50,7 +50,7 @@ fn line(incident: Option<&str>, milliseconds: u64, metrics: &[Metric]) -> Value 
             metrics.iter().map(|metric| json!({"Name": metric.name, "Unit": metric.unit})).collect();
         (!names.is_empty()).then(|| json!({"Namespace": NAMESPACE, "Dimensions": dimensions, "Metrics": names}))
     };
-    let (zero, some): (Vec<&Metric>, Vec<&Metric>) = metrics.iter().partition(|metric| metric.is_none());
+    let (zero, some): (Vec<&Metric>, Vec<&Metric>) = metrics.iter().partition(|metric| metric.is_zero());
     let directives = match incident {
         Some(_) => [directive(json!([["Incident"]]), &zero), directive(json!([["Incident"], []]), &some)],
         None => [directive(json!([[]]), &metrics.iter().collect::<Vec<_>>()), None],

@@ -118,8 +118,8 @@ pub fn wants(given: &[(Property, String)]) -> Result<Wants, InvalidRequest> {
     Properties(Some(&given.collect())).wants()
 }
 
-/// What a request for these instances would want that gives nothing but what has no default. It cuts nothing, since nobody says by which
-/// transit group.
+/// What a request for these instances would want that gives nothing but what has no default. It cuts nothing, since no transit
+/// group is known.
 ///
 /// # Errors
 /// There is no instance.

@@ -212,10 +212,6 @@ fn held(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shel
             format!("{instances}, and the stack is {}: look again when that has ended:", stack.status.status),
             vec![shell.own(&format!("status {}", incident.address.argument()))],
         ),
-        Some(_) if restoring > 0 => next(
-            format!("{instances}. A restore was asked for and has not ended. This goes on with it:"),
-            vec![restore],
-        ),
         Some(_) if incident.is_copy => next(
             format!(
                 "{instances}. Table {} is not the one that the stack's function reads, so deleting the stack restores nothing from it. \
@@ -223,6 +219,10 @@ fn held(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shel
                 incident.table
             ),
             vec![shell.own(&format!("restore {}", incident.address.argument()))],
+        ),
+        Some(_) if restoring > 0 => next(
+            format!("{instances}. A restore was asked for and has not ended. This goes on with it:"),
+            vec![restore],
         ),
         Some(stack) if stack.takes_care() && stack.status.parent.is_none() => next(
             format!(

@@ -116,6 +116,9 @@ pub struct Instance {
     pub history: Vec<String>,
 }
 
+/// The condition of an interface that EC2 shows in our groups only.
+pub(super) const ISOLATED: &str = "isolated";
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Interface {
     pub id: String,
@@ -329,7 +332,7 @@ fn interface(
     let condition = match found {
         None => "gone",
         Some(found) if found.groups.iter().any(is_transit) => "in transit",
-        Some(found) if !found.groups.is_empty() && found.groups.is_subset(&ours) => "isolated",
+        Some(found) if !found.groups.is_empty() && found.groups.is_subset(&ours) => ISOLATED,
         Some(found) if before.is_some_and(|before| found.groups == *before) => "as before",
         Some(_) if record.is_none() => "not recorded",
         Some(_) if before.is_none() => "attached since",

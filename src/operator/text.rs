@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::host::Host;
 use super::next::Next;
-use super::status::{Instance, NotIsolated, Status, Summary};
+use super::status::{ISOLATED, Instance, NotIsolated, Status, Summary};
 use crate::model::comma_list;
 use crate::reconcile::contained::Condition;
 
@@ -156,7 +156,7 @@ impl Status {
             (_, 0, 0) if isolated == 0 && restoring > 0 => {
                 let all = self.instances.iter().filter(|found| found.condition == Some(Condition::Restoring));
                 let all: Vec<_> = all.flat_map(|instance| &instance.interfaces).collect();
-                let inside = all.iter().filter(|found| found.condition == "isolated").count();
+                let inside = all.iter().filter(|found| found.condition == ISOLATED).count();
                 format!("BEING RESTORED: {inside} of {} still isolated.", count(all.len(), "interface"))
             }
             (_, 0, 0) if isolated == 0 => "Nothing is isolated by this stack now.".to_owned(),

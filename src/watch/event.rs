@@ -13,6 +13,16 @@ const LOGICAL_ID: &str = "Isolation";
 const EKS_PROVIDER: &str = ":oidc-provider/oidc.eks.";
 /// Service-linked roles have this path, and only their service assumes them (IAM User Guide, "Service-linked roles").
 const SERVICE_ROLE: &str = ":role/aws-service-role/";
+/// Calls whose outcome no look shows.
+const UNSEEN: [&str; 7] = [
+    "AssociateIamInstanceProfile",
+    "ReplaceIamInstanceProfileAssociation",
+    "DeleteSnapshot",
+    "UnlockSnapshot",
+    "ModifySnapshotAttribute",
+    "EnterStandby",
+    "ExitStandby",
+];
 /// How the ids begin that an incident is found by.
 const PREFIXES: [&str; 5] = ["i-", "eni-", "sg-", "snap-", "vol-"];
 
@@ -37,8 +47,6 @@ pub struct Cause {
     pub is_controller: bool,
     /// AWS refused it: nothing was changed.
     pub is_refused: bool,
-    /// It changes an instance's protection or volumes, which no look reads.
-    pub changes_attributes: bool,
     /// Every id that it names.
     pub ids: BTreeSet<String>,
     /// The groups that it gave to interfaces.
@@ -76,8 +84,6 @@ impl Cause {
             at: text("/eventTime").and_then(|time| time.parse().ok()),
             is_controller: event.get("userIdentity").is_some_and(is_controller),
             is_refused: text("/errorCode").is_some(),
-            changes_attributes: text("/eventName") == Some("ModifyInstanceAttribute")
-                && event.pointer("/requestParameters/groupSet").is_none(),
             ids,
             groups: groups.filter_map(|(_, id)| id.parse::<GroupId>().ok()).collect(),
         }
@@ -88,18 +94,28 @@ impl Cause {
     /// Whether it is why an interface of this instance shows these groups, and the doing of a controller. A later change has
     /// given it others.
     pub(super) fn has_moved(&self, instance: &InstanceId, interface: &InterfaceId, shown: Option<&Groups>) -> bool {
+        self.gives_groups(instance, interface) && self.is_controller && shown == Some(&self.groups)
+    }
+
+    /// Whether a person, as far as that is known, has given this interface other groups. Who attached it decides nothing.
+    pub(super) fn is_of_a_person(&self, instance: &InstanceId, interface: &InterfaceId) -> bool {
+        self.gives_groups(instance, interface) && !self.is_controller
+    }
+
+    /// Whether no look shows what it did: that it was made is what there is to tell. Of an instance's attributes a look reads the
+    /// groups only.
+    pub(super) fn is_unseen(&self) -> bool {
+        UNSEEN.contains(&self.call.as_str()) || self.call == "ModifyInstanceAttribute" && self.groups.is_empty()
+    }
+
+    fn gives_groups(&self, instance: &InstanceId, interface: &InterfaceId) -> bool {
         let is_named = match self.call.as_str() {
             "ModifyNetworkInterfaceAttribute" => self.ids.contains(interface.as_str()),
             // On the one interface of an instance.
             "ModifyInstanceAttribute" => self.ids.contains(instance.as_str()),
             _ => false,
         };
-        is_named && self.is_controller && !self.is_refused && shown == Some(&self.groups)
-    }
-
-    /// Whether a person, as far as that is known, has done something to this interface.
-    pub(super) fn is_of_a_person(&self, interface: &InterfaceId) -> bool {
-        !self.is_controller && self.ids.contains(interface.as_str())
+        is_named && !self.is_refused && !self.groups.is_empty()
     }
 }
 

@@ -35,16 +35,6 @@ use look::Incident;
 
 /// How often the watch isolates an instance again that a controller moves out: it tells, and does not fight.
 pub const MOST_RETURNS: u64 = 3;
-/// Calls whose outcome no look shows: that one was made is what there is to tell.
-const UNSEEN: [&str; 7] = [
-    "AssociateIamInstanceProfile",
-    "ReplaceIamInstanceProfileAssociation",
-    "DeleteSnapshot",
-    "UnlockSnapshot",
-    "ModifySnapshotAttribute",
-    "EnterStandby",
-    "ExitStandby",
-];
 
 /// What one watch found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -151,7 +141,7 @@ where
     let time = time_left(invocation.deadline_ms, now);
     let grace = GRACE.min(time / 6);
     let gate = Gate::new(time.saturating_sub(grace * 2));
-    let (owner, cause) = (trigger.owner.clone(), trigger.cause.clone());
+    let (owner, is_scheduled) = (trigger.owner.clone(), trigger.cause.is_none());
     let work = {
         let (ports, gate) = (Arc::clone(ports), gate.clone());
         async move {
@@ -160,10 +150,10 @@ where
         }
     };
     let watched = within(worker, &gate, (time.saturating_sub(grace * 2), grace), work).await??;
-    match (&cause, &owner) {
-        (Some(_), _) => {}
-        (None, Some(owner)) => metrics::write(Some(owner.stack_name()), &[looks()]),
-        (None, None) => metrics::write(None, &watched.metrics()),
+    match owner {
+        Some(owner) if is_scheduled => metrics::write(Some(owner.stack_name()), &[looks()]),
+        None if is_scheduled => metrics::write(None, &watched.metrics()),
+        _ => {}
     }
     for incident in &watched.incidents {
         metrics::write(Some(&incident.stack), &incident.metrics());
@@ -397,7 +387,7 @@ fn due(
             let has_moved = cause.is_some_and(|cause| cause.has_moved(id, interface, groups));
             // As it was before the isolation: nobody has chosen other groups for it since.
             let is_begun = begun.contains(interface) && groups == record.interfaces.get(interface);
-            let by_a_person = cause.is_some_and(|cause| cause.is_of_a_person(interface));
+            let by_a_person = cause.is_some_and(|cause| cause.is_of_a_person(id, interface));
             (has_moved || is_begun && !by_a_person) && record.returns < MOST_RETURNS
         };
         let (recorded, since): (Vec<_>, Vec<_>) =
@@ -439,7 +429,7 @@ fn said(incident: &Incident, stands: &BTreeMap<InstanceId, Contained>, cause: Op
         told.warnings.extend(found.warnings.iter().cloned());
         told.warnings.extend(found.to_do.iter().map(|step| format!("no longer so: {step}")));
     }
-    let unseen = cause.filter(|cause| UNSEEN.contains(&cause.call.as_str()) || cause.changes_attributes);
+    let unseen = cause.filter(|cause| cause.is_unseen());
     told.warnings.extend(unseen.map(|cause| format!("there was a call of {cause}: look at what it changed")));
     told.warnings.sort();
     told.warnings.dedup();

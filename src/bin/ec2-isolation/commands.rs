@@ -391,12 +391,26 @@ async fn restore(
     }
     let watching = progress::Watching::new();
     let on_progress = |progress: &_| watching.show(progress);
-    let restored = tokio::select! {
-        report = program.restore(&incident, only, &on_progress) => Some(report),
+    let work = async {
+        let report = program.restore(&incident, only, &on_progress).await?;
+        watching.end();
+        let (mut ended, mut late) = (None, None);
+        if finish && !report.failed {
+            let after = program.incident(address).await?;
+            // Deleting the stack would restore it, and the person was not shown that.
+            late = after.held().next().map(|record| record.instance.clone());
+            if late.is_none() {
+                ended = Some(program.finish(&after).await?);
+            }
+        }
+        Ok::<_, Trouble>((report, ended, late))
+    };
+    let done = tokio::select! {
+        done = work => Some(done?),
         () = progress::interrupted() => None,
     };
-    watching.end();
-    let Some(report) = restored else {
+    let Some((report, ended, late)) = done else {
+        watching.end();
         progress::say(
             "The restore was interrupted. What it has restored stays restored. To go on, run the same command again.",
         );
@@ -404,16 +418,6 @@ async fn restore(
         show(output, &status, &status);
         return Ok(Outcome::Failed);
     };
-    let report = report?;
-    let (mut ended, mut late) = (None, None);
-    if finish && !report.failed {
-        let after = program.incident(address).await?;
-        // Deleting the stack would restore it, and nobody was shown that.
-        late = after.held().next().map(|record| record.instance.clone());
-        if late.is_none() {
-            ended = Some(program.finish(&after).await?);
-        }
-    }
     if output == Output::Json {
         show(output, &"", &Restored { report: &report, ended: &ended });
     } else {

@@ -124,7 +124,9 @@ fn findings(report: &Report, blocks: &mut Vec<Block>) {
     blocks.push(Text("The trigger isolated instances of this incident because of these findings.".to_owned()));
     let rows = report.findings.iter().map(|found| {
         let about = found.about.clone().unwrap_or_else(|| "The records table does not say".to_owned());
-        let by = found.answered_by.clone().unwrap_or_else(|| "no approval was asked for".to_owned());
+        // Where the question is not known, neither is who answered it.
+        let no_answer = if found.about.is_some() { "no approval was asked for" } else { "not known" };
+        let by = found.answered_by.clone().unwrap_or_else(|| no_answer.to_owned());
         vec![found.id.clone(), about, by, comma_list(&found.instances)]
     });
     blocks.push(Table { head: &["Id", "What it says", "Approved by", "Instances"], rows: rows.collect() });

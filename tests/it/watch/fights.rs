@@ -86,12 +86,21 @@ async fn an_event_that_is_no_business_of_ours_costs_one_read_of_the_table() {
 async fn a_call_whose_outcome_no_look_shows_is_told_by_itself() {
     let world = watched("Notify").await;
     let snapshot = world.data().records[&A.parse().unwrap()].snapshots.taken.values().next().unwrap().to_string();
-    let mut sample = samples()["delete-snapshot"].clone();
-    sample["detail"]["requestParameters"] = json!({"snapshotId": snapshot});
-    let found = watch(&world, passed_on(&sample)).await;
-    let warning = found["incidents"][0]["warnings"][0].as_str().unwrap();
-    assert!(warning.starts_with("there was a call of DeleteSnapshot by arn:aws:"), "{found}");
-    assert_eq!((&found["drift"], writes(&world)), (&json!(1), vec![]));
+    for (name, call, given) in [
+        ("delete-snapshot", "DeleteSnapshot", json!({"snapshotId": snapshot})),
+        (
+            "modify-instance-attribute-termination",
+            "ModifyInstanceAttribute",
+            json!({"instanceId": A, "disableApiTermination": {"value": false}}),
+        ),
+    ] {
+        let mut sample = samples()[name].clone();
+        sample["detail"]["requestParameters"] = given;
+        let found = watch(&world, passed_on(&sample)).await;
+        let warning = found["incidents"][0]["warnings"][0].as_str().unwrap();
+        assert!(warning.starts_with(&format!("there was a call of {call} by arn:aws:")), "{found}");
+        assert_eq!((&found["drift"], writes(&world)), (&json!(1), vec![]));
+    }
 }
 
 /// Whenever a request comes while the watch is at work, what it asked for is what is.
@@ -122,9 +131,16 @@ fn assert_restored(world: &World, when: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_dies_at_any_call_is_finished_by_the_next_one() {
-    for trouble in [Trouble::Dies, Trouble::DiesAfter] {
+    // Lambda calls it again with the event that it died of: who attached the interface decides nothing.
+    let mut attached = samples()["attach-network-interface-by-a-person"].clone();
+    attached["detail"]["requestParameters"] =
+        json!({"networkInterfaceId": "eni-0f", "instanceId": A, "deviceIndex": 1});
+    let (trouble, event_of) = ([Trouble::Dies, Trouble::DiesAfter], [schedule(), passed_on(&attached)]);
+    for (trouble, called) in
+        trouble.into_iter().flat_map(|trouble| event_of.iter().map(move |called| (trouble, called)))
+    {
         for n in 1.. {
-            let when = format!("{trouble:?} at call {n}");
+            let when = format!("{trouble:?} at call {n} of {called}");
             let world = watched("Isolate").await;
             world.attach(A, "eni-0f", &["sg-0c", "sg-0d"]);
             world.data().troubles.insert(n, trouble);
@@ -132,13 +148,13 @@ async fn a_watch_that_dies_at_any_call_is_finished_by_the_next_one() {
             tokio::select! {
                 biased;
                 () = process.death() => tokio::time::sleep(Duration::from_secs(60)).await,
-                _ = watch(&process, schedule()) => {}
+                _ = watch(&process, called.clone()) => {}
             }
             let struck = world.data().troubles.is_empty();
             world.data().troubles.clear();
             // The clock of the world stands still: its lease is over all the same.
             let_the_lease_end(&world);
-            let found = watch(&world, schedule()).await;
+            let found = watch(&world, called.clone()).await;
             assert_eq!(world.cards()["eni-0f"], world::groups(&[ISOLATION]), "{when}: {found}");
             assert_eq!((open(&found), world.state(A)), (vec![], Some(State::Isolated)), "{when}");
             // From then on a person decides.
