@@ -19,7 +19,7 @@ use super::stack::Stacks;
 use crate::metrics::{self, Metric};
 use crate::model::{InstanceId, Release, Time};
 use crate::ports::{Change, Guard, Look, Ports, Records, Verdict};
-use crate::reconcile::report::{NOTHING_HELD, Report, overtaken, undecided};
+use crate::reconcile::report::{Report, overtaken};
 use crate::reconcile::{Reconciler, TO_THE_END};
 use crate::timing::clock::Clock;
 use crate::timing::gate::Gate;
@@ -216,32 +216,15 @@ where
         return overtaken(&later.request_id);
     }
     let stays = asked_again && chain.as_ref().is_ok_and(|chain| rolls_back(chain));
-    let verdict = chain.map(|chain| may_restore(&chain, on_rollback));
-    let reason = match verdict {
+    let reason = match chain.map(|chain| may_restore(&chain, on_rollback)) {
         Ok(Verdict::Restore) => return reconciler.restore_all().await,
         Ok(Verdict::Keep(reason)) => Ok(reason),
         Err(error) => Err(error),
     };
     let listed: BTreeSet<InstanceId> = intent.map(|intent| intent.held).unwrap_or_default();
-    if let Err(error) = &reason
-        && !listed.is_empty()
-    {
-        return undecided(&listed, error);
-    }
-    let held = match reconciler.persist(TO_THE_END, || reconciler.held(&listed)).await {
-        Ok(held) => held,
-        Err(error) => return Report::failure(format!("nothing was restored: the records cannot be read: {error}")),
-    };
-    match reason {
-        // Whatever the stack is doing, there is nothing to release.
-        _ if held.is_empty() => Report { headline: NOTHING_HELD.to_owned(), ..Report::default() },
-        Ok(reason) => {
-            let report = reconciler.keep(&held, &reason).await;
-            // SUCCESS would take the resource out of the stack: its Delete would not come again.
-            Report { failed: report.failed || stays, ..report }
-        }
-        Err(error) => undecided(&held, &error),
-    }
+    let report = reconciler.keep(&listed, reason).await;
+    // SUCCESS would take the resource out of the stack: its Delete would not come again.
+    Report { failed: report.failed || stays && report.kept.is_some(), ..report }
 }
 
 /// When CloudFormation signed the URL: `X-Amz-Date`, as in `20221123T175915Z`.

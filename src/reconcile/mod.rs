@@ -217,17 +217,19 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         Ok(records.into_keys().collect())
     }
 
-    /// A Delete that must not release: nothing is left in the transit group, and the records say why they are kept.
-    pub async fn keep(&self, ids: &BTreeSet<InstanceId>, reason: &str) -> Report {
+    /// A Delete that must not release: nothing is left in the transit group, and the records say why they are kept, if it is known
+    /// that they are to be.
+    pub async fn keep(&self, ids: &BTreeSet<InstanceId>, reason: Call<String>) -> Report {
         let mut troubles = Vec::new();
-        let now = self.clock.now();
-        if let Err(error) = self.persist(self.patience(), || self.records.write_kept(self.owner, reason, now)).await {
-            troubles.push(error.to_string());
+        if let Ok(reason) = &reason {
+            let now = self.clock.now();
+            let written = self.persist(self.patience(), || self.records.write_kept(self.owner, reason, now)).await;
+            troubles.extend(written.err().map(|error| error.to_string()));
         }
-        let goals = ids.iter().map(|id| (id.clone(), Goal::Keep(Some(reason.to_owned()))));
+        let goals = ids.iter().map(|id| (id.clone(), Goal::Keep(reason.clone().ok())));
         let none = async |_: &Intent| vec![];
         let ended = self.run(None, (ids, None), goals.collect(), self.patience(), none).await;
-        kept(ids, reason, troubles, &ended.subjects, self.records.name())
+        kept(ids, &reason, troubles, &ended.subjects, self.records.name())
     }
 
     /// Moves instances whose records were copied under the owner; they stay isolated throughout. What failed, and whether that
@@ -254,23 +256,6 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             return Err(unreadable(reason));
         }
         Ok(items.intents.remove(&self.owner.digest()))
-    }
-
-    /// Those of these instances that the owner may hold: their records are not only history, or not to be read.
-    ///
-    /// # Errors
-    /// The call failed.
-    pub async fn held(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeSet<InstanceId>> {
-        if ids.is_empty() {
-            return Ok(BTreeSet::new());
-        }
-        let items = self.records.read(self.owner, ids).await?;
-        let is_held = |id: &&InstanceId| {
-            // One that is not shown may be there all the same.
-            let record = items.records.get(*id);
-            record.is_none_or(|record| record.owner == *self.owner && record.state != State::Restored)
-        };
-        Ok(ids.iter().filter(is_held).cloned().collect())
     }
 
     async fn restore_with(

@@ -282,57 +282,48 @@ impl Restored {
 /// The headline if there was nothing to do.
 pub const NOTHING_HELD: &str = "nothing to restore: no instance was isolated";
 
-/// The report of a Delete that must not release: it succeeds, since there is nothing left to do about it.
+/// The report of a Delete that must not release. It succeeds if it is known that the stack is not being deleted and what is true
+/// of the instances, since there is nothing left to do about it.
 pub(super) fn kept(
     ids: &BTreeSet<InstanceId>,
-    reason: &str,
+    reason: &Call<String>,
     mut troubles: Vec<String>,
     subjects: &[Subject<'_>],
     table: &str,
 ) -> Report {
-    let is_held = |id: &&InstanceId| {
-        let mut meant = subjects.iter().filter(|subject| subject.instance == **id);
-        meant.all(|subject| subject.was_held || subject.blind.is_some())
-    };
-    let ids: BTreeSet<&InstanceId> = ids.iter().filter(is_held).collect();
-    if ids.is_empty() {
+    let meant = || subjects.iter().filter(|subject| ids.contains(&subject.instance));
+    let unseen = meant().filter(|subject| subject.blind.is_some()).count();
+    let seen = || meant().filter(|subject| subject.was_held && subject.blind.is_none());
+    let held = unseen + seen().count();
+    if held == 0 {
         return Report { headline: NOTHING_HELD.to_owned(), ..Report::default() };
     }
     let mut findings = Findings::default();
     findings.add(subjects);
     // An interface in the transit group must not be left there; a mark that is missing harms nobody.
-    let is_open = |subject: &Subject<'_>| {
-        let mut failures = subject.failures().into_iter();
-        subject.blind.is_some() || failures.any(|(step, _)| matches!(step, Step::SetGroups { .. }))
-    };
-    let failed = subjects.iter().any(is_open) || !findings.open.is_empty();
+    let is_open =
+        |subject: &Subject<'_>| subject.failures().into_iter().any(|(step, _)| matches!(step, Step::SetGroups { .. }));
+    let failed = reason.is_err() || unseen > 0 || subjects.iter().any(is_open) || !findings.open.is_empty();
     troubles.splice(0..0, findings.in_order());
+    let reason = match reason {
+        Ok(reason) => reason.clone(),
+        Err(error) => format!("whether this stack is being deleted cannot be read: {error}"),
+    };
     let inside: Vec<&InstanceId> =
         subjects.iter().filter(|subject| subject.is_in_transit()).map(|subject| &subject.instance).collect();
-    let open = subjects.iter().filter(|subject| !subject.plan.standing.open.is_empty()).count();
-    let isolated = match open {
-        0 => count(ids.len(), "instance"),
-        open => format!("{} of {}", ids.len() - open, count(ids.len(), "instance")),
-    };
-    let kept = format!("{isolated} kept isolated, nothing was restored: {reason}");
-    let headline = match inside.is_empty() {
-        true => kept,
-        false => format!("{} in the transit group, which is open to everybody: {reason}", comma_list(inside)),
+    let isolated = seen().filter(|subject| subject.plan.standing.open.is_empty()).count();
+    let headline = if !inside.is_empty() {
+        format!("{} in the transit group, which is open to everybody: {reason}", comma_list(inside))
+    } else if unseen > 0 {
+        format!("nothing was restored; it is not known whether {} isolated: {reason}", are(unseen, "instance"))
+    } else {
+        let of = if isolated == held { String::new() } else { format!("{isolated} of ") };
+        format!("{of}{} kept isolated, nothing was restored: {reason}", count(held, "instance"))
     };
     let next = format!(
         "to restore them run ec2-isolation restore --table {table}, or the commands in RestoreCommands of each of its items; the table stays"
     );
-    Report { failed, headline, details: troubles, next, kept: Some(ids.len() - open), ..Report::default() }
-}
-
-/// The report of a Delete when it cannot be told whether the stack is being deleted or rolls back.
-#[must_use]
-pub fn undecided(ids: &BTreeSet<InstanceId>, error: &CallError) -> Report {
-    let report = Report::failure(format!(
-        "{} kept isolated, nothing was restored: whether this stack is being deleted cannot be read: {error}",
-        count(ids.len(), "instance")
-    ));
-    Report { kept: Some(ids.len()), ..report }
+    Report { failed, headline, details: troubles, next, kept: Some(isolated), ..Report::default() }
 }
 
 /// What follows from a look that failed to the end.

@@ -8,7 +8,7 @@ use ec2_isolation::model::{Desired, Release, State};
 use ec2_isolation::ports::{Fault, INTENT_PREFIX, Verdict};
 use serde_json::json;
 
-use crate::world::{ISOLATION, STACK, TRANSIT, Trouble, World};
+use crate::world::{ISOLATION, STACK, TRANSIT, Trouble, World, groups};
 use crate::{A, D, cutting, event, fails, fleet, isolated, run, succeeds, with};
 
 async fn isolated_fleet() -> World {
@@ -155,6 +155,54 @@ async fn a_status_that_cannot_be_read_keeps_everything_isolated_and_fails() {
     let reason = fails(&world, event("delete")).await;
     assert!(reason.starts_with("2 instances kept isolated, nothing was restored: whether this stack is being deleted cannot be read: cloudformation:DescribeStacks failed"), "{reason}");
     assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
+}
+
+/// What is said of them is what EC2 shows, whatever keeps them.
+#[tokio::test(start_paused = true)]
+async fn whatever_keeps_them_only_what_is_seen_isolated_is_said_to_be() {
+    for (status_is_read, why) in [
+        (true, "the stack is rolling back (ROLLBACK_IN_PROGRESS)"),
+        (false, "whether this stack is being deleted cannot be read"),
+    ] {
+        let begin = async || {
+            let world = isolated_fleet().await;
+            world.set_status("ROLLBACK_IN_PROGRESS");
+            if !status_is_read {
+                world.data().always_on = Some(("cloudformation:DescribeStacks", String::new(), Fault::Denied));
+            }
+            world
+        };
+        let world = begin().await;
+        world.data().put_back(&"eni-0a".parse().unwrap(), groups(&["sg-0a"]));
+        let reason = match status_is_read {
+            true => succeeds(&world, event("delete")).await.reason,
+            false => fails(&world, event("delete")).await,
+        };
+        let expected = format!("1 of 2 instances kept isolated, nothing was restored: {why}");
+        assert!(reason.starts_with(&expected), "{}", reason);
+        assert!(reason.contains("eni-0a is not isolated: it was left alone in [sg-0a]"), "{}", reason);
+        assert_eq!(isolated(&world), ["eni-0b"]);
+
+        let world = begin().await;
+        world.data().always = Some(("ec2:DescribeNetworkInterfaces", Fault::Denied));
+        let reason = fails(&world, event("delete")).await;
+        let expected = format!("nothing was restored; it is not known whether 2 instances are isolated: {why}");
+        assert!(reason.starts_with(&expected), "{reason}");
+        assert!(!reason.contains("kept isolated"), "{reason}");
+    }
+}
+
+/// The transit group is open to everybody: nothing waits in it for a status that cannot be read.
+#[tokio::test(start_paused = true)]
+async fn a_status_that_cannot_be_read_leaves_no_interface_in_the_transit_group() {
+    let world = fleet();
+    succeeds(&world, cutting(event("create"))).await;
+    world.data().always = Some(("cloudformation:DescribeStacks", Fault::Denied));
+    world.data().put_back(&"eni-0a".parse().unwrap(), groups(&[TRANSIT]));
+    let reason = fails(&world, cutting(event("delete"))).await;
+    assert!(reason.starts_with("2 instances kept isolated, nothing was restored: whether this stack"), "{reason}");
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
+    assert_eq!(world.state(A), Some(State::Isolated), "no reason to keep it is known");
 }
 
 #[tokio::test(start_paused = true)]
