@@ -171,6 +171,7 @@ pub struct Originals {
     pub instance: InstanceId,
     pub vpc: VpcId,
     pub isolation_group: GroupId,
+    /// Where interfaces of it pass next: **only one invocation at a time records that**, by its lease.
     pub transit_group: Option<GroupId>,
     pub interfaces: BTreeMap<InterfaceId, Groups>,
     /// Those that have left isolation since they passed the transit group.
@@ -243,8 +244,9 @@ pub trait Records: Send + Sync {
     /// Says what this request wants and which instances it is about, unless a later one of the owner was already here.
     /// Returns what is wanted now.
     fn write_intent(&self, asked: &Asked<'_>, now: Time) -> impl Future<Output = Call<Intent>> + Send;
-    /// Says why a Delete left everything isolated, without changing what is wanted.
-    fn write_kept(&self, owner: &Owner, reason: &str, now: Time) -> impl Future<Output = Call<()>> + Send;
+    /// Says why a Delete left everything isolated, without changing what is wanted. If nothing ever was, that Delete is what asked
+    /// last: what was issued before it and arrives later changes nothing.
+    fn write_kept(&self, asked: &Asked<'_>, reason: &str, now: Time) -> impl Future<Output = Call<()>> + Send;
     /// Takes restored instances off the intent, if it is still this request's.
     fn release(
         &self,
@@ -288,7 +290,7 @@ pub trait Records: Send + Sync {
         owner: &Owner,
         instance: &InstanceId,
         before: u64,
-        now: Time,
+        stamp: &Stamp<'_>,
     ) -> impl Future<Output = Call<Written>> + Send;
     /// Saves what the instance has before it is protected; can never overwrite what is saved.
     fn save_protection(

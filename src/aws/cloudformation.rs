@@ -35,6 +35,7 @@ fn read_status(stack: &Stack) -> Call<StackStatus> {
         status: status.as_str().to_owned(),
         reason: stack.stack_status_reason().unwrap_or_default().to_owned(),
         parent: stack.parent_id().filter(|id| !id.is_empty()).map(str::to_owned),
+        updated: stack.last_updated_time().and_then(time),
     })
 }
 

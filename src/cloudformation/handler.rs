@@ -5,7 +5,6 @@
 //! can keep the answer from being sent. A task of its own would not do: tokio's timers stand still while the worker
 //! that last drove them is taken.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,13 +13,13 @@ use tokio::runtime::Handle;
 
 use super::event::{Envelope, Request, RequestType};
 use super::responder::{Reply, Undelivered};
-use super::rollback::{StackGuard, may_restore, rolls_back, stack_chain};
-use super::stack::Stacks;
+use super::rollback::{StackGuard, may_restore, rolls_back, settled_chain};
+use super::stack::{StackStatus, Stacks};
 use crate::metrics::{self, Metric};
-use crate::model::{InstanceId, Release, Time};
+use crate::model::{Intent, Release, Time};
 use crate::ports::{Change, Guard, Look, Ports, Records, Verdict};
 use crate::reconcile::report::{Report, overtaken};
-use crate::reconcile::{Reconciler, TO_THE_END};
+use crate::reconcile::{Reconciler, TO_THE_END, Why};
 use crate::timing::clock::Clock;
 use crate::timing::gate::Gate;
 use crate::timing::limit::{GRACE, time_left, within, writer};
@@ -200,15 +199,19 @@ where
     G: Guard,
     S: Stacks,
 {
+    // A stack is not seen being deleted before it is.
+    let certain = |chain: &[StackStatus]| may_restore(chain, Release::KeepIsolated) == Verdict::Restore;
+    let reading = || settled_chain(stacks, &reconciler.owner.stack_id, certain);
     let (intent, chain) = tokio::join!(
         reconciler.persist(TO_THE_END, || reconciler.intent()),
-        reconciler.persist(TO_THE_END, || stack_chain(stacks, &reconciler.owner.stack_id)),
+        reconciler.clearing(reconciler.persist(TO_THE_END, reading)),
     );
+    let chain = chain.0;
     let intent = match intent {
         Ok(intent) => intent,
         Err(error) => return Report::failure(format!("nothing was restored: the records cannot be read: {error}")),
     };
-    let is_late = |intent: &crate::model::Intent| {
+    let is_late = |intent: &Intent| {
         intent.request_id != reconciler.request_id
             && reconciler.issued.is_some_and(|issued| intent.issued > Some(issued))
     };
@@ -216,15 +219,29 @@ where
         return overtaken(&later.request_id);
     }
     let stays = asked_again && chain.as_ref().is_ok_and(|chain| rolls_back(chain));
-    let reason = match chain.map(|chain| may_restore(&chain, on_rollback)) {
+    let why = match chain.as_ref().map(|chain| may_restore(chain, on_rollback)) {
         Ok(Verdict::Restore) => return reconciler.restore_all().await,
-        Ok(Verdict::Keep(reason)) => Ok(reason),
-        Err(error) => Err(error),
+        Ok(Verdict::Keep(_))
+            if intent.as_ref().is_some_and(|intent| is_made_anew(chain.as_deref().unwrap_or_default(), intent)) =>
+        {
+            Why::GoesOn(
+                "this update has made the resource anew, and CloudFormation takes away the one before".to_owned(),
+            )
+        }
+        Ok(Verdict::Keep(reason)) => Why::Over(reason),
+        Err(error) => Why::Unknown(error.clone()),
     };
-    let listed: BTreeSet<InstanceId> = intent.map(|intent| intent.held).unwrap_or_default();
-    let report = reconciler.keep(&listed, reason).await;
+    let held = intent.map(|intent| intent.held).unwrap_or_default();
+    let report = reconciler.keep(&held, why).await;
     // SUCCESS would take the resource out of the stack: its Delete would not come again.
     Report { failed: report.failed || stays && report.kept.is_some(), ..report }
+}
+
+/// Whether the request that asked last belongs to the update that now takes away what was there before.
+fn is_made_anew(chain: &[StackStatus], intent: &Intent) -> bool {
+    let [stack, ..] = chain else { return false };
+    let is_of_update = intent.issued.zip(stack.updated).is_some_and(|(issued, updated)| updated <= issued);
+    is_of_update && intent.kept.is_none() && stack.status == "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"
 }
 
 /// When CloudFormation signed the URL: `X-Amz-Date`, as in `20221123T175915Z`.

@@ -5,6 +5,7 @@
 
 use super::stack::{StackStatus, Stacks};
 use crate::model::Release;
+use crate::plan::DOUBTED;
 use crate::ports::{Call, Guard, Verdict};
 
 /// Judges a Delete by the stack's own status followed by its ancestors', innermost first.
@@ -39,24 +40,17 @@ enum Course {
 
 use Course::{Keep, Restore, RollsBack};
 
-/// What the status reason must say for a row to count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reason {
-    Any,
-    /// Resources failed to create.
-    FailedCreate,
-}
-
 #[derive(Debug, Clone, Copy)]
 struct Row {
     status: &'static str,
-    reason: Reason,
+    /// It counts only if the status reason names a person, or nobody.
+    is_asked_for: bool,
     on_delete: Course,
     on_update: Course,
 }
 
 const fn row(status: &'static str, on_delete: Course, on_update: Course) -> Row {
-    Row { status, reason: Reason::Any, on_delete, on_update }
+    Row { status, is_asked_for: false, on_delete, on_update }
 }
 
 /// Every status of the API's `StackStatus`, the first row that fits counts; any other status keeps. A Delete inside an
@@ -69,9 +63,9 @@ const TABLE: &[Row] = &[
     row("ROLLBACK_IN_PROGRESS", RollsBack, RollsBack),
     row("ROLLBACK_FAILED", Keep, RollsBack),
     row("ROLLBACK_COMPLETE", Keep, RollsBack),
-    // `OnFailure=DELETE` deletes instead of rolling back: only the reason tells.
-    Row { status: "DELETE_IN_PROGRESS", reason: Reason::FailedCreate, on_delete: RollsBack, on_update: Keep },
-    row("DELETE_IN_PROGRESS", Restore, Keep),
+    Row { status: "DELETE_IN_PROGRESS", is_asked_for: true, on_delete: Restore, on_update: Keep },
+    // `OnFailure=DELETE` deletes instead of rolling back: only the reason tells, and it names whatever had failed.
+    row("DELETE_IN_PROGRESS", RollsBack, Keep),
     row("DELETE_FAILED", Keep, Keep),
     row("DELETE_COMPLETE", Keep, Keep),
     row("UPDATE_IN_PROGRESS", Keep, Restore),
@@ -104,7 +98,9 @@ fn judge(stacks: &[StackStatus], on_rollback: Release, doing: &str, course: impl
             RollsBack if on_rollback == Release::Restore => {}
             RollsBack => {
                 let which = which.trim_end_matches(" itself");
-                verdict = Verdict::Keep(format!("{which} is rolling back ({status}) and OnRollback is KeepIsolated"));
+                let why =
+                    if status.starts_with("DELETE") { format!("{status}: {}", stack.reason) } else { status.clone() };
+                verdict = Verdict::Keep(format!("{which} is rolling back ({why}) and OnRollback is KeepIsolated"));
             }
             Keep => return Verdict::Keep(format!("{which} is not {doing} ({status})")),
         }
@@ -114,17 +110,8 @@ fn judge(stacks: &[StackStatus], on_rollback: Release, doing: &str, course: impl
 
 impl Row {
     fn of(stack: &StackStatus) -> Option<&'static Self> {
-        TABLE.iter().find(|row| row.status == stack.status && row.reason.fits(&stack.reason))
-    }
-}
-
-impl Reason {
-    fn fits(self, reason: &str) -> bool {
-        let reason = reason.to_ascii_lowercase();
-        match self {
-            Self::Any => true,
-            Self::FailedCreate => reason.contains("failed to create") || reason.contains("creation cancelled"),
-        }
+        let is_asked_for = ["", "user initiated"].contains(&stack.reason.trim().to_ascii_lowercase().as_str());
+        TABLE.iter().find(|row| row.status == stack.status && (is_asked_for || !row.is_asked_for))
     }
 }
 
@@ -146,6 +133,24 @@ pub async fn stack_chain<S: Stacks>(stacks: &S, stack_id: &str) -> Call<Vec<Stac
     Ok(chain)
 }
 
+/// The same, read again a moment later unless the first reading is `certain`: DescribeStacks may still show what was before the
+/// operation (https://github.com/aws/aws-cdk-cli/issues/1802).
+///
+/// # Errors
+/// One of them cannot be read.
+pub async fn settled_chain<S: Stacks>(
+    stacks: &S,
+    stack_id: &str,
+    certain: impl Fn(&[StackStatus]) -> bool,
+) -> Call<Vec<StackStatus>> {
+    let chain = stack_chain(stacks, stack_id).await?;
+    if certain(&chain) {
+        return Ok(chain);
+    }
+    tokio::time::sleep(DOUBTED).await;
+    stack_chain(stacks, stack_id).await
+}
+
 /// Lets an Update release what it no longer lists, unless the stack rolls back.
 #[derive(Debug)]
 pub struct StackGuard<'a, S> {
@@ -156,7 +161,7 @@ pub struct StackGuard<'a, S> {
 
 impl<S: Stacks> Guard for StackGuard<'_, S> {
     async fn may_release(&self) -> Call<Verdict> {
-        let chain = stack_chain(self.stacks, self.stack_id).await?;
+        let chain = settled_chain(self.stacks, self.stack_id, |_| false).await?;
         Ok(may_release(&chain, self.on_rollback))
     }
 }
@@ -166,7 +171,7 @@ mod tests {
     use super::*;
 
     fn stack(status: &str, reason: &str) -> StackStatus {
-        StackStatus { status: status.into(), reason: reason.into(), parent: None }
+        StackStatus { status: status.into(), reason: reason.into(), parent: None, updated: None }
     }
 
     /// The course by the two policies: `Restore`, `Keep`, or `RollsBack` where the policy makes the difference.
@@ -181,8 +186,11 @@ mod tests {
 
     const FAILED: &str = "The following resource(s) failed to create: [ForensicInstance]. Delete requested by user.";
 
+    const TIMED_OUT: &str = "Stack creation time exceeded the specified timeout. Delete requested by user.";
+    const NAME_TAKEN: &str = "Export with name a is already exported by stack b. Delete requested by user.";
+
     /// Status, reason, what becomes of a Delete, what becomes of an Update that no longer lists an instance.
-    const EXPECTED: [(&str, &str, &str, &str); 28] = [
+    const EXPECTED: [(&str, &str, &str, &str); 31] = [
         ("CREATE_IN_PROGRESS", "User Initiated", "Keep", "Restore"),
         ("CREATE_FAILED", FAILED, "Keep", "Keep"),
         ("CREATE_COMPLETE", "", "Keep", "Keep"),
@@ -194,6 +202,10 @@ mod tests {
         ("DELETE_IN_PROGRESS", "", "Restore", "Keep"),
         ("DELETE_IN_PROGRESS", FAILED, "RollsBack", "Keep"),
         ("DELETE_IN_PROGRESS", "Resource creation cancelled", "RollsBack", "Keep"),
+        // With `OnFailure=DELETE` whatever ended the creation stands there. No list of such texts can be complete.
+        ("DELETE_IN_PROGRESS", TIMED_OUT, "RollsBack", "Keep"),
+        ("DELETE_IN_PROGRESS", NAME_TAKEN, "RollsBack", "Keep"),
+        ("DELETE_IN_PROGRESS", "a reason that nobody has seen yet", "RollsBack", "Keep"),
         ("DELETE_FAILED", "", "Keep", "Keep"),
         ("DELETE_COMPLETE", "", "Keep", "Keep"),
         ("UPDATE_IN_PROGRESS", "User Initiated", "Keep", "Restore"),
@@ -258,7 +270,7 @@ mod tests {
             ),
             (
                 vec![stack("DELETE_IN_PROGRESS", FAILED)],
-                "the stack is rolling back (DELETE_IN_PROGRESS) and OnRollback is KeepIsolated",
+                &format!("the stack is rolling back (DELETE_IN_PROGRESS: {FAILED}) and OnRollback is KeepIsolated"),
             ),
             (
                 vec![deleted.clone(), stack("ROLLBACK_IN_PROGRESS", "")],

@@ -24,6 +24,8 @@ pub struct StackStatus {
     pub reason: String,
     /// The stack that this one is nested in.
     pub parent: Option<String>,
+    /// When its last update began.
+    pub updated: Option<Time>,
 }
 
 /// CloudFormation.
@@ -283,7 +285,7 @@ mod tests {
         StackView {
             id: "arn".to_owned(),
             name: "ir".to_owned(),
-            status: StackStatus { status: status.to_owned(), reason: String::new(), parent: None },
+            status: StackStatus { status: status.to_owned(), reason: String::new(), parent: None, updated: None },
             is_protected: false,
             function_outlives: false,
             changed_at: None,

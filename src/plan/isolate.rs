@@ -448,8 +448,8 @@ impl<'a> Isolation<'a> {
                         && case.now.time.until(lease.until).as_secs() > self.wants.hold_seconds
                 })
         };
+        let passes = swaps.iter().any(|step| matches!(step, Step::Pass { .. }));
         let is_listed = |record: &Record| {
-            let passes = swaps.iter().any(|step| matches!(step, Step::Pass { .. }));
             record.isolation_group == self.wants.isolation_group
                 && (!passes || self.transit.is_none_or(|group| record.isolation_groups.contains(group)))
         };
@@ -485,7 +485,7 @@ impl<'a> Isolation<'a> {
             instance: case.id(),
             vpc: self.wants.vpc.clone(),
             isolation_group: self.wants.isolation_group.clone(),
-            transit_group: self.transit.cloned(),
+            transit_group: self.transit.filter(|_| passes).cloned(),
             interfaces,
             reopened,
             prior,

@@ -23,6 +23,9 @@ use crate::timing::gate::out_of_time;
 
 use super::{FIRST_PAUSE, LONGEST_PAUSE};
 
+/// A look that waited longer for the intent shows what was.
+const OUTDATED: Duration = Duration::from_secs(2);
+
 /// What the loops of one invocation share.
 pub(crate) struct Run<'a, E, R> {
     pub(crate) observer: &'a Observer<'a, E, R>,
@@ -158,8 +161,14 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                 }
             };
             (blind_since, subject.blind) = (None, None);
+            let seen = Instant::now();
             if !self.is_ours(began).await {
+                // It is said at least how that stands.
+                subject.plan = plan;
                 break;
+            }
+            if seen.elapsed() > OUTDATED {
+                continue;
             }
             let elapsed = self.mandate.clock.elapsed();
             subject.ledger.note_doubts(&plan, elapsed);
@@ -226,6 +235,27 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
         }
     }
 
+    /// One look, and what it shows in the transit group is taken out.
+    pub(crate) async fn clear(&self, subject: &mut Subject<'_>) {
+        let gate = self.mandate.gate;
+        let Some(Ok(plan)) = gate.while_open(self.look(subject, Reach::Full)).await else { return };
+        let is_inside = |of: &InterfaceId| {
+            plan.problems
+                .iter()
+                .any(|problem| matches!(problem, Problem::InTransit { interface, .. } if interface == of))
+        };
+        let is_way_out = |step: &&Step| matches!(step, Step::SetGroups { interface, .. } if is_inside(interface));
+        let then: Vec<Step> = plan.steps().filter(is_way_out).cloned().collect();
+        subject.plan = plan;
+        if !then.is_empty() {
+            then.iter().for_each(|step| subject.ledger.begin(step));
+            self.learn(subject, &mut vec![self.carry_out(Work { first: None, then }).await]);
+            if let Some(Ok(plan)) = gate.while_open(self.look(subject, Reach::Full)).await {
+                subject.plan = plan;
+            }
+        }
+    }
+
     /// Learns what became of work. Whether groups were changed.
     fn learn(&self, subject: &mut Subject<'_>, done: &mut Vec<(Work, Vec<Outcome>)>) -> bool {
         let (elapsed, mut has_swapped) = (self.mandate.clock.elapsed(), false);
@@ -270,10 +300,10 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
         let mut receiver = intent.subscribe();
         let announced = self.mandate.gate.while_open(receiver.wait_for(Option::is_some)).await;
         let Some(Ok(announced)) = announced else { return false };
-        let Some(Announced { intent: Ok(intent), at }) = &*announced else { return false };
+        let Some(Announced { intent: Ok(_), is_ours, at }) = &*announced else { return false };
         let is_other = |intent: &Intent| intent.request_id != self.mandate.request_id;
         // What was read beside the writing of the intent may be older than it.
-        if is_other(intent) || began >= *at && self.observer.last_intent().as_ref().is_some_and(is_other) {
+        if !is_ours || began >= *at && self.observer.last_intent().as_ref().is_some_and(is_other) {
             self.executor.overtake();
         }
         !self.executor.is_overtaken()
@@ -384,6 +414,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
 #[derive(Debug, Clone)]
 pub(crate) struct Announced {
     pub(crate) intent: Call<Intent>,
+    pub(crate) is_ours: bool,
     pub(crate) at: Instant,
 }
 

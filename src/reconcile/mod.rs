@@ -36,6 +36,8 @@ const FOR_FAULTS: Duration = Duration::from_secs(60);
 /// longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// What takes longer may take much longer.
+const SOON: Duration = Duration::from_secs(2);
 
 /// A Delete that fails is not sent again while its function still exists: it tries until its time is up.
 pub const TO_THE_END: Patience = Patience { for_faults: Duration::MAX, for_permission: Duration::ZERO };
@@ -59,6 +61,17 @@ pub struct Reconciler<'a, E, R, G> {
     pub asked_by: &'a str,
     /// How long a denial is doubted.
     pub for_permission: Duration,
+}
+
+/// Why a Delete leaves everything isolated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// Nothing asks for the isolation any more: the records say so.
+    Over(String),
+    /// The stack goes on asking for it.
+    GoesOn(String),
+    /// Whether the stack is being deleted cannot be read.
+    Unknown(CallError),
 }
 
 /// What became of interfaces that were to be isolated again.
@@ -140,7 +153,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         if on_removal == Release::KeepIsolated {
             return (Goal::Keep(None), Ok(Verdict::Keep("OnRemoval is KeepIsolated".to_owned())));
         }
-        let verdict = self.persist(self.patience(), || self.guard.may_release()).await;
+        let (verdict, _) = self.clearing(self.persist(self.patience(), || self.guard.may_release())).await;
         let goal = match &verdict {
             Ok(Verdict::Restore) => Goal::Restore,
             Ok(Verdict::Keep(why)) => Goal::Keep(Some(why.clone())),
@@ -217,19 +230,53 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         Ok(records.into_keys().collect())
     }
 
-    /// A Delete that must not release: nothing is left in the transit group, and the records say why they are kept, if it is known
-    /// that they are to be.
-    pub async fn keep(&self, ids: &BTreeSet<InstanceId>, reason: Call<String>) -> Report {
-        let mut troubles = Vec::new();
-        if let Ok(reason) = &reason {
+    /// A Delete that must not release: nothing is left in the transit group, and the records say why they are kept, if they are
+    /// from now on.
+    pub async fn keep(&self, ids: &BTreeSet<InstanceId>, why: Why) -> Report {
+        let reason = if let Why::Over(reason) = &why { Some(reason) } else { None };
+        let writing = async {
+            let Some(reason) = reason else { return Ok(()) };
+            let asked = self.asked(&Desired::Restored);
             let now = self.clock.now();
-            let written = self.persist(self.patience(), || self.records.write_kept(self.owner, reason, now)).await;
-            troubles.extend(written.err().map(|error| error.to_string()));
-        }
-        let goals = ids.iter().map(|id| (id.clone(), Goal::Keep(reason.clone().ok())));
+            self.persist(self.patience(), || self.records.write_kept(&asked, reason, now)).await
+        };
+        let goals = ids.iter().map(|id| (id.clone(), Goal::Keep(reason.cloned())));
         let none = async |_: &Intent| vec![];
-        let ended = self.run(None, (ids, None), goals.collect(), self.patience(), none).await;
-        kept(ids, &reason, troubles, &ended.subjects, self.records.name())
+        let keeping = self.run(None, (ids, None), goals.collect(), self.patience(), none);
+        let (written, ended) = tokio::join!(writing, keeping);
+        let troubles = written.err().map(|error| error.to_string()).into_iter().collect();
+        kept(ids, &why, troubles, &ended.subjects, self.records.name())
+    }
+
+    /// Does what everything else waits for. If that takes long or fails, **what was left in the transit group is taken out of it
+    /// meanwhile**, since that group is open to everybody. How the instances stand then that were looked at for that.
+    pub(crate) async fn clearing<T>(&self, work: impl Future<Output = Call<T>>) -> (Call<T>, Vec<Subject<'static>>) {
+        tokio::pin!(work);
+        match tokio::time::timeout(SOON, &mut work).await {
+            Ok(Ok(done)) => (Ok(done), vec![]),
+            Ok(Err(error)) => (Err(error), self.clear().await),
+            Err(_) => tokio::join!(work, self.clear()),
+        }
+    }
+
+    async fn clear(&self) -> Vec<Subject<'static>> {
+        let Some(Ok(Some(intent))) = self.gate.while_open(self.intent()).await else { return vec![] };
+        let observer = Observer::new(self.ec2, self.records, self.owner, self.pace);
+        let mandate = self.mandate(false, None);
+        let executor = Executor::new(self.ec2, self.records, mandate);
+        let run = Run {
+            observer: &observer,
+            executor: &executor,
+            mandate,
+            patience: self.patience(),
+            intent: None,
+            stays: &intent.held,
+            only: None,
+            passed: &Mutex::default(),
+        };
+        let mut subjects: Vec<_> = intent.held.iter().map(|id| Subject::new(id.clone(), Goal::Keep(None))).collect();
+        join_all(subjects.iter_mut().map(|subject| run.clear(subject))).await;
+        subjects
     }
 
     /// Moves instances whose records were copied under the owner; they stay isolated throughout. What failed, and whether that
@@ -244,6 +291,13 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             details.extend(subject.blind.iter().map(|error| format!("what is true now is not known: {error}")));
         }
         (failed, details)
+    }
+
+    /// Whether an intent that was just written is this request's. If this is not its first delivery, a Delete may have kept what it
+    /// had isolated, or a later request may have been given the same id.
+    fn is_still_ours(&self, intent: &Intent) -> bool {
+        let is_later = intent.issued.zip(self.issued).is_some_and(|(of, ours)| ours < of);
+        intent.request_id == self.request_id && intent.kept.is_none() && !is_later
     }
 
     /// The intent of the owner, if it ever asked for anything.
@@ -302,13 +356,14 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         let mut subjects: Vec<Subject<'s>> = first.into_iter().map(|(id, goal)| Subject::new(id, goal)).collect();
         let announcing = async {
             let Some(desired) = desired else { return (vec![], None) };
-            let announced = match only {
-                Some(_) => self.confirm(patience).await,
-                None => self.announce(desired, patience).await,
+            let (announced, cleared) = match only {
+                Some(_) => (self.confirm(patience).await, vec![]),
+                None => self.clearing(self.announce(desired, patience)).await,
             };
-            intent.send_replace(Some(Announced { intent: announced.clone(), at: Instant::now() }));
+            let is_ours = announced.as_ref().is_ok_and(|intent| self.is_still_ours(intent));
+            intent.send_replace(Some(Announced { intent: announced.clone(), is_ours, at: Instant::now() }));
             match announced {
-                Ok(written) if written.request_id == request_id => {
+                Ok(written) if is_ours => {
                     let wanted = then(&written).await;
                     let mut others: Vec<Subject<'s>> =
                         wanted.into_iter().map(|(id, goal)| Subject::new(id, goal)).collect();
@@ -316,7 +371,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
                     (others, None)
                 }
                 Ok(_) => (vec![], None),
-                Err(error) => (vec![], Some(error)),
+                Err(error) => (cleared, Some(error)),
             }
         };
         let looping = join_all(subjects.iter_mut().map(|subject| run.pursue(subject, Reach::First)));
@@ -339,9 +394,13 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         Ended { subjects, overtaken_by, unannounced }
     }
 
+    fn asked<'d>(&'d self, desired: &'d Desired) -> Asked<'d> {
+        Asked { owner: self.owner, request_id: self.request_id, issued: self.issued, desired }
+    }
+
     /// Says what is wanted, unless a later request has said something else. What is wanted now.
     async fn announce(&self, desired: &Desired, patience: Patience) -> Call<Intent> {
-        let asked = Asked { owner: self.owner, request_id: self.request_id, issued: self.issued, desired };
+        let asked = self.asked(desired);
         self.persist(patience, || self.records.write_intent(&asked, self.clock.now())).await
     }
 

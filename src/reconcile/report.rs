@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::Why;
 use super::instance::Subject;
 use crate::model::{CallError, Fault, InstanceId, Release, Time, Wants, attach_profile_command, comma_list};
 use crate::plan::{Aim, Change, Goal, Plan, Problem, Severity, Step, StepError};
@@ -232,7 +233,7 @@ impl Restored {
     pub(super) fn of(subjects: &[Subject<'_>], unannounced: Option<CallError>) -> Self {
         let mut outcome = Self { blind: unannounced, ..Self::default() };
         let restoring = || subjects.iter().filter(|subject| matches!(subject.goal, Goal::Restore));
-        outcome.findings.add(restoring());
+        outcome.findings.add(subjects.iter().filter(|subject| !matches!(subject.goal, Goal::Isolate(_))));
         for subject in restoring() {
             let id = subject.instance.clone();
             if !subject.is_restored() {
@@ -286,7 +287,7 @@ pub const NOTHING_HELD: &str = "nothing to restore: no instance was isolated";
 /// of the instances, since there is nothing left to do about it.
 pub(super) fn kept(
     ids: &BTreeSet<InstanceId>,
-    reason: &Call<String>,
+    why: &Why,
     mut troubles: Vec<String>,
     subjects: &[Subject<'_>],
     table: &str,
@@ -303,11 +304,12 @@ pub(super) fn kept(
     // An interface in the transit group must not be left there; a mark that is missing harms nobody.
     let is_open =
         |subject: &Subject<'_>| subject.failures().into_iter().any(|(step, _)| matches!(step, Step::SetGroups { .. }));
-    let failed = reason.is_err() || unseen > 0 || subjects.iter().any(is_open) || !findings.open.is_empty();
+    let failed =
+        matches!(why, Why::Unknown(_)) || unseen > 0 || subjects.iter().any(is_open) || !findings.open.is_empty();
     troubles.splice(0..0, findings.in_order());
-    let reason = match reason {
-        Ok(reason) => reason.clone(),
-        Err(error) => format!("whether this stack is being deleted cannot be read: {error}"),
+    let reason = match why {
+        Why::Over(reason) | Why::GoesOn(reason) => reason.clone(),
+        Why::Unknown(error) => format!("whether this stack is being deleted cannot be read: {error}"),
     };
     let inside: Vec<&InstanceId> =
         subjects.iter().filter(|subject| subject.is_in_transit()).map(|subject| &subject.instance).collect();
@@ -320,6 +322,9 @@ pub(super) fn kept(
         let of = if isolated == held { String::new() } else { format!("{isolated} of ") };
         format!("{of}{} kept isolated, nothing was restored: {reason}", count(held, "instance"))
     };
+    if let Why::GoesOn(_) = why {
+        return Report { failed, headline, details: troubles, ..Report::default() };
+    }
     let next = format!(
         "to restore them run ec2-isolation restore --table {table}, or the commands in RestoreCommands of each of its items; the table stays"
     );

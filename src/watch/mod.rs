@@ -22,7 +22,7 @@ use crate::cloudformation::stack::Stacks;
 use crate::metrics::{self, Metric};
 use crate::model::{Groups, InstanceId, InterfaceId, Owner, Record, State, Time, Watch};
 use crate::plan::{DOUBTED, Observed};
-use crate::ports::{Call, CallError, Change, Guard, Items, Look, Ports, Records, Verdict, Written};
+use crate::ports::{Call, CallError, Change, Guard, Items, Look, Ports, Records, Stamp, Verdict, Written};
 use crate::reconcile::Reconciler;
 use crate::reconcile::contained::{Condition, Contained};
 use crate::timing::clock::Clock;
@@ -336,8 +336,8 @@ impl<E: Look + Change, R: Records, S: Stacks> Watcher<'_, E, R, S> {
         for (id, (interfaces, is_return)) in due {
             let before = items.records.get(&id).map_or(0, |record| record.returns);
             if is_return {
-                let (owner, now) = (&incident.owner, self.clock.now());
-                let counting = || self.ports.records.count_return(owner, &id, before, now);
+                let stamp = Stamp { now: self.clock.now(), asked_by: reconciler.asked_by, writer: self.writer };
+                let counting = || self.ports.records.count_return(&incident.owner, &id, before, &stamp);
                 match reconciler.persist(reconciler.patience(), counting).await {
                     Ok(Written::Done) => {}
                     // Another watch is at it.

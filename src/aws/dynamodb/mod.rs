@@ -55,6 +55,27 @@ fn held(holder: &Owner) -> Edit {
         .with(":restored", s(State::Restored.as_str()))
 }
 
+/// An intent that says what this request wants.
+fn asking(asked: &Asked<'_>, condition: &str, now: Time) -> Call<Edit> {
+    let json = serde_json::to_string(asked.desired).map_err(|error| garbled(UPDATE, error.to_string()))?;
+    let instances = match asked.desired {
+        Desired::Isolated(wants) => wants.instances.as_slice(),
+        Desired::Restored | Desired::Unknown(_) => &[],
+    };
+    let edit = Edit::only_if(condition)
+        .set("Owner", s(asked.owner))
+        .set("RequestId", s(asked.request_id))
+        .set("Desired", s(json))
+        .set("UpdatedAt", s(now))
+        .remove(&["KeptReason"])
+        .add("Requests", [asked.request_id])
+        .add("Held", instances);
+    Ok(match asked.issued {
+        Some(issued) => edit.set("IssuedAt", s(issued)),
+        None => edit,
+    })
+}
+
 /// As many entries at a time as an expression takes; one empty portion of an empty map.
 fn portions<K: Ord + Clone, V: Clone>(entries: &BTreeMap<K, V>) -> Vec<BTreeMap<K, V>> {
     let all: Vec<_> = entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -145,24 +166,15 @@ impl Records for Table {
 
     async fn write_intent(&self, asked: &Asked<'_>, now: Time) -> Call<Intent> {
         let key = intent_key(asked.owner);
-        let json = serde_json::to_string(asked.desired).map_err(|error| garbled(UPDATE, error.to_string()))?;
-        let instances = match asked.desired {
-            Desired::Isolated(wants) => wants.instances.as_slice(),
-            Desired::Restored | Desired::Unknown(_) => &[],
-        };
-        // Every request that ever wrote is in Requests; all but RequestId are superseded.
-        let is_not_superseded =
-            "(attribute_not_exists(Requests) OR NOT contains(Requests, :RequestId) OR RequestId = :RequestId)";
-        let mut edit = Edit::only_if(is_not_superseded)
-            .set("Owner", s(asked.owner))
-            .set("RequestId", s(asked.request_id))
-            .set("Desired", s(json))
-            .set("UpdatedAt", s(now))
-            .remove(&["KeptReason"])
-            .add("Requests", [asked.request_id])
-            .add("Held", instances);
-        if let Some(issued) = asked.issued {
-            edit = edit.and("(attribute_not_exists(IssuedAt) OR IssuedAt <= :IssuedAt)").set("IssuedAt", s(issued));
+        // Every request that ever wrote is in Requests; all but RequestId are superseded, and so is that one by a Delete that kept
+        // what it had isolated.
+        let is_new = "attribute_not_exists(Requests) OR NOT contains(Requests, :RequestId) \
+                      OR RequestId = :RequestId AND attribute_not_exists(KeptReason)";
+        // CloudFormation gives ids again. A URL that was signed later is of another request.
+        let is_later = if asked.issued.is_some() { " OR IssuedAt < :IssuedAt" } else { "" };
+        let mut edit = asking(asked, &format!("({is_new}{is_later})"), now)?;
+        if asked.issued.is_some() {
+            edit = edit.and("(attribute_not_exists(IssuedAt) OR IssuedAt <= :IssuedAt)");
         }
         let update = self
             .update(&key, edit)
@@ -181,9 +193,19 @@ impl Records for Table {
         read_intent(&item).map_err(|reason| garbled(UPDATE, format!("item {key}: {reason}")))
     }
 
-    async fn write_kept(&self, owner: &Owner, reason: &str, now: Time) -> Call<()> {
-        let edit = Edit::only_if("attribute_exists(InstanceId)").set("KeptReason", s(reason)).set("UpdatedAt", s(now));
-        self.write(&intent_key(owner), edit).await.map(|_| ())
+    async fn write_kept(&self, asked: &Asked<'_>, reason: &str, now: Time) -> Call<()> {
+        let key = intent_key(asked.owner);
+        let kept =
+            || Edit::only_if("attribute_exists(InstanceId)").set("KeptReason", s(reason)).set("UpdatedAt", s(now));
+        if self.write(&key, kept()).await? == Written::Done {
+            return Ok(());
+        }
+        let first = asking(asked, "attribute_not_exists(InstanceId)", now)?;
+        match self.write(&key, first).await? {
+            Written::Done => Ok(()),
+            // Another request was quicker.
+            Written::Lost | Written::Overtaken => self.write(&key, kept()).await.map(|_| ()),
+        }
     }
 
     async fn release(&self, owner: &Owner, request_id: &str, ids: &BTreeSet<InstanceId>) -> Call<()> {
@@ -275,13 +297,22 @@ impl Records for Table {
         self.write(instance.as_str(), edit).await
     }
 
-    async fn count_return(&self, owner: &Owner, instance: &InstanceId, before: u64, now: Time) -> Call<Written> {
+    async fn count_return(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        before: u64,
+        stamp: &Stamp<'_>,
+    ) -> Call<Written> {
         let n = |number: u64| AttributeValue::N(number.to_string());
+        // The SDK sends again what was not answered.
+        let is_counted = "ReturnCount = :ReturnCount AND ReturnWriter = :ReturnWriter";
         let edit = match before {
-            0 => held(owner).and("attribute_not_exists(ReturnCount)"),
-            before => held(owner).and("ReturnCount = :before").with(":before", n(before)),
+            0 => held(owner).and(&format!("(attribute_not_exists(ReturnCount) OR {is_counted})")),
+            before => held(owner).and(&format!("(ReturnCount = :before OR {is_counted})")).with(":before", n(before)),
         };
-        self.write(instance.as_str(), edit.set("ReturnCount", n(before + 1)).set("UpdatedAt", s(now))).await
+        let edit = edit.set("ReturnCount", n(before + 1)).set("ReturnWriter", s(stamp.writer));
+        self.write(instance.as_str(), edit.set("UpdatedAt", s(stamp.now))).await
     }
 
     async fn save_protection(

@@ -251,12 +251,18 @@ fn renew(owner: &Owner, originals: &Originals, stamp: &Stamp<'_>) -> Edit {
             "KeptReason",
             "LeaseOnly",
             "ReturnCount",
+            "ReturnWriter",
         ])
 }
 
 fn extend(holder: &Owner, owner: &Owner, originals: &Originals, stamp: &Stamp<'_>) -> Edit {
-    held(holder)
-        .set("Owner", s(owner))
+    let mut edit = held(holder);
+    if originals.transit_group.is_some() {
+        // Of two that have read the record at once, one passes.
+        edit =
+            edit.and("(attribute_not_exists(LeaseWriter) OR LeaseWriter = :LeaseWriter OR LeaseUntil <= :UpdatedAt)");
+    }
+    edit.set("Owner", s(owner))
         .set("State", s(State::Isolating.as_str()))
         .set("IsolationGroupId", s(&originals.isolation_group))
         .set("LeaseWriter", s(&originals.lease.writer))

@@ -18,6 +18,9 @@ fn now() -> Time {
     "2026-11-25T03:00:00Z".parse().unwrap()
 }
 
+/// Of those who take it through the transit group, one at a time.
+const NO_RIVAL: &str = "(attribute_not_exists(LeaseWriter) OR LeaseWriter = w-1 OR LeaseUntil <= 2026-11-25T03:00:00Z)";
+
 fn stamp() -> Stamp<'static> {
     Stamp { now: now(), asked_by: "CloudFormation Create req-1", writer: "w-1" }
 }
@@ -168,7 +171,7 @@ async fn originals_of_all_are_put_in_one_transaction_and_only_where_there_are_no
              LeaseWriter = w-1, LeaseUntil = 2026-11-25T03:00:40Z, AskedBy = CloudFormation Create req-1, \
              RecordedAt = 2026-11-25T03:00:00Z, UpdatedAt = 2026-11-25T03:00:00Z, IsolationGroupIds = {{sg-0150 sg-07a5}}, \
              AllSnapshots = if_not_exists(AllSnapshots, {{}}), History = list_append(if_not_exists(History, []), [{line}]) \
-             REMOVE InstanceProfile, SnapshotsRequestedAt, ConnectionsCut, Passed, KeptReason, LeaseOnly, ReturnCount \
+             REMOVE InstanceProfile, SnapshotsRequestedAt, ConnectionsCut, Passed, KeptReason, LeaseOnly, ReturnCount, ReturnWriter \
              IF attribute_not_exists(InstanceId) OR State = restored",
             owner = owner()
         )
@@ -181,12 +184,13 @@ async fn a_return_is_counted_once_by_however_many_watches() {
     let (http, seen) = wire(&[(200, "{}"), (200, "{}")]);
     let table = table(http);
     for before in [0, 2] {
-        assert_eq!(table.count_return(&owner(), &instance(), before, now()).await, Ok(Written::Done));
+        assert_eq!(table.count_return(&owner(), &instance(), before, &stamp()).await, Ok(Written::Done));
     }
     let [first, third] = &requests(&seen)[..] else { panic!("two calls") };
     let expected = |count: &str, condition: &str| {
         format!(
-            "SET ReturnCount = {count}, UpdatedAt = 2026-11-25T03:00:00Z IF Owner = {} AND State <> restored AND {condition}",
+            "SET ReturnCount = {count}, ReturnWriter = w-1, UpdatedAt = 2026-11-25T03:00:00Z IF Owner = {} AND State <> restored \
+             AND ({condition} OR ReturnCount = {count} AND ReturnWriter = w-1)",
             owner()
         )
     };
@@ -222,11 +226,16 @@ async fn interfaces_are_added_to_a_record_that_is_still_its_holders() {
              Interfaces.eni-01 = if_not_exists(Interfaces.eni-01, [sg-0a]), \
              RestoreCommands.eni-01 = if_not_exists(RestoreCommands.eni-01, aws ec2 modify-network-interface-attribute \
              --network-interface-id eni-01 --groups sg-0a) REMOVE LeaseOnly ADD IsolationGroupIds {{sg-0150 sg-07a5}} \
-             DELETE Passed {{eni-07}} IF Owner = {} AND State <> restored",
+             DELETE Passed {{eni-07}} IF Owner = {} AND State <> restored AND {NO_RIVAL}",
             owner(),
             heir()
         )
     );
+    let mut direct = originals("i-0a", one(), Prior::Ours);
+    direct.transit_group = None;
+    let (_, requests) = record(&[direct], &[(200, "{}")]).await;
+    let text = said(&operations(&requests[0])[1]["Update"]);
+    assert!(text.ends_with(&format!(" IF Owner = {} AND State <> restored", owner())), "{text}");
 }
 
 #[tokio::test]
@@ -247,7 +256,8 @@ async fn many_interfaces_are_recorded_in_portions_under_the_same_conditions() {
     let updates: Vec<String> = requests.iter().map(|request| said(&operations(request)[1]["Update"])).collect();
     for (n, (holder, interfaces)) in [(heir(), 25), (owner(), 25), (owner(), 10)].into_iter().enumerate() {
         assert_eq!(updates[n].matches(" Interfaces.eni-").count(), interfaces, "{}", updates[n]);
-        assert!(updates[n].ends_with(&format!(" IF Owner = {holder} AND State <> restored")), "{}", updates[n]);
+        let condition = format!(" IF Owner = {holder} AND State <> restored AND {NO_RIVAL}");
+        assert!(updates[n].ends_with(&condition), "{}", updates[n]);
     }
     // One that is put whole takes them all.
     let (_, requests) = record(&[originals("i-0a", interfaces(60), Prior::None)], &[(200, "{}")]).await;
@@ -572,7 +582,7 @@ async fn an_intent_says_what_is_wanted_and_which_instances_may_be_held() {
     table.write_intent(&restored, now()).await.unwrap();
     let requests = requests(&seen);
     assert_eq!(requests[0]["ReturnValues"], "ALL_NEW");
-    let first = "(attribute_not_exists(Requests) OR NOT contains(Requests, req-1) OR RequestId = req-1)";
+    let first = "attribute_not_exists(Requests) OR NOT contains(Requests, req-1) OR RequestId = req-1 AND attribute_not_exists(KeptReason)";
     let sets = |json: &str| {
         format!("SET Owner = {owner}, RequestId = req-1, Desired = {json}, UpdatedAt = 2026-11-25T03:00:00Z")
     };
@@ -580,14 +590,37 @@ async fn an_intent_says_what_is_wanted_and_which_instances_may_be_held() {
         said(&requests[0]),
         format!(
             "{}, IssuedAt = 2026-11-25T02:59:59Z REMOVE KeptReason ADD Requests {{req-1}}, Held {{i-0b i-0a}} \
-             IF {first} AND (attribute_not_exists(IssuedAt) OR IssuedAt <= 2026-11-25T02:59:59Z)",
+             IF ({first} OR IssuedAt < 2026-11-25T02:59:59Z) AND (attribute_not_exists(IssuedAt) OR IssuedAt <= 2026-11-25T02:59:59Z)",
             sets(&serde_json::to_string(&wants).unwrap())
         )
     );
     assert_eq!(
         said(&requests[1]),
-        format!("{} REMOVE KeptReason ADD Requests {{req-1}} IF {first}", sets("\"Restored\""))
+        format!("{} REMOVE KeptReason ADD Requests {{req-1}} IF ({first})", sets("\"Restored\""))
     );
+}
+
+/// A Delete that keeps what was never asked for is what was asked last.
+#[tokio::test]
+async fn why_it_was_kept_is_written_to_the_intent_or_to_a_first_one() {
+    let lost = r#"{"__type": "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException", "message": "no"}"#;
+    let owner = owner();
+    let issued = Some("2026-11-25T02:59:59Z".parse().unwrap());
+    let asked = Asked { owner: &owner, request_id: "req-1", issued, desired: &Desired::Restored };
+    let kept = "SET KeptReason = it rolls back, UpdatedAt = 2026-11-25T03:00:00Z IF attribute_exists(InstanceId)";
+    let first = format!(
+        "SET Owner = {owner}, RequestId = req-1, Desired = \"Restored\", UpdatedAt = 2026-11-25T03:00:00Z, \
+         IssuedAt = 2026-11-25T02:59:59Z REMOVE KeptReason ADD Requests {{req-1}} IF attribute_not_exists(InstanceId)"
+    );
+    for (answers, expected) in [
+        (vec![(200, "{}")], vec![kept]),
+        (vec![(400, lost), (200, "{}")], vec![kept, &first]),
+        (vec![(400, lost), (400, lost), (200, "{}")], vec![kept, &first, kept]),
+    ] {
+        let (http, seen) = wire(&answers);
+        table(http).write_kept(&asked, "it rolls back", now()).await.unwrap();
+        assert_eq!(requests(&seen).iter().map(said).collect::<Vec<_>>(), expected);
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::world::{Trouble, World};
 use crate::{A, B, C, cutting, deliver, event, fleet, with, with_everything};
 
-const TROUBLES: [Trouble; 9] = [
+const TROUBLES: [Trouble; 10] = [
+    Trouble::Unanswered,
     Trouble::Fails(Fault::Throttled),
     Trouble::Fails(Fault::Server),
     Trouble::Fails(Fault::Connection),

@@ -127,9 +127,15 @@ impl Records for Twice {
         self.0.scan().await
     }
 
-    async fn count_return(&self, owner: &Owner, instance: &InstanceId, before: u64, now: Time) -> Call<Written> {
-        let _ = self.0.count_return(owner, instance, before, now).await;
-        self.0.count_return(owner, instance, before, now).await
+    async fn count_return(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        before: u64,
+        stamp: &Stamp<'_>,
+    ) -> Call<Written> {
+        let _ = self.0.count_return(owner, instance, before, stamp).await;
+        self.0.count_return(owner, instance, before, stamp).await
     }
 
     async fn write_intent(&self, asked: &Asked<'_>, now: Time) -> Call<Intent> {
@@ -137,9 +143,9 @@ impl Records for Twice {
         self.0.write_intent(asked, now).await
     }
 
-    async fn write_kept(&self, owner: &Owner, reason: &str, now: Time) -> Call<()> {
-        let _ = self.0.write_kept(owner, reason, now).await;
-        self.0.write_kept(owner, reason, now).await
+    async fn write_kept(&self, asked: &Asked<'_>, reason: &str, now: Time) -> Call<()> {
+        let _ = self.0.write_kept(asked, reason, now).await;
+        self.0.write_kept(asked, reason, now).await
     }
 
     async fn release(&self, owner: &Owner, request_id: &str, ids: &BTreeSet<InstanceId>) -> Call<()> {

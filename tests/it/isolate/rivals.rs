@@ -60,6 +60,45 @@ fn assert_others_have_everything(world: &World, within: Duration) {
     }
 }
 
+/// Lambda delivers an event twice at once; both find what somebody opened.
+#[tokio::test(start_paused = true)]
+async fn an_update_that_is_delivered_twice_takes_what_was_opened_through_the_transit_group_once() {
+    for seed in 0..40 {
+        let world = quick_fleet();
+        succeeds(&world, create(cutting)).await;
+        put(&world, "eni-0a", &["sg-0a"]);
+        let before = entries(&world, "eni-0a");
+        world.data().jitter = Some(seed).filter(|seed| *seed > 0);
+        let update = || listing(&[A, B, C], cutting(event("update")));
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(200 * (seed % 10))).await;
+            run(&world, update()).await
+        };
+        tokio::join!(run(&world, update()), late);
+        assert_eq!(entries(&world, "eni-0a"), before + 1, "{seed}");
+        assert_eq!(isolated(&world), ALL, "{seed}");
+        assert!(world.data().at_answers.iter().all(|at| at.in_transit.is_empty()), "{seed}");
+    }
+}
+
+/// The second delivery's intent is written when the first one has done everything.
+#[tokio::test(start_paused = true)]
+async fn a_look_that_waited_for_the_intent_is_not_acted_on() {
+    let world = quick_fleet();
+    succeeds(&world, create(cutting)).await;
+    put(&world, "eni-0a", &["sg-0a"]);
+    let before = entries(&world, "eni-0a");
+    let update = listing(&[A, B, C], cutting(event("update")));
+    let slow = world.process();
+    world.data().slow_intent = Some(Duration::from_secs(20));
+    let (late, _) = tokio::join!(run(&slow, update.clone()), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        run(&world, update.clone()).await
+    });
+    drop(late);
+    assert_eq!((entries(&world, "eni-0a"), isolated(&world)), (before + 1, ALL.map(String::from).to_vec()));
+}
+
 /// https://github.com/kubernetes-sigs/cluster-api-provider-aws/issues/3943
 #[tokio::test(start_paused = true)]
 async fn a_controller_puts_the_original_groups_back_once_right_after_the_swap() {

@@ -145,7 +145,7 @@ async fn finished_by_the_next_one(is_shared: bool) {
 }
 
 fn status(status: &str) -> StackStatus {
-    StackStatus { status: status.to_owned(), reason: String::new(), parent: None }
+    StackStatus { status: status.to_owned(), reason: String::new(), parent: None, updated: None }
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ec2_isolation::cloudformation::answer::Status;
 use ec2_isolation::model::State;
+use ec2_isolation::ports::Fault;
 use serde_json::{Value, json};
 
 use crate::world::{ISOLATION, TRANSIT, Trouble, World};
@@ -123,6 +124,54 @@ async fn delete_nothing_held_then_the_create_that_was_issued_five_minutes_earlie
         assert_eq!((world.cards(), world.count(SWAP)), (quick_fleet().cards(), 0));
         assert_eq!((world.count("ec2:CreateSnapshots"), world.data().records.len()), (0, 0));
     }
+}
+
+/// The same of a Delete that keeps, whatever keeps it.
+#[tokio::test(start_paused = true)]
+async fn delete_that_keeps_nothing_then_the_create_that_was_issued_earlier_is_delivered_for_the_first_time() {
+    for status in ["ROLLBACK_IN_PROGRESS", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "UPDATE_IN_PROGRESS"] {
+        let world = quick_fleet();
+        world.set_status(status);
+        let answer = succeeds(&world, event("delete")).await;
+        assert_eq!(answer.reason, "nothing to restore: no instance was isolated");
+        let late = deliver(&world, issued_before(300, cutting(event("create")))).await;
+        assert!(late.reason.starts_with("superseded by request "), "{status}: {}", late.reason);
+        assert_eq!((world.cards(), world.count(SWAP)), (quick_fleet().cards(), 0), "{status}");
+        // What a person deploys next counts.
+        succeeds(&world, as_request("next", event("create"))).await;
+        assert_eq!(isolated(&world), ["eni-0a", "eni-0b"], "{status}");
+    }
+}
+
+/// CloudFormation gives the id of a request again; its URL is signed anew.
+/// https://github.com/aws/aws-cdk/issues/35957
+#[tokio::test(start_paused = true)]
+async fn a_later_request_with_the_id_of_an_earlier_one_is_a_request_of_its_own() {
+    let world = quick_fleet();
+    succeeds(&world, issued_before(600, event("create"))).await;
+    world.set_status("UPDATE_IN_PROGRESS");
+    let update = |seconds, id, ids: &[&str]| issued_before(seconds, listing(ids, as_request(id, event("update"))));
+    succeeds(&world, update(500, "one", &[A, B, C])).await;
+    world.set_status("UPDATE_ROLLBACK_IN_PROGRESS");
+    succeeds(&world, update(400, "back", &[A, B])).await;
+    world.set_status("UPDATE_IN_PROGRESS");
+    let answer = deliver(&world, update(300, "one", &[A, B, C])).await;
+    assert_eq!(answer.status, Status::Success, "{}", answer.reason);
+    // The first one, delivered once more, is not.
+    let late = deliver(&world, update(500, "one", &[A])).await;
+    assert!(late.reason.starts_with("superseded by request "), "{}", late.reason);
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b", "eni-0c"]);
+
+    // The same of a Delete that failed.
+    world.set_status("DELETE_IN_PROGRESS");
+    world.data().always = Some((SWAP, Fault::Denied));
+    let delete = |seconds| issued_before(seconds, as_request("delete", event("delete")));
+    assert_eq!(deliver(&world, delete(200)).await.status, Status::Failed);
+    world.data().always = None;
+    let newer = issued_before(150, listing(&[A, B, C], as_request("between", event("update"))));
+    succeeds(&world, newer).await;
+    let end = deliver(&world, delete(100)).await;
+    assert_eq!((end.status, world.cards()), (Status::Success, quick_fleet().cards()), "{}", end.reason);
 }
 
 #[tokio::test(start_paused = true)]

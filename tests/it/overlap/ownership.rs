@@ -35,7 +35,8 @@ impl Other {
             let group = Group { id: id.parse().unwrap(), stack_id: Some(stack_id.clone()), ..group };
             data.groups.insert(group.id.clone(), group);
         }
-        let status = StackStatus { status: "DELETE_IN_PROGRESS".into(), reason: String::new(), parent: None };
+        let status =
+            StackStatus { status: "DELETE_IN_PROGRESS".into(), reason: String::new(), parent: None, updated: None };
         data.stacks.insert(stack_id.clone(), status);
         drop(data);
         let table = World::new();

@@ -1,15 +1,19 @@
 //! A rollback must not release: what each status of the stack makes of a Delete.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ec2_isolation::cloudformation::rollback::{may_release, may_restore};
 use ec2_isolation::cloudformation::stack::StackStatus;
 use ec2_isolation::model::{Desired, Release, State};
 use ec2_isolation::ports::{Fault, INTENT_PREFIX, Verdict};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::world::{ISOLATION, STACK, TRANSIT, Trouble, World, groups};
-use crate::{A, D, cutting, event, fails, fleet, isolated, run, succeeds, with};
+
+const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
+use crate::{A, D, as_request, cutting, deliver, die, entries, event, fails, fleet, isolated, run, succeeds, with};
 
 async fn isolated_fleet() -> World {
     let world = fleet();
@@ -20,7 +24,7 @@ async fn isolated_fleet() -> World {
 /// A Delete in this status, with this policy, keeps everything isolated.
 async fn keeps(status: &str, reason: &str, on_rollback: &str, why: &str) {
     let world = isolated_fleet().await;
-    let stack = StackStatus { status: status.into(), reason: reason.into(), parent: None };
+    let stack = StackStatus { status: status.into(), reason: reason.into(), parent: None, updated: None };
     world.data().stacks.insert(STACK.into(), stack);
     let answer = succeeds(&world, with("delete", "OnRollback", json!(on_rollback))).await;
     assert_eq!(isolated(&world), ["eni-0a", "eni-0b"], "{status}");
@@ -34,7 +38,7 @@ async fn keeps(status: &str, reason: &str, on_rollback: &str, why: &str) {
 
 async fn restores(status: &str, reason: &str, on_rollback: &str) {
     let world = isolated_fleet().await;
-    let stack = StackStatus { status: status.into(), reason: reason.into(), parent: None };
+    let stack = StackStatus { status: status.into(), reason: reason.into(), parent: None, updated: None };
     world.data().stacks.insert(STACK.into(), stack);
     succeeds(&world, with("delete", "OnRollback", json!(on_rollback))).await;
     assert_eq!(isolated(&world), [""; 0], "{status}");
@@ -57,7 +61,10 @@ async fn a_rollback_keeps_everything_isolated_unless_asked_otherwise() {
 
 #[tokio::test(start_paused = true)]
 async fn on_failure_delete_keeps_everything_isolated_unless_asked_otherwise() {
-    keeps("DELETE_IN_PROGRESS", FAILED_CREATE, "KeepIsolated", "the stack is rolling back (DELETE_IN_PROGRESS)").await;
+    for reason in [FAILED_CREATE, "Stack creation time exceeded the specified timeout. Delete requested by user."] {
+        let why = format!("the stack is rolling back (DELETE_IN_PROGRESS: {reason}) and OnRollback is KeepIsolated");
+        keeps("DELETE_IN_PROGRESS", reason, "KeepIsolated", &why).await;
+    }
     restores("DELETE_IN_PROGRESS", FAILED_CREATE, "Restore").await;
 }
 
@@ -68,7 +75,7 @@ async fn a_rollback_fails_where_the_function_outlives_the_stack_and_the_next_del
     for (status, reason) in [("ROLLBACK_IN_PROGRESS", ""), ("DELETE_IN_PROGRESS", FAILED_CREATE)] {
         let world = isolated_fleet().await;
         let set = |status: &str, reason: &str| {
-            let stack = StackStatus { status: status.into(), reason: reason.into(), parent: None };
+            let stack = StackStatus { status: status.into(), reason: reason.into(), parent: None, updated: None };
             world.data().stacks.insert(STACK.into(), stack);
         };
         set(status, reason);
@@ -141,7 +148,8 @@ async fn a_delete_inside_an_update_keeps_everything_isolated_whatever_was_asked(
 #[tokio::test(start_paused = true)]
 async fn a_nested_stack_of_a_parent_that_rolls_back_stays_isolated() {
     let world = isolated_fleet().await;
-    let parent = StackStatus { status: "ROLLBACK_IN_PROGRESS".into(), reason: String::new(), parent: None };
+    let parent =
+        StackStatus { status: "ROLLBACK_IN_PROGRESS".into(), reason: String::new(), parent: None, updated: None };
     world.data().stacks.insert("parent".into(), parent);
     world.data().stacks.get_mut(STACK).unwrap().parent = Some("parent".into());
     succeeds(&world, event("delete")).await;
@@ -205,6 +213,132 @@ async fn a_status_that_cannot_be_read_leaves_no_interface_in_the_transit_group()
     assert_eq!(world.state(A), Some(State::Isolated), "no reason to keep it is known");
 }
 
+/// https://github.com/aws/aws-cdk-cli/issues/1802: what DescribeStacks shows at first is what was before the operation.
+#[tokio::test(start_paused = true)]
+async fn a_status_from_before_the_operation_neither_releases_nor_keeps() {
+    let meanwhile = |world: &World, status: &str| {
+        let (stack, changed) = (STACK.to_owned(), status.to_owned());
+        world.before_call_of("cloudformation:DescribeStacks", 1, move |data| {
+            data.stacks.get_mut(&stack).unwrap().status = changed;
+        });
+    };
+    for before in ["CREATE_COMPLETE", "UPDATE_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED", "ROLLBACK_IN_PROGRESS"] {
+        let world = isolated_fleet().await;
+        world.set_status(before);
+        meanwhile(&world, "DELETE_IN_PROGRESS");
+        succeeds(&world, event("delete")).await;
+        assert_eq!(isolated(&world), [""; 0], "{before}");
+    }
+    // An update that rolls back, seen as it was when it began.
+    let world = isolated_fleet().await;
+    world.set_status("UPDATE_IN_PROGRESS");
+    meanwhile(&world, "UPDATE_ROLLBACK_IN_PROGRESS");
+    let answer = succeeds(&world, with("update", "OnRemoval", json!("Restore"))).await;
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b", "eni-0c"], "{}", answer.reason);
+    // One that goes on, seen as it was before it.
+    let world = isolated_fleet().await;
+    world.set_status("CREATE_COMPLETE");
+    meanwhile(&world, "UPDATE_IN_PROGRESS");
+    let answer = succeeds(&world, with("update", "OnRemoval", json!("Restore"))).await;
+    assert_eq!(isolated(&world), ["eni-0b", "eni-0c"], "{}", answer.reason);
+    // Beside a responder a rollback has to fail, or no Delete comes after it.
+    let world = isolated_fleet().await;
+    world.set_status("CREATE_IN_PROGRESS");
+    meanwhile(&world, "ROLLBACK_IN_PROGRESS");
+    fails(&world, with("delete", "FunctionOutlivesStack", json!("true"))).await;
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
+}
+
+/// Killed in the passage: what it has left in the open group.
+async fn left_in_transit() -> World {
+    let world = fleet();
+    world.data().stale_reads = 0;
+    world.data().troubles_of.insert(SWAP, (1, Trouble::DiesAfter));
+    die(&world, cutting(event("create"))).await;
+    assert_eq!(world.data().in_transit().len(), 2);
+    world
+}
+
+/// How long the transit group was in use from now on.
+async fn time_in_transit(world: &World) -> Duration {
+    let since = Instant::now();
+    while !world.data().in_transit().is_empty() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    since.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_waits_in_the_transit_group_for_what_its_way_out_does_not_need() {
+    for (action, fault) in [
+        ("cloudformation:DescribeStacks", Fault::Connection),
+        ("cloudformation:DescribeStacks", Fault::Throttled),
+        ("cloudformation:DescribeStacks", Fault::Denied),
+        ("dynamodb:UpdateItem", Fault::Connection),
+        ("dynamodb:UpdateItem", Fault::Denied),
+    ] {
+        for status in ["DELETE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"] {
+            for name in ["delete", "create"] {
+                if name == "create" && action.contains("DescribeStacks") {
+                    continue;
+                }
+                let case = format!("{name}, {status}, {action} {fault:?}");
+                let world = left_in_transit().await;
+                world.set_status(status);
+                world.data().always = Some((action, fault));
+                let (answer, left) = tokio::join!(deliver(&world, cutting(event(name))), time_in_transit(&world));
+                assert!(left < Duration::from_secs(15), "{case}: {left:?}");
+                assert_eq!(world.data().in_transit(), [""; 0], "{case}: {}", answer.reason);
+                assert_eq!(isolated(&world), ["eni-0a", "eni-0b"], "{case}: {}", answer.reason);
+            }
+        }
+    }
+    // Neither does it wait for the verdict on what an update no longer lists.
+    let world = left_in_transit().await;
+    world.set_status("UPDATE_IN_PROGRESS");
+    world.data().always = Some(("cloudformation:DescribeStacks", Fault::Throttled));
+    let update = cutting(with("update", "OnRemoval", json!("Restore")));
+    let (answer, left) = tokio::join!(deliver(&world, update), time_in_transit(&world));
+    assert!(left < Duration::from_secs(15), "{left:?}");
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b", "eni-0c"], "{}", answer.reason);
+}
+
+/// Not even then is it left unsaid.
+#[tokio::test(start_paused = true)]
+async fn what_stays_in_the_transit_group_is_named_although_nothing_can_be_announced() {
+    for name in ["delete", "create"] {
+        let world = left_in_transit().await;
+        world.data().always = Some(("dynamodb:UpdateItem", Fault::Denied));
+        world.data().always_on = Some((SWAP, String::new(), Fault::Denied));
+        let reason = fails(&world, cutting(event(name))).await;
+        assert_eq!(world.data().in_transit().len(), 2);
+        let first = reason.split(" | ").nth(1).unwrap();
+        assert!(first.contains(TRANSIT) && first.contains("open to everybody"), "{name}: {reason}");
+    }
+}
+
+/// Lambda delivers an event that it got no answer for once more, also after CloudFormation has given up on it.
+#[tokio::test(start_paused = true)]
+async fn a_create_that_is_delivered_again_after_the_delete_that_kept_it_changes_nothing() {
+    let world = fleet();
+    world.data().troubles_of.insert(SWAP, (3, Trouble::DiesAfter));
+    die(&world, cutting(event("create"))).await;
+    world.set_status("ROLLBACK_IN_PROGRESS");
+    succeeds(&world, cutting(event("delete"))).await;
+    let entered = ["eni-0a", "eni-0b"].map(|interface| entries(&world, interface));
+    let (cards, swaps) = (world.cards(), world.count(SWAP));
+    let reason = fails(&world, cutting(event("create"))).await;
+    assert!(reason.starts_with("superseded by request "), "{reason}");
+    assert_eq!((world.cards(), world.count(SWAP)), (cards, swaps));
+    assert_eq!(["eni-0a", "eni-0b"].map(|interface| entries(&world, interface)), entered);
+    assert_eq!(world.state(A), Some(State::Kept));
+    assert!(world.data().intents.values().all(|(intent, _)| intent.kept.is_some()));
+    // What a person deploys next counts.
+    world.set_status("UPDATE_IN_PROGRESS");
+    succeeds(&world, as_request("next", event("update"))).await;
+    assert!(world.data().intents.values().all(|(intent, _)| intent.kept.is_none()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn kept_records_are_restored_when_the_stack_is_deleted_after_all() {
     let world = isolated_fleet().await;
@@ -247,9 +381,10 @@ fn the_page_says_what_the_guard_does_in_every_status_of_the_api() {
     for row in rows.lines().skip(2).filter(|row| row.contains('`')) {
         let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
         let [which, on_delete, on_update] = cells[..] else { panic!("{row}") };
-        let reason = if which.contains("failed to create") { "These resources failed to create: [Host]" } else { "" };
+        let reason = if which.contains("any other reason") { "These resources failed to create: [Host]" } else { "" };
         for status in which.split('`').skip(1).step_by(2).filter(|name| name.contains('_') && !name.contains('=')) {
-            let stack = StackStatus { status: status.to_owned(), reason: reason.to_owned(), parent: None };
+            let stack =
+                StackStatus { status: status.to_owned(), reason: reason.to_owned(), parent: None, updated: None };
             for policy in [Release::KeepIsolated, Release::Restore] {
                 let says = |text: &str| match text {
                     "restores" => true,

@@ -42,6 +42,19 @@ async fn what_a_controller_moves_out_is_isolated_again_a_few_times_and_then_told
     assert_eq!(world.cards(), fleet().cards());
 }
 
+/// The SDK, or we, send again what was not answered.
+#[tokio::test(start_paused = true)]
+async fn a_return_whose_count_is_not_answered_is_isolated_all_the_same() {
+    let world = watched("Isolate").await;
+    for n in 1..=2 {
+        move_by_hand(&world, "eni-0a", &["sg-0a"]);
+        world.data().troubles_of.insert("dynamodb:UpdateItem", (0, Trouble::Unanswered));
+        let found = watch(&world, on(BY_A_CONTROLLER, "eni-0a", &["sg-0a"])).await;
+        assert_eq!(found["incidents"][0]["done"], json!([format!("{A}: eni-0a isolated")]), "{found}");
+        assert_eq!(world.data().records[&A.parse().unwrap()].returns, n);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobody_else_is_worked_against() {
     let others = samples().into_keys().filter(|name| name.starts_with("modify-network-interface-attribute"));

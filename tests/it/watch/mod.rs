@@ -4,6 +4,7 @@ mod event;
 mod fights;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ec2_isolation::model::{Desired, State};
 use ec2_isolation::ports::{Fault, INTENT_PREFIX};
@@ -35,6 +36,36 @@ pub async fn watched(policy: &str) -> World {
     world.data().calm();
     world.data().calls.clear();
     world
+}
+
+/// A creation that failed is made anew by an update, and CloudFormation may take away the failed one at the end of it.
+#[tokio::test(start_paused = true)]
+async fn the_delete_of_what_an_update_has_made_anew_leaves_the_incident_as_it_is() {
+    let world = fleet();
+    let mut create = event("create");
+    create["ResourceProperties"]["Watch"] = json!("Isolate");
+    succeeds(&world, create).await;
+    world.set_status("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS");
+    let begun = world.data().intents.values().next().unwrap().0.issued;
+    world.data().stacks.get_mut(crate::world::STACK).unwrap().updated = begun;
+    let answer = succeeds(&world, event("delete")).await;
+    let expected = "2 instances kept isolated, nothing was restored: this update has made the resource anew";
+    assert!(answer.reason.starts_with(expected), "{}", answer.reason);
+    assert!(!answer.reason.contains("ec2-isolation restore"), "{}", answer.reason);
+    assert_eq!((isolated(&world).len(), world.state(A)), (2, Some(State::Isolated)));
+    world.set_status("UPDATE_COMPLETE");
+    world.attach(A, "eni-0f", &["sg-0a"]);
+    watch(&world, schedule()).await;
+    watch(&world, schedule()).await;
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b", "eni-0f"]);
+
+    // What was asked for before the update began is what the update has taken out.
+    let world = watched("Isolate").await;
+    world.set_status("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS");
+    world.data().stacks.get_mut(crate::world::STACK).unwrap().updated =
+        begun.map(|begun| begun + Duration::from_secs(1));
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.state(A), Some(State::Kept));
 }
 
 fn is_read(action: &str) -> bool {

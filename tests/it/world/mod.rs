@@ -53,6 +53,8 @@ pub const REPLACEMENT: &str = "sg-0a11ce0150a7ed001";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     Fails(Fault),
+    /// The call is carried out, and its answer is lost.
+    Unanswered,
     /// The call panics, after it was carried out.
     Panics,
     /// The call is never answered.
@@ -89,6 +91,10 @@ pub struct Data {
     pub intents: BTreeMap<String, (Intent, BTreeSet<String>)>,
     /// Items that cannot be read, by their key, and why.
     pub unreadable: BTreeMap<String, String>,
+    /// How long the next writing of an intent is on its way.
+    pub slow_intent: Option<std::time::Duration>,
+    /// Who counted a return last, and up to what.
+    pub returns: BTreeMap<InstanceId, (u64, String)>,
     /// Those in whose place a record was written.
     pub set_aside: BTreeMap<String, String>,
     /// What other tables hold.
@@ -229,7 +235,8 @@ impl World {
             ..plain(TRANSIT)
         };
         let all = ["sg-0a", "sg-0b", "sg-0c", "sg-0d", REPLACEMENT].map(plain).into_iter().chain([isolation, transit]);
-        let status = StackStatus { status: "DELETE_IN_PROGRESS".into(), reason: String::new(), parent: None };
+        let status =
+            StackStatus { status: "DELETE_IN_PROGRESS".into(), reason: String::new(), parent: None, updated: None };
         let data = Data {
             instances: BTreeMap::new(),
             machines: BTreeMap::new(),
@@ -240,6 +247,8 @@ impl World {
             records: BTreeMap::new(),
             intents: BTreeMap::new(),
             unreadable: BTreeMap::new(),
+            slow_intent: None,
+            returns: BTreeMap::new(),
             set_aside: BTreeMap::new(),
             tables: BTreeMap::new(),
             views: vec![],
@@ -442,6 +451,11 @@ impl World {
             None | Some(Trouble::Dies | Trouble::DiesAfter) => act(&mut self.data()),
             Some(Trouble::Fails(fault)) => {
                 Err(CallError { action, fault, code: format!("{fault:?}"), message: "a test wants it".to_owned() })
+            }
+            Some(Trouble::Unanswered) => {
+                let _ = act(&mut self.data());
+                let (code, message) = ("ConnectionLost".to_owned(), "a test wants it".to_owned());
+                Err(CallError { action, fault: Fault::Connection, code, message })
             }
             Some(Trouble::Hangs) => std::future::pending().await,
             Some(Trouble::Blocks) => {

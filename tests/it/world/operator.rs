@@ -30,7 +30,7 @@ pub fn view(id: &str, status: &str, others: &[(&str, &str)]) -> StackView {
     StackView {
         id: id.to_owned(),
         name: id.split('/').nth(1).unwrap().to_owned(),
-        status: StackStatus { status: status.to_owned(), reason: String::new(), parent: None },
+        status: StackStatus { status: status.to_owned(), reason: String::new(), parent: None, updated: None },
         is_protected: false,
         function_outlives: false,
         changed_at: None,

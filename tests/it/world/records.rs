@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ec2_isolation::model::{
-    Desired, InstanceId, Intent, Owner, Protection, Record, SnapshotId, Snapshots, State, Time, VolumeId, comma_list,
-    sha256,
+    Desired, InstanceId, Intent, Lease, Owner, Protection, Record, SnapshotId, Snapshots, State, Time, VolumeId,
+    comma_list, sha256,
 };
 use ec2_isolation::plan::Prior;
 use ec2_isolation::ports::{
@@ -74,6 +74,10 @@ impl Data {
             Prior::Of(holder) => holder,
         };
         let Some(record) = self.held(holder, instance) else { return Written::Lost };
+        let is_anothers = |lease: &Lease| lease.writer != originals.lease.writer && stamp.now < lease.until;
+        if originals.transit_group.is_some() && record.lease.as_ref().is_some_and(is_anothers) {
+            return Written::Lost;
+        }
         record.owner = owner.clone();
         record.history.push(originals.history.clone());
         record.state = State::Isolating;
@@ -111,6 +115,17 @@ impl Data {
     }
 }
 
+fn first(asked: &Asked<'_>) -> Intent {
+    Intent {
+        owner: asked.owner.clone(),
+        request_id: asked.request_id.to_owned(),
+        issued: asked.issued,
+        desired: asked.desired.clone(),
+        held: BTreeSet::new(),
+        kept: None,
+    }
+}
+
 impl Records for World {
     fn name(&self) -> &str {
         &self.table
@@ -128,18 +143,15 @@ impl Records for World {
     }
 
     async fn write_intent(&self, asked: &Asked<'_>, _now: Time) -> Call<Intent> {
+        let slow = self.data().slow_intent.take();
+        tokio::time::sleep(slow.unwrap_or_default()).await;
         self.call(UPDATE, format!("intent {}", asked.request_id), |data| {
-            let new = Intent {
-                owner: asked.owner.clone(),
-                request_id: asked.request_id.to_owned(),
-                issued: asked.issued,
-                desired: asked.desired.clone(),
-                held: BTreeSet::new(),
-                kept: None,
-            };
             let is_new = !data.intents.contains_key(&asked.owner.digest());
-            let (intent, seen) = data.intents.entry(asked.owner.digest()).or_insert_with(|| (new, BTreeSet::new()));
-            let is_superseded = seen.contains(asked.request_id) && intent.request_id != asked.request_id;
+            let (intent, seen) =
+                data.intents.entry(asked.owner.digest()).or_insert_with(|| (first(asked), BTreeSet::new()));
+            let is_later = asked.issued.is_some_and(|issued| intent.issued.is_some_and(|before| before < issued));
+            let is_over = intent.request_id != asked.request_id || intent.kept.is_some();
+            let is_superseded = seen.contains(asked.request_id) && is_over && !is_later;
             let is_older = asked.issued.is_some_and(|issued| intent.issued.is_some_and(|now| issued < now));
             if is_superseded || (is_older && !is_new) {
                 return Ok(intent.clone());
@@ -157,10 +169,14 @@ impl Records for World {
         .await
     }
 
-    async fn write_kept(&self, owner: &Owner, reason: &str, _now: Time) -> Call<()> {
+    async fn write_kept(&self, asked: &Asked<'_>, reason: &str, _now: Time) -> Call<()> {
         self.call(UPDATE, "kept".to_owned(), |data| {
-            if let Some((intent, _)) = data.intents.get_mut(&owner.digest()) {
-                intent.kept = Some(reason.to_owned());
+            match data.intents.get_mut(&asked.owner.digest()) {
+                Some((intent, _)) => intent.kept = Some(reason.to_owned()),
+                None => {
+                    let requests = [asked.request_id.to_owned()].into();
+                    data.intents.insert(asked.owner.digest(), (first(asked), requests));
+                }
             }
             Ok(())
         })
@@ -265,12 +281,22 @@ impl Records for World {
         .await
     }
 
-    async fn count_return(&self, owner: &Owner, instance: &InstanceId, before: u64, _now: Time) -> Call<Written> {
+    async fn count_return(
+        &self,
+        owner: &Owner,
+        instance: &InstanceId,
+        before: u64,
+        stamp: &Stamp<'_>,
+    ) -> Call<Written> {
         self.call(UPDATE, format!("{instance} returns"), |data| {
-            let Some(record) = data.held(owner, instance).filter(|record| record.returns == before) else {
+            let counted = (before + 1, stamp.writer.to_owned());
+            let is_counted = data.returns.get(instance) == Some(&counted);
+            let Some(record) = data.held(owner, instance).filter(|record| record.returns == before || is_counted)
+            else {
                 return Ok(Written::Lost);
             };
-            record.returns += 1;
+            record.returns = before + 1;
+            data.returns.insert(instance.clone(), counted);
             Ok(Written::Done)
         })
         .await
