@@ -331,7 +331,7 @@ impl<'a> Isolation<'a> {
     /// Whether what is to be done about the interfaces of an instance is done, or failed at least once: the rest of its work
     /// does not wait any longer.
     fn is_settled(&self, plan: &Plan, swaps: &[Step]) -> bool {
-        !plan.standing.isolated.is_empty() && swaps.iter().all(|step| self.case.ledger.has_failed(step))
+        !plan.standing.isolated.is_empty() && swaps.iter().all(|step| self.case.ledger.failure(step).is_some())
     }
 
     fn push(

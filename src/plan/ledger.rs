@@ -207,6 +207,12 @@ struct Attempt {
     over: Option<StepError>,
 }
 
+impl Attempt {
+    fn failure(&self) -> Option<&StepError> {
+        self.over.as_ref().or(self.failure.as_ref().map(|(error, _)| error))
+    }
+}
+
 /// Looks that show what was there before an accepted write.
 #[derive(Debug, Clone, Copy)]
 struct Contradiction {
@@ -304,12 +310,6 @@ impl Ledger {
         self.rival.is_some_and(|(_, until)| now < until) && !self.is_trusting
     }
 
-    /// Whether a step was tried and has failed, for now or for ever.
-    #[must_use]
-    pub fn has_failed(&self, step: &Step) -> bool {
-        self.attempts.get(&step.key()).is_some_and(|attempt| attempt.failure.is_some() || attempt.over.is_some())
-    }
-
     /// Whether a step was carried out.
     #[must_use]
     pub fn is_accepted(&self, step: &Step) -> bool {
@@ -325,15 +325,12 @@ impl Ledger {
     /// Why a step is not done yet, or will not be.
     #[must_use]
     pub fn failure(&self, step: &Step) -> Option<&StepError> {
-        let attempt = self.attempts.get(&step.key())?;
-        attempt.over.as_ref().or(attempt.failure.as_ref().map(|(error, _)| error))
+        self.attempts.get(&step.key())?.failure()
     }
 
     /// Every step that failed and did not succeed since.
     pub fn failures(&self) -> impl Iterator<Item = (&Step, &StepError)> {
-        let failed = |attempt: &Attempt| attempt.over.is_some() || attempt.failure.is_some();
-        let failed = self.attempts.iter().filter(move |(_, attempt)| failed(attempt));
-        failed.filter_map(|(step, _)| Some((step, self.failure(step)?)))
+        self.attempts.iter().filter_map(|(step, attempt)| Some((step, attempt.failure()?)))
     }
 
     /// Looks at the record that was read: `writer` is this invocation.

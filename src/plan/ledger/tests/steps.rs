@@ -64,14 +64,14 @@ fn what_was_accepted_and_is_still_planned_is_written_three_times_more_and_then_n
         (39.999, "wait"),
     ]);
     assert_eq!(story.ledger.given_up(&isolate()), None);
-    assert!(story.ledger.is_accepted(&isolate()) && !story.ledger.has_failed(&isolate()));
+    assert!(story.ledger.is_accepted(&isolate()) && !story.ledger.failure(&isolate()).is_some());
     let story = story.check(&[(40.0, "over"), (41.0, "over"), (500.0, "over")]);
     let not_seen = |story: &Story| match story.ledger.given_up(&story.step) {
         Some(StepError::NotSeen { seen_by, shown }) => format!("{seen_by}: {shown}"),
         other => panic!("{other:?}"),
     };
     assert_eq!(not_seen(&story), "ec2:DescribeNetworkInterfaces: eni-1 in [sg-a]");
-    assert!(story.ledger.has_failed(&isolate()));
+    assert!(story.ledger.failure(&isolate()).is_some());
     // Looks that come late give nothing up before it was written again.
     let story = Story::of(protect(Aim::Isolate)).accepted(0.0);
     let story = story.check(&[
@@ -252,10 +252,10 @@ fn failures_are_told_until_a_step_succeeds() {
     );
     assert_eq!(ledger.failure(&mark), Some(&StepError::Lost));
     assert!(
-        ledger.has_failed(&mark)
-            && ledger.has_failed(&isolate())
-            && !ledger.has_failed(&tag)
-            && !ledger.has_failed(&take())
+        ledger.failure(&mark).is_some()
+            && ledger.failure(&isolate()).is_some()
+            && !ledger.failure(&tag).is_some()
+            && !ledger.failure(&take()).is_some()
     );
     assert!(ledger.is_accepted(&tag) && !ledger.is_accepted(&mark) && !ledger.is_accepted(&take()));
     assert_eq!((ledger.failure(&tag), ledger.failure(&take()), ledger.given_up(&mark)), (None, None, None));
