@@ -19,14 +19,17 @@ pub(super) fn needs(case: &Case<'_>) -> Needs {
     needs.interfaces = record.interfaces.keys().cloned().collect();
     needs.groups = record.interfaces.values().flatten().chain(&record.isolation_groups).cloned().collect();
     let is_looked_up = needs.interfaces.is_subset(&case.observed.looked_up);
-    if is_looked_up && is_protection_open(case, record) && interfaces(case, record, &mut Plan::default()).is_done() {
+    if !is_looked_up || !interfaces(case, record, &mut Plan::default()).is_done() {
+        return needs;
+    }
+    if is_protection_open(case, record) {
         let protection = &record.protection;
         needs.attributes = !protection.attributes.is_empty();
         needs.members = protection.scaling_group.is_some();
         needs.profiles = protection.profile.is_some();
     }
     // They were tagged before it was saved that they were to be kept.
-    if is_looked_up && record.state != State::Restored && interfaces(case, record, &mut Plan::default()).is_done() {
+    if record.state != State::Restored {
         needs.volumes = case.living().into_iter().flat_map(|instance| instance.volumes.keys()).cloned().collect();
     }
     needs
@@ -239,9 +242,8 @@ fn put_back(case: &Case<'_>, record: &Record, plan: &mut Plan) {
 /// The stack in whose isolation the instance is by now: what protects it, it needs.
 fn other_holder<'a>(case: &Case<'a>, record: &Record) -> Option<&'a String> {
     let ours = own_groups(case.observed, &record.owner, &record.isolation_groups);
-    let attached = case.observed.instances.get(case.instance).into_iter().flat_map(|instance| &instance.interfaces);
-    let mut held = attached.filter_map(|interface| holder(case.observed, &ours, interface));
-    held.next()
+    let mut attached = case.shown().into_iter().flat_map(|instance| &instance.interfaces);
+    attached.find_map(|interface| holder(case.observed, &ours, interface))
 }
 
 fn mark(case: &Case<'_>, record: &Record, state: State, reason: Option<String>) -> Step {

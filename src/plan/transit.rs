@@ -116,7 +116,7 @@ pub(super) fn say_if_in_transit(
     interface: &Interface,
     plan: &mut Plan,
 ) {
-    if let Some(through) = open_group(case, ours, isolation_group, interface) {
+    if let Some(through) = interface.groups.intersection(&open_groups(case, ours, isolation_group)).next() {
         plan.problems.push(Problem::InTransit {
             instance: case.id(),
             interface: interface.id.clone(),
@@ -126,13 +126,9 @@ pub(super) fn say_if_in_transit(
     }
 }
 
-/// The group of ours in which an interface is and that lets something through: left there by an invocation that died.
-fn open_group<'a>(
-    case: &Case<'a>,
-    ours: &Groups,
-    isolation: &GroupId,
-    interface: &'a Interface,
-) -> Option<&'a GroupId> {
-    let mut inside = interface.groups.iter().filter(|id| *id != isolation && ours.contains(*id));
-    inside.find(|id| case.observed.groups.get(*id).is_none_or(|group| !is_closed(case.observed, group)))
+/// The groups of ours, beside the isolation group, that are not known to isolate: an invocation that died may have left an
+/// interface there.
+pub(super) fn open_groups(case: &Case<'_>, ours: &Groups, isolation_group: &GroupId) -> Groups {
+    let is_closed = |id| case.observed.groups.get(id).is_some_and(|group| is_closed(case.observed, group));
+    ours.iter().filter(|id| *id != isolation_group && !is_closed(*id)).cloned().collect()
 }
