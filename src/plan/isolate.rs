@@ -456,7 +456,6 @@ impl<'a> Isolation<'a> {
         let prior = match case.held() {
             _ if case.unreadable.is_some() => Prior::Unreadable,
             None => Prior::None,
-            Some(record) if record.owner.stack_id != case.owner.stack_id => return None,
             // Whoever has the lease goes on with it; what is recorded may be isolated beside it.
             Some(record)
                 if self.has_rival

@@ -105,6 +105,27 @@ fn an_interface_is_changed_under_a_lease_of_this_invocation_only() {
 }
 
 #[test]
+fn what_is_recorded_is_isolated_beside_whoever_has_the_lease() {
+    let lease = || Lease { writer: "another".to_owned(), until: Time(NOW.time.0 + 10), only: BTreeSet::new() };
+    let leased = |state| recorded(state, &["sg-a"]).saved_with(|record| record.lease = Some(lease())).rival(10);
+    let check = |world: &World, steps: &str| {
+        check(world, &format!("{steps}\n? another invocation may still be at work"));
+    };
+    let swap = "i-1: isolate eni-1 [sg-a] -> [sg-150]";
+    check(&leased(State::Isolating), swap);
+    // What the record does not say yet is written down before.
+    check(&leased(State::Isolated), AGAIN);
+    let other_group = |record: &mut Record| record.isolation_group = "sg-01d".parse().unwrap();
+    check(&leased(State::Isolating).saved_with(other_group), AGAIN);
+    let other_owner = |record: &mut Record| record.owner.logical_id = "Old".to_owned();
+    let taken_over = format!("i-1: record (taken over from Old)\n{swap}");
+    check(&leased(State::Isolating).saved_with(other_owner), &taken_over);
+    let unknown = |record: &mut Record| record.interfaces.clear();
+    let added = format!("i-1: record eni-1 [sg-a] (added)\n{swap}");
+    check(&leased(State::Isolating).saved_with(unknown), &added);
+}
+
+#[test]
 fn a_leased_record_says_in_which_group_an_interface_may_be() {
     let world = || recorded(State::Isolating, &["sg-a"]).leased();
     let plan = plan_for(&world().saved_with(|record| record.isolation_group = "sg-01d".parse().unwrap()), &bare());
