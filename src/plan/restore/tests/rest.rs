@@ -139,3 +139,17 @@ fn what_protects_an_instance_is_read_once_its_interfaces_are_in_place() {
     let earlier = isolated().saved_with(|record| record.isolation_groups = groups(&["sg-01d", "sg-150"]));
     assert_eq!(text(&earlier).0, "eni-1; sg-01d sg-150 sg-a sg-b; vpc-1");
 }
+
+#[test]
+fn the_tags_of_its_volumes_are_read_once_its_interfaces_are_in_place() {
+    let read = |world: &World| {
+        let volumes = world.needs(&Goal::Restore, Reach::Full).volumes;
+        volumes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(read(&back()), "vol-1");
+    assert_eq!(read(&isolated()), "");
+    assert_eq!(read(&back().with(|world| world.observed.looked_up.clear())), "");
+    // They are taken off, or somebody else's.
+    assert_eq!(read(&back().state(State::Restored)), "");
+    assert_eq!(read(&back().change_instance(|instance| instance.state = "terminated".to_owned())), "");
+}
