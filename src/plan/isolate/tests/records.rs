@@ -330,31 +330,34 @@ fn needs_before_the_first_change_are_few() {
     let light = needs(&world(), &wants, Reach::Light);
     assert_eq!((interfaces(&light).as_str(), light.episode.clone()), ("", None));
     // Protections are read after the snapshots were asked for.
-    assert_eq!((light.attributes, light.members, light.profiles), (false, false, false));
+    assert_eq!([light.inspects, light.attributes, light.members, light.profiles], [false; 4]);
     assert_eq!((light.groups.len(), light.marked.len(), light.trunks.len()), (0, 0, 0));
     let full = |world: &World, wants: &Wants| {
         let full = needs(world, wants, Reach::Full);
         assert_eq!(interfaces(&full), "eni-1");
-        [full.attributes, full.members, full.profiles]
+        [full.inspects, full.attributes, full.members, full.profiles]
     };
     let asked = || world().saved_with(|record| record.snapshots.requested = true);
     let taken = world().saved_with(|record| {
         _ = record.snapshots.taken.insert("vol-1".parse().unwrap(), "snap-1".parse().unwrap());
     });
-    assert_eq!(full(&world(), &wants), [false; 3]);
-    assert_eq!(full(&asked(), &wants), [true, true, false]);
-    assert_eq!(full(&taken, &wants), [true, true, false]);
-    assert_eq!(full(&world().change_instance(|instance| instance.volumes.clear()), &wants), [true, true, false]);
-    assert_eq!(full(&world(), &Wants { snapshot_volumes: false, ..wants.clone() }), [true, true, false]);
+    assert_eq!(full(&world(), &wants), [false; 4]);
+    assert_eq!(full(&asked(), &wants), [true, true, true, false]);
+    assert_eq!(full(&taken, &wants), [true, true, true, false]);
+    assert_eq!(full(&world().change_instance(|instance| instance.volumes.clear()), &wants), [true, true, true, false]);
+    assert_eq!(full(&world(), &Wants { snapshot_volumes: false, ..wants.clone() }), [true, true, true, false]);
     let light = needs(&asked(), &wants, Reach::Light);
-    assert_eq!((light.attributes, light.members, light.profiles), (false, false, false));
+    assert_eq!([light.inspects, light.attributes, light.members, light.profiles], [false; 4]);
     // A recorded one that is not attached is looked up in any case.
     let left = world().saved_with(|record| _ = record.interfaces.insert("eni-2".parse().unwrap(), groups(&["sg-a"])));
     assert_eq!(interfaces(&needs(&left, &wants, Reach::First)), "eni-2");
     assert_eq!(interfaces(&needs(&left, &wants, Reach::Light)), "eni-2");
     assert_eq!(interfaces(&needs(&left, &wants, Reach::Full)), "eni-1, eni-2");
     // The options decide.
-    assert_eq!(full(&asked(), &Wants { protect: false, detach_profile: true, ..wants.clone() }), [false, false, true]);
+    assert_eq!(
+        full(&asked(), &Wants { protect: false, detach_profile: true, ..wants.clone() }),
+        [true, false, false, true]
+    );
     // Snapshots are looked up if there may be some, and they are wanted.
     let episode = |wants: &Wants, world: &World| needs(world, wants, Reach::Light).episode;
     assert_eq!(episode(&wants, &asked()), Some(asked().saved().episode()));
@@ -366,7 +369,8 @@ fn needs_before_the_first_change_are_few() {
     // What is not isolated yet, is another's, or is gone needs none of it.
     let nothing = |world: &World| {
         let needs = needs(world, &wants, Reach::Full);
-        assert_eq!((needs.attributes, needs.members, needs.episode, needs.trunks.len()), (false, false, None, 0));
+        assert_eq!([needs.inspects, needs.attributes, needs.members], [false; 3]);
+        assert_eq!((needs.episode, needs.trunks.len()), (None, 0));
     };
     nothing(&asked().shows("eni-1", &["sg-a"]));
     nothing(&asked().shows("eni-1", &["sg-150", "sg-a"]));
