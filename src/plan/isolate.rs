@@ -380,8 +380,8 @@ impl<'a> Isolation<'a> {
 
     /// What a restored record says of an interface: it is in our group still, or again.
     fn history(&self, interface: &InterfaceId) -> Option<&Groups> {
-        let record = self.case.record().filter(|record| record.state == State::Restored)?;
-        (record.owner.stack_id == self.case.owner.stack_id).then(|| record.interfaces.get(interface))?
+        let record = self.case.record().filter(|record| record.owner.stack_id == self.case.owner.stack_id)?;
+        record.interfaces.get(interface)
     }
 
     fn place(

@@ -278,6 +278,9 @@ mod tests {
         };
         check(&world("i-2"), &[]);
         check(&world("i-3"), &["tag eni-2 with ec2-isolation:original-groups-1"]);
+        // What was restored does not speak.
+        let restored = world("i-2").record("i-2", State::Restored, &[("eni-2", &["sg-b"])]);
+        check(&restored, &["tag eni-2 with ec2-isolation:original-groups-1"]);
         // One that is gone is not tagged.
         check(&world("i-3").with(|world| _ = world.observed.interfaces.remove(&"eni-2".parse().unwrap())), &[]);
     }

@@ -191,6 +191,19 @@ fn an_interface_attached_later_is_added_to_the_record() {
 }
 
 #[test]
+fn what_is_in_our_group_and_in_no_record_is_not_written() {
+    let world = |state| {
+        let world = World::new().instance("i-1", &[("eni-1", &["sg-150"]), ("eni-2", &["sg-150"])]);
+        world.record("i-1", state, &[("eni-1", &["sg-a"])]).leased().wrote("eni-1", &["sg-150"], Ok(()))
+    };
+    let unknown =
+        "! i-1: eni-2 is in sg-150 without a record of its original groups: it is isolated; give it its groups by hand";
+    check(&world(State::Isolating), &format!("i-1: mark isolated\n{unknown}"));
+    check(&world(State::Isolated), unknown);
+    check(&world(State::Kept), unknown);
+}
+
+#[test]
 fn an_interface_without_groups_is_recorded_as_having_none() {
     let world = World::new().instance("i-1", &[("eni-1", &[])]);
     check(&world, "i-1: record eni-1 []\ni-1: isolate eni-1 [] -> [sg-150]");

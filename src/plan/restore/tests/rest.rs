@@ -48,6 +48,14 @@ fn a_restored_record_whose_protections_this_invocation_set_again_is_seen_to() {
     check_standing(&world(false), true, true);
     assert!(world(true).plan(&Goal::Restore).to_string().starts_with("i-1: restore: termination protection off"));
     check_standing(&world(true), true, false);
+    // A member that no reading shows may be in Standby still.
+    let member = world(true).saved_with(|record| {
+        record.protection = crate::model::Protection { scaling_group: Some("web".to_owned()), ..Default::default() };
+    });
+    let gone = member.with(|world| world.observed.members = Some([].into()));
+    check(&gone, "? no Auto Scaling group shows the instance");
+    check_standing(&gone, true, false);
+    check_standing(&later(&gone), true, true);
 }
 
 #[test]
