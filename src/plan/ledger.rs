@@ -496,7 +496,7 @@ impl Ledger {
         let is_certain = result.as_ref().err().and_then(StepError::fault).is_some_and(Fault::is_without_effect)
             || matches!(result, Err(StepError::LeaseOver | StepError::Overtaken));
         // A refused write changes nothing of what was written before.
-        if result.is_ok() || !is_certain || !self.written.contains_key(interface) {
+        if !is_certain || !self.written.contains_key(interface) {
             self.written.insert(interface.clone(), (to.clone(), result.is_ok()));
         }
     }

@@ -70,8 +70,7 @@ pub(super) fn plan(case: &Case<'_>, plan: &mut Plan) {
     plan.standing.is_restored = record.state == State::Restored
         && plan.standing.is_in_place
         && plan.is_empty()
-        && plan.doubts.iter().all(|doubt| case.ledger.believes(doubt, case.now.elapsed))
-        && !has_rival;
+        && plan.doubts.iter().all(|doubt| case.ledger.believes(doubt, case.now.elapsed));
 }
 
 /// What the interfaces of a record need.
@@ -232,7 +231,7 @@ fn put_back(case: &Case<'_>, record: &Record, plan: &mut Plan) {
     }
     untag_restored(case, record, plan);
     // Tags are for people: one that cannot be taken off is no reason to call the instance isolated.
-    if plan.steps().all(|step| matches!(step, Step::Untag { .. }) && case.ledger.given_up(step).is_some()) {
+    if plan.steps().all(|untag| case.ledger.given_up(untag).is_some()) {
         let problems: Vec<String> = plan.problems.iter().map(ToString::to_string).collect();
         let reason = (!problems.is_empty()).then(|| problems.join("; "));
         plan.push(mark(case, record, State::Restored, reason));

@@ -44,10 +44,6 @@ impl Isolation<'_> {
         has_passed || instance.is_none_or(|instance| instance.state == "stopped")
     }
 
-    pub(super) fn can_pass(&self, instance: Option<&Instance>) -> bool {
-        self.transit.is_some() && !self.has_rival && instance.is_some_and(|instance| instance.state != "stopped")
-    }
-
     /// The passage of an interface that is isolated already.
     pub(super) fn passage_from_inside(
         &self,
@@ -77,11 +73,7 @@ impl Isolation<'_> {
         let is_inside = !interface.groups.is_empty() && interface.groups.is_subset(&self.ours);
         let is_foreign = holder(self.case.observed, &self.ours, interface).is_some();
         let was_tried = self.case.ledger.written(&interface.id).is_some();
-        let may_pass = !is_inside
-            && !is_foreign
-            && !self.case.passed.contains(&interface.id)
-            && !was_tried
-            && self.case.ledger.passage(&interface.id).is_none();
+        let may_pass = !is_inside && !is_foreign && !was_tried && !self.case.passed.contains(&interface.id);
         let passage = if may_pass { self.passage(interface, instance, originals) } else { None };
         let aim = if self.shows_target(interface) { Aim::Confirm } else { Aim::Isolate };
         passage.unwrap_or_else(|| self.set_groups(interface, &self.target(), aim))
@@ -93,7 +85,8 @@ impl Isolation<'_> {
         instance: Option<&Instance>,
         originals: &BTreeMap<InterfaceId, Groups>,
     ) -> Option<Step> {
-        let through = self.transit.filter(|_| self.can_pass(instance))?;
+        let may_have_connections = instance.is_some_and(|instance| instance.state != "stopped");
+        let through = self.transit.filter(|_| may_have_connections && !self.has_rival)?;
         let recorded = self.case.held().and_then(|record| record.interfaces.get(&interface.id));
         let originals = recorded.or_else(|| originals.get(&interface.id))?;
         Some(Step::Pass {
