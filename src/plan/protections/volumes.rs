@@ -92,6 +92,11 @@ mod tests {
         let mut other = two(false, false);
         other.saved().protection.volumes.remove(&"vol-1".parse().unwrap());
         other.check_unprotected("i-1: restore: delete vol-2 on termination");
+        let mut going = two(false, true);
+        going.saved().protection.volumes.remove(&"vol-1".parse().unwrap());
+        going.check_unprotected("i-1: confirm: delete vol-2 on termination");
+        going.accept_everything();
+        going.check_unprotected("i-1: mark restored");
         let mut accepted = two(true, false);
         accepted.accept_everything();
         accepted.check_unprotected("i-1: restore: delete vol-2 on termination");
@@ -106,6 +111,7 @@ mod tests {
             (Ok(()), "i-1: mark restored"),
             (Err(Fault::Refused), "i-1: mark restored"),
             (Err(Fault::Denied), "i-1: mark restored"),
+            (Err(Fault::Busy), "i-1: mark restored"),
             (Err(Fault::Server), "i-1: confirm: delete vol-1, vol-2 on termination"),
         ] {
             let mut world =

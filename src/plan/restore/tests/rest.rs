@@ -30,6 +30,14 @@ fn what_is_still_to_be_put_back_comes_before_tags_and_mark() {
     });
     let world = world.attributes("i-1", crate::model::PROTECTING);
     check(&world, "i-1: restore: stop protection off");
+    let tagged = world.clone().change_instance(|instance| {
+        instance.tags = [("ec2-isolation:stack".to_owned(), "stack-1".to_owned())].into();
+    });
+    check(&tagged, "i-1: restore: stop protection off");
+    // What was not read is not known to be as it was.
+    let unread = world.clone().with(|world| world.observed.attributes.clear());
+    check(&unread, "");
+    check_standing(&unread, true, false);
     let refused = world.with(|world| {
         let step = world.plan(&Goal::Restore).steps().next().unwrap().clone();
         world.learn(&step, Err(Fault::Refused));
