@@ -146,9 +146,11 @@ fn one(
     };
     let (target, gone): (Groups, Groups) =
         originals.iter().cloned().partition(|group| case.observed.groups.contains_key(group));
+    let mut is_doubted = false;
     for group in &gone {
-        todo.waits |= !case.believes(Doubt::Original(group.clone()), plan);
+        is_doubted |= !case.believes(Doubt::Original(group.clone()), plan);
     }
+    todo.waits |= is_doubted;
     if interface.groups.is_disjoint(ours) {
         let confirm = change(&interface.groups, Aim::Confirm);
         let was_settled = matches!(record.state, State::Isolated | State::Restored);
@@ -172,7 +174,7 @@ fn one(
             let (instance, interface) = (case.id(), id.clone());
             plan.problems.push(Problem::OriginalDropped { instance, interface, groups: gone });
         }
-    } else if todo.waits && !gone.is_empty() {
+    } else if is_doubted {
         // Its groups may be there after all.
     } else if target.is_empty() {
         let (instance, interface) = (case.id(), id.clone());
