@@ -64,7 +64,7 @@ fn what_was_accepted_and_is_still_planned_is_written_three_times_more_and_then_n
         (39.999, "wait"),
     ]);
     assert_eq!(story.ledger.given_up(&isolate()), None);
-    assert!(story.ledger.is_accepted(&isolate()) && !story.ledger.failure(&isolate()).is_some());
+    assert!(story.ledger.is_accepted(&isolate()) && story.ledger.failure(&isolate()).is_none());
     let story = story.check(&[(40.0, "over"), (41.0, "over"), (500.0, "over")]);
     let not_seen = |story: &Story| match story.ledger.given_up(&story.step) {
         Some(StepError::NotSeen { seen_by, shown }) => format!("{seen_by}: {shown}"),
@@ -266,8 +266,8 @@ fn failures_are_told_until_a_step_succeeds() {
     assert!(
         ledger.failure(&mark).is_some()
             && ledger.failure(&isolate()).is_some()
-            && !ledger.failure(&tag).is_some()
-            && !ledger.failure(&take()).is_some()
+            && ledger.failure(&tag).is_none()
+            && ledger.failure(&take()).is_none()
     );
     assert!(ledger.is_accepted(&tag) && !ledger.is_accepted(&mark) && !ledger.is_accepted(&take()));
     assert_eq!((ledger.failure(&tag), ledger.failure(&take()), ledger.given_up(&mark)), (None, None, None));
