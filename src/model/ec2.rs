@@ -45,6 +45,13 @@ impl Instance {
     pub fn is_terminated(&self) -> bool {
         self.state == "terminated"
     }
+
+    /// The devices of those attached volumes that are meant.
+    #[must_use]
+    pub fn devices(&self, is_meant: impl Fn(&VolumeId, &Volume) -> bool) -> BTreeMap<VolumeId, String> {
+        let meant = self.volumes.iter().filter(|(id, volume)| is_meant(id, volume));
+        meant.map(|(id, volume)| (id.clone(), volume.device.clone())).collect()
+    }
 }
 
 /// What EC2 shows of a network interface.

@@ -61,9 +61,7 @@ pub(super) fn plan(case: &super::Case<'_>, heritage: &Heritage<'_>, plan: &mut P
     let heir = Heir { owner: heritage.owner, isolation_group: heritage.isolation_group, records: case.records };
     let adoption = adopt(legacy, heir, case.observed);
     plan.problems = adoption.obstacles;
-    if adoption.take_over.is_empty() {
-        plan.work = adoption.plan.work;
-    }
+    plan.work = adoption.plan.work;
 }
 
 /// What is to be done, in this order. Nothing of it is left when the instances have changed hands.

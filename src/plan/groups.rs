@@ -29,7 +29,7 @@ pub(super) fn too_wide(observed: &Observed, group: &Group, wants: &Wants) -> Vec
 fn is_of_forensic_host(observed: &Observed, rule: &Rule) -> bool {
     let Peer::Group(peer) = &rule.peer else { return false };
     let is_forensic = |group: &Group| group.role == Some(Role::Forensic) && group.stack_id.is_some();
-    rule.protocol == "tcp" && rule.ports.is_some() && observed.groups.get(peer).is_some_and(is_forensic)
+    rule.protocol == "tcp" && observed.groups.get(peer).is_some_and(is_forensic)
 }
 
 /// Whether a group could be another stack's isolation: it lets nothing through but single ports from a group (which

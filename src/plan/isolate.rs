@@ -331,7 +331,7 @@ impl<'a> Isolation<'a> {
     /// Whether what is to be done about the interfaces of an instance is done, or failed at least once: the rest of its work
     /// does not wait any longer.
     fn is_settled(&self, plan: &Plan, swaps: &[Step]) -> bool {
-        !plan.standing.isolated.is_empty() && swaps.iter().all(|step| self.case.ledger.has_failed(step))
+        !plan.standing.isolated.is_empty() && swaps.iter().all(|step| self.case.ledger.failure(step).is_some())
     }
 
     fn push(
@@ -380,8 +380,8 @@ impl<'a> Isolation<'a> {
 
     /// What a restored record says of an interface: it is in our group still, or again.
     fn history(&self, interface: &InterfaceId) -> Option<&Groups> {
-        let record = self.case.record().filter(|record| record.state == State::Restored)?;
-        (record.owner.stack_id == self.case.owner.stack_id).then(|| record.interfaces.get(interface))?
+        let record = self.case.record().filter(|record| record.owner.stack_id == self.case.owner.stack_id)?;
+        record.interfaces.get(interface)
     }
 
     fn place(
@@ -408,29 +408,17 @@ impl<'a> Isolation<'a> {
             return if originals.contains_key(id) { Place::Outside } else { Place::Isolated { is_cut } };
         };
         let was_seen = record.state == State::Isolated && record.isolation_group == self.wants.isolation_group;
-        match case.ledger.written(id) {
-            Some((groups, true))
-                if *groups == self.target() && case.ledger.is_contested(id, groups, case.now.elapsed) =>
-            {
-                case.believes(Doubt::AsWanted(id.clone()), plan);
-                Place::Isolated { is_cut }
-            }
-            Some((groups, is_accepted)) if *groups == self.target() => {
-                if is_accepted {
-                    Place::Isolated { is_cut }
-                } else {
-                    Place::Outside
-                }
-            }
-            _ if was_seen && record.owner == *case.owner => {
-                case.believes(Doubt::AsWanted(id.clone()), plan);
-                Place::Isolated { is_cut }
-            }
-            // The record changes hands, which changes nothing of the interface.
-            _ if was_seen => Place::Isolated { is_cut },
+        let is_doubted = match case.ledger.written(id).filter(|(groups, _)| **groups == self.target()) {
+            Some((groups, true)) => case.ledger.is_contested(id, groups, case.now.elapsed),
+            // That the record changes hands changes nothing of the interface.
+            None if was_seen => record.owner == *case.owner,
             // An earlier change may not be visible yet: it is written once more.
-            _ => Place::Outside,
+            _ => return Place::Outside,
+        };
+        if is_doubted {
+            case.believes(Doubt::AsWanted(id.clone()), plan);
         }
+        Place::Isolated { is_cut }
     }
 
     fn record_step(
@@ -456,7 +444,6 @@ impl<'a> Isolation<'a> {
         let prior = match case.held() {
             _ if case.unreadable.is_some() => Prior::Unreadable,
             None => Prior::None,
-            Some(record) if record.owner.stack_id != case.owner.stack_id => return None,
             // Whoever has the lease goes on with it; what is recorded may be isolated beside it.
             Some(record)
                 if self.has_rival
@@ -529,7 +516,7 @@ impl<'a> Isolation<'a> {
             // In any other state somebody else is at work.
             None => (State::Isolated, record.state == State::Isolating),
         };
-        if may_be && plan.standing.open.is_subset(left) && !plan.standing.isolated.is_empty() && !waits {
+        if may_be && plan.standing.open.is_subset(left) && !waits {
             let whole = plan.standing.isolated.iter().all(|interface| cut.contains(interface));
             // It was isolated as a whole before: what is open since is not claimed.
             let but = (!left.is_empty()).then(|| format!("but for {}, which is not isolated", comma_list(left)));

@@ -3,8 +3,8 @@
 //!
 //! They are left as they are, but **no interface is left in the transit group**.
 
-use super::groups::{is_closed, own_groups};
-use super::transit::say_if_in_transit;
+use super::groups::own_groups;
+use super::transit::{open_groups, say_if_in_transit};
 use super::{Aim, Case, Doubt, Needs, Plan, Problem, Step};
 use crate::model::{Groups, Interface, Record, State};
 
@@ -27,7 +27,7 @@ pub(super) fn plan(case: &Case<'_>, reason: Option<&str>, plan: &mut Plan) {
     let Some(record) = case.held().filter(|record| record.owner == *case.owner) else { return };
     let target = Groups::from([record.isolation_group.clone()]);
     let ours = own_groups(case.observed, case.owner, &record.isolation_groups);
-    let passages = passages(case, record, &ours);
+    let passages = open_groups(case, &ours, &record.isolation_group);
     for id in record.interfaces.keys() {
         let Some(interface) = case.observed.interfaces.get(id) else {
             if case.observed.looked_up.contains(id) {
@@ -54,14 +54,6 @@ pub(super) fn plan(case: &Case<'_>, reason: Option<&str>, plan: &mut Plan) {
         let (from, state, reason) = (record.state, State::Kept, Some(reason.to_owned()));
         plan.push(Step::Mark { instance: case.id(), from, state, reason, cut: None });
     }
-}
-
-/// Groups that interfaces of this record went through, or were isolated in once, unless they are known to isolate.
-fn passages(case: &Case<'_>, record: &Record, ours: &Groups) -> Groups {
-    let mut passages = ours.clone();
-    passages.remove(&record.isolation_group);
-    passages.retain(|id| case.observed.groups.get(id).is_none_or(|group| !is_closed(case.observed, group)));
-    passages
 }
 
 /// EC2's reads trail its writes: if a passage may have been cut short, only what this invocation wrote is believed.

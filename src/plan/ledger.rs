@@ -17,7 +17,7 @@ use crate::model::{
 };
 
 /// How long a contradiction may last before it is named. EC2's reads trail its writes by seconds.
-pub const FIGHT: Duration = Duration::from_secs(30);
+const FIGHT: Duration = Duration::from_secs(30);
 /// A reading that shows nothing is believed when it is the same after this long.
 pub const DOUBTED: Duration = Duration::from_secs(5);
 /// Another delivery asked for the snapshots, and may have died before; Lambda then delivers again after a minute.
@@ -207,6 +207,12 @@ struct Attempt {
     over: Option<StepError>,
 }
 
+impl Attempt {
+    fn failure(&self) -> Option<&StepError> {
+        self.over.as_ref().or(self.failure.as_ref().map(|(error, _)| error))
+    }
+}
+
 /// Looks that show what was there before an accepted write.
 #[derive(Debug, Clone, Copy)]
 struct Contradiction {
@@ -261,7 +267,7 @@ pub struct Due {
 impl Ledger {
     /// Whether a doubtful reading is believed by now.
     #[must_use]
-    pub fn believes(&self, doubt: &Doubt, elapsed: Duration) -> bool {
+    pub(super) fn believes(&self, doubt: &Doubt, elapsed: Duration) -> bool {
         self.is_trusting || self.doubts.get(doubt).is_some_and(|since| elapsed.saturating_sub(*since) >= doubt.limit())
     }
 
@@ -273,14 +279,14 @@ impl Ledger {
 
     /// Whether these groups were written to an interface, which EC2 accepted.
     #[must_use]
-    pub fn has_written(&self, interface: &InterfaceId, groups: &Groups) -> bool {
+    pub(super) fn has_written(&self, interface: &InterfaceId, groups: &Groups) -> bool {
         self.written(interface) == Some((groups, true))
     }
 
     /// Whether these groups had to be written to an interface again a moment ago: another person or tool may be at it
     /// still.
     #[must_use]
-    pub fn is_contested(&self, interface: &InterfaceId, groups: &Groups, elapsed: Duration) -> bool {
+    pub(super) fn is_contested(&self, interface: &InterfaceId, groups: &Groups, elapsed: Duration) -> bool {
         self.attempts.iter().any(|(step, attempt)| {
             let is_meant = matches!(step, Step::SetGroups { interface: of, to, .. } if of == interface && to == groups);
             let is_recent = |last: Duration| elapsed.saturating_sub(last) <= FIGHT;
@@ -295,45 +301,36 @@ impl Ledger {
 
     /// Whether a passage of ours holds the interface.
     #[must_use]
-    pub fn is_passing(&self, interface: &InterfaceId) -> bool {
+    pub(super) fn is_passing(&self, interface: &InterfaceId) -> bool {
         self.under_way.iter().any(|step| matches!(step, Step::Pass { interface: passing, .. } if passing == interface))
     }
 
     #[must_use]
-    pub fn has_rival(&self, now: Time) -> bool {
+    pub(super) fn has_rival(&self, now: Time) -> bool {
         self.rival.is_some_and(|(_, until)| now < until) && !self.is_trusting
-    }
-
-    /// Whether a step was tried and has failed, for now or for ever.
-    #[must_use]
-    pub fn has_failed(&self, step: &Step) -> bool {
-        self.attempts.get(&step.key()).is_some_and(|attempt| attempt.failure.is_some() || attempt.over.is_some())
     }
 
     /// Whether a step was carried out.
     #[must_use]
-    pub fn is_accepted(&self, step: &Step) -> bool {
+    pub(super) fn is_accepted(&self, step: &Step) -> bool {
         self.attempts.get(&step.key()).is_some_and(|attempt| attempt.is_accepted)
     }
 
     /// Why a step is not tried any more.
     #[must_use]
-    pub fn given_up(&self, step: &Step) -> Option<&StepError> {
+    pub(super) fn given_up(&self, step: &Step) -> Option<&StepError> {
         self.attempts.get(&step.key()).and_then(|attempt| attempt.over.as_ref())
     }
 
     /// Why a step is not done yet, or will not be.
     #[must_use]
     pub fn failure(&self, step: &Step) -> Option<&StepError> {
-        let attempt = self.attempts.get(&step.key())?;
-        attempt.over.as_ref().or(attempt.failure.as_ref().map(|(error, _)| error))
+        self.attempts.get(&step.key())?.failure()
     }
 
     /// Every step that failed and did not succeed since.
     pub fn failures(&self) -> impl Iterator<Item = (&Step, &StepError)> {
-        let failed = |attempt: &Attempt| attempt.over.is_some() || attempt.failure.is_some();
-        let failed = self.attempts.iter().filter(move |(_, attempt)| failed(attempt));
-        failed.filter_map(|(step, _)| Some((step, self.failure(step)?)))
+        self.attempts.iter().filter_map(|(step, attempt)| Some((step, attempt.failure()?)))
     }
 
     /// Looks at the record that was read: `writer` is this invocation.
@@ -499,7 +496,7 @@ impl Ledger {
         let is_certain = result.as_ref().err().and_then(StepError::fault).is_some_and(Fault::is_without_effect)
             || matches!(result, Err(StepError::LeaseOver | StepError::Overtaken));
         // A refused write changes nothing of what was written before.
-        if result.is_ok() || !is_certain || !self.written.contains_key(interface) {
+        if !is_certain || !self.written.contains_key(interface) {
             self.written.insert(interface.clone(), (to.clone(), result.is_ok()));
         }
     }

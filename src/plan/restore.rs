@@ -19,14 +19,17 @@ pub(super) fn needs(case: &Case<'_>) -> Needs {
     needs.interfaces = record.interfaces.keys().cloned().collect();
     needs.groups = record.interfaces.values().flatten().chain(&record.isolation_groups).cloned().collect();
     let is_looked_up = needs.interfaces.is_subset(&case.observed.looked_up);
-    if is_looked_up && is_protection_open(case, record) && interfaces(case, record, &mut Plan::default()).is_done() {
+    if !is_looked_up || !interfaces(case, record, &mut Plan::default()).is_done() {
+        return needs;
+    }
+    if is_protection_open(case, record) {
         let protection = &record.protection;
         needs.attributes = !protection.attributes.is_empty();
         needs.members = protection.scaling_group.is_some();
         needs.profiles = protection.profile.is_some();
     }
     // They were tagged before it was saved that they were to be kept.
-    if is_looked_up && record.state != State::Restored && interfaces(case, record, &mut Plan::default()).is_done() {
+    if record.state != State::Restored {
         needs.volumes = case.living().into_iter().flat_map(|instance| instance.volumes.keys()).cloned().collect();
     }
     needs
@@ -67,8 +70,7 @@ pub(super) fn plan(case: &Case<'_>, plan: &mut Plan) {
     plan.standing.is_restored = record.state == State::Restored
         && plan.standing.is_in_place
         && plan.is_empty()
-        && plan.doubts.iter().all(|doubt| case.ledger.believes(doubt, case.now.elapsed))
-        && !has_rival;
+        && plan.doubts.iter().all(|doubt| case.ledger.believes(doubt, case.now.elapsed));
 }
 
 /// What the interfaces of a record need.
@@ -144,9 +146,11 @@ fn one(
     };
     let (target, gone): (Groups, Groups) =
         originals.iter().cloned().partition(|group| case.observed.groups.contains_key(group));
+    let mut is_doubted = false;
     for group in &gone {
-        todo.waits |= !case.believes(Doubt::Original(group.clone()), plan);
+        is_doubted |= !case.believes(Doubt::Original(group.clone()), plan);
     }
+    todo.waits |= is_doubted;
     if interface.groups.is_disjoint(ours) {
         let confirm = change(&interface.groups, Aim::Confirm);
         let was_settled = matches!(record.state, State::Isolated | State::Restored);
@@ -170,7 +174,7 @@ fn one(
             let (instance, interface) = (case.id(), id.clone());
             plan.problems.push(Problem::OriginalDropped { instance, interface, groups: gone });
         }
-    } else if todo.waits && !gone.is_empty() {
+    } else if is_doubted {
         // Its groups may be there after all.
     } else if target.is_empty() {
         let (instance, interface) = (case.id(), id.clone());
@@ -229,7 +233,7 @@ fn put_back(case: &Case<'_>, record: &Record, plan: &mut Plan) {
     }
     untag_restored(case, record, plan);
     // Tags are for people: one that cannot be taken off is no reason to call the instance isolated.
-    if plan.steps().all(|step| matches!(step, Step::Untag { .. }) && case.ledger.given_up(step).is_some()) {
+    if plan.steps().all(|untag| case.ledger.given_up(untag).is_some()) {
         let problems: Vec<String> = plan.problems.iter().map(ToString::to_string).collect();
         let reason = (!problems.is_empty()).then(|| problems.join("; "));
         plan.push(mark(case, record, State::Restored, reason));
@@ -239,9 +243,8 @@ fn put_back(case: &Case<'_>, record: &Record, plan: &mut Plan) {
 /// The stack in whose isolation the instance is by now: what protects it, it needs.
 fn other_holder<'a>(case: &Case<'a>, record: &Record) -> Option<&'a String> {
     let ours = own_groups(case.observed, &record.owner, &record.isolation_groups);
-    let attached = case.observed.instances.get(case.instance).into_iter().flat_map(|instance| &instance.interfaces);
-    let mut held = attached.filter_map(|interface| holder(case.observed, &ours, interface));
-    held.next()
+    let mut attached = case.shown().into_iter().flat_map(|instance| &instance.interfaces);
+    attached.find_map(|interface| holder(case.observed, &ours, interface))
 }
 
 fn mark(case: &Case<'_>, record: &Record, state: State, reason: Option<String>) -> Step {

@@ -15,8 +15,7 @@ pub(super) fn are_needed(record: &Record) -> bool {
 /// Snapshots every volume of `instance` that has none; labels and counts those that there are.
 pub(super) fn snapshot(case: &Case<'_>, wants: &Wants, record: &Record, instance: &Instance, plan: &mut Plan) {
     let taken = &record.snapshots.taken;
-    let lacks = |id: &VolumeId| !taken.contains_key(id);
-    let volumes: BTreeMap<VolumeId, String> = devices(instance, lacks);
+    let volumes = instance.devices(|id, _| !taken.contains_key(id));
     count(case, record, plan);
     label(case, record, instance, plan);
     lock(case, wants, plan);
@@ -45,11 +44,6 @@ pub(super) fn snapshot(case: &Case<'_>, wants: &Wants, record: &Record, instance
     } else {
         plan.problems.push(Problem::SnapshotsAwaited { instance: case.id() });
     }
-}
-
-fn devices(instance: &Instance, which: impl Fn(&VolumeId) -> bool) -> BTreeMap<VolumeId, String> {
-    let selected = instance.volumes.iter().filter(|(id, _)| which(id));
-    selected.map(|(id, volume)| (id.clone(), volume.device.clone())).collect()
 }
 
 /// Counts the recorded snapshots that exist and did not fail, and names the others.
@@ -133,7 +127,7 @@ fn take(
     if let (Some((volume, device)), 1) = (volumes.first_key_value(), volumes.len()) {
         tags.extend(volume_tags(volume, device));
     }
-    let without = devices(instance, |id| !volumes.contains_key(id));
+    let without = instance.devices(|id, _| !volumes.contains_key(id));
     Step::TakeSnapshots { instance: case.id(), volumes, without, tags }
 }
 

@@ -167,13 +167,13 @@ impl Step {
 
     /// Whether it may be repeated if what it has done is not seen.
     #[must_use]
-    pub fn may_be_repeated(&self) -> bool {
+    pub(super) fn may_be_repeated(&self) -> bool {
         !matches!(self, Self::Pass { .. } | Self::TakeSnapshots { .. } | Self::RequestSnapshots { .. })
     }
 
     /// The call that shows whether it was carried out.
     #[must_use]
-    pub fn seen_by(&self) -> &'static str {
+    pub(super) fn seen_by(&self) -> &'static str {
         match self {
             Self::SetGroups { .. } | Self::Pass { .. } | Self::Tag { .. } | Self::Untag { .. } => {
                 "ec2:DescribeNetworkInterfaces"

@@ -234,6 +234,27 @@ mod tests {
     }
 
     #[test]
+    fn the_tags_of_a_volume_are_read_until_this_invocation_has_tagged_it() {
+        let bare = Wants { snapshot_volumes: false, protect: false, ..wants(&["i-1"]) };
+        let read = |world: &World| {
+            let needs = world.needs(&Goal::Isolate(&bare), crate::plan::Reach::Full);
+            needs.volumes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        let kept = isolated(&ON_INSTANCE, &[ON_INTERFACE]).with(|world| {
+            world.saved().protection.volumes = [("vol-1".parse().unwrap(), "/dev/sda1".to_owned())].into();
+            world.observed.volume_tags.insert("vol-1".parse().unwrap(), Tags::new());
+        });
+        assert_eq!(read(&kept), "vol-1");
+        let step = kept.plan(&Goal::Isolate(&bare)).steps().next().unwrap().clone();
+        assert!(step.to_string().starts_with("tag vol-1 with"), "{step}");
+        assert_eq!(read(&kept.clone().with(|world| world.learn(&step, Ok(())))), "");
+        assert_eq!(read(&kept.clone().with(|world| world.learn(&step, Err(crate::model::Fault::Denied)))), "vol-1");
+        // One that was detached, or that stays anyway, is none of ours.
+        assert_eq!(read(&kept.clone().change_instance(|instance| instance.volumes.clear())), "");
+        assert_eq!(read(&kept.with(|world| world.saved().protection.volumes.clear())), "");
+    }
+
+    #[test]
     fn tags_that_were_not_read_are_written_once_by_who_recorded_the_instance() {
         let unread = |world: World| world.with(|world| world.observed.looked_up.clear());
         check(&unread(isolated(&ON_INSTANCE, &[])), &[]);
@@ -257,6 +278,9 @@ mod tests {
         };
         check(&world("i-2"), &[]);
         check(&world("i-3"), &["tag eni-2 with ec2-isolation:original-groups-1"]);
+        // What was restored does not speak.
+        let restored = world("i-2").record("i-2", State::Restored, &[("eni-2", &["sg-b"])]);
+        check(&restored, &["tag eni-2 with ec2-isolation:original-groups-1"]);
         // One that is gone is not tagged.
         check(&world("i-3").with(|world| _ = world.observed.interfaces.remove(&"eni-2".parse().unwrap())), &[]);
     }

@@ -117,6 +117,7 @@ fn all() -> Needs {
 #[test]
 fn what_was_asked_for_is_not_asked_for_again() {
     assert_eq!(all().without(&Needs::default()), all());
+    assert_eq!(Needs::default().without(&Needs::default()), Needs::default());
     assert_eq!(all().without(&all()), Needs::default());
     assert_eq!(Needs::default().without(&all()), Needs::default());
     let some = Needs {

@@ -44,10 +44,6 @@ impl Isolation<'_> {
         has_passed || instance.is_none_or(|instance| instance.state == "stopped")
     }
 
-    pub(super) fn can_pass(&self, instance: Option<&Instance>) -> bool {
-        self.transit.is_some() && !self.has_rival && instance.is_some_and(|instance| instance.state != "stopped")
-    }
-
     /// The passage of an interface that is isolated already.
     pub(super) fn passage_from_inside(
         &self,
@@ -77,11 +73,7 @@ impl Isolation<'_> {
         let is_inside = !interface.groups.is_empty() && interface.groups.is_subset(&self.ours);
         let is_foreign = holder(self.case.observed, &self.ours, interface).is_some();
         let was_tried = self.case.ledger.written(&interface.id).is_some();
-        let may_pass = !is_inside
-            && !is_foreign
-            && !self.case.passed.contains(&interface.id)
-            && !was_tried
-            && self.case.ledger.passage(&interface.id).is_none();
+        let may_pass = !is_inside && !is_foreign && !was_tried && !self.case.passed.contains(&interface.id);
         let passage = if may_pass { self.passage(interface, instance, originals) } else { None };
         let aim = if self.shows_target(interface) { Aim::Confirm } else { Aim::Isolate };
         passage.unwrap_or_else(|| self.set_groups(interface, &self.target(), aim))
@@ -93,7 +85,8 @@ impl Isolation<'_> {
         instance: Option<&Instance>,
         originals: &BTreeMap<InterfaceId, Groups>,
     ) -> Option<Step> {
-        let through = self.transit.filter(|_| self.can_pass(instance))?;
+        let may_have_connections = instance.is_some_and(|instance| instance.state != "stopped");
+        let through = self.transit.filter(|_| may_have_connections && !self.has_rival)?;
         let recorded = self.case.held().and_then(|record| record.interfaces.get(&interface.id));
         let originals = recorded.or_else(|| originals.get(&interface.id))?;
         Some(Step::Pass {
@@ -116,7 +109,7 @@ pub(super) fn say_if_in_transit(
     interface: &Interface,
     plan: &mut Plan,
 ) {
-    if let Some(through) = open_group(case, ours, isolation_group, interface) {
+    if let Some(through) = interface.groups.intersection(&open_groups(case, ours, isolation_group)).next() {
         plan.problems.push(Problem::InTransit {
             instance: case.id(),
             interface: interface.id.clone(),
@@ -126,13 +119,9 @@ pub(super) fn say_if_in_transit(
     }
 }
 
-/// The group of ours in which an interface is and that lets something through: left there by an invocation that died.
-fn open_group<'a>(
-    case: &Case<'a>,
-    ours: &Groups,
-    isolation: &GroupId,
-    interface: &'a Interface,
-) -> Option<&'a GroupId> {
-    let mut inside = interface.groups.iter().filter(|id| *id != isolation && ours.contains(*id));
-    inside.find(|id| case.observed.groups.get(*id).is_none_or(|group| !is_closed(case.observed, group)))
+/// The groups of ours, beside the isolation group, that are not known to isolate: an invocation that died may have left an
+/// interface there.
+pub(super) fn open_groups(case: &Case<'_>, ours: &Groups, isolation_group: &GroupId) -> Groups {
+    let is_closed = |id| case.observed.groups.get(id).is_some_and(|group| is_closed(case.observed, group));
+    ours.iter().filter(|id| *id != isolation_group && !is_closed(*id)).cloned().collect()
 }

@@ -90,6 +90,15 @@ fn interfaces_go_from_one_isolation_straight_into_the_other() {
 }
 
 #[test]
+fn an_instance_that_was_in_the_new_group_once_goes_back_into_it_once() {
+    let mut scene = scene(State::Kept).tagged();
+    scene.old.saved().isolation_groups.insert("sg-250".parse().unwrap());
+    let scene = scene.taken_over().moved("eni-1", "sg-250");
+    scene.check("i-1: isolate eni-2 [sg-150] -> [sg-250]");
+    scene.moved("eni-2", "sg-250").marked(State::Isolated).check("let go i-1");
+}
+
+#[test]
 fn the_old_record_goes_when_everything_was_read_back() {
     let scene = scene(State::Kept).taken_over().moved("eni-1", "sg-250").moved("eni-2", "sg-250");
     scene.check("i-1: mark isolated\ntag i-1 with ec2-isolation:restore, ec2-isolation:stack");
@@ -192,7 +201,11 @@ fn others_than_those_named_are_left_alone() {
 
 #[test]
 fn history_stays_where_it_is() {
-    scene(State::Restored).check("");
+    let mut scene = scene(State::Restored);
+    scene.check("");
+    // Whatever the new group is.
+    scene.old.observed.groups.remove(&"sg-250".parse().unwrap());
+    scene.check("");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! How each problem bears on the answer, and what it says.
 
 use super::*;
+use crate::model::{ScheduledEvent, Time};
 use crate::plan::testing::groups;
 
 #[test]
@@ -267,6 +268,77 @@ fn each_problem_says_what_it_is_about_and_how_bad_it_is() {
         Problem::Unrecorded { instance: instance(), interface: interface(), groups: g() },
         "i-1: eni-1 is in [sg-a, sg-b] without a record of its original groups: give it its groups by hand, then adopt i-1",
     );
+}
+
+#[test]
+fn what_may_end_an_instance_is_a_note_with_what_keeps_the_evidence() {
+    let protection = "Leave its termination protection on: aws ec2 modify-instance-attribute --instance-id i-1 --disable-api-termination";
+    let memory = "ec2-isolation memory i-1";
+    let some = |name: &str| Some(name.to_owned());
+    let ecs = |cluster, container_instance| Ending::Ecs { cluster, container_instance };
+    let capture = format!("its agent no longer answers. Capture its memory first: {memory}");
+    let event = |not_before| ScheduledEvent { code: "instance-retirement".to_owned(), not_before };
+    for (ending, expected) in [
+        (
+            Ending::Kubernetes { cluster: some("prod") },
+            format!(
+                "is a node of Kubernetes cluster prod, by its tags: a controller may terminate it, since it no longer answers. {protection}"
+            ),
+        ),
+        (
+            Ending::Kubernetes { cluster: None },
+            format!(
+                "is a node of Kubernetes cluster, by its tags: a controller may terminate it, since it no longer answers. {protection}"
+            ),
+        ),
+        (
+            Ending::Karpenter { pool: some("default") },
+            format!(
+                "is a node of Karpenter's pool default, by its tags: Karpenter may terminate it, since it no longer answers. {protection}"
+            ),
+        ),
+        (
+            ecs(some("web"), some("0a1b")),
+            format!(
+                "belongs to ECS cluster web, by its tags: ECS may replace it, since {capture}, and only then drain it, which ends its \
+                 tasks: aws ecs update-container-instances-state --cluster web --container-instances 0a1b --status DRAINING"
+            ),
+        ),
+        // Without both names there is no command.
+        (
+            ecs(some("web"), None),
+            format!("belongs to ECS cluster web, by its tags: ECS may replace it, since {capture}"),
+        ),
+        (ecs(None, some("0a1b")), format!("belongs to ECS cluster, by its tags: ECS may replace it, since {capture}")),
+        (
+            Ending::Spot,
+            format!(
+                "is a Spot Instance: EC2 may end it with a notice of two minutes, and no protection stops that. Capture its memory now: {memory}"
+            ),
+        ),
+        (
+            Ending::Reservation("capacity-block".to_owned()),
+            format!(
+                "runs in a reservation (capacity-block): EC2 terminates it when that ends, and no protection stops that. Capture its memory now: {memory}"
+            ),
+        ),
+    ] {
+        let problem = Problem::Ending { instance: "i-1".parse().unwrap(), ending };
+        assert_eq!((problem.severity(), problem.is_ending()), (Severity::Note, true), "{problem}");
+        assert_eq!(problem.to_string(), format!("i-1 {expected}"));
+    }
+    for (not_before, at) in [(None, ""), (Some(Time(1_764_039_600)), " from 2025-11-25T03:00:00Z on")] {
+        let ending = Ending::Scheduled(event(not_before));
+        let expected = format!(
+            "AWS has scheduled instance-retirement of i-1{at}: its memory is lost then, and no protection stops that. Capture it before: {memory}"
+        );
+        assert_eq!(Problem::Ending { instance: "i-1".parse().unwrap(), ending }.to_string(), expected);
+    }
+    let unknown = Problem::EventsUnknown { reason: "denied".to_owned() };
+    assert_eq!((unknown.severity(), unknown.is_ending()), (Severity::Note, true));
+    assert_eq!(unknown.to_string(), "whether AWS has scheduled a stop, a reboot or a retirement is not known: denied");
+    // Another note is about what is not as it should be now.
+    assert!(!Problem::NoTransit.is_ending());
 }
 
 #[test]

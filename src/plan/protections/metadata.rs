@@ -66,6 +66,8 @@ mod tests {
         };
         assert!(doubt.to_string().starts_with("under way: the metadata service of i-1 is still being turned off"));
         assert!(!plan.to_string().contains("! the metadata service"));
+        let applied = world.clone().change_instance(|instance| instance.is_metadata_pending = false);
+        assert!(!applied.plan(&Goal::Isolate(&wants)).to_string().contains("metadata service of"));
         world.ledger.note_doubts(&plan, world.elapsed);
         world.elapsed += std::time::Duration::from_secs(60);
         let plan = world.plan(&Goal::Isolate(&wants));

@@ -78,7 +78,7 @@ impl Change {
 
     /// The call that shows whether it was carried out.
     #[must_use]
-    pub fn seen_by(&self) -> &'static str {
+    pub(super) fn seen_by(&self) -> &'static str {
         match self {
             Self::Attribute(_) => "ec2:DescribeInstanceAttribute",
             Self::Volumes { .. } | Self::MetadataService { .. } => "ec2:DescribeInstances",

@@ -14,12 +14,10 @@ pub(super) fn protect(case: &Case<'_>, record: &Record, due: &mut Due, plan: &mu
     match (state.as_str(), &record.protection.scaling_group) {
         ("Standby", _) => {}
         ("InService", None) => due.prior.scaling_group = Some(group),
-        ("InService", Some(recorded)) if *recorded == group && !case.ledger.is_accepted(&step) => {
-            due.changes.push(enter);
-        }
         ("InService", Some(recorded)) if *recorded != group => {
             plan.problems.push(Problem::OtherScalingGroup { instance, group, recorded: recorded.clone() });
         }
+        ("InService", Some(_)) if !case.ledger.is_accepted(&step) => due.changes.push(enter),
         (state, _) => {
             let problem = Problem::NotInStandby { instance, group, state: state.to_owned() };
             let is_on_its_way = matches!(state, "InService" | "EnteringStandby") || state.starts_with("Pending");
@@ -142,6 +140,11 @@ mod tests {
         for recorded in [None, Some("web"), Some("old")] {
             member("Standby", recorded).check_protected("");
         }
+        // It is moved in the group that its record names, or by hand.
+        member("InService", Some("old")).check_protected(
+            "! i-1 is in service of Auto Scaling group web, its record says old: it was not moved to Standby; do so by hand: \
+             aws autoscaling enter-standby",
+        );
         // Who is in no group, or was not looked up, needs nothing.
         member("InService", None).with(|world| world.observed.members = Some([].into())).check_protected("");
         member("InService", None).with(|world| world.observed.members = None).check_protected("");

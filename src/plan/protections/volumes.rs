@@ -22,14 +22,8 @@ pub(super) fn describe(
     }
 }
 
-/// The attached volumes that `which` selects by id and by whether they go with the instance, with their devices.
-fn devices(instance: &Instance, which: impl Fn(&VolumeId, bool) -> bool) -> BTreeMap<VolumeId, String> {
-    let selected = instance.volumes.iter().filter(|(id, volume)| which(id, volume.delete_on_termination));
-    selected.map(|(id, volume)| (id.clone(), volume.device.clone())).collect()
-}
-
 pub(super) fn protect(instance: &Instance, due: &mut Due) {
-    let volumes = devices(instance, |_, goes| goes);
+    let volumes = instance.devices(|_, volume| volume.delete_on_termination);
     if !volumes.is_empty() {
         due.prior.volumes = volumes.clone();
         due.changes.push(Change::Volumes { volumes, go_with_it: false });
@@ -38,13 +32,13 @@ pub(super) fn protect(instance: &Instance, due: &mut Due) {
 
 pub(super) fn unprotect(case: &Case<'_>, record: &Record, instance: &Instance, plan: &mut Plan) {
     let recorded = &record.protection.volumes;
-    let all = devices(instance, |volume, _| recorded.contains_key(volume));
+    let all = instance.devices(|id, _| recorded.contains_key(id));
     if all.is_empty() {
         return;
     }
     let change = Change::Volumes { volumes: all, go_with_it: true };
     let confirm = Step::Protect { instance: case.id(), change: change.clone(), aim: Aim::Confirm };
-    let stay = devices(instance, |volume, goes| recorded.contains_key(volume) && !goes);
+    let stay = instance.devices(|id, volume| recorded.contains_key(id) && !volume.delete_on_termination);
     if stay.is_empty() {
         put_back(case, change, false, plan);
     } else if is_confirmed(case, &confirm) {
@@ -92,6 +86,11 @@ mod tests {
         let mut other = two(false, false);
         other.saved().protection.volumes.remove(&"vol-1".parse().unwrap());
         other.check_unprotected("i-1: restore: delete vol-2 on termination");
+        let mut going = two(false, true);
+        going.saved().protection.volumes.remove(&"vol-1".parse().unwrap());
+        going.check_unprotected("i-1: confirm: delete vol-2 on termination");
+        going.accept_everything();
+        going.check_unprotected("i-1: mark restored");
         let mut accepted = two(true, false);
         accepted.accept_everything();
         accepted.check_unprotected("i-1: restore: delete vol-2 on termination");
@@ -106,6 +105,7 @@ mod tests {
             (Ok(()), "i-1: mark restored"),
             (Err(Fault::Refused), "i-1: mark restored"),
             (Err(Fault::Denied), "i-1: mark restored"),
+            (Err(Fault::Busy), "i-1: mark restored"),
             (Err(Fault::Server), "i-1: confirm: delete vol-1, vol-2 on termination"),
         ] {
             let mut world =

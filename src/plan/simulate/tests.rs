@@ -122,3 +122,35 @@ fn an_interface_that_is_attached_to_nothing_is_changed_too() {
     let done = after(&world, &Goal::Restore);
     assert_eq!(done.observed.interfaces.values().next().unwrap().groups, groups(&["sg-a"]));
 }
+
+#[test]
+fn what_is_asked_for_and_saved_on_paper_is_in_the_record() {
+    let wants = wants(&["i-1"]);
+    let done = after(&World::isolated(), &Goal::Isolate(&wants));
+    assert!(saved(&done).snapshots.requested);
+    assert_eq!(
+        saved(&done).protection.to_string(),
+        "termination protection off, stop protection off, shutdown behaviour terminate, deletion of vol-1 on termination"
+    );
+    // What is recorded stays.
+    let profile = |recorded: Option<&str>| {
+        let world = World::with_profile(Some("arn:a"), None).attributes("i-1", crate::plan::testing::UNPROTECTED);
+        let world = world.saved_with(|record| record.protection.scaling_group = recorded.map(str::to_owned));
+        saved(&after(&world, &Goal::Isolate(&Wants { detach_profile: true, ..wants.clone() }))).protection.clone()
+    };
+    assert_eq!((profile(Some("web")).scaling_group.as_deref(), profile(None).scaling_group), (Some("web"), None));
+    assert_eq!(profile(None).profile.as_deref(), Some("arn:a"));
+}
+
+#[test]
+fn a_member_goes_to_standby_on_paper_and_comes_back() {
+    let wants = wants(&["i-1"]);
+    let state = |world: &World| world.observed.members.as_ref().unwrap()[&world.id].state.clone();
+    let world = World::isolated().with(|world| world.member("InService"));
+    let noted = after(&world, &Goal::Isolate(&wants));
+    assert_eq!((saved(&noted).protection.scaling_group.as_deref(), state(&noted).as_str()), (Some("web"), "InService"));
+    let away = after(&noted, &Goal::Isolate(&wants));
+    assert_eq!(state(&away), "Standby");
+    let back = away.plain_group("sg-a").shows("eni-1", &["sg-a"]).wrote("eni-1", &["sg-a"], Ok(()));
+    assert_eq!(state(&after(&back, &Goal::Restore)), "InService");
+}

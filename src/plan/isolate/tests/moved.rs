@@ -262,3 +262,25 @@ fn where_only_some_may_be_moved_the_others_are_open_and_nothing_is_done_about_th
     });
     assert_eq!(mark, Some((State::Isolated, Some("but for eni-2, which is not isolated".to_owned()))));
 }
+
+#[test]
+fn where_only_some_may_be_moved_those_are_confirmed_and_the_others_are_not() {
+    let world = World::new().instance("i-1", &[("eni-1", &["sg-150"]), ("eni-2", &["sg-150"])]);
+    let world = world.record("i-1", State::Isolating, &[("eni-1", &["sg-a"]), ("eni-2", &["sg-a"])]).leased();
+    let only = |ids: &[&str]| {
+        let ids: BTreeSet<InterfaceId> = ids.iter().map(|id| id.parse().unwrap()).collect();
+        world.clone().with(|world| world.only = Some(ids))
+    };
+    check(&only(&["eni-2"]), "i-1: confirm eni-2 [sg-150] -> [sg-150]");
+    check(&only(&[]), "i-1: mark isolated");
+}
+
+#[test]
+fn one_in_the_transit_group_is_named_also_where_it_may_not_be_moved() {
+    let world = World::new().transit_group("sg-7a5");
+    let world = world.instance("i-1", &[("eni-1", &["sg-150"]), ("eni-2", &["sg-7a5"])]);
+    let world = world.record("i-1", State::Isolated, &[("eni-1", &["sg-a"]), ("eni-2", &["sg-a"])]);
+    let world = world.with(|world| world.only = Some(BTreeSet::new()));
+    check(&world, IN_TRANSIT);
+    check_standing(&world, &bare(), "eni-1", "eni-2");
+}

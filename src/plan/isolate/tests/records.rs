@@ -105,6 +105,27 @@ fn an_interface_is_changed_under_a_lease_of_this_invocation_only() {
 }
 
 #[test]
+fn what_is_recorded_is_isolated_beside_whoever_has_the_lease() {
+    let lease = || Lease { writer: "another".to_owned(), until: Time(NOW.time.0 + 10), only: BTreeSet::new() };
+    let leased = |state| recorded(state, &["sg-a"]).saved_with(|record| record.lease = Some(lease())).rival(10);
+    let check = |world: &World, steps: &str| {
+        check(world, &format!("{steps}\n? another invocation may still be at work"));
+    };
+    let swap = "i-1: isolate eni-1 [sg-a] -> [sg-150]";
+    check(&leased(State::Isolating), swap);
+    // What the record does not say yet is written down before.
+    check(&leased(State::Isolated), AGAIN);
+    let other_group = |record: &mut Record| record.isolation_group = "sg-01d".parse().unwrap();
+    check(&leased(State::Isolating).saved_with(other_group), AGAIN);
+    let other_owner = |record: &mut Record| record.owner.logical_id = "Old".to_owned();
+    let taken_over = format!("i-1: record (taken over from Old)\n{swap}");
+    check(&leased(State::Isolating).saved_with(other_owner), &taken_over);
+    let unknown = |record: &mut Record| record.interfaces.clear();
+    let added = format!("i-1: record eni-1 [sg-a] (added)\n{swap}");
+    check(&leased(State::Isolating).saved_with(unknown), &added);
+}
+
+#[test]
 fn a_leased_record_says_in_which_group_an_interface_may_be() {
     let world = || recorded(State::Isolating, &["sg-a"]).leased();
     let plan = plan_for(&world().saved_with(|record| record.isolation_group = "sg-01d".parse().unwrap()), &bare());
@@ -167,6 +188,19 @@ fn an_interface_attached_later_is_added_to_the_record() {
     let world = world.shows("eni-2", &["sg-150", "sg-b"]).state(State::Isolating).leased();
     let world = world.wrote("eni-1", &["sg-150"], Ok(()));
     check(&world, "i-1: record eni-2 [sg-b] (added)\ni-1: isolate eni-2 [sg-150, sg-b] -> [sg-150]");
+}
+
+#[test]
+fn what_is_in_our_group_and_in_no_record_is_not_written() {
+    let world = |state| {
+        let world = World::new().instance("i-1", &[("eni-1", &["sg-150"]), ("eni-2", &["sg-150"])]);
+        world.record("i-1", state, &[("eni-1", &["sg-a"])]).leased().wrote("eni-1", &["sg-150"], Ok(()))
+    };
+    let unknown =
+        "! i-1: eni-2 is in sg-150 without a record of its original groups: it is isolated; give it its groups by hand";
+    check(&world(State::Isolating), &format!("i-1: mark isolated\n{unknown}"));
+    check(&world(State::Isolated), unknown);
+    check(&world(State::Kept), unknown);
 }
 
 #[test]
@@ -309,31 +343,34 @@ fn needs_before_the_first_change_are_few() {
     let light = needs(&world(), &wants, Reach::Light);
     assert_eq!((interfaces(&light).as_str(), light.episode.clone()), ("", None));
     // Protections are read after the snapshots were asked for.
-    assert_eq!((light.attributes, light.members, light.profiles), (false, false, false));
+    assert_eq!([light.inspects, light.attributes, light.members, light.profiles], [false; 4]);
     assert_eq!((light.groups.len(), light.marked.len(), light.trunks.len()), (0, 0, 0));
     let full = |world: &World, wants: &Wants| {
         let full = needs(world, wants, Reach::Full);
         assert_eq!(interfaces(&full), "eni-1");
-        [full.attributes, full.members, full.profiles]
+        [full.inspects, full.attributes, full.members, full.profiles]
     };
     let asked = || world().saved_with(|record| record.snapshots.requested = true);
     let taken = world().saved_with(|record| {
         _ = record.snapshots.taken.insert("vol-1".parse().unwrap(), "snap-1".parse().unwrap());
     });
-    assert_eq!(full(&world(), &wants), [false; 3]);
-    assert_eq!(full(&asked(), &wants), [true, true, false]);
-    assert_eq!(full(&taken, &wants), [true, true, false]);
-    assert_eq!(full(&world().change_instance(|instance| instance.volumes.clear()), &wants), [true, true, false]);
-    assert_eq!(full(&world(), &Wants { snapshot_volumes: false, ..wants.clone() }), [true, true, false]);
+    assert_eq!(full(&world(), &wants), [false; 4]);
+    assert_eq!(full(&asked(), &wants), [true, true, true, false]);
+    assert_eq!(full(&taken, &wants), [true, true, true, false]);
+    assert_eq!(full(&world().change_instance(|instance| instance.volumes.clear()), &wants), [true, true, true, false]);
+    assert_eq!(full(&world(), &Wants { snapshot_volumes: false, ..wants.clone() }), [true, true, true, false]);
     let light = needs(&asked(), &wants, Reach::Light);
-    assert_eq!((light.attributes, light.members, light.profiles), (false, false, false));
+    assert_eq!([light.inspects, light.attributes, light.members, light.profiles], [false; 4]);
     // A recorded one that is not attached is looked up in any case.
     let left = world().saved_with(|record| _ = record.interfaces.insert("eni-2".parse().unwrap(), groups(&["sg-a"])));
     assert_eq!(interfaces(&needs(&left, &wants, Reach::First)), "eni-2");
     assert_eq!(interfaces(&needs(&left, &wants, Reach::Light)), "eni-2");
     assert_eq!(interfaces(&needs(&left, &wants, Reach::Full)), "eni-1, eni-2");
     // The options decide.
-    assert_eq!(full(&asked(), &Wants { protect: false, detach_profile: true, ..wants.clone() }), [false, false, true]);
+    assert_eq!(
+        full(&asked(), &Wants { protect: false, detach_profile: true, ..wants.clone() }),
+        [true, false, false, true]
+    );
     // Snapshots are looked up if there may be some, and they are wanted.
     let episode = |wants: &Wants, world: &World| needs(world, wants, Reach::Light).episode;
     assert_eq!(episode(&wants, &asked()), Some(asked().saved().episode()));
@@ -345,7 +382,8 @@ fn needs_before_the_first_change_are_few() {
     // What is not isolated yet, is another's, or is gone needs none of it.
     let nothing = |world: &World| {
         let needs = needs(world, &wants, Reach::Full);
-        assert_eq!((needs.attributes, needs.members, needs.episode, needs.trunks.len()), (false, false, None, 0));
+        assert_eq!([needs.inspects, needs.attributes, needs.members], [false; 3]);
+        assert_eq!((needs.episode, needs.trunks.len()), (None, 0));
     };
     nothing(&asked().shows("eni-1", &["sg-a"]));
     nothing(&asked().shows("eni-1", &["sg-150", "sg-a"]));

@@ -144,6 +144,36 @@ fn what_an_earlier_request_isolated_without_cutting_is_cut_once() {
     check_for(&leased(), &wants, &format!("{PASS}\ni-1: mark snapshots requested\ni-1: snapshot vol-1"));
 }
 
+#[test]
+fn what_the_record_of_another_stack_says_of_a_passage_is_not_believed() {
+    let passed = |stack: &str| {
+        let world = cut(State::Isolating, &["sg-150"]).wrote("eni-1", &["sg-150"], Ok(()));
+        let world = world.record("i-2", State::Isolated, &[("eni-1", &["sg-a"])]);
+        world.with(|world| {
+            let record = world.records.values_mut().next_back().map(std::sync::Arc::make_mut).unwrap();
+            record.owner.stack_id = stack.to_owned();
+            record.passed.insert("eni-1".parse().unwrap());
+        })
+    };
+    check_cut(&passed("stack-1"), "i-1: mark isolated");
+    check_cut(&passed("stack-2"), PASS);
+    // Nor what was before a restore.
+    let restored = passed("stack-1").with(|world| {
+        let record = world.records.values_mut().next_back().map(std::sync::Arc::make_mut).unwrap();
+        record.state = State::Restored;
+    });
+    check_cut(&restored, PASS);
+}
+
+/// It was attached to another instance then.
+#[test]
+fn an_interface_that_this_invocation_took_through_does_not_pass_again() {
+    let passed =
+        |shown: &[&str]| cut(State::Isolating, shown).with(|world| world.passed = ["eni-1".parse().unwrap()].into());
+    check_cut(&passed(&["sg-a"]), DIRECT);
+    check_cut(&passed(&["sg-150"]).wrote("eni-1", &["sg-150"], Ok(())), "i-1: mark isolated");
+}
+
 /// A failed deployment that is corrected must not open again what is cut off.
 #[test]
 fn what_is_cut_and_kept_is_confirmed_without_passing_again() {

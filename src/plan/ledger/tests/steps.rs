@@ -64,14 +64,14 @@ fn what_was_accepted_and_is_still_planned_is_written_three_times_more_and_then_n
         (39.999, "wait"),
     ]);
     assert_eq!(story.ledger.given_up(&isolate()), None);
-    assert!(story.ledger.is_accepted(&isolate()) && !story.ledger.has_failed(&isolate()));
+    assert!(story.ledger.is_accepted(&isolate()) && story.ledger.failure(&isolate()).is_none());
     let story = story.check(&[(40.0, "over"), (41.0, "over"), (500.0, "over")]);
     let not_seen = |story: &Story| match story.ledger.given_up(&story.step) {
         Some(StepError::NotSeen { seen_by, shown }) => format!("{seen_by}: {shown}"),
         other => panic!("{other:?}"),
     };
     assert_eq!(not_seen(&story), "ec2:DescribeNetworkInterfaces: eni-1 in [sg-a]");
-    assert!(story.ledger.has_failed(&isolate()));
+    assert!(story.ledger.failure(&isolate()).is_some());
     // Looks that come late give nothing up before it was written again.
     let story = Story::of(protect(Aim::Isolate)).accepted(0.0);
     let story = story.check(&[
@@ -198,6 +198,18 @@ fn each_failure_has_its_patience() {
 }
 
 #[test]
+fn that_the_time_is_up_says_less_than_what_failed_before() {
+    let said = |faults: &[Fault]| {
+        let story = faults.iter().fold(Story::of(isolate()), |story, fault| story.failed(0.0, *fault));
+        story.ledger.failure(&isolate()).and_then(StepError::fault)
+    };
+    assert_eq!(said(&[Fault::Denied, Fault::OutOfTime]), Some(Fault::Denied));
+    assert_eq!(said(&[Fault::OutOfTime]), Some(Fault::OutOfTime));
+    assert_eq!(said(&[Fault::OutOfTime, Fault::Server]), Some(Fault::Server));
+    assert_eq!(said(&[Fault::Denied, Fault::Server]), Some(Fault::Server));
+}
+
+#[test]
 fn what_succeeded_in_between_starts_a_new_series() {
     let story = Story::of(isolate()).failed(0.0, Fault::Denied).accepted(10.0).failed(15.0, Fault::Denied);
     story.check(&[(34.999, "due"), (35.0, "over")]);
@@ -252,10 +264,10 @@ fn failures_are_told_until_a_step_succeeds() {
     );
     assert_eq!(ledger.failure(&mark), Some(&StepError::Lost));
     assert!(
-        ledger.has_failed(&mark)
-            && ledger.has_failed(&isolate())
-            && !ledger.has_failed(&tag)
-            && !ledger.has_failed(&take())
+        ledger.failure(&mark).is_some()
+            && ledger.failure(&isolate()).is_some()
+            && ledger.failure(&tag).is_none()
+            && ledger.failure(&take()).is_none()
     );
     assert!(ledger.is_accepted(&tag) && !ledger.is_accepted(&mark) && !ledger.is_accepted(&take()));
     assert_eq!((ledger.failure(&tag), ledger.failure(&take()), ledger.given_up(&mark)), (None, None, None));
@@ -354,6 +366,15 @@ fn the_next_look_is_when_something_can_be_done_or_believed() {
     ledger.learn(&outcome(&protect(Aim::Isolate), Err(failure(Fault::Server))), at(5.0));
     let failed = only(&protect(Aim::Isolate));
     assert_eq!((until(&mut ledger, &failed, 5.0), until(&mut ledger, &failed, 5.25)), (Some(5_250), None));
+    // Also if it was accepted before, and something else was seen since.
+    let mut fought = ledger.clone();
+    fought.learn(&outcome(&protect(Aim::Isolate), Ok(())), at(6.0));
+    assert_eq!(until(&mut fought, &failed, 6.0), Some(7_000));
+    fought.learn(&outcome(&protect(Aim::Isolate), Err(failure(Fault::Server))), at(6.1));
+    assert_eq!(until(&mut fought, &failed, 6.1), Some(6_350));
+    // What is given up is not.
+    fought.learn(&outcome(&protect(Aim::Isolate), Err(failure(Fault::Refused))), at(6.5));
+    assert_eq!(until(&mut fought, &failed, 6.5), None);
     // A reading is believed. The first of all counts.
     let (instance, awaited) = (Doubt::Instance, Doubt::SnapshotsAwaited);
     let doubting = |doubts: &[&Doubt], plan: Plan| Plan { doubts: doubts.iter().copied().cloned().collect(), ..plan };

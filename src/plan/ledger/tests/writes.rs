@@ -49,8 +49,11 @@ fn a_passage_is_remembered_and_counts_as_a_write() {
         assert_eq!(ledger.written(&interface), Some((&groups(&["sg-150"]), result.is_ok())));
         // What failed in any other way than for good is tried directly at once.
         let is_for_good = result.as_ref().is_err_and(StepError::is_for_good);
-        assert_eq!((ledger.is_accepted(&isolate()), ledger.has_failed(&isolate())), (result.is_ok(), is_for_good));
-        (ledger.is_accepted(&pass()), ledger.has_failed(&pass()))
+        assert_eq!(
+            (ledger.is_accepted(&isolate()), ledger.failure(&isolate()).is_some()),
+            (result.is_ok(), is_for_good)
+        );
+        (ledger.is_accepted(&pass()), ledger.failure(&pass()).is_some())
     };
     assert_eq!(told(Some(Passage::Done), Ok(())), (true, false));
     assert_eq!(told(Some(Passage::Done), Err(failure(Fault::Server))), (false, true));

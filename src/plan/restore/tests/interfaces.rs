@@ -157,6 +157,19 @@ fn one_that_is_stuck_does_not_keep_the_others_isolated() {
 }
 
 #[test]
+fn one_that_is_doubted_does_not_keep_the_others_isolated() {
+    let world = World::new().plain_group("sg-a").instance("i-1", &[("eni-2", &["sg-150"])]);
+    let world = world.record("i-1", State::Isolated, &[("eni-1", &["sg-a"]), ("eni-2", &["sg-a", "sg-b"])]);
+    let back = "i-1: mark restoring\ni-1: restore eni-2 [sg-150]";
+    let there = world.clone().plain_group("sg-b");
+    check(&there, &format!("{back} -> [sg-a, sg-b]\n? eni-1 is not shown"));
+    // The group of this one is gone, which was read twice; the other one is doubted only now.
+    let elsewhere = world.clone().elsewhere("eni-1", &["sg-150"], None);
+    let seen = later(&elsewhere).with(|world| _ = world.observed.interfaces.remove(&"eni-1".parse().unwrap()));
+    check(&seen, &format!("{back} -> [sg-a]\n? eni-1 is not shown\n? sg-b is not shown"));
+}
+
+#[test]
 fn an_interface_in_transit_is_named_and_restored() {
     let world = recorded(State::Isolating, &["sg-7a5"]).transit_group("sg-7a5");
     let named = "! i-1: eni-1 may be in sg-7a5, which is open to everybody: run aws ec2 modify-network-interface-attribute \

@@ -25,6 +25,14 @@ fn what_is_gone_counts_as_restored_once_that_was_read_twice() {
     check_later(&alone, "i-1: mark restored\n? the instance is not shown");
 }
 
+/// EC2 shows it with its instance, and not by its own id yet, or any more.
+#[test]
+fn an_interface_that_one_of_two_readings_shows_is_there() {
+    let world = isolated().with(|world| world.observed.interfaces.clear());
+    check(&world, &format!("i-1: mark restoring\n{BACK}"));
+    check_standing(&later(&world), false, false);
+}
+
 #[test]
 fn a_detached_interface_is_restored_where_it_is() {
     for at in [None, Some("i-2")] {

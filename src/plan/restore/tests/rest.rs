@@ -30,6 +30,14 @@ fn what_is_still_to_be_put_back_comes_before_tags_and_mark() {
     });
     let world = world.attributes("i-1", crate::model::PROTECTING);
     check(&world, "i-1: restore: stop protection off");
+    let tagged = world.clone().change_instance(|instance| {
+        instance.tags = [("ec2-isolation:stack".to_owned(), "stack-1".to_owned())].into();
+    });
+    check(&tagged, "i-1: restore: stop protection off");
+    // What was not read is not known to be as it was.
+    let unread = world.clone().with(|world| world.observed.attributes.clear());
+    check(&unread, "");
+    check_standing(&unread, true, false);
     let refused = world.with(|world| {
         let step = world.plan(&Goal::Restore).steps().next().unwrap().clone();
         world.learn(&step, Err(Fault::Refused));
@@ -48,6 +56,14 @@ fn a_restored_record_whose_protections_this_invocation_set_again_is_seen_to() {
     check_standing(&world(false), true, true);
     assert!(world(true).plan(&Goal::Restore).to_string().starts_with("i-1: restore: termination protection off"));
     check_standing(&world(true), true, false);
+    // A member that no reading shows may be in Standby still.
+    let member = world(true).saved_with(|record| {
+        record.protection = crate::model::Protection { scaling_group: Some("web".to_owned()), ..Default::default() };
+    });
+    let gone = member.with(|world| world.observed.members = Some([].into()));
+    check(&gone, "? no Auto Scaling group shows the instance");
+    check_standing(&gone, true, false);
+    check_standing(&later(&gone), true, true);
 }
 
 #[test]
@@ -138,4 +154,18 @@ fn what_protects_an_instance_is_read_once_its_interfaces_are_in_place() {
     // The groups of an earlier isolation, too.
     let earlier = isolated().saved_with(|record| record.isolation_groups = groups(&["sg-01d", "sg-150"]));
     assert_eq!(text(&earlier).0, "eni-1; sg-01d sg-150 sg-a sg-b; vpc-1");
+}
+
+#[test]
+fn the_tags_of_its_volumes_are_read_once_its_interfaces_are_in_place() {
+    let read = |world: &World| {
+        let volumes = world.needs(&Goal::Restore, Reach::Full).volumes;
+        volumes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(read(&back()), "vol-1");
+    assert_eq!(read(&isolated()), "");
+    assert_eq!(read(&back().with(|world| world.observed.looked_up.clear())), "");
+    // They are taken off, or somebody else's.
+    assert_eq!(read(&back().state(State::Restored)), "");
+    assert_eq!(read(&back().change_instance(|instance| instance.state = "terminated".to_owned())), "");
 }
