@@ -51,6 +51,8 @@ impl Scratch {
         for tools in ["cloud", "sam", "aws", "lint"] {
             scratch.write(&format!("target/venv/{tools}/ready"), "");
         }
+        // A browser is a tool, too: each of these would fetch one of its own.
+        scratch.write("target/tools/chromium/ready", "");
         scratch.program("target/venv/sam/bin/sam", SAM);
         scratch
     }
