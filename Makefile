@@ -12,6 +12,7 @@ SCRIPTS  := $(addprefix forensic-host/,forensic-host forensic-host.sh install-si
 # The operator's program. Every target but `build` and `cli` compiles with it: another feature set compiles the AWS SDK once more.
 CLI      := target/cli/ec2-isolation
 RESPONDER := ec2-isolation-responder
+UNPROTECTED := The responder works, but has no termination protection, so a slip may delete it while no incident is open. Run make responder again, with the right cloudformation:UpdateTerminationProtection.
 FEATURES := --features operator
 # What a release has a program for. Apple's SDK is on a Mac only, so two are built there: on Apple silicon, which runs the first.
 ON_LINUX := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu x86_64-pc-windows-gnu
@@ -55,7 +56,8 @@ responder: ## Prepare this account and Region; PARAMETERS="IncidentRole=true"
 	@for word in $(PARAMETERS); do case "$$word" in *=*) ;; *) echo "$$word belongs to no parameter: write NAME=VALUE"; exit 1;; esac; done
 	@$(MAKE) --no-print-directory build $(VENV)/aws/ready
 	@$(SAM) deploy --stack-name $(RESPONDER) --template-file responder.yaml $(if $(PARAMETERS),--parameter-overrides $(PARAMETERS))
-	@$(VENV)/aws/bin/aws cloudformation update-termination-protection --enable-termination-protection --stack-name $(RESPONDER) --output text
+	@$(VENV)/aws/bin/aws cloudformation update-termination-protection --enable-termination-protection --stack-name $(RESPONDER) --output text || { echo '$(UNPROTECTED)'; exit 1; }
+	@echo "$(RESPONDER) is there, with termination protection"
 
 deploy: ## Deploy one stack to your account; STACK=incident-42 PARAMETERS="VpcId=… …"
 	@test -n "$(STACK)" || { echo 'STACK is missing: one name per incident, as in STACK=incident-42'; exit 1; }

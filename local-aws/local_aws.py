@@ -59,6 +59,8 @@ Control endpoints, JSON in and out, no credentials:
                                      {"changed": [name, …]}
     GET /_local/messages?topic=ARN&since=N  what was published: {n, topic, subject, message}
     PUT /_local/embedded-metrics     {"line": text}: a line of a function's log; answers {"metrics"}, how many are in it
+    GET /_local/replacing?type=T     which properties of a resource type replace it if they change, tried one by one:
+                                     {"replacing": [name, …]}
     PUT /_local/clock                {"on": true|false}: schedules fire by themselves, and alarms are evaluated each
                                      minute (default off)
 

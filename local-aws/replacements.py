@@ -1,9 +1,8 @@
 """Which changed properties replace a resource, and that CloudFormation replaces none while rollback is disabled.
 
-Sources: `createOnlyProperties` of the types' registry schemas, as cfn-lint carries them; for the refusal
-aws/aws-sam-cli#4585 and smoketurner/serverless-vpc-plugin#1221: the resource fails. What came before it has been
-updated by then, and what comes after it is not. What ministack has itself is as the schemas say, and refuses to replace
-what has a name of its own. tests/it/template/stacks.rs holds that every type of our templates stands here.
+Sources: the types' registry schemas (schemas.py); for the refusal aws/aws-sam-cli#4585 and
+smoketurner/serverless-vpc-plugin#1221: the resource fails. What came before it has been updated by then, and what comes
+after it is not. ministack itself refuses to replace what has a name of its own.
 """
 
 from __future__ import annotations
@@ -11,100 +10,70 @@ from __future__ import annotations
 from typing import Any
 
 import custom_resources
+import schemas
 import ssm_documents
-
-_RULE = ("CidrIp", "CidrIpv6", "FromPort", "GroupId", "IpProtocol", "ToPort")
-# What ministack has itself.
-_KNOWN = (
-    "AWS::DynamoDB::Table",
-    "AWS::IAM::ManagedPolicy",
-    "AWS::IAM::Role",
-    "AWS::Lambda::Function",
-    "AWS::SNS::Topic",
-    "AWS::SQS::Queue",
-    "AWS::SSM::Parameter",
-    "AWS::StepFunctions::StateMachine",
-)
-_CREATE_ONLY: dict[str, tuple[str, ...]] = {
-    "AWS::CloudWatch::Alarm": ("AlarmName",),
-    "AWS::CloudWatch::Dashboard": ("DashboardName",),
-    "AWS::EC2::Instance": (
-        "AvailabilityZone",
-        # The schema says: on conditions. Here always.
-        "BlockDeviceMappings",
-        "CpuOptions",
-        "ElasticGpuSpecifications",
-        "ElasticInferenceAccelerators",
-        "EnclaveOptions",
-        "HibernationOptions",
-        "HostResourceGroupArn",
-        "ImageId",
-        "Ipv6AddressCount",
-        "Ipv6Addresses",
-        "KeyName",
-        "LaunchTemplate",
-        "LicenseSpecifications",
-        "NetworkInterfaces",
-        "PlacementGroupName",
-        "PrivateIpAddress",
-        "SecurityGroups",
-        "SubnetId",
-    ),
-    "AWS::EC2::LaunchTemplate": ("LaunchTemplateName",),
-    "AWS::EC2::SecurityGroup": ("GroupDescription", "GroupName", "VpcId"),
-    "AWS::EC2::SecurityGroupEgress": (*_RULE, "DestinationPrefixListId", "DestinationSecurityGroupId"),
-    "AWS::EC2::SecurityGroupIngress": (
-        *_RULE,
-        "GroupName",
-        "SourcePrefixListId",
-        "SourceSecurityGroupId",
-        "SourceSecurityGroupName",
-        "SourceSecurityGroupOwnerId",
-    ),
-    "AWS::Events::Rule": ("Name",),
-    "AWS::Lambda::EventInvokeConfig": ("FunctionName", "Qualifier"),
-    "AWS::Lambda::Permission": (
-        "Action",
-        "EventSourceToken",
-        "FunctionName",
-        "FunctionUrlAuthType",
-        "InvokedViaFunctionUrl",
-        "Principal",
-        "PrincipalOrgID",
-        "SourceAccount",
-        "SourceArn",
-    ),
-    "AWS::Logs::LogGroup": ("LogGroupName",),
-    # The schema names none.
-    "AWS::SQS::QueuePolicy": (),
-    "AWS::SSM::Document": ("DocumentType", "Name"),
-}
+from control import route
 
 
 def install(provisioners: Any) -> None:
-    """Tell ministack, which knows these types' properties not, or tells none of them from the others."""
-    if missing := [kind for kind in _KNOWN if kind not in provisioners._REPLACING_PROPERTIES]:
-        raise RuntimeError(f"ministack no longer knows what replaces {', '.join(missing)}: add it to replacements.py")
-    provisioners._REPLACING_PROPERTIES.update(_CREATE_ONLY)
+    """Tell ministack what has a name of its own."""
     provisioners._CUSTOM_NAME_REPLACEMENT["AWS::SSM::Document"] = {"name": "Name"}
 
 
-def on_conditions(original: Any) -> Any:
-    def replacing(resource_type: str, old: Any, new: Any) -> bool:
-        """A document's content replaces it, unless its UpdateMethod says otherwise."""
-        if resource_type == "AWS::SSM::Document" and ssm_documents.replaces(old, new):
+def changes_of(original: Any) -> Any:
+    """ministack has its own table, which knows some types not, or not all of their properties."""
+
+    def replacing(kind: str, old: Any, new: Any) -> bool:
+        if schemas.of(kind) is None:
+            return bool(original(kind, old, new))
+        if kind == "AWS::SSM::Document" and ssm_documents.replaces(old, new):
             return True
-        return bool(original(resource_type, old, new))
+        return any(schemas.at(old, way) != schemas.at(new, way) for way in schemas.replacing(kind))
 
     return replacing
+
+
+def told_of(original: Any) -> Any:
+    def recreation(kind: str, name: str) -> str:
+        """What a change set says of a property."""
+        if schemas.of(kind) is None:
+            return str(original(kind, name))
+        if (name,) in schemas.create_only(kind):
+            return "Always"
+        nested = any(way[0] == name for way in schemas.create_only(kind))
+        return "Conditionally" if nested or name in schemas.on_conditions(kind) else "Never"
+
+    return recreation
+
+
+def _changes_token(resource_type: str, old: Any, new: Any) -> bool:
+    return custom_resources.is_custom(resource_type) and old.get("ServiceToken") != new.get("ServiceToken")
+
+
+def takes_back(stack: dict[str, Any], resource_type: str, old: Any, new: Any) -> bool:
+    """Whether a rollback would undo what was refused, of which nothing was done (cloudcomponents/cdk-constructs#197:
+    UPDATE_ROLLBACK_COMPLETE). That no function is called for it is inferred.
+    """
+    return stack["StackStatus"].startswith("UPDATE_ROLLBACK") and _changes_token(resource_type, old, new)
 
 
 def check(stack: dict[str, Any], resource_type: str, old: Any, new: Any) -> None:
     """Refuse an update that CloudFormation refuses."""
     from ministack.services.cloudformation import provisioners
 
-    if custom_resources.is_custom(resource_type) and old.get("ServiceToken") != new.get("ServiceToken"):
-        # cloudcomponents/cdk-constructs#197
+    if _changes_token(resource_type, old, new):
+        # cloudcomponents/cdk-constructs#197, serverless/serverless#9240, aws-solutions/aws-waf-security-automations#114
         raise RuntimeError("Modifying service token is not allowed.")
     if stack.get("_disables_rollback") and provisioners._replacing_change(resource_type, old, new):
         raise RuntimeError("Replacement type updates not supported on stack with disable-rollback.")
+
+
+@route("GET", "replacing")
+def _replacing(_body: dict[str, Any], query: dict[str, list[str]]) -> dict[str, Any]:
+    """Which properties of a type replace it, each tried by itself."""
+    from ministack.services.cloudformation import provisioners
+
+    kind = query["type"][0]
+    names = (schemas.of(kind) or {"properties": {}})["properties"]
+    tried = [name for name in names if provisioners._replacing_change(kind, {name: "one"}, {name: "two"})]
+    return {"replacing": sorted(tried)}

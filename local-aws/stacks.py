@@ -98,7 +98,8 @@ def install() -> None:
     alarms.install()
     step_functions.install()
     replacements.install(provisioners)
-    _wrap(provisioners, "_replacing_change", replacements.on_conditions)
+    _wrap(provisioners, "_replacing_change", replacements.changes_of)
+    _wrap(provisioners, "_property_recreation", replacements.told_of)
 
     _wrap(provisioners, "_physical_name", _unique_to_the_stack)
     _wrap(provisioners, "_provision_resource", failed_creates.recording)
@@ -291,6 +292,8 @@ def _replacing_failed_creates(original: Any) -> Any:
 
         stack = _stack(stack_name)
         record = stack["_resources"].get(logical_id, {})
+        if replacements.takes_back(stack, resource_type, old, new):
+            return physical_id, attributes or {}
         replacements.check(stack, resource_type, old, new)
         if not custom_resources.is_custom(resource_type):
             return original(resource_type, physical_id, old, new, stack_name, logical_id, attributes)

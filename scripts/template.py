@@ -1,5 +1,5 @@
 """What people judge the templates by, taken out of them for `make check`: every rule, every policy statement, every
-retention policy, every fixed name, after the SAM transform.
+retention policy, every fixed name, every parameter that replaces a resource, after the SAM transform.
 
 Runs in the virtual environment of the local AWS, which has the SAM transform.
 """
@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
+import sys
 from typing import Any
 
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
 ROOT = pathlib.Path(__file__).parent.parent
+sys.path.append(str(ROOT / "local-aws"))
+
+import schemas  # noqa: E402  (of the local AWS)
+
 TEMPLATES = ("template.yaml", "responder.yaml", "incident.yaml", "host.yaml", "credentials.yaml")
 RULES = ("SecurityGroupIngress", "SecurityGroupEgress")
 # What calls the function, and who is told.
@@ -66,6 +72,63 @@ def branches(items: Any, condition: str = "") -> list[tuple[str, Any]]:
     return [] if items == {"Ref": "AWS::NoValue"} else [(condition, items)]
 
 
+class Replacements:
+    """Which parameters of a template replace which of its resources, by a change of which property.
+
+    CloudFormation replaces nothing while rollback is disabled. What refers to a resource is replaced with it, and what
+    refers to the version of a launch template by anything that makes a new one.
+    """
+
+    def __init__(self, template: dict[str, Any]) -> None:
+        self.template = template
+
+    def of(self, name: str) -> dict[str, list[str]]:
+        """Parameter: the properties of this resource that it replaces it by."""
+        resource = self.template["Resources"][name]
+        kind, properties = resource["Type"], resource.get("Properties", {})
+        for unknown in (p for p in schemas.on_conditions(kind) if p in properties and not schemas.judged(kind, p)):
+            raise SystemExit(f"{kind}, {unknown}: judge in local-aws/schemas.py whether a change replaces it")
+        # Custom resources: a changed ServiceToken is refused.
+        ways = [("ServiceToken",)] if kind.startswith("Custom::") else schemas.replacing(kind)
+        found: dict[str, list[str]] = {}
+        for way in ways:
+            for parameter in sorted(self.behind(schemas.at(properties, way))):
+                found.setdefault(parameter, []).append(".".join(way))
+        return dict(sorted(found.items()))
+
+    def behind(self, value: Any) -> set[str]:
+        """The parameters that a value depends on."""
+        if isinstance(value, list):
+            return set().union(*map(self.behind, value)) if value else set()
+        if not isinstance(value, dict):
+            return set()
+        found: set[str] = set()
+        for key, argument in value.items():
+            if key == "Ref":
+                found |= self.named(argument)
+            elif key == "Fn::GetAtt":
+                found |= self.named(argument if isinstance(argument, str) else ".".join(argument))
+            elif key == "Fn::Sub":
+                text = argument if isinstance(argument, str) else argument[0]
+                found |= set().union(*map(self.named, re.findall(r"\$\{([\w:.]+)\}", text)))
+            elif key in ("Fn::If", "Condition"):
+                name = argument[0] if key == "Fn::If" else argument
+                found |= self.behind(self.template["Conditions"].get(name) if isinstance(name, str) else None)
+            found |= self.behind(argument)
+        return found
+
+    def named(self, reference: str) -> set[str]:
+        """The parameters that change what a reference leads to."""
+        name, _, attribute = reference.partition(".")
+        if name in self.template.get("Parameters", {}):
+            return {name}
+        if name not in self.template["Resources"]:
+            return set()
+        if attribute in ("LatestVersionNumber", "DefaultVersionNumber"):
+            return self.behind(self.template["Resources"][name]["Properties"])
+        return set(self.of(name))
+
+
 def facts() -> list[str]:
     # SAM wants to know a region, and a place in S3 for the code; sam package puts it there.
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
@@ -78,14 +141,15 @@ def facts() -> list[str]:
         if "IsolationFunction" in template["Resources"]:
             template["Resources"]["IsolationFunction"]["Properties"]["CodeUri"] = "s3://bucket/key"
             template = transformed(template)
-        lines += ["", f"== {name}", "", *of_resources(template["Resources"])]
+        lines += ["", f"== {name}", "", *of_resources(template)]
     return lines
 
 
-def of_resources(resources: dict[str, Any]) -> list[str]:
+def of_resources(template: dict[str, Any]) -> list[str]:
     """What is to be judged of each resource, by its name."""
     lines: list[str] = []
-    for name, resource in sorted(resources.items()):
+    replacements = Replacements(template)
+    for name, resource in sorted(template["Resources"].items()):
         properties = resource.get("Properties", {})
         kept = [
             f"{key}={resource[key]}"
@@ -93,6 +157,8 @@ def of_resources(resources: dict[str, Any]) -> list[str]:
             if key in resource
         ]
         lines.append(" ".join([name, resource["Type"], *kept]))
+        replaced = replacements.of(name).items()
+        lines.extend(f"  replaced if {parameter} changes: {', '.join(by)}" for parameter, by in replaced)
         for direction in RULES:
             for condition, rule in branches(properties.get(direction, [])):
                 lines.append(f"  {direction}{condition}: {text(rule)}")

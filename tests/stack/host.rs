@@ -1,8 +1,10 @@
 //! The forensic host of the deployed stack: what replaces it and what does not, and what its ports and its group may be.
 
-use aws_sdk_ec2::types::IpPermission;
+use aws_sdk_ec2::types::{InstanceStateName, IpPermission};
 use serde_json::json;
 
+use crate::fleet::aws;
+use crate::rollbacks::changes_to_others;
 use crate::{Scene, cloud};
 
 impl Scene {
@@ -176,4 +178,76 @@ async fn cloudformation_refuses_what_is_no_group_no_port_and_no_checksum() {
         }
         scene.incident.unset(parameter);
     }
+}
+
+/// Beside a responder it is in a stack of its own, with rollback: each of these makes another host, and the isolation is not touched.
+#[tokio::test]
+async fn what_replaces_the_host_of_a_prepared_incident_never_touches_the_isolation() {
+    let mut scene = Scene::prepared("host-apart").await;
+    let a = scene.site.launch(&scene.ec2, &[&[0, 1], &[2]], 1).await;
+    let before = scene.cards(&[&a]).await;
+    scene.incident.list(&[&a]);
+    assert_eq!(scene.incident.create(false).await, "CREATE_COMPLETE", "{}", scene.happened().await);
+    assert_eq!(scene.incident.host(&scene.site, "host-apart", "22").await, "CREATE_COMPLETE");
+    let (isolated, since) = (scene.cards(&[&a]).await, cloud().now().await);
+
+    scene.ec2.create_key_pair().key_name("host-apart-other").send().await.unwrap();
+    let range = scene.ec2.describe_vpcs().vpc_ids(&scene.site.vpc).send().await.unwrap();
+    let range = range.vpcs()[0].cidr_block().unwrap().replace(".0.0/16", ".200.0/24");
+    let subnet = scene.ec2.create_subnet().vpc_id(&scene.site.vpc).cidr_block(range).send().await.unwrap();
+    let subnet = subnet.subnet.unwrap().subnet_id.unwrap();
+    let image = cloud().put("ubuntu-image", &json!({})).await["id"].as_str().unwrap().to_owned();
+    let parameter = json!({"Name": "/host-apart/image", "Type": "String", "DataType": "aws:ec2:image", "Value": image});
+    aws(&cloud().credentials(), "ssm", "put_parameter", &parameter).expect("it is put");
+    let of = async |scene: &Scene| {
+        let id = scene.incident.host_instance().await;
+        let answer = scene.ec2.describe_instances().instance_ids(&id).send().await.expect("the host is there");
+        answer.reservations()[0].instances()[0].clone()
+    };
+    let mut given: Vec<(&'static str, &str)> = vec![];
+    let mut host = of(&scene).await;
+    for (parameter, value, is_replaced) in [
+        ("CompanyIp", "203.0.113.8", false),
+        ("ForensicPorts", "22,3389", false),
+        ("UbuntuAmi", "/host-apart/image", true),
+        ("Ec2KeyName", "host-apart-other", true),
+        ("ForensicSubnetId", &subnet, true),
+        ("ForensicAmiId", &image, true),
+    ] {
+        given.push((parameter, value));
+        let status = scene.incident.host_with(&scene.site, "host-apart", &given, None).await;
+        let events = scene.incident.events("host-apart-host").await;
+        assert_eq!(status, "UPDATE_COMPLETE", "{parameter}: {events:#?}");
+        let now = of(&scene).await;
+        assert_eq!(now.instance_id() != host.instance_id(), is_replaced, "{parameter}");
+        if is_replaced {
+            let old = host.instance_id().unwrap();
+            let old = scene.ec2.describe_instances().instance_ids(old).send().await.unwrap();
+            let state = old.reservations()[0].instances()[0].state().and_then(|state| state.name()).cloned();
+            assert_eq!(state, Some(InstanceStateName::Terminated), "{parameter}");
+        }
+        assert_eq!(scene.cards(&[&a]).await, isolated, "{parameter}");
+        host = now;
+    }
+    assert_eq!((host.image_id(), host.key_name()), (Some(image.as_str()), Some("host-apart-other")));
+    assert_eq!(host.subnet_id(), Some(subnet.as_str()));
+
+    // A host that cannot start leaves the one that is there, by the stack's own rollback.
+    cloud().set("launch-failure", &json!({"error_code": "InsufficientInstanceCapacity"})).await;
+    given.push(("Ec2KeyName", "host-apart"));
+    let status = scene.incident.host_with(&scene.site, "host-apart", &given, None).await;
+    cloud().set("launch-failure", &json!({"error_code": null})).await;
+    assert_eq!(status, "UPDATE_ROLLBACK_COMPLETE");
+    assert_eq!(of(&scene).await.instance_id(), host.instance_id());
+    assert_eq!(scene.cards(&[&a]).await, isolated);
+    assert_eq!(changes_to_others(since, &[]).await, [""; 0], "no interface was touched");
+    // The function takes the host for what it is, whichever it is by now.
+    scene.incident.set("Rerun", "1");
+    assert_eq!(scene.incident.update().await, "UPDATE_COMPLETE", "{}", scene.happened().await);
+    scene.assert_isolated(&[&a]).await;
+    assert_eq!(scene.incident.outputs().await["NotIsolated"], "");
+
+    assert_eq!(scene.incident.delete_host().await, "DELETE_COMPLETE");
+    scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a]).await, before);
 }

@@ -28,6 +28,7 @@ mod package;
 mod permissions;
 mod prepared;
 mod readme;
+mod replacements;
 mod report;
 mod rollbacks;
 mod rules;

@@ -4,7 +4,7 @@ use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::config::Credentials;
 use aws_sdk_cloudformation::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudformation::types::{
-    Capability, ChangeSetType, DeploymentConfig, DeploymentConfigMode, Parameter, Stack as Described,
+    ChangeSetType, DeploymentConfig, DeploymentConfigMode, Parameter, Stack as Described,
 };
 use serde_json::{Value, json};
 
@@ -12,19 +12,19 @@ use crate::cloud;
 use crate::fleet::aws;
 use crate::rules::code;
 
-const ACCOUNT: &str = "123456789012";
+pub const ACCOUNT: &str = "123456789012";
 
 /// A stack by its name. Its calls go to the administrator's client, unless another one is given.
-struct Stack {
-    client: Client,
-    name: String,
+pub struct Stack {
+    pub client: Client,
+    pub name: String,
 }
 
 /// Logical id, status and reason of an event.
 type Event = (String, String, String);
 
 impl Stack {
-    async fn new(name: &str) -> Self {
+    pub async fn new(name: &str) -> Self {
         Self { client: cloud().cloudformation().await, name: name.to_owned() }
     }
 
@@ -55,7 +55,7 @@ impl Stack {
     }
 
     /// The status once no operation runs; a stack that is gone is `DELETE_COMPLETE`.
-    async fn settled(&self) -> String {
+    pub async fn settled(&self) -> String {
         loop {
             let Some(stack) = self.described().await else { return "DELETE_COMPLETE".to_owned() };
             let status = stack.stack_status().expect("it has one").as_str().to_owned();
@@ -88,7 +88,7 @@ impl Stack {
     }
 
     /// What the events say about a resource that failed.
-    async fn failure_of(&self, resource: &str) -> String {
+    pub async fn failure_of(&self, resource: &str) -> String {
         let failed =
             self.events().await.into_iter().rev().find(|(id, status, _)| id == resource && status.ends_with("_FAILED"));
         failed.map(|(_, _, reason)| reason).unwrap_or_default()
@@ -425,7 +425,7 @@ async fn a_failed_express_stack_is_deleted_in_express_mode() {
 }
 
 /// A role that this service may assume and that may do these actions, on everything. Its ARN.
-fn role(name: &str, service: &str, actions: &[&str]) -> String {
+pub fn role(name: &str, service: &str, actions: &[&str]) -> String {
     let trust = json!({"Version": "2012-10-17", "Statement":
         {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}});
     called("iam", "create_role", json!({"RoleName": name, "AssumeRolePolicyDocument": trust.to_string()})).unwrap();
@@ -632,42 +632,4 @@ async fn a_custom_resource_fails_at_once_where_its_function_cannot_be_invoked() 
     let reason = denied.failure_of("C").await;
     assert!(reason.contains(&format!("lambda:InvokeFunction on resource: {function}")), "{reason}");
     assert!(since.elapsed() < std::time::Duration::from_secs(30), "{:?}", since.elapsed());
-}
-
-#[tokio::test]
-async fn names_of_roles_functions_and_tables_are_kept_while_rollback_is_disabled() {
-    let template = |name: &str| {
-        format!(
-            "Resources:\n  R:\n    Type: AWS::IAM::Role\n    Properties:\n      RoleName: {name}\n      AssumeRolePolicyDocument: \
-             {{Version: '2012-10-17', Statement: [{{Effect: Allow, Principal: {{Service: lambda.amazonaws.com}}, Action: 'sts:AssumeRole'}}]}}\n"
-        )
-    };
-    let table = |name: &str| {
-        format!(
-            "Resources:\n  R:\n    Type: AWS::DynamoDB::Table\n    Properties:\n      TableName: {name}\n      BillingMode: PAY_PER_REQUEST\n      \
-             AttributeDefinitions: [{{AttributeName: Id, AttributeType: S}}]\n      KeySchema: [{{AttributeName: Id, KeyType: HASH}}]\n"
-        )
-    };
-    let function = |name: &str| {
-        format!(
-            "Resources:\n  R:\n    Type: AWS::Lambda::Function\n    Properties: {{FunctionName: {name}, Runtime: python3.12, Handler: index.handler, \
-             Role: 'arn:aws:iam::{ACCOUNT}:role/names-lambda', Code: {{ZipFile: 'def handler(event, context): pass'}}}}\n"
-        )
-    };
-    role("names-lambda", "lambda.amazonaws.com", &["logs:*"]);
-    for (kind, before, after) in [
-        ("role", template("names-role"), template("names-role-other")),
-        ("table", table("names-table"), table("names-table-other")),
-        ("function", function("names-function"), function("names-function-other")),
-    ] {
-        let stack = Stack::new(&format!("names-{kind}")).await;
-        let create = stack.client.create_stack().stack_name(&stack.name).template_body(before);
-        create.capabilities(Capability::CapabilityNamedIam).send().await.unwrap();
-        assert_eq!(stack.settled().await, "CREATE_COMPLETE", "{kind}");
-        let update = stack.client.update_stack().stack_name(&stack.name).template_body(after).disable_rollback(true);
-        update.capabilities(Capability::CapabilityNamedIam).send().await.unwrap();
-        assert_eq!(stack.settled().await, "UPDATE_FAILED", "{kind}");
-        let reason = stack.failure_of("R").await;
-        assert_eq!(reason, "Replacement type updates not supported on stack with disable-rollback.", "{kind}");
-    }
 }

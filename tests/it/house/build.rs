@@ -1,4 +1,5 @@
-//! `make build` in a scratch folder, with a stand-in for the SAM CLI: however a build ends, the last good one stays.
+//! `make build` and `make responder` in a scratch folder, with stand-ins for the SAM CLI and the AWS CLI: however a build ends, the
+//! last good one stays, and a responder without termination protection is told.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -51,6 +52,8 @@ impl Scratch {
         for tools in ["cloud", "sam", "aws", "lint"] {
             scratch.write(&format!("target/venv/{tools}/ready"), "");
         }
+        // A browser is a tool, too: each of these would fetch one of its own.
+        scratch.write("target/tools/chromium/ready", "");
         scratch.program("target/venv/sam/bin/sam", SAM);
         scratch
     }
@@ -77,13 +80,19 @@ impl Scratch {
 
     /// `make build` of one version; whether it succeeds.
     fn make(&self, version: &str, variables: &[(&str, &str)]) -> bool {
+        self.run(&["build"], version, variables).0
+    }
+
+    /// Whether a target succeeds, and what is printed.
+    fn run(&self, arguments: &[&str], version: &str, variables: &[(&str, &str)]) -> (bool, String) {
         let mut make = Command::new("make");
         // A group of its own: what happens to it half-way is not to happen to the tests.
-        make.arg("build").current_dir(&self.0).process_group(0);
+        make.args(arguments).current_dir(&self.0).process_group(0);
         // Nothing of a `make` that runs the tests; and no tool is installed.
         make.env_remove("MAKEFLAGS").env_remove("MFLAGS").env_remove("MAKELEVEL");
         make.envs([("VERSION", version), ("HALF_WAY", ":"), ("PYTHON", "false")]).envs(variables.iter().copied());
-        make.output().unwrap().status.success()
+        let output = make.output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
     }
 
     /// The version in a folder, template and function alike.
@@ -148,5 +157,38 @@ fn a_build_that_dies_at_any_step_of_its_way_into_place_is_made_good_by_the_next_
             assert!(n > 2, "it has died at each call");
             return;
         }
+    }
+}
+
+/// The responder is there either way: whether it is protected is the last line.
+#[test]
+fn a_responder_is_deployed_from_its_build_and_then_protected_or_it_says_that_it_is_not() {
+    let tell = |scratch: &Scratch, name: &str, ends: &str| {
+        scratch.program(name, &format!("#!/bin/sh\necho \"${{0##*/}} $*\" >> called\n{ends}\n"));
+    };
+    let protect = "aws cloudformation update-termination-protection --enable-termination-protection \
+                   --stack-name ec2-isolation-responder --output text";
+    let deploy = "sam deploy --stack-name ec2-isolation-responder --template-file responder.yaml \
+                  --parameter-overrides IncidentRole=true Trigger=Approve";
+    let unprotected = "The responder works, but has no termination protection, so a slip may delete it while no incident is open. \
+                       Run make responder again, with the right cloudformation:UpdateTerminationProtection.";
+    let protected = "ec2-isolation-responder is there, with termination protection";
+    for (name, sam, aws, is_done, said, calls) in [
+        ("protected", "", "", true, &[protected][..], &[deploy, protect][..]),
+        ("unprotected", "", "exit 254", false, &[unprotected], &[deploy, protect]),
+        // Nothing is said of a responder that is not there.
+        ("not-deployed", "exit 1", "", false, &[], &[deploy]),
+    ] {
+        let scratch = Scratch::new(name);
+        tell(&scratch, "target/venv/aws/bin/aws", aws);
+        let build = format!("if [ \"$1\" = build ]; then {}\nexit; fi\n{sam}", SAM.trim_start_matches("#!/bin/sh\n"));
+        tell(&scratch, "target/venv/sam/bin/sam", &build);
+        let parameters = "PARAMETERS=IncidentRole=true Trigger=Approve";
+        let (succeeded, text) = scratch.run(&["responder", parameters], "first", &[]);
+        let found: Vec<&str> = text.lines().filter(|line| [protected, unprotected].contains(line)).collect();
+        assert_eq!((succeeded, found.as_slice()), (is_done, said), "{name}: {text}");
+        let called = fs::read_to_string(scratch.0.join("called")).unwrap();
+        let called: Vec<&str> = called.lines().filter(|call| !call.starts_with("sam build")).collect();
+        assert_eq!(called, calls, "{name}");
     }
 }

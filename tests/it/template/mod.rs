@@ -1,6 +1,7 @@
 //! The template, evaluated as CloudFormation does it: what a stack gets for given parameters.
 
 mod credentials;
+mod replacements;
 mod resources;
 mod stacks;
 mod watch;

@@ -131,23 +131,3 @@ fn the_responders_parameter_says_where_everything_is() {
     // The contract is that of the exports' names.
     assert!(ec2_isolation::cloudformation::stack::FUNCTION_EXPORT.contains("-v1-"));
 }
-
-/// Whether a change replaces it decides whether an update works while rollback is disabled: the local AWS has to know.
-#[test]
-fn the_local_aws_knows_what_replaces_each_resource_of_ours() {
-    let rules = text("local-aws/replacements.py");
-    for file in ["template.yaml", "incident.yaml", "host.yaml", "credentials.yaml", "responder.yaml"] {
-        for (name, resource) in template(file)["Resources"].as_object().unwrap() {
-            let kinds = match resource["Type"].as_str().unwrap() {
-                "AWS::Serverless::Function" => vec!["AWS::Lambda::Function", "AWS::Lambda::EventInvokeConfig"],
-                "AWS::Serverless::SimpleTable" => vec!["AWS::DynamoDB::Table"],
-                // Its ServiceToken: custom_resources.py.
-                custom if custom.starts_with("Custom::") => vec![],
-                kind => vec![kind],
-            };
-            for kind in kinds {
-                assert!(rules.contains(&format!("\"{kind}\"")), "{file}: {name} is a {kind}");
-            }
-        }
-    }
-}
