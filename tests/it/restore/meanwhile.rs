@@ -1,10 +1,14 @@
 //! What a Delete meets: instances that are ending, trouble that lasts, interfaces that somebody moves while it works.
 
+use std::time::Duration;
+
 use ec2_isolation::model::{Group, State};
 use ec2_isolation::ports::Fault;
+use ec2_isolation::reconcile::report::NOTHING_HELD;
+use serde_json::json;
 
 use crate::world::{self, ISOLATION};
-use crate::{A, B, after, created, event, fails, fleet, meanwhile, move_by_hand, set_state, succeeds};
+use crate::{A, B, after, created, event, fails, fleet, meanwhile, move_by_hand, quick_fleet, set_state, succeeds};
 
 const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
 
@@ -35,6 +39,23 @@ async fn what_is_isolated_again_while_a_delete_still_works_is_restored_again() {
     .await;
     assert_eq!(reason, "2 instances restored");
     assert_eq!(world.cards(), start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_operator_moves_after_it_was_given_back_is_left_to_her_and_named() {
+    let world = created().await;
+    set_state(&world, B, "pending");
+    let reason = meanwhile(&world, event("delete"), async {
+        after(60).await;
+        move_by_hand(&world, "eni-0a", &["sg-0d"]);
+        after(60).await;
+        set_state(&world, B, "running");
+    })
+    .await;
+    let moved = format!("{A}: eni-0a was left alone: it was moved to [sg-0d] meanwhile");
+    assert!(reason.starts_with("2 instances restored") && reason.contains(&moved), "{reason}");
+    assert_eq!(world.cards()["eni-0a"], world::groups(&["sg-0d"]));
+    assert_eq!(world.state(A), Some(State::Restored));
 }
 
 #[tokio::test(start_paused = true)]
