@@ -99,7 +99,7 @@ fn interfaces(case: &Case<'_>, record: &Record, plan: &mut Plan) -> Todo {
     }
     let recorded: Vec<&InterfaceId> = record.interfaces.keys().collect();
     todo.is_stuck |= unrecorded(case, &ours, &recorded, plan);
-    if case.shown().is_none() && !record.protection.is_empty() && record.state != State::Restored {
+    if case.shown().is_none() && record.state != State::Restored {
         todo.waits |= !case.believes(Doubt::Instance, plan);
     }
     todo

@@ -77,6 +77,30 @@ async fn a_delete_outlasts_minutes_of_trouble_and_names_the_one_that_lasts() {
     }
 }
 
+/// Nothing protects them: their tags and strays are looked for all the same.
+#[tokio::test(start_paused = true)]
+async fn an_unprotected_instance_that_is_not_shown_for_a_moment_is_doubted_on_delete() {
+    let bare = |name: &str| {
+        let mut event = event(name);
+        event["ResourceProperties"]["ProtectInstances"] = json!("false");
+        event["ResourceProperties"]["DisableInstanceMetadata"] = json!("false");
+        event
+    };
+    let world = quick_fleet();
+    succeeds(&world, bare("create")).await;
+    world.hide(A, Duration::from_secs(3));
+    assert_eq!(succeeds(&world, bare("delete")).await.reason, "2 instances restored");
+    let tagged: Vec<String> = world.data().tags.keys().filter(|id| !id.starts_with("snap-")).cloned().collect();
+    assert_eq!(tagged, [""; 0]);
+
+    let world = quick_fleet();
+    succeeds(&world, bare("create")).await;
+    world.attach(A, "eni-0f", &[ISOLATION]);
+    world.hide(A, Duration::from_secs(3));
+    let reason = fails(&world, bare("delete")).await;
+    assert!(reason.contains(&format!("{A}: eni-0f")), "{reason}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_an_operator_moved_meanwhile_is_left_to_her_and_named() {
     let world = created().await;
