@@ -280,7 +280,7 @@ impl Restored {
 }
 
 /// The headline if there was nothing to do.
-pub const NOTHING_HELD: &str = "nothing to restore: no instance was isolated";
+pub const NOTHING_HELD: &str = "nothing to restore: no instance is held isolated";
 
 /// The report of a Delete that must not release. It succeeds if it is known that the stack is not being deleted and what is true
 /// of the instances, since there is nothing left to do about it.

@@ -116,7 +116,7 @@ async fn delete_nothing_held_then_the_create_that_was_issued_five_minutes_earlie
     for way in [|event: Value| event, cutting] {
         let world = quick_fleet();
         let answer = succeeds(&world, event("delete")).await;
-        assert_eq!(answer.reason, "nothing to restore: no instance was isolated");
+        assert_eq!(answer.reason, "nothing to restore: no instance is held isolated");
         let late = deliver(&world, issued_before(300, way(event("create")))).await;
         assert_eq!(late.status, Status::Failed);
         assert!(late.reason.starts_with("superseded by request "), "{}", late.reason);

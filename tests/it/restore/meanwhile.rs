@@ -77,6 +77,15 @@ async fn a_delete_outlasts_minutes_of_trouble_and_names_the_one_that_lasts() {
     }
 }
 
+/// Whatever was taken back before it: it was held a moment ago.
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_is_delivered_again_after_it_has_restored_does_not_say_that_nothing_was_isolated() {
+    let world = created().await;
+    assert_eq!(succeeds(&world, event("delete")).await.reason, "2 instances restored");
+    assert_eq!(succeeds(&world, event("delete")).await.reason, NOTHING_HELD);
+    assert_eq!(NOTHING_HELD, "nothing to restore: no instance is held isolated");
+}
+
 /// Nothing protects them: their tags and strays are looked for all the same.
 #[tokio::test(start_paused = true)]
 async fn an_unprotected_instance_that_is_not_shown_for_a_moment_is_doubted_on_delete() {
