@@ -28,7 +28,7 @@ use crate::timing::pace::Pace;
 
 pub use dry_run::Looked;
 use instance::{Announced, Run, Subject};
-use report::{Isolated, Report, Restored, kept, overtaken};
+use report::{Asker, Isolated, Report, Restored, kept, overtaken};
 
 /// Faults are tried again for a minute: the SDK's own retries have taken their share before.
 const FOR_FAULTS: Duration = Duration::from_secs(60);
@@ -57,6 +57,8 @@ pub struct Reconciler<'a, E, R, G> {
     pub clock: &'a Clock,
     /// Who or what asked, as the history of the records says it.
     pub asked_by: &'a str,
+    /// Who is told what to do about a denial.
+    pub asker: Asker,
     /// How long a denial is doubted.
     pub for_permission: Duration,
 }
@@ -130,7 +132,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             })
             .await;
         self.release(&ended).await;
-        Isolated { wants, ended: &ended.subjects, verdict, unannounced: ended.unannounced.as_ref() }
+        Isolated { asker: self.asker, wants, ended: &ended.subjects, verdict, unannounced: ended.unannounced.as_ref() }
             .report()
             .overtaken_by(ended.overtaken_by.as_deref())
     }
@@ -169,7 +171,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         let patience = self.patience();
         let intent = match self.persist(patience, || self.intent()).await {
             Ok(intent) => intent,
-            Err(error) => return Ok(Restored { blind: Some(error), open: only.clone(), ..Restored::default() }),
+            Err(error) => return Ok(Restored::unread(self.asker, error, only)),
         };
         let since = match &intent {
             Some(intent) => self.persist(patience, || self.recorded_since(intent, all)).await,
@@ -177,7 +179,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         };
         let since = match since {
             Ok(since) => since,
-            Err(error) => return Ok(Restored { blind: Some(error), open: only.clone(), ..Restored::default() }),
+            Err(error) => return Ok(Restored::unread(self.asker, error, only)),
         };
         let meant = if only.is_empty() { all } else { only };
         let is_all = only.is_empty() && since.is_empty();
@@ -188,7 +190,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
                 Desired::Isolated(wants)
             }
             Some(Desired::Unknown(reason)) if !is_all => {
-                return Ok(Restored { blind: Some(unreadable(reason)), open: meant.clone(), ..Restored::default() });
+                return Ok(Restored::unread(self.asker, unreadable(reason), meant));
             }
             _ => Desired::Restored,
         };
@@ -229,7 +231,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         let goals = ids.iter().map(|id| (id.clone(), Goal::Keep(reason.clone().ok())));
         let none = async |_: &Intent| vec![];
         let ended = self.run(None, (ids, None), goals.collect(), self.patience(), none).await;
-        kept(ids, &reason, troubles, &ended.subjects, self.records.name())
+        kept(self.asker, ids, &reason, troubles, &ended.subjects, self.records.name())
     }
 
     /// Moves instances whose records were copied under the owner; they stay isolated throughout. What failed, and whether that
@@ -270,7 +272,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         self.release(&ended).await;
         match ended.overtaken_by {
             Some(request) => Err(request),
-            None => Ok(Restored::of(&ended.subjects, ended.unannounced)),
+            None => Ok(Restored::of(self.asker, &ended.subjects, ended.unannounced)),
         }
     }
 

@@ -146,6 +146,18 @@ async fn delete_tags_gets_no_proper_answer_or_is_throttled_to_the_end_on_delete(
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_restored_mark_gets_no_proper_answer_to_the_end() {
+    let world = quick_fleet();
+    succeeds(&world, event("create")).await;
+    world.data().always_on = Some(("dynamodb:UpdateItem", format!("{A} restored"), Fault::Server));
+    let answer = deliver(&world, event("delete")).await;
+    assert_eq!(answer.status, Status::Failed, "{}", answer.reason);
+    let headline = format!("1 of 2 instances restored; security groups restored, the rest not yet: {A} | ");
+    assert!(answer.reason.starts_with(&headline), "{}", answer.reason);
+    assert_eq!(world.cards(), quick_fleet().cards());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_restored_mark_cannot_be_written() {
     for fault in [Fault::Denied, Fault::Refused] {
         let world = quick_fleet();

@@ -77,6 +77,26 @@ async fn a_delete_outlasts_minutes_of_trouble_and_names_the_one_that_lasts() {
     }
 }
 
+/// What was given back is not said to be isolated because it cannot be looked at.
+#[tokio::test(start_paused = true)]
+async fn what_a_delete_cannot_look_at_is_said_not_to_be_known() {
+    for fault in [Fault::Denied, Fault::Server] {
+        let world = created().await;
+        world.before_call_of(SWAP, 1, move |data| data.always = Some(("ec2:DescribeInstances", fault)));
+        let reason = fails(&world, event("delete")).await;
+        assert_eq!(world.cards(), fleet().cards(), "{reason}");
+        let headline = format!("0 of 2 instances restored; it is not known how they stand: {A}, {B} | ");
+        assert!(reason.starts_with(&headline), "{fault:?}: {reason}");
+    }
+    // A person gave the groups back by hand.
+    let world = created().await;
+    move_by_hand(&world, "eni-0a", &["sg-0a"]);
+    world.data().unreadable.insert(A.to_owned(), "attribute State is missing".to_owned());
+    let reason = fails(&world, event("delete")).await;
+    let headline = format!("1 of 2 instances restored; it is not known how they stand: {A} | ");
+    assert!(reason.starts_with(&headline), "{reason}");
+}
+
 /// Whatever was taken back before it: it was held a moment ago.
 #[tokio::test(start_paused = true)]
 async fn a_delete_that_is_delivered_again_after_it_has_restored_does_not_say_that_nothing_was_isolated() {
@@ -108,6 +128,16 @@ async fn an_unprotected_instance_that_is_not_shown_for_a_moment_is_doubted_on_de
     world.hide(A, Duration::from_secs(3));
     let reason = fails(&world, bare("delete")).await;
     assert!(reason.contains(&format!("{A}: eni-0f")), "{reason}");
+}
+
+/// Each is told what helps: a Delete is not deployed again, and a person's credentials are not the function's role.
+#[tokio::test(start_paused = true)]
+async fn a_denial_on_delete_is_the_roles_and_no_deployment_mends_it() {
+    let world = created().await;
+    world.data().always = Some((SWAP, Fault::Denied));
+    let reason = fails(&world, event("delete")).await;
+    assert!(reason.contains(" (allow the function's role this action)"), "{reason}");
+    assert!(!reason.contains("deploy again"), "{reason}");
 }
 
 #[tokio::test(start_paused = true)]
