@@ -18,7 +18,7 @@ use super::stack::{StackStatus, Stacks};
 use crate::metrics::{self, Metric};
 use crate::model::{Intent, Release, Time};
 use crate::ports::{Change, Guard, Look, Ports, Records, Verdict};
-use crate::reconcile::report::{Report, overtaken};
+use crate::reconcile::report::{Asker, Report, overtaken};
 use crate::reconcile::{Reconciler, TO_THE_END, Why};
 use crate::timing::clock::Clock;
 use crate::timing::gate::Gate;
@@ -162,6 +162,7 @@ where
         pace: &Pace::default(),
         clock,
         asked_by: &format!("CloudFormation {kind} {}{note}", envelope.request_id),
+        asker: if kind == "Delete" { Asker::Deletion } else { Asker::Deployment },
         for_permission: if kind == "Delete" { Duration::ZERO } else { NEW_RIGHT },
     };
     match request {

@@ -35,6 +35,7 @@ use crate::cloudformation::stack::StackLife;
 use crate::model::Owner;
 use crate::ports::{Archive, Call, CallError, Change, Guard, Ports, Survey, Verdict};
 use crate::reconcile::Reconciler;
+use crate::reconcile::report::Asker;
 use crate::timing::clock::Clock;
 use crate::timing::gate::Gate;
 use crate::timing::pace::Pace;
@@ -148,6 +149,7 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
             clock: &self.clock,
             asked_by: &self.asked_by,
             // These are rights that the operator has had for long.
+            asker: Asker::Program,
             for_permission: Duration::ZERO,
         }
     }

@@ -33,6 +33,8 @@ const LONGEST_LEASE: Duration = Duration::from_secs(90);
 /// Calls that are throttled are tried again at least so long: others use the account's buckets for a while only, and
 /// giving up leaves an instance in the open.
 const THROTTLED: Duration = Duration::from_secs(300);
+/// Tags are for people: nothing waits longer for a call that fails, unless it is throttled.
+const FOR_TAGS: Duration = Duration::from_secs(60);
 /// The pause before a failed call is tried again doubles from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
@@ -312,7 +314,7 @@ impl Ledger {
 
     /// Whether a step was carried out.
     #[must_use]
-    pub(super) fn is_accepted(&self, step: &Step) -> bool {
+    pub(crate) fn is_accepted(&self, step: &Step) -> bool {
         self.attempts.get(&step.key()).is_some_and(|attempt| attempt.is_accepted)
     }
 
@@ -451,6 +453,11 @@ impl Ledger {
             return Some(Admission::Over);
         }
         let (error, since) = attempt.failure.as_ref()?;
+        let for_faults = match key {
+            Step::Tag { .. } | Step::Untag { .. } => patience.for_faults.min(FOR_TAGS),
+            _ => patience.for_faults,
+        };
+        let patience = Patience { for_faults, ..patience };
         if !patience.covers_step(error, elapsed.saturating_sub(*since)) {
             attempt.over = Some(error.clone());
             return Some(Admission::Over);

@@ -101,7 +101,7 @@ fn interfaces(case: &Case<'_>, record: &Record, plan: &mut Plan) -> Todo {
     }
     let recorded: Vec<&InterfaceId> = record.interfaces.keys().collect();
     todo.is_stuck |= unrecorded(case, &ours, &recorded, plan);
-    if case.shown().is_none() && !record.protection.is_empty() && record.state != State::Restored {
+    if case.shown().is_none() && record.state != State::Restored {
         todo.waits |= !case.believes(Doubt::Instance, plan);
     }
     todo
@@ -154,14 +154,11 @@ fn one(
     if interface.groups.is_disjoint(ours) {
         let confirm = change(&interface.groups, Aim::Confirm);
         let was_settled = matches!(record.state, State::Isolated | State::Restored);
+        // A reading that is older than what this invocation gave back shows a group of ours.
+        let is_over = |(written, is_accepted): (&Groups, bool)| is_accepted && written.is_disjoint(ours);
         if is_written(case, &confirm, id, &interface.groups) {
             // As this invocation left it.
-        } else if let Some((written, true)) = case.ledger.written(id)
-            && written.is_disjoint(ours)
-        {
-            todo.changes.push(change(written, Aim::Restore));
-            return;
-        } else if was_settled && case.ledger.written(id).is_none() {
+        } else if case.ledger.written(id).map_or(was_settled, is_over) {
             todo.waits |= !case.believes(Doubt::AsWanted(id.clone()), plan);
         } else {
             todo.changes.push(confirm);

@@ -45,7 +45,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         };
         // EC2 cannot say whether it would accept a group that is not there yet.
         let refusals = if imagined.is_empty() { self.ask(&plans).await } else { vec![] };
-        Rehearsed { wants, subjects: &subjects, plans, refusals, removed }.report()
+        Rehearsed { asker: self.asker, wants, subjects: &subjects, plans, refusals, removed }.report()
     }
 
     /// How the instances of these wants stand now, by the plan that a request would begin with. Changes nothing.

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::execute::{Executor, Mandate};
-use crate::model::{CallError, Groups, InstanceId, Intent, InterfaceId, State, VpcId, Wants};
+use crate::model::{CallError, Fault, Groups, InstanceId, Intent, InterfaceId, State, VpcId, Wants};
 use crate::observe::{Base, Inspection, Item, Observer};
 use crate::plan::{
     Case, Change as Protecting, Goal, Ledger, Needs, Now, Observed, Outcome, Passage, Patience, Plan, Problem, Reach,
@@ -91,6 +91,17 @@ impl<'a> Subject<'a> {
     /// Whether everything that it held was given back, and read back.
     pub(crate) fn is_restored(&self) -> bool {
         self.blind.is_none() && matches!(self.goal, Goal::Restore) && self.plan.standing.is_restored
+    }
+
+    /// Whether the last look says how it stands: it was read, no later look failed, and what was changed since was read back. That
+    /// the time is up says nothing else.
+    pub(crate) fn is_seen(&self) -> bool {
+        let is_late = |error: &CallError| {
+            let is_open = |step| matches!(step, &Step::SetGroups { .. }) && self.ledger.is_accepted(step);
+            error.fault == Fault::OutOfTime && self.plan != Plan::default() && !self.plan.steps().any(is_open)
+        };
+        let is_unreadable = self.plan.problems.iter().any(|problem| matches!(problem, Problem::Unreadable { .. }));
+        self.blind.as_ref().is_none_or(is_late) && !is_unreadable
     }
 
     /// Whether one of its interfaces may be in the transit group.

@@ -28,7 +28,7 @@ use crate::timing::pace::Pace;
 
 pub use dry_run::Looked;
 use instance::{Announced, Run, Subject};
-use report::{Isolated, Report, Restored, kept, overtaken};
+use report::{Asker, Isolated, Report, Restored, kept, overtaken};
 
 /// Faults are tried again for a minute: the SDK's own retries have taken their share before.
 const FOR_FAULTS: Duration = Duration::from_secs(60);
@@ -59,6 +59,8 @@ pub struct Reconciler<'a, E, R, G> {
     pub clock: &'a Clock,
     /// Who or what asked, as the history of the records says it.
     pub asked_by: &'a str,
+    /// Who is told what to do about a denial.
+    pub asker: Asker,
     /// How long a denial is doubted.
     pub for_permission: Duration,
 }
@@ -143,7 +145,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             })
             .await;
         self.release(&ended).await;
-        Isolated { wants, ended: &ended.subjects, verdict, unannounced: ended.unannounced.as_ref() }
+        Isolated { asker: self.asker, wants, ended: &ended.subjects, verdict, unannounced: ended.unannounced.as_ref() }
             .report()
             .overtaken_by(ended.overtaken_by.as_deref())
     }
@@ -182,7 +184,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         let patience = self.patience();
         let intent = match self.persist(patience, || self.intent()).await {
             Ok(intent) => intent,
-            Err(error) => return Ok(Restored { blind: Some(error), open: only.clone(), ..Restored::default() }),
+            Err(error) => return Ok(Restored::unread(self.asker, error, only)),
         };
         let since = match &intent {
             Some(intent) => self.persist(patience, || self.recorded_since(intent, all)).await,
@@ -190,7 +192,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         };
         let since = match since {
             Ok(since) => since,
-            Err(error) => return Ok(Restored { blind: Some(error), open: only.clone(), ..Restored::default() }),
+            Err(error) => return Ok(Restored::unread(self.asker, error, only)),
         };
         let meant = if only.is_empty() { all } else { only };
         let is_all = only.is_empty() && since.is_empty();
@@ -201,7 +203,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
                 Desired::Isolated(wants)
             }
             Some(Desired::Unknown(reason)) if !is_all => {
-                return Ok(Restored { blind: Some(unreadable(reason)), open: meant.clone(), ..Restored::default() });
+                return Ok(Restored::unread(self.asker, unreadable(reason), meant));
             }
             _ => Desired::Restored,
         };
@@ -245,7 +247,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         let keeping = self.run(None, (ids, None), goals.collect(), self.patience(), none);
         let (written, ended) = tokio::join!(writing, keeping);
         let troubles = written.err().map(|error| error.to_string()).into_iter().collect();
-        kept(ids, &why, troubles, &ended.subjects, self.records.name())
+        kept(self.asker, ids, &why, troubles, &ended.subjects, self.records.name())
     }
 
     /// Does what everything else waits for. If that takes long or fails, **what was left in the transit group is taken out of it
@@ -324,7 +326,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         self.release(&ended).await;
         match ended.overtaken_by {
             Some(request) => Err(request),
-            None => Ok(Restored::of(&ended.subjects, ended.unannounced)),
+            None => Ok(Restored::of(self.asker, &ended.subjects, ended.unannounced)),
         }
     }
 

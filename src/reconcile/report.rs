@@ -53,8 +53,19 @@ pub fn overtaken(request_id: &str) -> Report {
     Report::failure(format!("superseded by request {request_id} of this stack: nothing more was done for this one"))
 }
 
+/// Who asked, and is told what to do about a denial.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Asker {
+    #[default]
+    Deployment,
+    Deletion,
+    /// The operator's program, with its user's credentials.
+    Program,
+}
+
 /// The outcome of a Create or Update.
 pub(super) struct Isolated<'a> {
+    pub(super) asker: Asker,
     pub(super) wants: &'a Wants,
     pub(super) ended: &'a [Subject<'a>],
     /// What becomes of instances that are held and no longer listed, if there are any.
@@ -74,10 +85,10 @@ impl Isolated<'_> {
             listed.iter().flat_map(|subject| &subject.plan.standing.snapshots).map(ToString::to_string).collect();
         let locks = (self.wants.lock_days > 0 && !snapshots.is_empty()).then(|| locks(&listed, self.wants.lock_days));
         let total = self.wants.instances.len();
-        let mut findings = Findings::default();
+        let mut findings = Findings::by(self.asker);
         findings.add(self.ended);
-        findings.fatal.extend(self.unannounced.map(unknown));
-        let restored = Restored::of(self.ended, None);
+        findings.unknown(self.unannounced);
+        let restored = Restored::of(self.asker, self.ended, None);
         let tolerable = self.wants.allow_partial && interfaces > 0;
         let incomplete = isolated.len() < total && !tolerable;
 
@@ -157,6 +168,7 @@ fn open(subject: &Subject<'_>) -> Vec<String> {
 
 /// The outcome of a dry run.
 pub(super) struct Rehearsed<'a> {
+    pub(super) asker: Asker,
     pub(super) wants: &'a Wants,
     /// How the instances stand now, with what is to be done about them.
     pub(super) subjects: &'a [Subject<'a>],
@@ -171,12 +183,12 @@ pub(super) struct Rehearsed<'a> {
 impl Rehearsed<'_> {
     /// FAILED if the real request would fail, as far as that can be seen.
     pub(super) fn report(self) -> Report {
-        let mut findings = Findings::default();
+        let mut findings = Findings::by(self.asker);
         for (step, error) in &self.refusals {
             findings.step(step, &StepError::Call(error.clone()));
         }
         for subject in self.subjects {
-            findings.unknown(subject);
+            findings.unread(subject);
         }
         for problem in self.plans.iter().flat_map(|plan| plan.problems.iter().chain(&plan.remember)) {
             findings.problem(problem);
@@ -224,24 +236,27 @@ pub struct Restored {
     pub half: BTreeSet<InstanceId>,
     /// Those of them that may be in the transit group.
     pub in_transit: BTreeSet<InstanceId>,
+    /// Those of them that could not be looked at.
+    pub unseen: BTreeSet<InstanceId>,
     /// Why nothing is known.
     pub blind: Option<CallError>,
     pub(super) findings: Findings,
 }
 
 impl Restored {
-    pub(super) fn of(subjects: &[Subject<'_>], unannounced: Option<CallError>) -> Self {
-        let mut outcome = Self { blind: unannounced, ..Self::default() };
+    pub(super) fn of(asker: Asker, subjects: &[Subject<'_>], unannounced: Option<CallError>) -> Self {
+        let mut outcome = Self { blind: unannounced, findings: Findings::by(asker), ..Self::default() };
         let restoring = || subjects.iter().filter(|subject| matches!(subject.goal, Goal::Restore));
         outcome.findings.add(subjects.iter().filter(|subject| !matches!(subject.goal, Goal::Isolate(_))));
         for subject in restoring() {
             let id = subject.instance.clone();
             if !subject.is_restored() {
-                if subject.blind.is_none() && subject.plan.standing.is_in_place {
-                    outcome.half.insert(id.clone());
-                }
                 if subject.is_in_transit() {
                     outcome.in_transit.insert(id.clone());
+                } else if !subject.is_seen() {
+                    outcome.unseen.insert(id.clone());
+                } else if subject.plan.standing.is_in_place {
+                    outcome.half.insert(id.clone());
                 }
                 outcome.open.insert(id);
             } else if subject.was_held {
@@ -251,9 +266,15 @@ impl Restored {
         outcome
     }
 
+    /// Nothing could be read, and nothing was done.
+    pub(super) fn unread(asker: Asker, error: CallError, open: &BTreeSet<InstanceId>) -> Self {
+        let (open, unseen) = (open.clone(), open.clone());
+        Self { open, unseen, blind: Some(error), findings: Findings::by(asker), ..Self::default() }
+    }
+
     #[must_use]
     pub fn report(mut self) -> Report {
-        self.findings.fatal.extend(self.blind.as_ref().map(unknown));
+        self.findings.unknown(self.blind.as_ref());
         let failed = self.findings.is_fatal() || !self.findings.not_isolated.is_empty() || !self.open.is_empty();
         let headline = match (self.restored.len(), self.open.len()) {
             (0, 0) if failed => "it is not known what is isolated; nothing was restored".to_owned(),
@@ -267,12 +288,13 @@ impl Restored {
     }
 
     fn still_open(&self) -> String {
-        let (inside, others): (Vec<&InstanceId>, Vec<_>) =
-            self.open.iter().partition(|id| self.in_transit.contains(*id));
-        let (half, isolated): (Vec<&InstanceId>, Vec<_>) = others.into_iter().partition(|id| self.half.contains(*id));
+        let Self { open, half, in_transit, unseen, .. } = self;
+        let others: BTreeSet<&InstanceId> = half.iter().chain(in_transit).chain(unseen).collect();
+        let isolated = open.iter().filter(|id| !others.contains(id)).cloned().collect();
         let parts = [
-            ("in the transit group, which is open to everybody", inside),
-            ("still isolated", isolated),
+            ("in the transit group, which is open to everybody", in_transit),
+            ("still isolated", &isolated),
+            ("it is not known how they stand", unseen),
             ("security groups restored, the rest not yet", half),
         ];
         let parts = parts.into_iter().filter(|(_, ids)| !ids.is_empty());
@@ -281,11 +303,12 @@ impl Restored {
 }
 
 /// The headline if there was nothing to do.
-pub const NOTHING_HELD: &str = "nothing to restore: no instance was isolated";
+pub const NOTHING_HELD: &str = "nothing to restore: no instance is held isolated";
 
 /// The report of a Delete that must not release. It succeeds if it is known that the stack is not being deleted and what is true
 /// of the instances, since there is nothing left to do about it.
 pub(super) fn kept(
+    asker: Asker,
     ids: &BTreeSet<InstanceId>,
     why: &Why,
     mut troubles: Vec<String>,
@@ -299,7 +322,7 @@ pub(super) fn kept(
     if held == 0 {
         return Report { headline: NOTHING_HELD.to_owned(), ..Report::default() };
     }
-    let mut findings = Findings::default();
+    let mut findings = Findings::by(asker);
     findings.add(subjects);
     // An interface in the transit group must not be left there; a mark that is missing harms nobody.
     let is_open =
@@ -331,14 +354,10 @@ pub(super) fn kept(
     Report { failed, headline, details: troubles, next, kept: Some(isolated), ..Report::default() }
 }
 
-/// What follows from a look that failed to the end.
-fn unknown(error: &CallError) -> String {
-    format!("{error}{}: what is true now is not known", advice(Some(error.fault)))
-}
-
 /// Problems and failures by weight.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
+    asker: Asker,
     open: Vec<String>,
     fatal: Vec<String>,
     not_isolated: Vec<String>,
@@ -348,11 +367,15 @@ pub(super) struct Findings {
 }
 
 impl Findings {
+    fn by(asker: Asker) -> Self {
+        Self { asker, ..Self::default() }
+    }
+
     fn add<'s>(&mut self, subjects: impl IntoIterator<Item = &'s Subject<'s>, IntoIter: Clone>) {
         let subjects = subjects.into_iter();
         for subject in subjects.clone() {
             subject.failures().into_iter().for_each(|(step, error)| self.step(step, error));
-            self.unknown(subject);
+            self.unread(subject);
         }
         for subject in subjects {
             let planned = &subject.plan.problems;
@@ -361,12 +384,19 @@ impl Findings {
         }
     }
 
-    fn unknown(&mut self, subject: &Subject<'_>) {
-        self.fatal.extend(subject.blind.as_ref().map(unknown));
-        let unread = subject.unread();
-        self.fatal.extend(unread.map(|(what, error)| {
+    /// What follows from a look that failed to the end, if one did.
+    fn unknown(&mut self, error: Option<&CallError>) {
+        let text = |error: &CallError| {
+            format!("{error}{}: what is true now is not known", advice(self.asker, Some(error.fault)))
+        };
+        self.fatal.extend(error.map(text));
+    }
+
+    fn unread(&mut self, subject: &Subject<'_>) {
+        self.unknown(subject.blind.as_ref());
+        self.fatal.extend(subject.unread().map(|(what, error)| {
             let verb = if what.contains(" is not known") { "" } else { " cannot be read" };
-            format!("{what}{verb}: {error}{}", advice(Some(error.fault)))
+            format!("{what}{verb}: {error}{}", advice(self.asker, Some(error.fault)))
         }));
     }
 
@@ -382,7 +412,7 @@ impl Findings {
     }
 
     fn step(&mut self, step: &Step, error: &StepError) {
-        let text = failure(step, error);
+        let text = failure(self.asker, step, error);
         let is_refused = error.is_for_good() || error.fault() == Some(Fault::Busy);
         let list = match step {
             _ if matches!(error, StepError::InTransit { .. }) => &mut self.open,
@@ -409,14 +439,14 @@ impl Findings {
     }
 
     fn in_order(self) -> Vec<String> {
-        let Self { open, fatal, not_isolated, notes, endings } = self;
+        let Self { open, fatal, not_isolated, notes, endings, .. } = self;
         let mut seen = BTreeSet::new();
         let all = open.into_iter().chain(not_isolated).chain(fatal).chain(notes).chain(endings);
         all.filter(|text| seen.insert(text.clone())).collect()
     }
 }
 
-fn failure(step: &Step, error: &StepError) -> String {
+fn failure(asker: Asker, step: &Step, error: &StepError) -> String {
     let advice = match (step, error) {
         (Step::SetGroups { aim: Aim::Isolate, .. } | Step::Pass { .. }, StepError::Call(error))
             if error.code == "AuthFailure" && error.fault == Fault::Refused =>
@@ -427,15 +457,19 @@ fn failure(step: &Step, error: &StepError) -> String {
         (Step::Protect { instance, change: Change::AttachProfile { arn }, .. }, _) => {
             format!(" (by hand: {})", attach_profile_command(arn, instance))
         }
-        _ => advice(error.fault()).to_owned(),
+        _ => advice(asker, error.fault()).to_owned(),
     };
     format!("{step}: {error}{advice}")
 }
 
 /// What to do about it.
-fn advice(fault: Option<Fault>) -> &'static str {
+fn advice(asker: Asker, fault: Option<Fault>) -> &'static str {
     match fault {
-        Some(Fault::Denied) => " (allow the function's role this action, or wait a minute and deploy again)",
+        Some(Fault::Denied) => match asker {
+            Asker::Deployment => " (allow the function's role this action, or wait a minute and deploy again)",
+            Asker::Deletion => " (allow the function's role this action)",
+            Asker::Program => " (these credentials are not allowed this action)",
+        },
         Some(Fault::Busy) => " (wait until the instance is running, stopped or gone)",
         Some(Fault::Throttled) => " (AWS allows this account no more calls just now: wait a few minutes)",
         Some(Fault::Server | Fault::Connection | Fault::TimedOut | Fault::Garbled) => " (AWS did not answer properly)",

@@ -25,6 +25,7 @@ use crate::plan::{DOUBTED, Observed};
 use crate::ports::{Call, CallError, Change, Guard, Items, Look, Ports, Records, Stamp, Verdict, Written};
 use crate::reconcile::Reconciler;
 use crate::reconcile::contained::{Condition, Contained};
+use crate::reconcile::report::Asker;
 use crate::timing::clock::Clock;
 use crate::timing::gate::Gate;
 use crate::timing::limit::{GRACE, Unfinished, time_left, within, writer};
@@ -330,6 +331,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Watcher<'_, E, R, S> {
             pace: &Pace::default(),
             clock: self.clock,
             asked_by: &format!("the watch{because}"),
+            asker: Asker::Deployment,
             for_permission: Duration::ZERO,
         };
         let (mut failures, mut wanted) = (Vec::new(), BTreeMap::new());

@@ -103,7 +103,7 @@ async fn one_process_answers_each_event_once_whatever_its_deadline_says() {
     let ground = Ground::new("deadline").await;
     let mut function = ground.start(&ground.aws.uri(), &[TABLE]);
     let (status, reason) = ground.answer(&ground.event("delete", "no deadline"), Duration::ZERO, 1).await;
-    assert_eq!((status.as_str(), reason.as_str()), ("SUCCESS", "nothing to restore: no instance was isolated"));
+    assert_eq!((status.as_str(), reason.as_str()), ("SUCCESS", "nothing to restore: no instance is held isolated"));
     let (status, reason) = ground.answer(&ground.event("create", "a minute"), MINUTE, 2).await;
     assert_eq!(status, "FAILED");
     assert!(reason.contains("isolation group sg-0a11ce0150a7ed000 does not exist"), "{reason}");

@@ -97,7 +97,7 @@ async fn what_a_dry_run_did_not_isolate_needs_no_restore_and_what_is_isolated_ge
     let answer = deliver(&world, delete.clone()).await;
     assert_eq!(
         (answer.status, answer.reason.as_str()),
-        (Status::Success, "nothing to restore: no instance was isolated")
+        (Status::Success, "nothing to restore: no instance is held isolated")
     );
 
     let world = fleet();

@@ -240,7 +240,7 @@ async fn an_invalid_request_changes_nothing() {
 async fn a_delete_of_what_never_was_succeeds_and_touches_nothing() {
     let world = fleet();
     let answer = succeeds(&world, event("delete-after-failed-create")).await;
-    assert_eq!(answer.reason, "nothing to restore: no instance was isolated");
+    assert_eq!(answer.reason, "nothing to restore: no instance is held isolated");
     assert_eq!(answer.physical_resource_id, "incident-2026-11-25-Isolation-1K3XQZ9M7T2RB");
     assert_eq!(world.count("ec2:ModifyNetworkInterfaceAttribute"), 0);
 }

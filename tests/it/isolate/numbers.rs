@@ -8,6 +8,7 @@ use ec2_isolation::cloudformation::properties;
 use ec2_isolation::model::Owner;
 use ec2_isolation::operator::Asked;
 use ec2_isolation::reconcile::Reconciler;
+use ec2_isolation::reconcile::report::Asker;
 use ec2_isolation::timing::clock::Clock;
 use ec2_isolation::timing::gate::Gate;
 use ec2_isolation::timing::pace::Pace;
@@ -363,6 +364,7 @@ async fn how_long_it_took_to_contain_them_is_measured_until_the_last_one_is_read
             pace: &pace,
             clock: &clock,
             asked_by: "a test",
+            asker: Asker::Deployment,
             for_permission: Duration::ZERO,
         };
         (reconciler.isolate(&wants).await, clock.elapsed())

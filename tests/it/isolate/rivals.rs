@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ec2_isolation::cloudformation::answer::{Answer, Status};
+use ec2_isolation::model::State;
 use serde_json::Value;
 
 use crate::world::{ISOLATION, TRANSIT, World, groups};
@@ -140,6 +141,26 @@ async fn delete_put_back_into_the_isolation_group_once() {
         assert_eq!((answer.status, answer.reason.as_str()), (Status::Success, "3 instances restored"), "{delay}");
         assert_eq!(world.cards(), quick_fleet().cards(), "{delay}");
     }
+}
+
+/// A controller keeps a group of its own on everything that is not isolated, as AWS Firewall Manager does.
+#[tokio::test(start_paused = true)]
+async fn a_group_that_a_controller_adds_to_the_restored_originals_is_left_alone_and_named() {
+    let world = quick_fleet();
+    succeeds(&world, create(directly)).await;
+    let controller = every(Duration::from_millis(200), || {
+        if world.cards()["eni-0a"] == groups(&["sg-0a"]) {
+            put(&world, "eni-0a", &["sg-0a", "sg-0d"]);
+        }
+    });
+    let swaps = world.count(SWAP);
+    let answer = against(&world, event("delete"), controller).await;
+    assert_eq!(answer.status, Status::Success, "{}", answer.reason);
+    assert!(answer.reason.starts_with("3 instances restored"), "{}", answer.reason);
+    let moved = format!("{A}: eni-0a was left alone: it was moved to [sg-0a, sg-0d] meanwhile");
+    assert!(answer.reason.contains(&moved), "{}", answer.reason);
+    assert_eq!(world.state(A), Some(State::Restored));
+    assert_eq!(world.count(SWAP) - swaps, 3, "each was changed once");
 }
 
 #[tokio::test(start_paused = true)]

@@ -129,6 +129,34 @@ async fn delete_tags_refused_for_one_instance_on_delete() {
     }
 }
 
+/// A tag that AWS fails to take off is given up in the end, whatever the patience of a Delete.
+#[tokio::test(start_paused = true)]
+async fn delete_tags_gets_no_proper_answer_or_is_throttled_to_the_end_on_delete() {
+    for (fault, minutes) in [(Fault::Server, 2), (Fault::Throttled, 6)] {
+        let world = quick_fleet();
+        succeeds(&world, event("create")).await;
+        world.data().not_to_be_untagged.insert(A.to_owned(), (fault, "InternalError"));
+        let begun = tokio::time::Instant::now();
+        let answer = succeeds(&world, event("delete")).await;
+        assert!(begun.elapsed().as_secs() < 60 * minutes, "{fault:?}: {:?}", begun.elapsed());
+        assert!(answer.reason.starts_with("2 instances restored | "), "{}", answer.reason);
+        assert!(answer.reason.contains(&format!(" | untag {A} of ")), "{}", answer.reason);
+        assert_eq!((world.state(A), world.state(B)), (Some(State::Restored), Some(State::Restored)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_restored_mark_gets_no_proper_answer_to_the_end() {
+    let world = quick_fleet();
+    succeeds(&world, event("create")).await;
+    world.data().always_on = Some(("dynamodb:UpdateItem", format!("{A} restored"), Fault::Server));
+    let answer = deliver(&world, event("delete")).await;
+    assert_eq!(answer.status, Status::Failed, "{}", answer.reason);
+    let headline = format!("1 of 2 instances restored; security groups restored, the rest not yet: {A} | ");
+    assert!(answer.reason.starts_with(&headline), "{}", answer.reason);
+    assert_eq!(world.cards(), quick_fleet().cards());
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_restored_mark_cannot_be_written() {
     for fault in [Fault::Denied, Fault::Refused] {

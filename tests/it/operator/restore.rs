@@ -7,8 +7,8 @@ use ec2_isolation::ports::Fault;
 
 use super::{ALL, assert_as_at_the_start, by_table, kept, named, operator, reads, restore, try_restore};
 use crate::world::operator::view;
-use crate::world::{ISOLATION, STACK, TABLE, Trouble};
-use crate::{A, B, C, event, fleet, isolated, listing, rerun, run, succeeds};
+use crate::world::{ISOLATION, STACK, TABLE, Trouble, World};
+use crate::{A, B, C, event, fleet, isolated, listing, quick_fleet, rerun, run, succeeds};
 
 #[tokio::test(start_paused = true)]
 async fn what_a_rollback_kept_is_restored_whatever_the_stack_is_doing() {
@@ -154,6 +154,21 @@ async fn one_instance_is_restored_and_the_others_stay_isolated_also_for_the_func
     assert_as_at_the_start(&world, "the last one");
     succeeds(&world, event("delete")).await;
     assert_as_at_the_start(&world, "deleted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denial_is_of_the_credentials_with_which_the_program_runs() {
+    let world = kept().await;
+    world.data().always = Some(("ec2:ModifyNetworkInterfaceAttribute", Fault::Denied));
+    let report = restore(&world).await;
+    let denied = |detail: &String| detail.ends_with(" (these credentials are not allowed this action)");
+    assert!(report.failed && report.details.iter().any(denied), "{:?}", report.details);
+    assert!(!report.details.iter().any(|detail| detail.contains("the function's role")), "{:?}", report.details);
+    world.data().always = Some(("dynamodb:BatchGetItem", Fault::Denied));
+    let report = try_restore(&world, &named(&[A])).await;
+    if let Ok(report) = report {
+        assert!(!report.details.iter().any(|detail| detail.contains("the function's role")), "{:?}", report.details);
+    }
 }
 
 #[tokio::test(start_paused = true)]

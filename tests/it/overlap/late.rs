@@ -117,7 +117,7 @@ async fn delete_nothing_held_then_the_create_that_was_issued_five_minutes_earlie
     for way in [|event: Value| event, cutting] {
         let world = quick_fleet();
         let answer = succeeds(&world, event("delete")).await;
-        assert_eq!(answer.reason, "nothing to restore: no instance was isolated");
+        assert_eq!(answer.reason, "nothing to restore: no instance is held isolated");
         let late = deliver(&world, issued_before(300, way(event("create")))).await;
         assert_eq!(late.status, Status::Failed);
         assert!(late.reason.starts_with("superseded by request "), "{}", late.reason);
@@ -133,7 +133,7 @@ async fn delete_that_keeps_nothing_then_the_create_that_was_issued_earlier_is_de
         let world = quick_fleet();
         world.set_status(status);
         let answer = succeeds(&world, event("delete")).await;
-        assert_eq!(answer.reason, "nothing to restore: no instance was isolated");
+        assert_eq!(answer.reason, "nothing to restore: no instance is held isolated");
         let late = deliver(&world, issued_before(300, cutting(event("create")))).await;
         assert!(late.reason.starts_with("superseded by request "), "{status}: {}", late.reason);
         assert_eq!((world.cards(), world.count(SWAP)), (quick_fleet().cards(), 0), "{status}");

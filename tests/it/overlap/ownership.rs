@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use crate::world::{self, ISOLATION, REPLACEMENT, STACK, World, groups};
-use crate::{A, B, D, created, cutting, event, fails, fleet, invocation, isolated, move_by_hand, run, succeeds, with};
+use crate::{
+    A, B, D, after, as_request, created, cutting, event, fails, fleet, invocation, isolated, meanwhile, move_by_hand, run, set_state,
+    succeeds, with,
+};
 
 const OTHER_ISOLATION: &str = "sg-0bbbbbbbbbbbbbbbb";
 const OTHER_TRANSIT: &str = "sg-0bbbbbbbbbbbbbbbc";
@@ -168,6 +171,32 @@ async fn deleting_one_of_two_incidents_restores_its_own_instances_only() {
     assert_eq!(world.cards(), start);
 }
 
+/// A waits for B when it has been given back, and is looked at once more.
+#[tokio::test(start_paused = true)]
+async fn what_another_incident_isolates_while_a_delete_still_works_is_left_to_it() {
+    let world = fleet();
+    let start = world.cards();
+    succeeds(&world, wanting(&[A, B])).await;
+    world.data().calm();
+    set_state(&world, B, "pending");
+    let other = Other::new(&world, false);
+    let later = async {
+        after(40).await;
+        assert_eq!(world.cards()["eni-0a"], start["eni-0a"]);
+        assert_eq!(other.run(wanting(&[A])).await.status, Status::Success);
+        assert_eq!(world.cards()["eni-0a"], groups(&[OTHER_ISOLATION]));
+        after(20).await;
+        set_state(&world, B, "running");
+    };
+    let reason = meanwhile(&world, event("delete"), later).await;
+    assert_eq!(world.cards()["eni-0a"], groups(&[OTHER_ISOLATION]), "{reason}");
+    assert_eq!(world.cards()["eni-0b"], start["eni-0b"], "{reason}");
+    let moved = format!("{A}: eni-0a was left alone: it was moved to [{OTHER_ISOLATION}] meanwhile");
+    assert!(reason.starts_with("2 instances restored") && reason.contains(&moved), "{reason}");
+    assert_eq!(other.run(event("delete")).await.status, Status::Success);
+    assert_eq!(world.cards(), start);
+}
+
 /// CloudFormation creates under the new logical id first, then deletes the old one, in the clean-up of an update.
 #[tokio::test(start_paused = true)]
 async fn a_renamed_resource_takes_the_records_over_and_the_delete_of_the_old_one_restores_nothing() {
@@ -183,7 +212,7 @@ async fn a_renamed_resource_takes_the_records_over_and_the_delete_of_the_old_one
         succeeds(&world, renamed(event("create"))).await;
         world.set_status(status);
         let answer = succeeds(&world, event("delete")).await;
-        assert_eq!(answer.reason, "nothing to restore: no instance was isolated", "{status}");
+        assert_eq!(answer.reason, "nothing to restore: no instance is held isolated", "{status}");
         assert_eq!(isolated(&world), ["eni-0a", "eni-0b"], "{status}");
         world.set_status("DELETE_IN_PROGRESS");
         succeeds(&world, renamed(event("delete"))).await;
@@ -231,7 +260,7 @@ async fn a_renamed_resource_takes_over_and_the_delete_of_its_old_name_releases_n
     succeeds(&world, renamed(event("create"), "renamed")).await;
     world.set_status("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS");
     let answer = succeeds(&world, event("delete")).await;
-    assert_eq!(answer.reason, "nothing to restore: no instance was isolated");
+    assert_eq!(answer.reason, "nothing to restore: no instance is held isolated");
     assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
     world.set_status("DELETE_IN_PROGRESS");
     succeeds(&world, renamed(event("delete"), "renamed's delete")).await;
