@@ -75,10 +75,11 @@ restore: ## Restore everything and delete the stack; STACK=incident-42
 	@$(MAKE) --no-print-directory $(CLI)
 	@$(CLI) restore --stack "$(STACK)" --finish
 
-package: ## Upload templates and programs to a bucket in the Region; BUCKET=my-bucket
+package: ## Upload templates and programs to a bucket in the Region; BUCKET=my-bucket PARAMETERS="VpcId=…"
 	@test -n "$(BUCKET)" || { echo 'BUCKET is missing: an S3 bucket in the region of the instances, as in BUCKET=my-bucket'; exit 1; }
+	@for word in $(PARAMETERS); do case "$$word" in *=*) ;; *) echo "$$word belongs to no parameter: write NAME=VALUE"; exit 1;; esac; done
 	@$(MAKE) --no-print-directory build $(CLI)
-	@$(VENV)/sam/bin/python scripts/package.py "$(BUCKET)" $(CLI)
+	@$(VENV)/sam/bin/python scripts/package.py "$(BUCKET)" $(CLI) $(PARAMETERS)
 
 ##@ Develop
 

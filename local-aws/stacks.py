@@ -48,6 +48,7 @@ import service_roles
 import snapshot_locks  # noqa: F401  (registers its rules)
 import ssm_documents
 import step_functions
+import template_urls
 import volumes
 from control import knobs, log
 
@@ -440,12 +441,13 @@ def _with_fit_exports(original: Any) -> Any:
 
 def _in_documents(original: Any) -> Any:
     def resolve(params: dict[str, Any], body_key: str, url_key: str, label: str) -> Any:
-        """The URL of a template may be that of a document of Systems Manager."""
+        """The URL of a template may be that of a document of Systems Manager, or have the bucket in the host's name."""
         from ministack.services.cloudformation.helpers import _error, _p
 
         if label == "Template" and not _p(params, body_key):
             url = _p(params, url_key)
             try:
+                params = {**params, url_key: [template_urls.as_ministack_has_it(url)]} if url else params
                 found = ssm_documents.template(url)
             except ValueError as unfit:
                 return None, _error("ValidationError", str(unfit))

@@ -1,7 +1,8 @@
-"""Uploads what was built, so that nobody has to build during an incident: `make package BUCKET=…`.
+"""Uploads what was built, so that nobody has to build during an incident: `make package BUCKET=… PARAMETERS="…"`.
 
-Runs in the SAM CLI's virtual environment. Prints the addresses that open the console with a template filled in, and the
-commands that do the same. The objects are read with the credentials of whoever deploys: the bucket stays private.
+Runs in the SAM CLI's virtual environment. Prints the addresses that open the console with a template, and the commands
+that do the same, with the parameters that are given. The objects are read with the credentials of whoever deploys: the
+bucket stays private.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+import re
+import shlex
 import subprocess
 import sys
-from urllib.parse import quote
+from dataclasses import dataclass
+from urllib.parse import quote, urlencode
 
 import boto3
 from samtranslator.yaml_helper import yaml_parse
@@ -24,8 +28,12 @@ PREFIX = "ec2-isolation"
 CONSOLES = {
     "aws": "console.aws.amazon.com",
     "aws-cn": "console.amazonaws.cn",
+    "aws-eusc": "console.amazonaws-eusc.eu",
     "aws-us-gov": "console.amazonaws-us-gov.com",
 }
+# The wizard asks for the stack failure options. The quick-create page does not, but it takes parameters (CloudFormation
+# user guide, "Create quick-create links"). Nothing documents that the wizard takes any.
+WIZARD, QUICK_CREATE = "template", "review"
 
 
 class Bucket:
@@ -66,78 +74,132 @@ def without_transform(path: pathlib.Path) -> pathlib.Path:
     return plain
 
 
-def main(name: str, operators_program: str) -> None:
+@dataclass
+class Template:
+    """A template for people: where it lies, and the parameters that it has."""
+
+    path: pathlib.Path
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        self.parameters = set(yaml_parse(self.path.read_text())["Parameters"])
+
+
+def main(name: str, operators_program: str, *words: str) -> None:
+    given = dict(word.split("=", 1) for word in words)
+    names = ("incident", "host", "credentials", "template")
+    templates = {stem: Template(pathlib.Path(f"{stem}.yaml")) for stem in names}
+    if unknown := sorted(set(given).difference(*(template.parameters for template in templates.values()))):
+        raise SystemExit(f"no template has a parameter {', '.join(unknown)}: nothing was uploaded")
     bucket = Bucket(name)
     PACKAGED.mkdir(parents=True, exist_ok=True)
-    template = bucket.upload(bucket.package(BUILT, "template.yaml"))
+    templates["template"].path = bucket.package(BUILT, "template.yaml")
+    for template in templates.values():
+        template.url = bucket.upload(template.path)
     packaged = bucket.package("responder.yaml", "responder.yaml")
     responder, plain = bucket.upload(packaged), bucket.upload(without_transform(packaged))
-    incident, host = bucket.upload(pathlib.Path("incident.yaml")), bucket.upload(pathlib.Path("host.yaml"))
-    credentials = bucket.upload(pathlib.Path("credentials.yaml"))
     bucket.s3.upload_file(operators_program, name, f"{PREFIX}/ec2-isolation")
-    show(bucket, template, responder, plain, incident, host, credentials)
+    Shown(bucket, given).all(responder, plain, *(templates[stem] for stem in names))
 
 
-def show(bucket: Bucket, template: str, responder: str, plain: str, incident: str, host: str, credentials: str) -> None:
-    region = bucket.region
-    site = CONSOLES.get(bucket.partition)
-    # The wizard asks for the stack failure options; the quick-create page (`create/review`) does not.
-    wizard = f"https://{region}.{site}/cloudformation/home?region={region}#/stacks/create/template?templateURL="
-    create = f"aws cloudformation create-stack --region {region} --stack-name"
+class Shown:
+    """What it prints, with the parameters that are given."""
 
-    def step(what: str, *lines: str) -> None:
+    def __init__(self, bucket: Bucket, given: dict[str, str]) -> None:
+        self.bucket, self.given = bucket, given
+        self.create = f"aws cloudformation create-stack --region {bucket.region} --stack-name"
+
+    def address(self, page: str, template: Template, stack: str) -> str:
+        """The console's page for a template."""
+        region, site = self.bucket.region, CONSOLES[self.bucket.partition]
+        fields = {"templateURL": template.url, "stackName": stack}
+        if page == QUICK_CREATE:
+            fields |= {f"param_{name}": self.given[name] for name in self.given if name in template.parameters}
+        home = f"https://{region}.{site}/cloudformation/home?region={region}"
+        return f"{home}#/stacks/create/{page}?{urlencode(fields, quote_via=quote, safe='')}"
+
+    def parameters(self, template: Template, **wanted: str) -> list[str]:
+        """The end of a command: those that it wants, with examples of values, and what else is given."""
+        values = {**wanted, **{name: self.given[name] for name in self.given if name in template.parameters}}
+        words = []
+        for name, value in values.items():
+            escaped = value.replace(",", "\\,")
+            quoted = escaped if re.fullmatch(r"[\w…@%+=:./-]+", escaped) else shlex.quote(escaped)
+            words.append(f"ParameterKey={name},ParameterValue={quoted}")
+        pairs = [" ".join(words[at : at + 2]) for at in range(0, len(words), 2)]
+        return [f"  {pair} \\" for pair in pairs[:-1]] + [f"  {pairs[-1]}"]
+
+    def step(self, what: str, *lines: str) -> None:
         print(f"{what}\n")
         for line in lines:
             print(f"  {line}")
         print()
 
-    fetch = f"aws s3 cp s3://{bucket.name}/{PREFIX}/ec2-isolation . && chmod +x ec2-isolation"
-    step("The operator's program, also in CloudShell:", f"{fetch} && ./ec2-isolation status --stack incident-42")
-    step(
-        "Prepare this account and Region, before the night:",
-        f"{create} ec2-isolation-responder --template-url {responder} \\",
-        "  --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND --enable-termination-protection",
-    )
-    step("Prepare many accounts by a StackSet (docs/roll-out.md):", f"--template-url {plain}")
-    if site:
-        step(
-            "An incident in the console. Under 'Stack failure options' choose "
-            "'Preserve successfully provisioned resources':",
-            f"{wizard}{quote(incident, safe='')}&stackName=incident-42",
+    def all(
+        self, responder: str, plain: str, incident: Template, host: Template, credentials: Template, one_shot: Template
+    ) -> None:
+        fetch = f"aws s3 cp s3://{self.bucket.name}/{PREFIX}/ec2-isolation . && chmod +x ec2-isolation"
+        self.step(
+            "The operator's program, also in CloudShell:", f"{fetch} && ./ec2-isolation status --stack incident-42"
         )
-        step("Its forensic host:", f"{wizard}{quote(host, safe='')}&stackName=incident-42-host")
-        step(
-            "The stack that denies the credentials of its instances:",
-            f"{wizard}{quote(credentials, safe='')}&stackName=incident-42-credentials",
+        self.step(
+            "Prepare this account and Region, before the night:",
+            f"{self.create} ec2-isolation-responder --template-url {responder} \\",
+            "  --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND --enable-termination-protection",
         )
-        step("Without a responder, all in one stack:", f"{wizard}{quote(template, safe='')}&stackName=incident-42")
-    step(
-        "An incident with the AWS CLI:",
-        f"{create} incident-42 --template-url {incident} --disable-rollback --parameters \\",
-        "  ParameterKey=VpcId,ParameterValue=vpc-… ParameterKey=CompromisedInstanceList,ParameterValue='i-…\\,i-…'",
-    )
-    step(
-        "Its forensic host, after the isolation:",
-        f"{create} incident-42-host --template-url {host} --parameters \\",
-        "  ParameterKey=VpcId,ParameterValue=vpc-… ParameterKey=IsolatedSecurityGroupId,ParameterValue=sg-… \\",
-        "  ParameterKey=ForensicSubnetId,ParameterValue=subnet-… ParameterKey=Ec2KeyName,ParameterValue=… \\",
-        "  ParameterKey=CompanyIp,ParameterValue=…",
-    )
-    step(
-        "Deny the credentials of the instances, after the isolation:",
-        f"{create} incident-42-credentials --template-url {credentials} --capabilities CAPABILITY_IAM \\",
-        "  --disable-rollback --enable-termination-protection --parameters \\",
-        "  ParameterKey=CompromisedInstanceList,ParameterValue='i-…\\,i-…' ParameterKey=RevokeRoles,ParameterValue=…",
-    )
-    step(
-        "Without a responder, all in one stack:",
-        f"{create} incident-42 --template-url {template} \\",
-        "  --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND --disable-rollback --parameters \\",
-        "  ParameterKey=VpcId,ParameterValue=vpc-… ParameterKey=CompromisedInstanceList,ParameterValue='i-…\\,i-…' \\",
-        "  ParameterKey=ForensicSubnetId,ParameterValue=subnet-… ParameterKey=Ec2KeyName,ParameterValue=… \\",
-        "  ParameterKey=CompanyIp,ParameterValue=…",
-    )
+        self.step("Prepare many accounts by a StackSet (docs/roll-out.md):", f"--template-url {plain}")
+        if self.bucket.partition in CONSOLES:
+            self.in_the_console(incident, host, credentials, one_shot)
+        instances = "i-…,i-…"
+        place = {"ForensicSubnetId": "subnet-…", "Ec2KeyName": "…", "CompanyIp": "…"}
+        self.step(
+            "An incident with the AWS CLI:",
+            f"{self.create} incident-42 --template-url {incident.url} --disable-rollback --parameters \\",
+            *self.parameters(incident, VpcId="vpc-…", CompromisedInstanceList=instances),
+        )
+        self.step(
+            "Its forensic host, after the isolation:",
+            f"{self.create} incident-42-host --template-url {host.url} --parameters \\",
+            *self.parameters(host, VpcId="vpc-…", IsolatedSecurityGroupId="sg-…", **place),
+        )
+        self.step(
+            "Deny the credentials of the instances, after the isolation:",
+            f"{self.create} incident-42-credentials --template-url {credentials.url} --capabilities CAPABILITY_IAM \\",
+            "  --disable-rollback --enable-termination-protection --parameters \\",
+            *self.parameters(credentials, CompromisedInstanceList=instances, RevokeRoles="…"),
+        )
+        self.step(
+            "Without a responder, all in one stack:",
+            f"{self.create} incident-42 --template-url {one_shot.url} \\",
+            "  --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND --disable-rollback --parameters \\",
+            *self.parameters(one_shot, VpcId="vpc-…", CompromisedInstanceList=instances, **place),
+        )
+
+    def in_the_console(self, incident: Template, host: Template, credentials: Template, one_shot: Template) -> None:
+        preserve = "Under 'Stack failure options' choose 'Preserve successfully provisioned resources':"
+        filled = ", with your parameters filled in" if self.given else ""
+        self.step(
+            f"An incident in the console, by the wizard. {preserve}",
+            self.address(WIZARD, incident, "incident-42"),
+        )
+        self.step(
+            f"An incident in the console, on one page{filled}. If something fails, this page always rolls back. "
+            "With OnRollback=KeepIsolated that releases no instance, but the stack takes no update any more:",
+            self.address(QUICK_CREATE, incident, "incident-42"),
+        )
+        self.step(
+            f"Its forensic host, on one page{filled}:",
+            self.address(QUICK_CREATE, host, "incident-42-host"),
+        )
+        self.step(
+            "The stack that denies the credentials of its instances, by the wizard:",
+            self.address(WIZARD, credentials, "incident-42-credentials"),
+        )
+        self.step(
+            f"Without a responder, all in one stack, by the wizard only. {preserve}",
+            self.address(WIZARD, one_shot, "incident-42"),
+        )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:])

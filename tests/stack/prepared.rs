@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::beside::{RESPONDER, changed_responder, deploy_responder, parameters, template_url, try_responder};
 use crate::cloud::BUILT;
 use crate::fleet::aws;
-use crate::operator::operator;
+use crate::operator::{operator, run};
 use crate::permissions::without;
 use crate::rollbacks::{changes_to_others, with_a_resource_that_fails};
 use crate::{Scene, cloud};
@@ -406,4 +406,32 @@ async fn a_responder_that_rolled_back_or_was_deleted_is_made_again() {
     delete().await;
     deploy_responder(cloud(), &["IncidentRole=true", "DetachInstanceProfile=true"]);
     assert!(scene.incident.outputs_of(RESPONDER).await["FunctionArn"].ends_with(":function:ec2-isolation"));
+}
+
+/// What `make responder` does after its deployment, by the real AWS CLI: nobody deletes it by a slip.
+#[tokio::test]
+async fn make_responder_protects_it_from_being_deleted() {
+    let scene = Scene::new("responder-protected").await;
+    responder().await;
+    let cloudformation = cloud().cloudformation().await;
+    let described = async || {
+        let answer = cloudformation.describe_stacks().stack_name(RESPONDER).send().await.unwrap();
+        answer.stacks()[0].clone()
+    };
+    assert_eq!(described().await.enable_termination_protection(), Some(false));
+    let mut make = std::process::Command::new("make");
+    // It may be make that runs this.
+    let make = make.args(["--dry-run", "responder"]).env_remove("MAKEFLAGS").env_remove("MAKELEVEL").output().unwrap();
+    let printed = String::from_utf8(make.stdout).unwrap();
+    let protect = printed.lines().find(|line| line.contains("update-termination-protection")).expect("a command");
+    run(protect).ends_with(0).says("arn:aws:cloudformation:us-east-1:123456789012:stack/ec2-isolation-responder/");
+    assert_eq!(described().await.enable_termination_protection(), Some(true));
+    let refused = cloudformation.delete_stack().stack_name(RESPONDER).send().await.unwrap_err();
+    let text = aws_sdk_cloudformation::error::DisplayErrorContext(refused).to_string();
+    assert!(text.contains("cannot be deleted while TerminationProtection is enabled"), "{text}");
+    let status = scene.incident.ends_in(RESPONDER, &[]).await;
+    assert!(status.ends_with("_COMPLETE") && !status.starts_with("DELETE"), "{status}");
+    // As it was for the tests after it.
+    run(&protect.replace("--enable-", "--no-enable-")).ends_with(0);
+    assert_eq!(described().await.enable_termination_protection(), Some(false));
 }

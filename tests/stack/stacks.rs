@@ -633,3 +633,20 @@ async fn a_custom_resource_fails_at_once_where_its_function_cannot_be_invoked() 
     assert!(reason.contains(&format!("lambda:InvokeFunction on resource: {function}")), "{reason}");
     assert!(since.elapsed() < std::time::Duration::from_secs(30), "{:?}", since.elapsed());
 }
+
+#[tokio::test]
+async fn a_template_in_a_bucket_is_read_with_the_callers_rights() {
+    called("s3", "create_bucket", json!({"Bucket": "templates-of-a-caller"})).unwrap();
+    let object = json!({"Bucket": "templates-of-a-caller", "Key": "of/one.yaml", "Body": parameter("one")});
+    called("s3", "put_object", object).unwrap();
+    let url = |key: &str| format!("https://templates-of-a-caller.s3.us-east-1.amazonaws.com/{key}");
+    let stack = Stack::new("bucket-template").await;
+    let create = |stack: &Stack, key: &str| stack.client.create_stack().stack_name(&stack.name).template_url(url(key));
+    let nobody = stack.with(&user("bucket-template", &["cloudformation:*"]).await);
+    let more = "\nFor more information check http://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html";
+    assert_eq!(message(create(&nobody, "of/one.yaml").send().await), format!("S3 error: Access Denied{more}"));
+    let missing = message(create(&stack, "of/two.yaml").send().await);
+    assert_eq!(missing, format!("S3 error: The specified key does not exist.{more}"));
+    create(&stack, "of/one.yaml").send().await.unwrap();
+    assert_eq!(stack.settled().await, "CREATE_COMPLETE");
+}
