@@ -51,6 +51,7 @@ impl Scratch {
         for tools in ["cloud", "sam", "aws", "lint"] {
             scratch.write(&format!("target/venv/{tools}/ready"), "");
         }
+        scratch.write("target/tools/chromium/ready", "");
         scratch.program("target/venv/sam/bin/sam", SAM);
         scratch
     }
