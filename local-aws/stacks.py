@@ -440,6 +440,7 @@ def _in_documents(original: Any) -> Any:
         """The URL of a template may be that of a document of Systems Manager."""
         from ministack.services.cloudformation.helpers import _error, _p
 
+        params = {**params, url_key: [_path_style(_p(params, url_key))]}
         if label == "Template" and not _p(params, body_key):
             url = _p(params, url_key)
             try:
@@ -454,6 +455,12 @@ def _in_documents(original: Any) -> Any:
         return original(params, body_key, url_key, label)
 
     return resolve
+
+
+def _path_style(url: str) -> str:
+    """An object's address as ministack reads it. The bucket may be in the host (S3 user guide, "Virtual hosting")."""
+    hosted = re.fullmatch(r"https://([a-z0-9.-]+)\.s3[.-][a-z0-9.-]*amazonaws\.com(?:\.cn)?/(.+)", url)
+    return f"https://s3.amazonaws.com/{hosted[1]}/{hosted[2]}" if hosted else url
 
 
 def _keeping_exports_in_use(original: Any) -> Any:
