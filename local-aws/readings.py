@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moto.core.responses import ActionResult
+from moto.ec2 import utils
 from moto.ec2.models.instances import Instance, Reservation
 from moto.ec2.models.security_groups import SecurityGroup, SecurityGroupRule
 from moto.ec2.responses.elastic_block_store import ElasticBlockStore
@@ -98,6 +99,7 @@ def leave_out(omitted: Omissions) -> None:
 
 def repair_moto() -> None:
     """Make moto's Describe calls show what EC2's do. Call once, after the repairs of `ec2_rules`."""
+    utils.is_filter_matching = _any_value_matches(utils.is_filter_matching)
     InstanceResponse.describe_instances = _shown(_describe_instances, "Reservations")
     for responses, method, member in (
         (ElasticNetworkInterfaces, "describe_network_interfaces", "NetworkInterfaces"),
@@ -113,6 +115,17 @@ def repair_moto() -> None:
     )
     for name in ("ip_permissions", "ip_permissions_egress"):
         setattr(SecurityGroup, name, property(_unless_omitted(getattr(SecurityGroup, name))))
+
+
+def _any_value_matches(original: Callable[[Any, str, Any], bool]) -> Callable[[Any, str, Any], bool]:
+    """Several values of one filter are joined with OR (EC2 user guide, "Filter your resources"); moto wants all."""
+
+    def is_matching(item: Any, name: str, values: Any) -> bool:
+        if isinstance(values, list) and len(values) > 1:
+            return any(original(item, name, [value]) for value in values)
+        return original(item, name, values)
+
+    return is_matching
 
 
 def _shown(original: Callable[[Any], Any], member: str) -> Callable[[Any], Any]:

@@ -70,7 +70,7 @@ def tarred(files: Files) -> bytes:
 def put(name: str, content: bytes) -> None:
     ASSETS.mkdir(parents=True, exist_ok=True)
     (ASSETS / name).write_bytes(content)
-    print(f"{ASSETS.relative_to(ROOT)}/{name}: {len(content) / 2**20:.1f} MiB")
+    print(f"{ASSETS / name}: {len(content) / 2**20:.1f} MiB")
 
 
 def read_first() -> Files:

@@ -226,7 +226,7 @@ impl Marking<'_> {
     #[must_use]
     pub fn history(&self) -> String {
         let connections = match self.cut {
-            Some(Cut { whole: true, .. }) => ", connections cut",
+            Some(Cut { whole: true, .. }) => ", passed the transit group",
             Some(Cut { whole: false, .. }) => ", connections not cut",
             None => "",
         };

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::json;
 
+use super::text::wrapped;
 use super::{Operator, Trouble, refused};
 use crate::cloudformation::stack::StackLife;
 use crate::ports::approval::{Answers, Question, Questions, Token};
@@ -99,10 +100,14 @@ impl fmt::Display for Answered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.decision {
             Decision::Approve => {
-                writeln!(f, "Approved {} as {}.", self.id, self.by)?;
-                writeln!(f, "The trigger isolates now, and tells what came of it. To see it: {}", self.next)
+                writeln!(f, "{}", wrapped(&format!("Approved {} as {}.", self.id, self.by), "  "))?;
+                writeln!(f, "{}", wrapped("The trigger isolates now, and tells what came of it. To see it:", "  "))?;
+                writeln!(f, "  {}", self.next)
             }
-            Decision::Reject => writeln!(f, "Rejected {} as {}. The trigger isolates nothing of it.", self.id, self.by),
+            Decision::Reject => {
+                let text = format!("Rejected {} as {}. The trigger isolates nothing of it.", self.id, self.by);
+                writeln!(f, "{}", wrapped(&text, "  "))
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::credentials::credentials_name;
 use super::incident::Incident;
+use super::text::wrapped;
 use super::{Operator, Trouble};
 use crate::cloudformation::stack::{Ending, StackLife, StackView, ending};
 use crate::ports::{Archive, Change, Survey};
@@ -123,7 +124,12 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
 
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.log.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        for line in &self.log {
+            match line.starts_with("aws ") {
+                true => writeln!(f, "ran: {line}")?,
+                false => writeln!(f, "{}", wrapped(line, "  "))?,
+            }
+        }
         let Some(command) = &self.next else { return Ok(()) };
         writeln!(f)?;
         writeln!(f, "To see what is left, and what deletes it:")?;

@@ -280,7 +280,7 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
             [] => match self.responders_table().await? {
                 // Its stack is gone; what the responder's table says of it is left.
                 Some(table) if view.is_none() => shared(None, table),
-                _ => Err(self.unknown_stack(stack)),
+                _ => Err(view.and_then(|view| without_table(&view)).unwrap_or_else(|| self.unknown_stack(stack))),
             },
             several => Err(Trouble::Refused(format!(
                 "nothing was changed: several stacks of this name have left their records, say which with --table: {}",
@@ -319,6 +319,25 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
             self.site.region
         ))
     }
+}
+
+/// An incident that has not, or never had, a table to record anything in: it has isolated nothing of what it lists.
+fn without_table(stack: &StackView) -> Option<Trouble> {
+    let listed = stack.instances();
+    let failed = stack.resources.iter().filter(|resource| resource.status.ends_with("_FAILED"));
+    let failed: String = failed.map(|resource| format!("; {}: {}", resource.logical_id, resource.reason)).collect();
+    let next = match stack.is_busy() {
+        true => "It is at work: look again in a minute",
+        false => "Remove the cause, delete the stack, then isolate again",
+    };
+    (!listed.is_empty()).then(|| {
+        Trouble::Open(format!(
+            "stack {} is {} and has no records table, so it has isolated none of {}{failed}. {next}",
+            stack.name,
+            stack.status.status,
+            comma_list(&listed)
+        ))
+    })
 }
 
 /// The stack that made a records table, from which CloudFormation has made the table's name; empty if it is no such name.

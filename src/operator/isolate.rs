@@ -456,7 +456,7 @@ impl fmt::Display for Order {
         for target in &self.targets {
             let name = target.tags.get("Name").map(|name| format!(" ({name})")).unwrap_or_default();
             let interfaces = count(target.interfaces.len(), "interface");
-            writeln!(f, "  {}{name}  {}, {interfaces}", target.id, target.state)?;
+            writeln!(f, "{}", wrapped(&format!("  {}{name}  {}, {interfaces}", target.id, target.state), "    "))?;
         }
         let again = self.again();
         if !again.is_empty() {
@@ -512,7 +512,9 @@ impl fmt::Display for Isolated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(ms) = self.contained_after_ms {
             let stack = &self.status.stack.name;
-            writeln!(f, "{stack}: contained {}.{} s after CloudFormation was called.", ms / 1000, ms % 1000 / 100)?;
+            let (seconds, tenths) = (ms / 1000, ms % 1000 / 100);
+            let text = format!("{stack}: contained {seconds}.{tenths} s after CloudFormation was called.");
+            writeln!(f, "{}", wrapped(&text, "  "))?;
         }
         f.write_str(&self.status.short())
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::incident::{Address, cannot_look};
-use super::text::count;
+use super::text::{columns, count, wrapped};
 use super::{Operator, Status, Trouble, refused};
 use crate::cloudformation::stack::StackLife;
 use crate::model::{Role, State};
@@ -101,15 +101,22 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
 impl fmt::Display for List {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.incidents.is_empty() && self.unreadable.is_empty() {
-            return writeln!(f, "There is no incident in account {}, region {}.", self.account, self.region);
+            let none = format!("There is no incident in account {}, region {}.", self.account, self.region);
+            return writeln!(f, "{}", wrapped(&none, "  "));
         }
         let width = self.incidents.iter().map(|status| status.stack.name.len()).max().unwrap_or_default().max(5);
-        writeln!(f, "{:width$}  {:>12}  {:>8}  STATUS", "STACK", "NOT ISOLATED", "ISOLATED")?;
+        let mut rows = vec![format!("{:width$}  {:>12}  {:>8}  STATUS", "STACK", "NOT ISOLATED", "ISOLATED")];
+        let mut lines = Vec::new();
         for status in &self.incidents {
+            let (name, isolated) = (&status.stack.name, status.summary.isolated);
             let condition = status.stack.status.as_deref().unwrap_or("gone");
             let open = status.summary.not_isolated + status.summary.unknown;
-            writeln!(f, "{:width$}  {open:>12}  {:>8}  {condition}", status.stack.name, status.summary.isolated)?;
+            rows.push(format!("{name:width$}  {open:>12}  {isolated:>8}  {condition}"));
+            lines.push(wrapped(&format!("{name}: {open} not isolated, {isolated} isolated, {condition}"), "  "));
         }
-        self.unreadable.iter().try_for_each(|(stack, why)| writeln!(f, "! {stack}: {why}"))
+        let is_too_wide = rows.iter().any(|row| row.len() > columns());
+        (if is_too_wide { lines } else { rows }).iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        let unreadable = self.unreadable.iter().map(|(stack, why)| wrapped(&format!("! {stack}: {why}"), "  "));
+        unreadable.into_iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }

@@ -66,7 +66,7 @@ pub use revoke::{Revocation, Revoked};
 pub use shell::Shell;
 pub use status::{NotIsolated, Status};
 pub use target::Target;
-pub use text::wrapped;
+pub use text::{columns, fit_into, wrapped};
 
 /// How long a reading may trail: the function doubts what it reads for as long (`plan::ledger`).
 const TRAILING: Duration = Duration::from_secs(5);
@@ -77,6 +77,9 @@ pub enum Trouble {
     /// Nothing was changed, and nothing will be until what was asked is put otherwise.
     #[error("{0}")]
     Refused(String),
+    /// Something that is to be isolated is not, or may not be, and there are no records to say more.
+    #[error("{0}")]
+    Open(String),
     #[error("{what}: {error}")]
     Failed { what: &'static str, error: CallError },
 }

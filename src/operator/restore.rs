@@ -173,16 +173,25 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
 impl fmt::Display for Preview {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.held.is_empty() {
-            return writeln!(f, "Nothing is held isolated: there is nothing to restore.");
+            return writeln!(f, "{}", wrapped("Nothing is held isolated: there is nothing to restore.", "  "));
         }
         writeln!(f, "{}", wrapped(&format!("To be restored: {}", self.held.join(", ")), "  "))?;
         for step in &self.steps {
             writeln!(f, "{}", wrapped(&format!("  {step}"), "    "))?;
         }
         if !self.steps.is_empty() {
-            writeln!(f, "  then read back, take our tags off, and mark the records restored")?;
+            let last = "  then read back, take our tags off, and mark the records restored";
+            writeln!(f, "{}", wrapped(last, "    "))?;
         }
         self.problems.iter().try_for_each(|problem| writeln!(f, "{}", wrapped(&format!("! {problem}"), "  ")))
+    }
+}
+
+impl RestoreReport {
+    /// A warning, if the stack stays and its next update isolates again what was restored.
+    #[must_use]
+    pub fn relisted(&self) -> Option<String> {
+        self.status.relisted()
     }
 }
 
@@ -190,8 +199,7 @@ impl fmt::Display for RestoreReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.done.iter().try_for_each(|line| writeln!(f, "{}", wrapped(line, "  ")))?;
         writeln!(f, "This took {}.", duration(self.seconds))?;
-        self.details.iter().try_for_each(|line| writeln!(f, "{}", wrapped(&format!("! {line}"), "  ")))?;
-        self.status.relisted().into_iter().try_for_each(|line| writeln!(f, "{line}"))
+        self.details.iter().try_for_each(|line| writeln!(f, "{}", wrapped(&format!("! {line}"), "  ")))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::host::Host;
 use super::next::Next;
@@ -10,16 +11,31 @@ use crate::model::comma_list;
 use crate::reconcile::contained::Condition;
 
 /// A terminal has as many columns, and a printed page.
-const WIDTH: usize = 80;
+const WIDEST: usize = 80;
+/// Ids are as long as this with what stands before them.
+const NARROWEST: usize = 30;
+/// The columns of a line.
+static WIDTH: AtomicUsize = AtomicUsize::new(WIDEST);
 /// More lines than these would push the first ones off the screen.
 const MOST_LINES: usize = 12;
 /// Names in one list.
 const MOST_NAMES: usize = 8;
 
-/// In lines of 80 columns, those after the first one indented. A command at its end stands whole in a line of its own.
+/// Makes every line of this process fit into a terminal of so many columns, if it is narrower than 80.
+pub fn fit_into(columns: usize) {
+    WIDTH.store(columns.clamp(NARROWEST, WIDEST), Ordering::Relaxed);
+}
+
+/// Of a line.
+#[must_use]
+pub fn columns() -> usize {
+    WIDTH.load(Ordering::Relaxed)
+}
+
+/// In lines of 80 columns, or of as many as the terminal has, those after the first one indented. A command at its end stands whole in a line of its own.
 #[must_use]
 pub fn wrapped(text: &str, indent: &str) -> String {
-    let options = textwrap::Options::new(WIDTH)
+    let options = textwrap::Options::new(columns())
         .subsequent_indent(indent)
         .break_words(false)
         .word_separator(textwrap::WordSeparator::AsciiSpace)
@@ -161,7 +177,9 @@ impl Status {
             }
             (_, 0, 0) if isolated == 0 => "Nothing is isolated by this stack now.".to_owned(),
             (_, 0, 0) => format!("ISOLATED, as EC2 shows it: {} ({interfaces}).", of(isolated)),
-            (_, 0, _) => format!("NOT KNOWN whether {} isolated.", of(unknown)),
+            (_, 0, _) => {
+                format!("NOT KNOWN whether {} {} isolated.", of(unknown), if unknown == 1 { "is" } else { "are" })
+            }
             _ => format!("NOT ISOLATED: {}. Isolated: {isolated} ({interfaces}).", of(not_isolated)),
         }
     }
@@ -185,10 +203,10 @@ impl fmt::Display for Status {
         for (resource, reason) in &stack.failed {
             writeln!(f, "{}", failed(resource, reason))?;
         }
-        writeln!(f, "table    {}", self.table)?;
-        writeln!(f, "account  {}, region {}", self.account, self.region)?;
+        writeln!(f, "{}", wrapped(&format!("table    {}", self.table), "         "))?;
+        writeln!(f, "{}", wrapped(&format!("account  {}, region {}", self.account, self.region), "         "))?;
         for (id, role) in &self.groups {
-            writeln!(f, "group    {id} ({role})")?;
+            writeln!(f, "{}", wrapped(&format!("group    {id} ({role})"), "         "))?;
         }
         if let Some(credentials) = &self.credentials {
             credentials.show(f)?;
@@ -241,7 +259,8 @@ impl Instance {
             (None, Some(state)) => &state.to_uppercase(),
             (None, None) => "",
         };
-        writeln!(f, "{}  {state} ({})", named(&self.id, self.name.as_deref()), self.instance_state)?;
+        let name = named(&self.id, self.name.as_deref());
+        writeln!(f, "{}", wrapped(&format!("{name}  {state} ({})", self.instance_state), "  "))?;
         for interface in &self.interfaces {
             let before = match interface.before.is_empty() {
                 true => String::new(),
@@ -263,17 +282,20 @@ impl Instance {
         if let (Some(state), Some(at), Some(owner)) = (self.record_state, &self.recorded_at, &self.owner) {
             writeln!(f, "{}", wrapped(&format!("  recorded {at} ({state}), owner {owner}"), "    "))?;
         } else {
-            writeln!(f, "  not recorded: nothing of it was changed")?;
+            writeln!(f, "{}", wrapped("  not recorded: nothing of it was changed", "    "))?;
         }
         if self.record_state.is_some() {
-            let cut = if self.connections_cut { "cut, as far as that goes" } else { "not cut" };
-            writeln!(f, "  connections open before: {cut}")?;
+            let passed = match self.connections_cut {
+                true => "every interface passed the transit group; no API shows whether one lives on",
+                false => "not every interface passed the transit group, so they may live on",
+            };
+            writeln!(f, "{}", wrapped(&format!("  connections open before: {passed}"), "    "))?;
         }
         if !self.snapshots.is_empty() {
             let snapshots = self.snapshots.iter().map(|(volume, snapshot)| format!("{snapshot} of {volume}"));
             writeln!(f, "{}", wrapped(&format!("  snapshots {}", comma_list(snapshots)), "    "))?;
         } else if self.snapshots_requested {
-            writeln!(f, "  snapshots were asked for, which ones is not recorded yet")?;
+            writeln!(f, "{}", wrapped("  snapshots were asked for, which ones is not recorded yet", "    "))?;
         }
         let is_held = self.record_state != Some(crate::model::State::Restored.as_str());
         for command in self.protections.values().filter(|_| is_held) {

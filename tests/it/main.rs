@@ -20,6 +20,9 @@ mod runtime;
 #[path = "../support/ssh.rs"]
 mod ssh;
 mod template;
+#[path = "../support/terminal.rs"]
+#[allow(dead_code)] // The tests of the stack use all of it.
+mod terminal;
 mod watch;
 #[path = "../support/words.rs"]
 mod words;

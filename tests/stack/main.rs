@@ -9,6 +9,7 @@ mod beside;
 mod cloud;
 mod controls;
 mod credentials;
+mod desk;
 mod drill;
 mod endings;
 mod evidence;
@@ -39,6 +40,8 @@ mod scenarios;
 #[allow(dead_code)] // The tests in memory use all of it.
 mod ssh;
 mod stacks;
+#[path = "../support/terminal.rs"]
+mod terminal;
 mod trigger;
 mod volumes;
 mod watch;

@@ -45,6 +45,10 @@ impl Ran {
         &self.out
     }
 
+    pub fn err(&self) -> &str {
+        &self.err
+    }
+
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.out, self.err))
@@ -66,7 +70,10 @@ pub fn environment(command: &mut Command) -> &mut Command {
 }
 
 pub fn with_credentials(mut command: Command) -> Ran {
-    let output = environment(&mut command).output().expect("it can be started");
+    ended(environment(&mut command).output().expect("it can be started"))
+}
+
+pub fn ended(output: std::process::Output) -> Ran {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     Ran { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
 }

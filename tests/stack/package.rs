@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::beside::RESPONDER;
 use crate::fleet::aws;
-use crate::operator::run;
+use crate::operator::{operator, run, status_ends_with as status};
 use crate::prepared::without_host;
 use crate::{Scene, cloud};
 
@@ -301,4 +301,91 @@ async fn a_responder_without_a_transform_isolates_restores_and_is_deleted() {
     scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a]).await, before);
     delete(stack).await;
+}
+
+/// The address of the one-shot template, in a bucket of this name.
+fn one_shot(bucket: &str) -> String {
+    make_bucket(bucket);
+    let printed = package(bucket, &[]);
+    let start = format!("https://{bucket}.s3.us-east-1.amazonaws.com/ec2-isolation/template-");
+    let rest = printed.split_once(&start).unwrap_or_else(|| panic!("{printed}")).1;
+    format!("{start}{}.yaml", rest.split_once(".yaml").expect("a template").0)
+}
+
+/// `isolate --template-url`: function, table and forensic host in the incident's own stack, whether there is a responder or not.
+#[tokio::test]
+async fn the_packaged_template_isolates_without_a_responder() {
+    let scene = Scene::new("cli-url").await;
+    let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
+    let before = scene.cards(&[&a, &b]).await;
+    let url = one_shot("ir-one-shot-of-the-test");
+    let isolate = ["isolate", &a, "--stack", "cli-url", "--template-url", &url, "--yes"];
+    // Its forensic host needs more than an alert says: nothing is made.
+    operator(&isolate).ends_with(1).says("the stack cannot be made: ").says("ForensicSubnetId");
+    operator(&["status", "--stack", "cli-url"]).ends_with(3).says("there is no stack cli-url");
+    let parameters = ["ForensicSubnetId", "Ec2KeyName", "CompanyIp", "HoldSeconds"];
+    let parameters = parameters.map(|name| format!("{name}={}", scene.incident.parameters()[name]));
+    let parameters: Vec<&str> = parameters.iter().flat_map(|one| ["--parameter", one]).collect();
+    operator(&[&isolate[..], &parameters].concat())
+        .ends_with(0)
+        .says("ISOLATED, as EC2 shows it: 1 of 1 instance (1 interface).");
+    scene.assert_isolated(&[&a]).await;
+    let shown = status("cli-url", 0);
+    assert!(shown["table"].as_str().unwrap().starts_with("cli-url-SecurityGroupTable-"), "{shown}");
+    assert_eq!(shown["stack"]["works"], true);
+    // A second one goes into it without its address, and keeps its template and parameters.
+    operator(&["isolate", &b, "--stack", "cli-url", "--yes"]).ends_with(0).says("2 of 2 instances (2 interfaces)");
+    assert_eq!(scene.incident.outputs().await["IsolatedInstanceCount"], "2");
+    operator(&["restore", "--stack", "cli-url", "--finish", "--yes"]).ends_with(0).says("stack cli-url is deleted");
+    assert_eq!(scene.cards(&[&a, &b]).await, before);
+}
+
+/// What `make release` makes of templates and function, in a folder of the test.
+#[test]
+fn the_templates_of_a_release_name_the_function_beside_them() {
+    let assets = std::path::absolute("target/stack/release-assets").unwrap();
+    let _ = std::fs::remove_dir_all(&assets);
+    let script = "import sys, pathlib; sys.path.insert(0, 'scripts'); import release; \
+        release.ASSETS = pathlib.Path(sys.argv[1]); release.function(); release.sums()";
+    let digests = |()| {
+        let _guard = PACKAGING.lock().unwrap_or_else(PoisonError::into_inner);
+        python(&["-c", script, assets.to_str().unwrap()]);
+        std::fs::read_to_string(assets.join("SHA256SUMS")).unwrap()
+    };
+    let first = digests(());
+    assert_eq!(digests(()), first, "what is packed twice is the same byte by byte");
+    let version = env!("CARGO_PKG_VERSION");
+    let whole = format!("ec2-isolation-{version}-templates");
+    let names: Vec<&str> = first.lines().map(|line| line.split_once("  ").unwrap().1).collect();
+    assert_eq!(names, [format!("ec2-isolation-{version}-function.zip"), format!("{whole}.zip")]);
+    let unpack = format!("import shutil; shutil.unpack_archive('{whole}.zip')");
+    let unpacked = Command::new("python3").args(["-c", &unpack]).current_dir(&assets).status().unwrap();
+    assert!(unpacked.success());
+    let read = |name: &str| std::fs::read_to_string(assets.join(&whole).join(name)).unwrap();
+    for name in ["template.yaml", "responder.yaml"] {
+        let text = read(name);
+        assert_eq!(text.matches("CodeUri: function.zip\n").count(), 1, "{name}");
+    }
+    for name in ["incident.yaml", "host.yaml", "credentials.yaml", "README.md", "LICENSE-MIT", "LICENSE-APACHE"] {
+        assert_eq!(read(name), std::fs::read_to_string(name).unwrap(), "{name}");
+    }
+    let plain: serde_json::Value = serde_json::from_str(&read("responder-plain.json")).unwrap();
+    let function = &plain["Resources"]["IsolationFunction"];
+    assert_eq!(plain.get("Transform"), None);
+    assert_eq!(
+        (function["Type"].as_str(), function["Properties"]["Code"].as_str()),
+        (Some("AWS::Lambda::Function"), Some("function.zip"))
+    );
+    // The AWS CLI packages it: what it uploads is the function as it was built.
+    let bucket = "ir-release-of-the-test";
+    make_bucket(bucket);
+    let folder = assets.join(&whole);
+    for template in ["responder-plain.json", "responder.yaml", "template.yaml"] {
+        let package = format!(
+            "aws cloudformation package --template-file {template} --s3-bucket {bucket} --output-template-file packaged-{template}"
+        );
+        crate::operator::run(&format!("cd {} && {package}", folder.display())).ends_with(0);
+        let packaged = read(&format!("packaged-{template}"));
+        assert!(packaged.contains(bucket), "{template}: {packaged}");
+    }
 }

@@ -22,7 +22,7 @@ pub async fn answer(
         Decision::Approve => "Isolate them?",
         Decision::Reject => "Isolate none of them?",
     };
-    confirm(yes, question)?;
+    confirm(yes, question).await?;
     let answered = program.answer(&open, decision, answers).await?;
     show(output, &answered, &answered);
     Ok(Outcome::Done)

@@ -1,5 +1,6 @@
 //! The commands: who asks, what is shown, what is confirmed, what is done.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
@@ -106,12 +107,12 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
             ];
             let named = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
             let host = if delete {
-                confirm(yes, &format!("Delete the forensic host of {}?", incident.stack_name))?;
+                confirm(yes, &format!("Delete the forensic host of {}?", incident.stack_name)).await?;
                 let watching = progress::Watching::new();
                 program.delete_host(&incident.stack_name, &|progress| watching.show(progress)).await?
             } else {
                 let order = program.host_order(&incident, named.chain(parameter).collect()).await?;
-                confirm(yes, &format!("Make a forensic host, in stack {}?", order.stack))?;
+                confirm(yes, &format!("Make a forensic host, in stack {}?", order.stack)).await?;
                 let watching = progress::Watching::new();
                 program.make_host(&order, &|progress| watching.show(progress)).await?
             };
@@ -217,7 +218,7 @@ async fn isolate(
         }
         return Ok(outcome);
     }
-    confirm(yes, "Isolate them?")?;
+    confirm(yes, "Isolate them?").await?;
     let watching = progress::Watching::new();
     let on_progress = |progress: &Progress| watching.show(progress);
     let work = join_all(orders.iter().map(|order| program.isolate(order, &on_progress)));
@@ -226,7 +227,7 @@ async fn isolate(
         () = progress::interrupted() => {
             watching.end();
             let stacks: Vec<&str> = orders.iter().map(|order| order.stack.as_str()).collect();
-            progress::say("The watching has ended. What CloudFormation has begun goes on. To see how it stands:");
+            progress::tell("The watching has ended. What CloudFormation has begun goes on. To see how it stands:");
             for stack in stacks {
                 progress::say(format_args!("  {}", program.shell.own(&format!("status --stack {stack}"))));
             }
@@ -253,7 +254,7 @@ async fn isolate(
             }
             // Of several stacks, one that fails is no reason to say nothing of the others, and what was done is not undone by it.
             Err(other) if orders.len() > 1 => {
-                progress::say(format_args!("ec2-isolation: {other}"));
+                progress::complain(&other);
                 failed = true;
             }
             Err(other) => trouble = Some(other),
@@ -272,37 +273,51 @@ async fn isolate(
     })
 }
 
-/// Until Ctrl-C. Shows what has changed.
+/// Until Ctrl-C, or until nobody reads it any more. Shows what has changed.
 async fn watch_status(program: &Program, address: &Address, output: Output) -> Result<Outcome, Trouble> {
-    let (mut last, mut is_open): (Option<Status>, _) = (None, false);
-    loop {
-        let look = async {
-            let status = program.status(&program.incident(address).await?).await;
-            Ok::<_, Trouble>(status)
-        };
-        match look.await {
-            Ok(status) => {
-                is_open = status.is_anything_open();
-                // How long it has been in progress changes with every look.
-                let mut seen = status.clone();
-                seen.summary.busy_seconds = seen.summary.busy_seconds.map(|_| 0);
-                if last.as_ref() != Some(&seen) {
-                    let now = program.clock.now();
-                    let changes = last.as_ref().map(|last| status.changes_since(last)).unwrap_or_default();
-                    let changes =
-                        changes.iter().map(|change| format!("{}\n", wrapped(&format!("{now} {change}"), "  ")));
-                    show(output, &format!("{now}\n{}{}\n", changes.collect::<String>(), status.short()), &status);
+    let last: RefCell<Option<Status>> = RefCell::default();
+    let watch = async {
+        loop {
+            let look = async {
+                let status = program.status(&program.incident(address).await?).await;
+                Ok::<_, Trouble>(status)
+            };
+            match look.await {
+                Ok(status) => {
+                    if !show_changes(program, last.borrow().as_ref(), &status, output) {
+                        return Ok(());
+                    }
+                    last.replace(Some(status));
                 }
-                last = Some(seen);
+                Err(trouble @ Trouble::Refused(_)) => return Err(trouble),
+                Err(trouble) => progress::complain(format_args!("{trouble}; looking again")),
             }
-            Err(trouble @ Trouble::Refused(_)) => return Err(trouble),
-            Err(trouble) => progress::say(format_args!("ec2-isolation: {trouble}; looking again")),
+            tokio::time::sleep(WATCH_EVERY).await;
         }
-        tokio::select! {
-            () = tokio::time::sleep(WATCH_EVERY) => {}
-            () = progress::interrupted() => return Ok(Outcome::closed(is_open)),
-        }
+    };
+    tokio::select! {
+        ended = watch => ended?,
+        () = progress::interrupted() => {}
     }
+    // What was never seen is not known to be closed.
+    Ok(last.into_inner().map_or(Outcome::Failed, |status| Outcome::closed(status.is_anything_open())))
+}
+
+/// Whether somebody has read it.
+fn show_changes(program: &Program, last: Option<&Status>, status: &Status, output: Output) -> bool {
+    // How long it has been in progress changes with every look.
+    let timeless = |status: &Status| {
+        let mut seen = status.clone();
+        seen.summary.busy_seconds = seen.summary.busy_seconds.map(|_| 0);
+        seen
+    };
+    if last.map(timeless) == Some(timeless(status)) {
+        return true;
+    }
+    let now = program.clock.now();
+    let changes = last.map(|last| status.changes_since(last)).unwrap_or_default();
+    let changes = changes.iter().map(|change| format!("{}\n", wrapped(&format!("{now} {change}"), "  ")));
+    shown(output, &format!("{now}\n{}{}\n", changes.collect::<String>(), status.short()), status)
 }
 
 async fn program(
@@ -330,15 +345,25 @@ async fn program(
 }
 
 pub fn show(output: Output, text: &impl Display, json: &impl Serialize) {
+    let _ = shown(output, text, json);
+}
+
+/// Whether somebody has read it.
+fn shown(output: Output, text: &impl Display, json: &impl Serialize) -> bool {
     match output {
-        Output::Text => say(text),
-        Output::Json => say(format!("{}\n", serde_json::to_string_pretty(json).unwrap_or_default())),
+        Output::Text => said(text),
+        Output::Json => said(format!("{}\n", serde_json::to_string_pretty(json).unwrap_or_default())),
     }
 }
 
 /// On standard output. Its reader may stop reading (`| head`), and what was done is done.
 pub fn say(text: impl Display) {
-    let _ = write!(std::io::stdout(), "{text}");
+    let _ = said(text);
+}
+
+fn said(text: impl Display) -> bool {
+    let mut out = std::io::stdout();
+    write!(out, "{text}").and_then(|()| out.flush()).is_ok()
 }
 
 async fn plan(
@@ -373,7 +398,7 @@ async fn restore(
     let preview = program.preview(&incident, only).await?;
     let is_protected = incident.stack.as_ref().is_some_and(|stack| stack.is_protected);
     if let (true, Some(denies)) = (finish, incident.credentials_stack()) {
-        progress::say(format_args!("Stack {denies} is deleted as well: it denies the credentials of the instances."));
+        progress::tell(format_args!("Stack {denies} is deleted as well: it denies the credentials of the instances."));
     }
     if !preview.held.is_empty() {
         progress::say(preview.to_string().trim_end());
@@ -382,12 +407,12 @@ async fn restore(
             (true, false) => "Restore them, and delete the stack?",
             (true, true) => "Restore them, turn the stack's termination protection off, and delete it?",
         };
-        confirm(yes, question)?;
+        confirm(yes, question).await?;
     } else if finish && incident.stack.is_some() {
         let first = if is_protected { "Turn termination protection off, and delete" } else { "Delete" };
-        confirm(yes, &format!("Nothing is held isolated. {first} stack {}?", incident.stack_name))?;
+        confirm(yes, &format!("Nothing is held isolated. {first} stack {}?", incident.stack_name)).await?;
     } else if let (true, Some(denies)) = (finish, incident.credentials_stack()) {
-        confirm(yes, &format!("Nothing is held isolated. Delete stack {denies}?"))?;
+        confirm(yes, &format!("Nothing is held isolated. Delete stack {denies}?")).await?;
     }
     let watching = progress::Watching::new();
     let on_progress = |progress: &_| watching.show(progress);
@@ -411,7 +436,7 @@ async fn restore(
     };
     let Some((report, ended, late)) = done else {
         watching.end();
-        progress::say(
+        progress::tell(
             "The restore was interrupted. What it has restored stays restored. To go on, run the same command again.",
         );
         let status = program.status(&program.incident(address).await?).await;
@@ -422,13 +447,16 @@ async fn restore(
         show(output, &"", &Restored { report: &report, ended: &ended });
     } else {
         say(&report);
+        if ended.as_ref().is_none_or(|ended| !ended.is_gone) {
+            report.relisted().into_iter().for_each(|line| say(format!("{line}\n")));
+        }
         match &ended {
             Some(ended) => say(ended),
             None => report.status.next.iter().for_each(|step| say(format!("\n{step}"))),
         }
     }
     if let Some(instance) = &late {
-        progress::say(format_args!(
+        progress::tell(format_args!(
             "{instance} was isolated meanwhile, so the stack was not deleted. To go on, run the same command again."
         ));
     }
@@ -453,7 +481,7 @@ async fn adopt(
     }
     progress::say(text.trim_end());
     if !first.is_empty() {
-        confirm(yes, "Move them? They stay isolated throughout.")?;
+        confirm(yes, "Move them? They stay isolated throughout.").await?;
     } else if !first.obstacles.is_empty() {
         return Err(Trouble::Refused("nothing was changed: none of them can be moved".to_owned()));
     }
@@ -467,8 +495,8 @@ async fn adopt(
     Ok(Outcome::done(!report.failed))
 }
 
-/// Asks, if a person is there to answer.
-pub fn confirm(yes: bool, question: &str) -> Result<(), Trouble> {
+/// Asks, if a person is there to answer. Anything but a yes changes nothing, Ctrl-C and Ctrl-D included.
+pub async fn confirm(yes: bool, question: &str) -> Result<(), Trouble> {
     if yes {
         return Ok(());
     }
@@ -476,11 +504,26 @@ pub fn confirm(yes: bool, question: &str) -> Result<(), Trouble> {
     if !std::io::stdin().is_terminal() {
         return refused("there is no terminal to ask at; give --yes");
     }
-    let _ = write!(std::io::stderr(), "{question} Type yes: ");
-    let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    match std::io::stdin().read_line(&mut answer) {
-        Ok(_) if matches!(answer.trim(), "yes" | "y") => Ok(()),
-        _ => refused("not confirmed"),
+    let (told, answer) = tokio::sync::oneshot::channel();
+    // Not one of the runtime's, whose end would wait for a line that is never typed.
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = std::io::stdin().read_line(&mut line);
+        told.send(read.map(|_| line))
+    });
+    let interrupted = progress::interrupted();
+    progress::ask(format_args!("{} ", wrapped(&format!("{question} Type yes:"), "  ")));
+    let answer = tokio::select! {
+        answer = answer => answer.ok().and_then(Result::ok),
+        () = interrupted => None,
+    };
+    match answer.as_deref() {
+        Some(line) if matches!(line.trim(), "yes" | "y") => Ok(()),
+        Some(line) if line.ends_with('\n') => refused("not confirmed"),
+        // The question stands in a line that nobody has ended.
+        _ => {
+            progress::say("");
+            refused("not confirmed")
+        }
     }
 }

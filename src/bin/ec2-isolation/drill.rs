@@ -20,14 +20,14 @@ pub async fn hold(
 ) -> Result<Outcome, Trouble> {
     let order = program.drill_order(subnet, image).await?;
     progress::say(order.to_string().trim_end());
-    confirm(yes, "Hold the drill?")?;
+    confirm(yes, "Hold the drill?").await?;
     let watching = progress::Watching::new();
     let on_progress = |progress: &Progress| watching.show(progress);
     let drill = tokio::select! {
         drill = program.drill(&order, machines, &on_progress) => drill,
         () = progress::interrupted() => {
             watching.end();
-            progress::say("The drill has ended. What it has made is taken away; press Ctrl-C again to leave that to drill --clean.");
+            progress::tell("The drill has ended. What it has made is taken away; press Ctrl-C again to leave that to drill --clean.");
             say_left(&program.clean(&order.id).await);
             return Ok(Outcome::Failed);
         }
@@ -64,7 +64,7 @@ pub async fn clean(program: &Program, yes: bool, output: Output) -> Result<Outco
             progress::say(wrapped(&format!("  {kind}: {}", ids.join(", ")), "    "));
         }
     }
-    confirm(yes, "Take them away?")?;
+    confirm(yes, "Take them away?").await?;
     let mut all = Vec::new();
     for id in drills.keys() {
         all.push(program.clean(id).await);

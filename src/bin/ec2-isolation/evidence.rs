@@ -43,7 +43,7 @@ pub async fn attach(program: &Program, chosen: Chosen, output: Output) -> Result
         return Ok(Outcome::Done);
     }
     if order.is_anything_to_do() {
-        confirm(chosen.yes, "Make and attach them?")?;
+        confirm(chosen.yes, "Make and attach them?").await?;
     }
     let watching = progress::Watching::new();
     let on_progress = |progress: &Progress| watching.show(progress);
@@ -66,7 +66,7 @@ pub async fn remove(program: &Program, chosen: Chosen, output: Output) -> Result
         return Ok(Outcome::Done);
     }
     if !removal.is_empty() {
-        confirm(chosen.yes, "Are they unmounted, and shall they be deleted?")?;
+        confirm(chosen.yes, "Are they unmounted, and shall they be deleted?").await?;
     }
     let watching = progress::Watching::new();
     let on_progress = |progress: &Progress| watching.show(progress);
@@ -92,7 +92,7 @@ pub async fn share(
     if chosen.dry_run {
         return Ok(Outcome::Done);
     }
-    confirm(chosen.yes, &format!("Let account {account} use them?"))?;
+    confirm(chosen.yes, &format!("Let account {account} use them?")).await?;
     let watching = progress::Watching::new();
     let on_progress = |progress: &Progress| watching.show(progress);
     let work = program.share(&order, &on_progress);

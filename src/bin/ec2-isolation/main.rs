@@ -19,15 +19,22 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use commands::Outcome;
-use ec2_isolation::operator::Trouble;
+use ec2_isolation::operator::{Trouble, fit_into};
 
 const FAILED: u8 = 1;
 const REFUSED: u8 = 3;
 const OPEN: u8 = 4;
 
+/// Of the terminal, if there is one: `COLUMNS` if a person has set it.
+fn terminal_columns() -> usize {
+    let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    told.unwrap_or_else(textwrap::termwidth)
+}
+
 fn main() -> ExitCode {
     let arguments = args::Arguments::parse();
     progress::init();
+    fit_into(terminal_columns());
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -40,9 +47,10 @@ fn main() -> ExitCode {
         Ok(Outcome::Failed) => FAILED.into(),
         Ok(Outcome::Open) => OPEN.into(),
         Err(trouble) => {
-            progress::say(format_args!("ec2-isolation: {trouble}"));
+            progress::complain(&trouble);
             match trouble {
                 Trouble::Refused(_) => REFUSED.into(),
+                Trouble::Open(_) => OPEN.into(),
                 Trouble::Failed { .. } => FAILED.into(),
             }
         }

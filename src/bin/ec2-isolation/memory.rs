@@ -1,6 +1,5 @@
 //! `memory`: what is printed, how far it is, and that Ctrl-C leaves nothing unnamed.
 
-use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use crate::args::Output;
 use crate::commands::{Outcome, Program, confirm, show};
 use crate::progress;
 
-/// Of lines, where there is no terminal.
+/// Of lines, where no bar can be drawn.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
 pub fn print(capture: &Capture, output: Output) -> Outcome {
@@ -26,7 +25,7 @@ pub fn print(capture: &Capture, output: Output) -> Outcome {
 /// Runs the commands, and records what came of it.
 pub async fn run(program: &Program, capture: Capture, yes: bool, output: Output) -> Result<Outcome, Trouble> {
     progress::say(capture.summary());
-    confirm(yes, "Read its memory?")?;
+    confirm(yes, "Read its memory?").await?;
     let stop = Arc::new(AtomicBool::new(false));
     let work = {
         let (capture, stop) = (capture.clone(), Arc::clone(&stop));
@@ -36,7 +35,7 @@ pub async fn run(program: &Program, capture: Capture, yes: bool, output: Output)
     let result = tokio::select! {
         result = &mut work => result,
         () = progress::interrupted() => {
-            progress::say("The reading ends. What it has left is named; press Ctrl-C again to end at once.");
+            progress::tell("The reading ends. What it has left is named; press Ctrl-C again to end at once.");
             stop.store(true, Ordering::Relaxed);
             work.await
         }
@@ -45,7 +44,7 @@ pub async fn run(program: &Program, capture: Capture, yes: bool, output: Output)
         Ok(Ok(image)) => captured(program, &capture, &image, output).await,
         Ok(Err(broken)) => failed(broken),
         Err(error) => {
-            progress::say(format_args!("ec2-isolation: the reading has ended early: {error}"));
+            progress::complain(format_args!("the reading has ended early: {error}"));
             Ok(Outcome::Failed)
         }
     }
@@ -66,25 +65,23 @@ fn failed(broken: Broken) -> Result<Outcome, Trouble> {
     if is_refused {
         return Err(Trouble::Refused(format!("nothing was changed: {why}")));
     }
-    progress::say(format_args!("ec2-isolation: {why}"));
+    progress::complain(&why);
     left.iter().for_each(|left| progress::say(format_args!("! {left}")));
     Ok(Outcome::Failed)
 }
 
-/// A bar on a terminal, a line now and then otherwise.
+/// A bar where one can be drawn, a line now and then otherwise.
 struct Copying {
     bar: ProgressBar,
     said: Mutex<Duration>,
-    is_terminal: bool,
 }
 
 impl Copying {
     fn new() -> Self {
-        let is_terminal = std::io::stderr().is_terminal();
-        let bar = if is_terminal { ProgressBar::new(0) } else { ProgressBar::hidden() };
+        let bar = ProgressBar::new(0);
         let style = ProgressStyle::with_template("{elapsed:>4} {bar:20} {bytes} of {total_bytes}, {bytes_per_sec}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, said: Mutex::default(), is_terminal }
+        Self { bar, said: Mutex::default() }
     }
 }
 
@@ -97,7 +94,7 @@ impl Watch for Copying {
         self.bar.set_length(of);
         self.bar.set_position(bytes);
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.is_terminal && since >= *said + SAY_EVERY {
+        if self.bar.is_hidden() && since >= *said + SAY_EVERY {
             *said = since;
             let rate = bytes / since.as_secs().max(1) / (1 << 20);
             progress::say(format_args!("{:>4} s  {bytes} of {of} bytes, {rate} MiB/s", since.as_secs()));

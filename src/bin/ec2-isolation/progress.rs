@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use ec2_isolation::operator::Progress;
+use ec2_isolation::operator::{Progress, columns, wrapped};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use signal_hook::consts::SIGINT;
 use tracing::field::{Field, Visit};
@@ -16,6 +16,9 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+/// `1999 s  199 of 204 interfaces isolated`, and the bar.
+const ROOM_FOR_A_BAR: usize = 52;
+
 pub fn init() {
     // What is to be done was shown before, and how far it is shows by itself.
     let own =
@@ -23,52 +26,100 @@ pub fn init() {
     let _ = tracing_subscriber::registry().with(Lines.with_filter(own)).try_init();
 }
 
-/// A line on standard error. A reader that has gone must not stop a restore half-way.
+/// A line on standard error, above the bars. A reader that has gone must not stop a restore half-way.
 pub fn say(line: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    BARS.suspend(|| {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    });
 }
 
-/// Ends when a person presses Ctrl-C. From the first call on, that ends the program no longer by itself; a second one does.
-pub async fn interrupted() {
-    static PRESSED: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
-        let pressed = Arc::new(AtomicBool::new(false));
-        // Where it cannot be listened to, Ctrl-C goes on ending the program.
-        let _ = signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&pressed));
-        let _ = signal_hook::flag::register(SIGINT, Arc::clone(&pressed));
-        pressed
+/// The same, in lines that fit. A command in it is broken like the rest: it belongs in a line of its own.
+pub fn tell(text: impl Display) {
+    say(wrapped(&text.to_string(), "  "));
+}
+
+/// The beginning of a line that a person ends.
+pub fn ask(question: impl Display) {
+    BARS.suspend(|| {
+        let mut err = std::io::stderr();
+        let _ = write!(err, "{question}").and_then(|()| err.flush());
     });
-    while !PRESSED.load(Ordering::Relaxed) {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// Why something was not done. A terminal gets lines that fit; a program that reads it gets one.
+pub fn complain(trouble: impl Display) {
+    let text = format!("ec2-isolation: {trouble}");
+    if std::io::stderr().is_terminal() {
+        text.lines().for_each(|line| say(wrapped(line, "  ")));
+    } else {
+        say(text);
     }
 }
 
-/// How far it is: a bar for each stack on a terminal, a line for each change otherwise.
+/// A person pressed Ctrl-C, while that was waited for.
+static PRESSED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+/// Ctrl-C ends the program: nobody waits for it, or it was pressed before.
+static ENDS: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
+    let ends = Arc::new(AtomicBool::new(true));
+    // In this order. Where it cannot be listened to, Ctrl-C goes on ending the program.
+    let _ = signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&ends));
+    let _ = signal_hook::flag::register(SIGINT, Arc::clone(&ends));
+    let _ = signal_hook::flag::register(SIGINT, Arc::clone(&PRESSED));
+    ends
+});
+
+/// Ends when a person presses Ctrl-C, from this call on. Otherwise, and the second time, that ends the program.
+pub fn interrupted() -> impl Future<Output = ()> {
+    struct Waiting;
+    impl Drop for Waiting {
+        fn drop(&mut self) {
+            ENDS.store(true, Ordering::Relaxed);
+        }
+    }
+    ENDS.store(PRESSED.load(Ordering::Relaxed), Ordering::Relaxed);
+    let waiting = Waiting;
+    async move {
+        let _waiting = waiting;
+        while !PRESSED.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// Hidden unless it is a terminal in which a bar can be drawn over: `TERM=dumb` is none.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
+
+/// How far it is: a bar for each stack where one can be drawn, a line for each change otherwise.
 pub struct Watching {
-    bars: MultiProgress,
     shown: Mutex<BTreeMap<String, (ProgressBar, String)>>,
-    is_terminal: bool,
 }
 
 impl Watching {
     pub fn new() -> Self {
-        let is_terminal = std::io::stderr().is_terminal();
-        let target = if is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { bars: MultiProgress::with_draw_target(target), shown: Mutex::default(), is_terminal }
+        Self { shown: Mutex::default() }
     }
 
     pub fn show(&self, progress: &Progress) {
         let Progress { stack, status, seconds, done, total, what } = progress;
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let (bar, last) = shown.entry(stack.clone()).or_insert_with(|| {
-            let bar = self.bars.add(ProgressBar::new(*total as u64));
-            let style = ProgressStyle::with_template("{elapsed:>4} {bar:20} {msg}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            (bar, String::new())
-        });
         let text = format!("{done} of {total} {what}, {stack} {status}");
+        let (bar, last) = shown.entry(stack.clone()).or_insert_with(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+            // No bar where there is no room for it.
+            let wide = if columns() < ROOM_FOR_A_BAR { "{msg}\n{prefix}" } else { "{msg}\n{prefix}  {bar:10}" };
+            let style = ProgressStyle::with_template(wide);
+            (bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())), String::new())
+        });
+        bar.set_length(*total as u64);
+        // A line that fills its terminal is drawn over badly.
+        bar.set_message(format!("{status}  {stack}").chars().take(columns() - 1).collect::<String>());
+        bar.set_prefix(format!("{seconds:>4} s  {done} of {total} {what}"));
         bar.set_position(*done as u64);
-        bar.set_message(text.clone());
-        if !self.is_terminal && text != *last {
+        // Not before it says something.
+        if last.is_empty() {
+            *bar = BARS.add(bar.clone());
+        }
+        if BARS.is_hidden() && text != *last {
             say(format_args!("{seconds:>4} s  {text}"));
         }
         *last = text;
@@ -76,7 +127,11 @@ impl Watching {
 
     /// Takes the bars away.
     pub fn end(&self) {
-        let _ = self.bars.clear();
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for (bar, _) in std::mem::take(&mut *shown).into_values() {
+            bar.finish_and_clear();
+            BARS.remove(&bar);
+        }
     }
 }
 

@@ -31,7 +31,7 @@ pub async fn report(
     to: Option<&Path>,
 ) -> Result<Outcome, Trouble> {
     let incident = program.incident(address).await?;
-    progress::say("Reading the incident, and CloudTrail, which allows two calls a second: at most half a minute.");
+    progress::tell("Reading the incident, and CloudTrail, which allows two calls a second: at most half a minute.");
     let mut report = program.report(&incident, trail, manifest).await?;
     program.name_target_groups(&incident, &mut report.status, balancing).await;
     let name = to.map(|to| to.to_string_lossy().into_owned()).unwrap_or_else(|| {

@@ -50,7 +50,7 @@ impl Revoking<'_> {
                 // Something was: the instances were isolated.
                 let why = trouble.to_string();
                 let why = why.trim_start_matches("nothing was changed: ");
-                progress::say(format_args!("ec2-isolation: no credentials were denied: {why}"));
+                progress::complain(format_args!("no credentials were denied: {why}"));
                 None
             }
         }
@@ -60,7 +60,7 @@ impl Revoking<'_> {
         let revocation = self.find(program, order).await?;
         progress::say(revocation.to_string().trim_end());
         if !revocation.is_nothing() && !revocation.is_done() {
-            confirm(yes, "Deny everything to what these instances have credentials of?")?;
+            confirm(yes, "Deny everything to what these instances have credentials of?").await?;
         }
         let watching = progress::Watching::new();
         program.revoke(&revocation, &|progress| watching.show(progress)).await

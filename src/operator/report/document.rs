@@ -185,7 +185,7 @@ fn grouped(events: &[Event]) -> Vec<Vec<&Event>> {
     groups
 }
 
-/// `isolated, connections cut` of that with its reason, `recorded` of that with every interface.
+/// `isolated, passed the transit group` of that with its reason, `recorded` of that with every interface.
 fn head(event: &Event) -> &str {
     event.what.split(": ").next().unwrap_or(&event.what)
 }

@@ -174,7 +174,7 @@ pub(super) fn containments(timeline: &[Event], status: &Status) -> Vec<Containme
     for instance in &status.instances {
         let mut open: Option<Containment> = None;
         for event in timeline.iter().filter(|event| event.source == "record" && event.about == instance.id) {
-            // `isolated, connections cut`, `recorded: eni-…`
+            // `isolated, passed the transit group`, `recorded: eni-…`
             let what = event.what.split([',', ':', ' ']).next().unwrap_or_default();
             match (what, &mut open) {
                 ("recorded", None) => {
@@ -326,9 +326,9 @@ mod tests {
         let arn = "arn:aws:iam::123456789012:user/x";
         let at = "2026-11-25T03:00:00Z";
         check(
-            &format!("{at} isolated, connections cut (asked by CloudFormation Create 7f)"),
+            &format!("{at} isolated, passed the transit group (asked by CloudFormation Create 7f)"),
             at,
-            "isolated, connections cut",
+            "isolated, passed the transit group",
             "CloudFormation Create 7f",
         );
         check(

@@ -515,7 +515,7 @@ async fn a_record_is_marked_only_in_the_state_it_was_seen_in() {
     };
     let bare = " REMOVE KeptReason, LeaseWriter, LeaseUntil, LeaseOnly";
     for (n, expected) in [
-        expected("isolated", "isolated, connections cut", &format!(", ConnectionsCut = true{bare}, Passed"), "isolating"),
+        expected("isolated", "isolated, passed the transit group", &format!(", ConnectionsCut = true{bare}, Passed"), "isolating"),
         expected(
             "kept",
             "kept, connections not cut: the stack is rolling back",

@@ -1,13 +1,13 @@
 //! How the program finds an incident, and what it says of it.
 
-use ec2_isolation::operator::Address;
+use ec2_isolation::operator::{Address, Trouble};
 
 use ec2_isolation::cloudformation::stack::RECORDS_EXPORT;
 
 use super::{ALL, by_table, kept, operator, reads};
 use crate::world::operator::view;
 use crate::world::{ISOLATION, STACK, TABLE, TRANSIT, groups};
-use crate::{A, B, isolated};
+use crate::{A, B, fleet, isolated};
 
 #[tokio::test(start_paused = true)]
 async fn an_interface_left_in_the_transit_group_is_named_first_with_the_command_that_isolates_it() {
@@ -119,4 +119,24 @@ async fn the_table_of_a_stack_that_is_gone_is_found_by_its_name_and_several_are_
              incident-SecurityGroupTable-9Z, {TABLE}"
         )
     );
+}
+
+/// The one-shot stack makes its own table: if it fails before that, nothing is isolated, and that is what is said.
+#[tokio::test]
+async fn a_stack_that_failed_before_it_had_a_table_has_isolated_nothing_and_is_open() {
+    let world = fleet();
+    for (status, next) in [
+        ("CREATE_FAILED", "Remove the cause, delete the stack, then isolate again"),
+        ("CREATE_IN_PROGRESS", "It is at work: look again in a minute"),
+    ] {
+        let mut stack = view(STACK, status, &[]);
+        stack.parameters.insert("CompromisedInstanceList".to_owned(), format!("{A},{B}"));
+        world.data().views = vec![stack];
+        let address = Address::Stack("incident-2026-11-25".to_owned());
+        let trouble = operator(&world).incident(&address).await.unwrap_err();
+        let said = format!(
+            "stack incident-2026-11-25 is {status} and has no records table, so it has isolated none of {A}, {B}. {next}"
+        );
+        assert_eq!(trouble, Trouble::Open(said));
+    }
 }

@@ -209,7 +209,7 @@ async fn what_cannot_be_read_is_not_known() {
     world.data().always = Some(("ec2:DescribeInstances", Fault::Refused));
     let status = program.status(&incident).await;
     assert_eq!((status.summary.unknown, status.is_anything_open()), (2, true));
-    assert!(status.to_string().starts_with("NOT KNOWN whether 2 of 2 instances isolated.\n"), "{status}");
+    assert!(status.to_string().starts_with("NOT KNOWN whether 2 of 2 instances are isolated.\n"), "{status}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -67,17 +67,16 @@ impl Person {
         self
     }
 
+    fn command(&self, arguments: &[&str]) -> std::process::Command {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ec2-isolation"));
+        command.args(arguments).env_clear().env("HOME", &self.home);
+        command.env("PATH", format!("{}:/usr/bin:/bin", self.home.join("bin").display()));
+        command.envs(self.variables.clone());
+        command
+    }
+
     async fn runs(&self, arguments: &[&str]) -> Ran {
-        let output = Command::new(env!("CARGO_BIN_EXE_ec2-isolation"))
-            .args(arguments)
-            .env_clear()
-            .env("HOME", &self.home)
-            .env("PATH", format!("{}:/usr/bin:/bin", self.home.join("bin").display()))
-            .envs(self.variables.clone())
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .unwrap();
+        let output = Command::from(self.command(arguments)).stdin(Stdio::null()).output().await.unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Ran { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
     }

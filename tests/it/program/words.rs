@@ -1,6 +1,7 @@
 //! The command line: help, typing errors, completions, the manual.
 
 use super::Person;
+use crate::terminal::Terminal;
 
 /// Every command, as the program's own help lists them.
 async fn commands() -> Vec<String> {
@@ -81,4 +82,20 @@ async fn the_manual_has_every_command_with_its_options() {
         assert!(page.contains(&heading), "{heading} in\n{page}");
     }
     assert!(page.contains("\\-\\-dry\\-run") && page.contains("4 something"), "{page}");
+}
+
+/// A complaint in lines of the terminal's width, in one line for a program that reads it.
+#[tokio::test]
+async fn what_is_wrong_is_said_in_lines_that_fit_and_to_a_program_in_one() {
+    let nowhere = Person::new("nowhere-narrow", "");
+    let piped = nowhere.runs(&["status", "--stack", "ir"]).await.ends_with(3);
+    assert_eq!(piped.err.lines().count(), 1, "{}", piped.err);
+    for columns in [40, 80] {
+        let mut command = nowhere.command(&["status", "--stack", "ir"]);
+        command.env("TERM", "xterm").env_remove("COLUMNS");
+        let shown = Terminal::open(columns, command).ends_with(3);
+        assert_eq!(shown.wide, Vec::<String>::new(), "{}", shown.screen);
+        let whole = shown.screen.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(whole, piped.err.trim());
+    }
 }
