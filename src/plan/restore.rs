@@ -38,7 +38,7 @@ pub(super) fn plan(case: &Case<'_>, plan: &mut Plan) {
         return;
     }
     let has_rival = case.has_rival(plan);
-    if case.record().is_some_and(|record| record.owner != *case.owner) {
+    if case.record().is_some_and(|record| !case.goal.is_about(record, case.owner, case.stays)) {
         // It changed hands.
         plan.standing.is_restored = true;
         return;
@@ -242,7 +242,8 @@ fn other_holder<'a>(case: &Case<'a>, record: &Record) -> Option<&'a String> {
 }
 
 fn mark(case: &Case<'_>, record: &Record, state: State, reason: Option<String>) -> Step {
-    Step::Mark { instance: case.id(), from: record.state, state, reason, cut: None }
+    let owner = record.owner.clone();
+    Step::Mark { instance: case.id(), owner, from: record.state, state, reason, cut: None }
 }
 
 #[cfg(test)]

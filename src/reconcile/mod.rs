@@ -10,7 +10,7 @@ pub mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::execute::{Executor, Mandate};
 use crate::model::{CallError, Desired, Fault, InstanceId, Intent, InterfaceId, Owner, Release, State, Time, Wants};
 use crate::observe::Observer;
-use crate::plan::{Goal, Heritage, Patience, Reach, Step};
+use crate::plan::{Goal, Heritage, Patience, Reach, Records as Known, Severity, Step};
 use crate::ports::{Asked, Call, Change, Guard, Look, Records, Verdict};
 use crate::timing::clock::Clock;
 use crate::timing::gate::{Gate, out_of_time};
@@ -75,6 +75,8 @@ pub struct Again {
 /// What an invocation has read and written when its loops have ended.
 struct Ended<'s> {
     subjects: Vec<Subject<'s>>,
+    /// The records as they were read last.
+    known: Arc<Known>,
     /// The request that overtook this one.
     overtaken_by: Option<String>,
     /// Why the intent could not be written: nothing was done.
@@ -231,6 +233,12 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         let goals = ids.iter().map(|id| (id.clone(), Goal::Keep(reason.clone().ok())));
         let none = async |_: &Intent| vec![];
         let ended = self.run(None, (ids, None), goals.collect(), self.patience(), none).await;
+        // What was renamed meanwhile leaves nothing behind: another resource of the stack goes on with the rest.
+        let of = |owner: &Owner| owner != self.owner && owner.stack_id == self.owner.stack_id;
+        if let Some(successor) = ended.known.values().map(|record| &record.owner).find(|owner| of(owner)) {
+            let holding = || self.records.hold(successor, ids);
+            troubles.extend(self.persist(self.patience(), holding).await.err().map(|error| error.to_string()));
+        }
         kept(self.asker, ids, &reason, troubles, &ended.subjects, self.records.name())
     }
 
@@ -338,7 +346,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             let read = observer.last_intent().or(announced.clone()).filter(|intent| intent.request_id != request_id);
             read.or(announced).map_or_else(|| "unknown".to_owned(), |intent| intent.request_id)
         });
-        Ended { subjects, overtaken_by, unannounced }
+        Ended { subjects, known: observer.known(), overtaken_by, unannounced }
     }
 
     /// Says what is wanted, unless a later request has said something else. What is wanted now.
