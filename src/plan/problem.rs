@@ -139,6 +139,12 @@ pub enum Problem {
         interface: InterfaceId,
         other: InstanceId,
     },
+    /// It came from an instance that stays isolated, whose record holds it.
+    RecordedElsewhere {
+        instance: InstanceId,
+        interface: InterfaceId,
+        other: InstanceId,
+    },
     /// Another stack isolates it by now.
     ProtectionLeft {
         instance: InstanceId,
@@ -297,6 +303,7 @@ impl Problem {
             | Self::NotInStandby { .. }
             | Self::OtherScalingGroup { .. }
             | Self::StaysInStandby { .. }
+            | Self::RecordedElsewhere { .. }
             | Self::LeftScalingGroup { .. }
             | Self::MetadataPending { .. }
             | Self::Ending { .. }
@@ -418,6 +425,10 @@ impl fmt::Display for Problem {
             Self::ProtectionLeft { instance, holder } => write!(
                 f,
                 "{instance}: what protects it was left on, {holder} isolates it by now; its record has what it had before"
+            Self::RecordedElsewhere { instance, interface, other } => write!(
+                f,
+                "{instance}: {interface} stays isolated, {other} has it in its record: restore {other} to give it its groups back"
+            ),
             ),
             Self::NoVolumes { instance } => write!(f, "{instance} has no EBS volume to snapshot"),
             Self::SnapshotsAwaited { instance } => {

@@ -318,6 +318,14 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             };
             intent.send_replace(Some(Announced { intent: announced.clone(), at: Instant::now() }));
             match announced {
+        // Records of what is not looked at speak of interfaces that moved.
+        let looked_at: BTreeSet<InstanceId> = subjects.iter().map(|subject| subject.instance.clone()).collect();
+        let others: BTreeSet<InstanceId> = stays.difference(&looked_at).cloned().collect();
+        if !others.is_empty()
+            && let Err(error) = self.persist(patience, || observer.items(others.clone())).await
+        {
+            return Ended { subjects, known: observer.known(), overtaken_by: None, unannounced: Some(error) };
+        }
                 Ok(written) if written.request_id == request_id => {
                     let wanted = then(&written).await;
                     let mut others: Vec<Subject<'s>> =

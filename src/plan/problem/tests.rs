@@ -162,6 +162,11 @@ fn each_problem_says_what_it_is_about_and_how_bad_it_is() {
         "i-1: eni-1 was left alone: it was moved to [sg-a, sg-b] meanwhile",
     );
     check(
+        Note,
+        Problem::RecordedElsewhere { instance: instance(), interface: interface(), other: "i-2".parse().unwrap() },
+        "i-1: eni-1 stays isolated, i-2 has it in its record: restore i-2 to give it its groups back",
+    );
+    check(
         Fatal,
         Problem::AttachedElsewhere { instance: instance(), interface: interface(), other: "i-2".parse().unwrap() },
         "i-1: eni-1 is attached to i-2 by now, which stays isolated: restore i-2 too, or detach it first",
