@@ -242,18 +242,26 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         kept(self.asker, ids, &reason, troubles, &ended.subjects, self.records.name())
     }
 
-    /// Moves instances whose records were copied under the owner; they stay isolated throughout. What failed, and whether that
-    /// matters.
-    pub async fn adopt(&self, heritage: &Heritage<'_>, ids: &BTreeSet<InstanceId>) -> (bool, Vec<String>) {
+    /// Moves instances whose records were copied under the owner; they stay isolated throughout. Those that are not settled, and
+    /// what failed.
+    pub async fn adopt(
+        &self,
+        heritage: &Heritage<'_>,
+        ids: &BTreeSet<InstanceId>,
+    ) -> (BTreeSet<InstanceId>, Vec<String>) {
         let goals = ids.iter().map(|id| (id.clone(), Goal::Adopt(heritage)));
         let ended = self.run(None, (ids, None), goals.collect(), self.patience(), async |_: &Intent| vec![]).await;
-        let (mut failed, mut details) = (false, Vec::new());
+        let (mut unsettled, mut details) = (BTreeSet::new(), Vec::new());
         for subject in &ended.subjects {
-            failed |= subject.failures().iter().any(|(step, _)| !matches!(step, Step::Tag { .. }));
+            let has_failed = subject.failures().iter().any(|(step, _)| !matches!(step, Step::Tag { .. }));
+            let is_hindered = subject.plan.problems.iter().any(|problem| problem.severity() != Severity::Note);
+            if has_failed || is_hindered || subject.blind.is_some() {
+                unsettled.insert(subject.instance.clone());
+            }
             details.extend(subject.failures().into_iter().map(|(step, error)| format!("{step}: {error}")));
             details.extend(subject.blind.iter().map(|error| format!("what is true now is not known: {error}")));
         }
-        (failed, details)
+        (unsettled, details)
     }
 
     /// The intent of the owner, if it ever asked for anything.
@@ -310,14 +318,6 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             passed: &Mutex::default(),
         };
         let mut subjects: Vec<Subject<'s>> = first.into_iter().map(|(id, goal)| Subject::new(id, goal)).collect();
-        let announcing = async {
-            let Some(desired) = desired else { return (vec![], None) };
-            let announced = match only {
-                Some(_) => self.confirm(patience).await,
-                None => self.announce(desired, patience).await,
-            };
-            intent.send_replace(Some(Announced { intent: announced.clone(), at: Instant::now() }));
-            match announced {
         // Records of what is not looked at speak of interfaces that moved.
         let looked_at: BTreeSet<InstanceId> = subjects.iter().map(|subject| subject.instance.clone()).collect();
         let others: BTreeSet<InstanceId> = stays.difference(&looked_at).cloned().collect();
@@ -326,6 +326,14 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         {
             return Ended { subjects, known: observer.known(), overtaken_by: None, unannounced: Some(error) };
         }
+        let announcing = async {
+            let Some(desired) = desired else { return (vec![], None) };
+            let announced = match only {
+                Some(_) => self.confirm(patience).await,
+                None => self.announce(desired, patience).await,
+            };
+            intent.send_replace(Some(Announced { intent: announced.clone(), at: Instant::now() }));
+            match announced {
                 Ok(written) if written.request_id == request_id => {
                     let wanted = then(&written).await;
                     let mut others: Vec<Subject<'s>> =

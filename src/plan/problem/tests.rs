@@ -269,6 +269,11 @@ fn each_problem_says_what_it_is_about_and_how_bad_it_is() {
     );
     check(
         Fatal,
+        Problem::HeldWith { instance: instance(), interface: interface(), other: "i-2".parse().unwrap() },
+        "i-1: eni-1 is in the record of i-2: adopt i-2 with it",
+    );
+    check(
+        Fatal,
         Problem::Unrecorded { instance: instance(), interface: interface(), groups: g() },
         "i-1: eni-1 is in [sg-a, sg-b] without a record of its original groups: give it its groups by hand, then adopt i-1",
     );
