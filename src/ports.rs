@@ -254,6 +254,8 @@ pub trait Records: Send + Sync {
         request_id: &str,
         ids: &BTreeSet<InstanceId>,
     ) -> impl Future<Output = Call<()>> + Send;
+    /// Adds instances to those that an owner holds, if it ever asked for anything.
+    fn hold(&self, owner: &Owner, ids: &BTreeSet<InstanceId>) -> impl Future<Output = Call<()>> + Send;
     /// Everything that the table holds.
     fn scan(&self) -> impl Future<Output = Call<Items>> + Send;
     /// Saves originals of several instances at once; can never overwrite one. **Nothing is recorded for a request that has

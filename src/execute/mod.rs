@@ -61,7 +61,8 @@ pub struct Executor<'a, E, R> {
 enum Renewal {
     /// By recording once more, which checks the intent.
     Record(Box<Originals>),
-    Restoring,
+    /// By marking this owner's record once more.
+    Restoring(Owner),
 }
 
 /// Who asks, and what limits them.
@@ -212,9 +213,10 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
                 let originals = Originals { interfaces, prior, reopened, history, ..*originals };
                 self.record(self.leased(originals), stamp).await?
             }
-            Renewal::Restoring => {
-                let (state, lease) = (State::Restoring, Some(self.lease(instance, Duration::ZERO, Renewal::Restoring)));
-                let (owner, from, reason, cut) = (self.mandate.owner, state, None, None);
+            Renewal::Restoring(owner) => {
+                let (owner, state) = (&owner, State::Restoring);
+                let lease = Some(self.lease(instance, Duration::ZERO, Renewal::Restoring(owner.clone())));
+                let (from, reason, cut) = (state, None, None);
                 let marking = Marking { owner, instance, from, state, reason, cut, lease, stamp };
                 self.pass("dynamodb:UpdateItem", self.records.mark(&marking)).await?
             }
@@ -302,9 +304,9 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
             Step::SetGroups { instance, interface, to, .. } => self.set_groups(instance, interface, to).await,
             Step::Tag { resource, tags, .. } => Ok(self.tag(resource, tags).await?),
             Step::Untag { resource, keys, .. } => Ok(self.untag(resource, keys).await?),
-            Step::Mark { instance, from, state, reason, cut } => {
+            Step::Mark { instance, owner, from, state, reason, cut } => {
                 let lease = match state {
-                    State::Restoring => Some(self.lease(instance, Duration::ZERO, Renewal::Restoring)),
+                    State::Restoring => Some(self.lease(instance, Duration::ZERO, Renewal::Restoring(owner.clone()))),
                     // The interfaces are as they should be.
                     _ => None,
                 };

@@ -12,7 +12,7 @@ use super::text::wrapped;
 use super::{Operator, Trouble};
 use crate::cloudformation::stack::{StackLife, StackView};
 use crate::model::{Desired, GroupId, InstanceId, Owner, Record, ShowGroups, State};
-use crate::plan::{Adoption, Heir, Heritage, Legacy, Observed, Step, adopt};
+use crate::plan::{Adoption, DOUBTED, Heir, Heritage, Legacy, Observed, Step, adopt};
 use crate::ports::{Archive, Call, Change, GroupQuery, Items, Ports, Stamp, Survey, Takeover, Written};
 
 /// From where to where.
@@ -144,17 +144,17 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         }
 
         let seen = self.look(handover).await.map_err(cannot_look)?;
-        let (listed, only) = (handover.listed(&seen), BTreeSet::new());
-        let legacy =
-            Legacy { records: &seen.old.records, in_charge: &handover.in_charge, listed: &listed, only: &only };
+        let (listed, only) = (handover.listed(&seen), &handover.only);
+        let legacy = Legacy { records: &seen.old.records, in_charge: &handover.in_charge, listed: &listed, only };
         let heritage = Heritage { legacy, owner: &handover.owner, isolation_group: &handover.isolation_group };
         let moving = handover.plan(&seen).instances();
-        let (mut failed, problems) = reconciler.adopt(&heritage, &moving).await;
+        let (unsettled, problems) = reconciler.adopt(&heritage, &moving).await;
+        let mut failed = !unsettled.is_empty();
         details.extend(problems);
 
         let seen = self.look(handover).await.map_err(cannot_look)?;
         let adoption = handover.plan(&seen);
-        for record in adoption.let_go.iter().filter_map(|id| seen.old.records.get(id)) {
+        for record in adoption.let_go.difference(&unsettled).filter_map(|id| seen.old.records.get(id)) {
             let id = &record.instance;
             tracing::info!(instance = %id, "taking the record out of the old table");
             let letting_go = || handover.from.let_go(record);
@@ -173,7 +173,8 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         failed |= !left.obstacles.is_empty();
         details.extend(left.obstacles.iter().map(ToString::to_string));
         let open = left.instances();
-        adopted.retain(|id| !open.contains(id) && (handover.is_shared || !seen.old.records.contains_key(id)));
+        adopted.retain(|id| !open.contains(id) && !unsettled.contains(id));
+        adopted.retain(|id| handover.is_shared || !seen.old.records.contains_key(id));
         Ok(HandoverReport { failed, adopted: adopted.iter().map(ToString::to_string).collect(), details })
     }
 
@@ -206,7 +207,13 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let mut observed = observe_held(&self.ports.ec2, &old.records).await?;
         let episodes: BTreeSet<String> = old.records.values().map(|record| record.episode()).collect();
         let group = GroupQuery::Ids([handover.isolation_group.clone()].into());
-        let (snapshots, groups) = tokio::try_join!(self.ports.ec2.snapshots(&episodes), self.ports.ec2.groups(&group))?;
+        let reading = self.ports.ec2.groups(&group);
+        let (snapshots, mut groups) = tokio::try_join!(self.ports.ec2.snapshots(&episodes), reading)?;
+        if groups.is_empty() {
+            // One reading that does not show it is not believed.
+            tokio::time::sleep(DOUBTED).await;
+            groups = self.ports.ec2.groups(&group).await?;
+        }
         observed.snapshots = snapshots;
         observed.groups.extend(index(groups, |group| group.id.clone()));
         Ok(Seen { old, new, observed })

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::groups::{is_closed, own_groups};
 use super::tags::{contains, original_groups_tags, way_out};
-use super::{Aim, Needs, Observed, Plan, Problem, Records, Step, Work, tag};
+use super::{Aim, Doubt, Ledger, Needs, Observed, Plan, Problem, Records, Step, Work, tag};
 use crate::model::{GroupId, Groups, InstanceId, InterfaceId, Owner, Record, State};
 
 /// What is to be taken over.
@@ -56,12 +56,31 @@ pub(super) fn needs(case: &super::Case<'_>, heritage: &Heritage<'_>) -> Needs {
 
 /// What follows for one instance once its record was copied.
 pub(super) fn plan(case: &super::Case<'_>, heritage: &Heritage<'_>, plan: &mut Plan) {
-    let only = BTreeSet::from([case.instance.clone()]);
-    let legacy = Legacy { only: &only, ..heritage.legacy };
-    let heir = Heir { owner: heritage.owner, isolation_group: heritage.isolation_group, records: case.records };
-    let adoption = adopt(legacy, heir, case.observed);
-    plan.problems = adoption.obstacles;
+    let Heritage { legacy, owner, isolation_group } = *heritage;
+    let old = legacy.records.get(case.instance).filter(|record| record.state != State::Restored);
+    let Some(record) = old.map(Arc::as_ref) else { return };
+    let heir = Heir { owner, isolation_group, records: case.records };
+    let one = Case { legacy, heir, observed: case.observed, record, ledger: Some(case.ledger) };
+    if let Some(reason) = unfit(isolation_group, case.observed) {
+        let is_shown = case.observed.groups.contains_key(isolation_group);
+        if is_shown || case.believes(Doubt::Group(isolation_group.clone()), plan) {
+            plan.problems.push(Problem::GroupUnfit { group: isolation_group.clone(), reason });
+        }
+        return;
+    }
+    if let Some(obstacle) = one.obstacle() {
+        plan.problems.push(obstacle);
+        return;
+    }
+    let mut adoption = Adoption::default();
+    one.plan(&mut adoption);
     plan.work = adoption.plan.work;
+    // What is not shown may be in the old group still: nothing is marked before that was read again.
+    let mut waits = case.shown().is_none() && !case.believes(Doubt::Instance, plan);
+    for id in record.interfaces.keys().filter(|id| !case.observed.interfaces.contains_key(*id)) {
+        waits |= !case.believes(Doubt::Interface(id.clone()), plan);
+    }
+    plan.work.retain(|work| !waits || !work.steps().any(|step| matches!(step, Step::Mark { .. })));
 }
 
 /// What is to be done, in this order. Nothing of it is left when the instances have changed hands.
@@ -111,7 +130,7 @@ pub fn adopt(legacy: Legacy<'_>, heir: Heir<'_>, observed: &Observed) -> Adoptio
         return adoption;
     }
     for record in held {
-        let case = Case { legacy, heir, observed, record };
+        let case = Case { legacy, heir, observed, record, ledger: None };
         match case.obstacle() {
             Some(obstacle) => adoption.obstacles.push(obstacle),
             None => case.plan(&mut adoption),
@@ -134,6 +153,8 @@ struct Case<'a> {
     observed: &'a Observed,
     /// The old one.
     record: &'a Record,
+    /// What was done about it, in a run.
+    ledger: Option<&'a Ledger>,
 }
 
 impl Case<'_> {
@@ -176,9 +197,25 @@ impl Case<'_> {
         let mut strays = attached.filter(|interface| {
             !record.interfaces.contains_key(&interface.id) && !interface.groups.is_disjoint(&self.old_groups())
         });
-        let stray = strays.next()?;
-        let (interface, groups) = (stray.id.clone(), stray.groups.clone());
-        Some(Problem::Unrecorded { instance, interface, groups })
+        strays.find_map(|stray| {
+            let (instance, interface, groups) = (instance.clone(), stray.id.clone(), stray.groups.clone());
+            // It is adopted with the instance that it came from.
+            match self.recorded_elsewhere(&stray.id).map(|other| other.instance.clone()) {
+                None => Some(Problem::Unrecorded { instance, interface, groups }),
+                Some(other) if self.legacy.only.is_empty() || self.legacy.only.contains(&other) => None,
+                Some(other) => Some(Problem::HeldWith { instance, interface, other }),
+            }
+        })
+    }
+
+    /// Another record of the old stack that holds an interface.
+    fn recorded_elsewhere(&self, interface: &InterfaceId) -> Option<&Record> {
+        let mut others = self.legacy.records.values().map(Arc::as_ref);
+        others.find(|other| {
+            other.state != State::Restored
+                && other.owner.stack_id == self.record.owner.stack_id
+                && other.interfaces.contains_key(interface)
+        })
     }
 
     fn old_groups(&self) -> Groups {
@@ -197,7 +234,8 @@ impl Case<'_> {
         }
         if successor.state == State::Isolating && self.is_whole() {
             let (from, state) = (successor.state, State::Isolated);
-            let mark = Step::Mark { instance: self.id(), from, state, reason: None, cut: None };
+            let owner = successor.owner.clone();
+            let mark = Step::Mark { instance: self.id(), owner, from, state, reason: None, cut: None };
             adoption.plan.work.push(Work::only(mark));
         } else {
             adoption.let_go.insert(self.id());
@@ -206,12 +244,15 @@ impl Case<'_> {
     }
 
     /// From the old isolation straight to the new one. What is in neither was never isolated, or was moved out: a
-    /// deployment of the new stack isolates it.
+    /// deployment of the new stack isolates it, unless this run has moved it before.
     fn moves(&self) -> Vec<Step> {
         let target = Groups::from([self.heir.isolation_group.clone()]);
         let ours = self.old_groups();
         let interfaces = self.record.interfaces.keys().filter_map(|id| self.observed.interfaces.get(id));
-        let left = interfaces.filter(|interface| interface.groups != target && !interface.groups.is_disjoint(&ours));
+        let is_moved = |id| self.ledger.and_then(|ledger| ledger.written(id)).is_some_and(|(to, _)| *to == target);
+        let left = interfaces.filter(|interface| {
+            interface.groups != target && (!interface.groups.is_disjoint(&ours) || is_moved(&interface.id))
+        });
         let moves = left.map(|interface| Step::SetGroups {
             instance: self.id(),
             interface: interface.id.clone(),

@@ -522,6 +522,7 @@ impl<'a> Isolation<'a> {
             let but = (!left.is_empty()).then(|| format!("but for {}, which is not isolated", comma_list(left)));
             plan.push(Step::Mark {
                 instance: case.id(),
+                owner: record.owner.clone(),
                 from: record.state,
                 state,
                 reason: case.kept.map(str::to_owned).or(but),

@@ -83,6 +83,15 @@ pub enum Goal<'a> {
     Keep(Option<String>),
 }
 
+impl Goal<'_> {
+    /// Whether a run of this owner is about a record: one of its own, and if a whole stack ends, one of any resource of that stack.
+    #[must_use]
+    pub fn is_about(&self, record: &Record, owner: &Owner, stays: &BTreeSet<InstanceId>) -> bool {
+        let is_whole_stack = matches!(self, Goal::Restore) && stays.is_empty();
+        record.owner == *owner || is_whole_stack && record.owner.stack_id == owner.stack_id
+    }
+}
+
 /// When a plan is made, and by whom.
 #[derive(Debug, Clone, Copy)]
 pub struct Now<'a> {

@@ -139,6 +139,12 @@ pub enum Problem {
         interface: InterfaceId,
         other: InstanceId,
     },
+    /// It came from an instance that stays isolated, whose record holds it.
+    RecordedElsewhere {
+        instance: InstanceId,
+        interface: InterfaceId,
+        other: InstanceId,
+    },
     /// Another stack isolates it by now.
     ProtectionLeft {
         instance: InstanceId,
@@ -237,6 +243,12 @@ pub enum Problem {
         interface: InterfaceId,
         groups: Groups,
     },
+    /// Adoption: it came from an instance that is not to be adopted, whose record holds it.
+    HeldWith {
+        instance: InstanceId,
+        interface: InterfaceId,
+        other: InstanceId,
+    },
 }
 
 /// How a problem bears on the answer.
@@ -273,7 +285,8 @@ impl Problem {
             | Self::BeingRestored { .. }
             | Self::AdoptedElsewhere { .. }
             | Self::RecordedTwice { .. }
-            | Self::Unrecorded { .. } => Severity::Fatal,
+            | Self::Unrecorded { .. }
+            | Self::HeldWith { .. } => Severity::Fatal,
             // Asked for, accepted, and not seen.
             Self::NotInStandby { state, .. } if state == "InService" => Severity::Fatal,
             Self::Unknown { .. }
@@ -290,6 +303,7 @@ impl Problem {
             | Self::OriginalDropped { .. }
             | Self::NotKept { .. }
             | Self::Moved { .. }
+            | Self::RecordedElsewhere { .. }
             | Self::ProtectionLeft { .. }
             | Self::NoVolumes { .. }
             | Self::SnapshotsAwaited { .. }
@@ -411,6 +425,10 @@ impl fmt::Display for Problem {
             Self::Moved { instance, interface, groups } => {
                 write!(f, "{instance}: {interface} was left alone: it was moved to {} meanwhile", ShowGroups(groups))
             }
+            Self::RecordedElsewhere { instance, interface, other } => write!(
+                f,
+                "{instance}: {interface} stays isolated, {other} has it in its record: restore {other} to give it its groups back"
+            ),
             Self::AttachedElsewhere { instance, interface, other } => write!(
                 f,
                 "{instance}: {interface} is attached to {other} by now, which stays isolated: restore {other} too, or detach it first"
@@ -488,6 +506,9 @@ impl fmt::Display for Problem {
                 "{instance} has another record in the new table already, held by {owner}, with other interfaces: \
                  its originals are not mixed; restore one of the two first"
             ),
+            Self::HeldWith { instance, interface, other } => {
+                write!(f, "{instance}: {interface} is in the record of {other}: adopt {other} with it")
+            }
             Self::Unrecorded { instance, interface, groups } => write!(
                 f,
                 "{instance}: {interface} is in {} without a record of its original groups: give it its groups by hand, then adopt {instance}",

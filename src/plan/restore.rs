@@ -41,7 +41,7 @@ pub(super) fn plan(case: &Case<'_>, plan: &mut Plan) {
         return;
     }
     let has_rival = case.has_rival(plan);
-    if case.record().is_some_and(|record| record.owner != *case.owner) {
+    if case.record().is_some_and(|record| !case.goal.is_about(record, case.owner, case.stays)) {
         // It changed hands.
         plan.standing.is_restored = true;
         return;
@@ -192,16 +192,24 @@ fn is_written(case: &Case<'_>, confirm: &Step, interface: &InterfaceId, groups: 
         || case.ledger.failure(confirm).is_some_and(super::StepError::is_for_good)
 }
 
-/// Names interfaces of the instance that are in our isolation although nothing was recorded of them. Whether there are any.
+/// Names interfaces of the instance that are in our isolation although its record does not hold them. Whether there are any that no
+/// record holds.
 fn unrecorded(case: &Case<'_>, ours: &Groups, recorded: &[&InterfaceId], plan: &mut Plan) -> bool {
     let attached = case.living().into_iter().flat_map(|instance| &instance.interfaces);
     let strays = attached.filter(|interface| !recorded.contains(&&interface.id));
     let mut found = false;
-    for interface in strays.filter(|interface| case.recorded_elsewhere(&interface.id).is_none()) {
-        if let Some(group) = interface.groups.intersection(ours).next() {
-            found = true;
-            let (instance, interface, group) = (case.id(), interface.id.clone(), group.clone());
-            plan.problems.push(Problem::OriginalUnknown { instance, interface, group });
+    for stray in strays {
+        let Some(group) = stray.groups.intersection(ours).next().cloned() else { continue };
+        let (instance, interface) = (case.id(), stray.id.clone());
+        match case.recorded_elsewhere(&stray.id).map(|(other, _)| other.clone()) {
+            None => {
+                found = true;
+                plan.problems.push(Problem::OriginalUnknown { instance, interface, group });
+            }
+            Some(other) if case.stays.contains(&other) => {
+                plan.problems.push(Problem::RecordedElsewhere { instance, interface, other });
+            }
+            Some(_) => {}
         }
     }
     found
@@ -245,7 +253,8 @@ fn other_holder<'a>(case: &Case<'a>, record: &Record) -> Option<&'a String> {
 }
 
 fn mark(case: &Case<'_>, record: &Record, state: State, reason: Option<String>) -> Step {
-    Step::Mark { instance: case.id(), from: record.state, state, reason, cut: None }
+    let owner = record.owner.clone();
+    Step::Mark { instance: case.id(), owner, from: record.state, state, reason, cut: None }
 }
 
 #[cfg(test)]

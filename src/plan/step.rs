@@ -58,6 +58,8 @@ pub enum Step {
     /// Writes the state of a record; refused if it is no longer `from`: what was seen in that state need not hold in another.
     Mark {
         instance: InstanceId,
+        /// Whose record it is.
+        owner: Owner,
         from: State,
         state: State,
         /// Why it is kept, or what is to be remembered of a restore.

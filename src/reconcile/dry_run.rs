@@ -35,12 +35,12 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         let stays: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();
         let mut subjects: Vec<Subject<'_>> =
             wants.instances.iter().map(|id| Subject::new(id.clone(), Goal::Isolate(wants))).collect();
-        let plans = match self.rehearse(&mut subjects, &stays, imagined).await {
-            Ok(plans) => plans,
-            Err(error) => return Report::failure(format!("dry run, nothing was changed: {error}")),
-        };
         let removed = match self.persist(self.patience(), || self.intent()).await {
             Ok(intent) => intent.map(|intent| intent.held.difference(&stays).cloned().collect()).unwrap_or_default(),
+            Err(error) => return Report::failure(format!("dry run, nothing was changed: {error}")),
+        };
+        let plans = match self.rehearse(&mut subjects, &stays, &removed, imagined).await {
+            Ok(plans) => plans,
             Err(error) => return Report::failure(format!("dry run, nothing was changed: {error}")),
         };
         // EC2 cannot say whether it would accept a group that is not there yet.
@@ -73,7 +73,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         let meant = all.iter().filter(|id| only.is_empty() || only.contains(*id));
         let mut subjects: Vec<Subject<'_>> = meant.map(|id| Subject::new(id.clone(), Goal::Restore)).collect();
         let mut whole = Plan::default();
-        for plan in self.rehearse(&mut subjects, &stays, &[]).await? {
+        for plan in self.rehearse(&mut subjects, &stays, &stays, &[]).await? {
             // What follows, tags and marks, goes without saying.
             let is_said = |step: &Step| matches!(step, Step::SetGroups { .. } | Step::Protect { .. });
             whole.work.extend(plan.work.into_iter().filter(|work| work.steps().any(is_said)));
@@ -84,15 +84,17 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         Ok(whole)
     }
 
-    /// The plans that would follow from each other, as far as that can be seen now.
+    /// The plans that would follow from each other, as far as that can be seen now. The records of `others` count as well.
     async fn rehearse(
         &self,
         subjects: &mut [Subject<'_>],
         stays: &BTreeSet<InstanceId>,
+        others: &BTreeSet<InstanceId>,
         imagined: &[Group],
     ) -> Call<Vec<Plan>> {
         let mut observer = Observer::new(self.ec2, self.records, self.owner, self.pace);
         observer.imagined = imagined;
+        observer.items(others.clone()).await?;
         let executor = Executor::new(self.ec2, self.records, self.mandate(false, None));
         let passed = Mutex::default();
         let run = self.rehearsal(&observer, &executor, stays, &passed);

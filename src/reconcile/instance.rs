@@ -354,7 +354,8 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
         let mut seen = Seen { known, unreadable: None, kept, passed };
         match item {
             Some(Item::Record(record)) => {
-                subject.was_held |= record.state != State::Restored && record.owner == *self.mandate.owner
+                let is_about = subject.goal.is_about(&record, self.mandate.owner, self.stays);
+                subject.was_held |= record.state != State::Restored && is_about;
             }
             Some(Item::Unreadable(reason)) => {
                 subject.was_held = true;

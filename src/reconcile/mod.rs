@@ -10,7 +10,7 @@ pub mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::execute::{Executor, Mandate};
 use crate::model::{CallError, Desired, Fault, InstanceId, Intent, InterfaceId, Owner, Release, State, Time, Wants};
 use crate::observe::Observer;
-use crate::plan::{Goal, Heritage, Patience, Reach, Step};
+use crate::plan::{Goal, Heritage, Patience, Reach, Records as Known, Severity, Step};
 use crate::ports::{Asked, Call, Change, Guard, Look, Records, Verdict};
 use crate::timing::clock::Clock;
 use crate::timing::gate::{Gate, out_of_time};
@@ -88,6 +88,8 @@ pub struct Again {
 /// What an invocation has read and written when its loops have ended.
 struct Ended<'s> {
     subjects: Vec<Subject<'s>>,
+    /// The records as they were read last.
+    known: Arc<Known>,
     /// The request that overtook this one.
     overtaken_by: Option<String>,
     /// Why the intent could not be written: nothing was done.
@@ -246,7 +248,13 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         let none = async |_: &Intent| vec![];
         let keeping = self.run(None, (ids, None), goals.collect(), self.patience(), none);
         let (written, ended) = tokio::join!(writing, keeping);
-        let troubles = written.err().map(|error| error.to_string()).into_iter().collect();
+        let mut troubles: Vec<String> = written.err().map(|error| error.to_string()).into_iter().collect();
+        // What was renamed meanwhile leaves nothing behind: another resource of the stack goes on with the rest.
+        let of = |owner: &Owner| owner != self.owner && owner.stack_id == self.owner.stack_id;
+        if let Some(successor) = ended.known.values().map(|record| &record.owner).find(|owner| of(owner)) {
+            let holding = || self.records.hold(successor, ids);
+            troubles.extend(self.persist(self.patience(), holding).await.err().map(|error| error.to_string()));
+        }
         kept(self.asker, ids, &why, troubles, &ended.subjects, self.records.name())
     }
 
@@ -281,18 +289,26 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         subjects
     }
 
-    /// Moves instances whose records were copied under the owner; they stay isolated throughout. What failed, and whether that
-    /// matters.
-    pub async fn adopt(&self, heritage: &Heritage<'_>, ids: &BTreeSet<InstanceId>) -> (bool, Vec<String>) {
+    /// Moves instances whose records were copied under the owner; they stay isolated throughout. Those that are not settled, and
+    /// what failed.
+    pub async fn adopt(
+        &self,
+        heritage: &Heritage<'_>,
+        ids: &BTreeSet<InstanceId>,
+    ) -> (BTreeSet<InstanceId>, Vec<String>) {
         let goals = ids.iter().map(|id| (id.clone(), Goal::Adopt(heritage)));
         let ended = self.run(None, (ids, None), goals.collect(), self.patience(), async |_: &Intent| vec![]).await;
-        let (mut failed, mut details) = (false, Vec::new());
+        let (mut unsettled, mut details) = (BTreeSet::new(), Vec::new());
         for subject in &ended.subjects {
-            failed |= subject.failures().iter().any(|(step, _)| !matches!(step, Step::Tag { .. }));
+            let has_failed = subject.failures().iter().any(|(step, _)| !matches!(step, Step::Tag { .. }));
+            let is_hindered = subject.plan.problems.iter().any(|problem| problem.severity() != Severity::Note);
+            if has_failed || is_hindered || subject.blind.is_some() {
+                unsettled.insert(subject.instance.clone());
+            }
             details.extend(subject.failures().into_iter().map(|(step, error)| format!("{step}: {error}")));
             details.extend(subject.blind.iter().map(|error| format!("what is true now is not known: {error}")));
         }
-        (failed, details)
+        (unsettled, details)
     }
 
     /// Whether an intent that was just written is this request's. If this is not its first delivery, a Delete may have kept what it
@@ -356,6 +372,14 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             passed: &Mutex::default(),
         };
         let mut subjects: Vec<Subject<'s>> = first.into_iter().map(|(id, goal)| Subject::new(id, goal)).collect();
+        // Records of what is not looked at speak of interfaces that moved.
+        let looked_at: BTreeSet<InstanceId> = subjects.iter().map(|subject| subject.instance.clone()).collect();
+        let others: BTreeSet<InstanceId> = stays.difference(&looked_at).cloned().collect();
+        if !others.is_empty()
+            && let Err(error) = self.persist(patience, || observer.items(others.clone())).await
+        {
+            return Ended { subjects, known: observer.known(), overtaken_by: None, unannounced: Some(error) };
+        }
         let announcing = async {
             let Some(desired) = desired else { return (vec![], None) };
             let (announced, cleared) = match only {
@@ -393,7 +417,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             let read = observer.last_intent().or(announced.clone()).filter(|intent| intent.request_id != request_id);
             read.or(announced).map_or_else(|| "unknown".to_owned(), |intent| intent.request_id)
         });
-        Ended { subjects, overtaken_by, unannounced }
+        Ended { subjects, known: observer.known(), overtaken_by, unannounced }
     }
 
     fn asked<'d>(&'d self, desired: &'d Desired) -> Asked<'d> {

@@ -216,6 +216,14 @@ impl Records for Table {
         self.write(&intent_key(owner), edit).await.map(|_| ())
     }
 
+    async fn hold(&self, owner: &Owner, ids: &BTreeSet<InstanceId>) -> Call<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let edit = Edit::only_if("attribute_exists(InstanceId)").add("Held", ids);
+        self.write(&intent_key(owner), edit).await.map(|_| ())
+    }
+
     async fn scan(&self) -> Call<Items> {
         let mut items = Items::default();
         let mut pages = self.client.scan().table_name(&self.name).consistent_read(true).into_paginator().send();

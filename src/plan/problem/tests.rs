@@ -163,6 +163,11 @@ fn each_problem_says_what_it_is_about_and_how_bad_it_is() {
         "i-1: eni-1 was left alone: it was moved to [sg-a, sg-b] meanwhile",
     );
     check(
+        Note,
+        Problem::RecordedElsewhere { instance: instance(), interface: interface(), other: "i-2".parse().unwrap() },
+        "i-1: eni-1 stays isolated, i-2 has it in its record: restore i-2 to give it its groups back",
+    );
+    check(
         Fatal,
         Problem::AttachedElsewhere { instance: instance(), interface: interface(), other: "i-2".parse().unwrap() },
         "i-1: eni-1 is attached to i-2 by now, which stays isolated: restore i-2 too, or detach it first",
@@ -262,6 +267,11 @@ fn each_problem_says_what_it_is_about_and_how_bad_it_is() {
         Fatal,
         Problem::RecordedTwice { instance: instance(), owner },
         "i-1 has another record in the new table already, held by stack-1|Isolation, with other interfaces: its originals are not mixed; restore one of the two first",
+    );
+    check(
+        Fatal,
+        Problem::HeldWith { instance: instance(), interface: interface(), other: "i-2".parse().unwrap() },
+        "i-1: eni-1 is in the record of i-2: adopt i-2 with it",
     );
     check(
         Fatal,

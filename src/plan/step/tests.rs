@@ -44,7 +44,10 @@ fn steps() -> Vec<(Step, &'static str, &'static str, bool)> {
     };
     let tags = BTreeMap::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())]);
     let prior = Protection { scaling_group: Some("web".to_owned()), ..Protection::default() };
-    let mark = |state| Step::Mark { instance: instance(), from: State::Isolating, state, reason: None, cut: None };
+    let mark = |state| {
+        let (owner, from) = (owner.clone(), State::Isolating);
+        Step::Mark { instance: instance(), owner, from, state, reason: None, cut: None }
+    };
     let profile = Profile { association: "iip-assoc-1".to_owned(), arn: "arn:a".to_owned() };
     let (interfaces, records) = ("ec2:DescribeNetworkInterfaces", "dynamodb:BatchGetItem");
     let (members, profiles) =
@@ -60,7 +63,7 @@ fn steps() -> Vec<(Step, &'static str, &'static str, bool)> {
         ),
         (record(&[], Prior::Ours), "i-1: record as isolating", records, true),
         (record(&[("eni-1", &["sg-a"])], Prior::Ours), "i-1: record eni-1 [sg-a] (added)", records, true),
-        (record(&[], Prior::Of(owner)), "i-1: record (taken over from Old)", records, true),
+        (record(&[], Prior::Of(owner.clone())), "i-1: record (taken over from Old)", records, true),
         (
             record(&[("eni-1", &["sg-a"])], Prior::Unreadable),
             "i-1: record eni-1 [sg-a] (in place of an item that cannot be read)",

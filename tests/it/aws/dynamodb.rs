@@ -655,6 +655,20 @@ async fn restored_instances_are_taken_off_the_intent_only_if_it_is_still_the_req
     assert_eq!(said(&requests[0]), "DELETE Held {i-0a i-0b} IF RequestId = req-1");
 }
 
+#[tokio::test]
+async fn what_is_handed_on_is_added_to_what_another_owner_holds_if_it_ever_asked_for_anything() {
+    let (http, seen) = wire(&[(200, "{}"), (400, LOST)]);
+    let table = table(http);
+    let left: BTreeSet<InstanceId> = ["i-0a", "i-0b"].map(|id| id.parse().unwrap()).into();
+    assert_eq!(table.hold(&owner(), &left).await, Ok(()));
+    assert_eq!(table.hold(&owner(), &left).await, Ok(()));
+    assert_eq!(table.hold(&owner(), &BTreeSet::new()).await, Ok(()));
+    let requests = requests(&seen);
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[0]["Key"], json!({"InstanceId": {"S": format!("owner:{}", owner().digest())}}));
+    assert_eq!(said(&requests[0]), "ADD Held {i-0a i-0b} IF attribute_exists(InstanceId)");
+}
+
 /// A record with most of what there is.
 fn item_of(id: &str, state: &str) -> Value {
     json!({

@@ -88,6 +88,18 @@ async fn a_dry_run_of_an_update_leaves_what_is_wanted_as_it_is() {
     assert_ne!(wanted.request_id, "dry run");
 }
 
+/// What another instance's record says of an interface counts, also if that instance is no longer listed.
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_knows_the_records_of_what_is_no_longer_listed() {
+    let world = fleet();
+    world.attach(A, "eni-0f", &["sg-0a"]);
+    succeeds(&world, event("create")).await;
+    world.data().calm();
+    world.move_to("eni-0f", B);
+    let answer = succeeds(&world, dry(with("update", "InstanceIds", json!([B])))).await;
+    assert!(answer.reason.contains(&format!("{B}: record eni-0f [sg-0a] (added)")), "{}", answer.reason);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_dry_run_did_not_isolate_needs_no_restore_and_what_is_isolated_gets_it() {
     let world = fleet();

@@ -153,6 +153,11 @@ impl Records for Twice {
         self.0.release(owner, request_id, ids).await
     }
 
+    async fn hold(&self, owner: &Owner, ids: &BTreeSet<InstanceId>) -> Call<()> {
+        let _ = self.0.hold(owner, ids).await;
+        self.0.hold(owner, ids).await
+    }
+
     async fn record(
         &self,
         owner: &Owner,

@@ -10,10 +10,10 @@ use ec2_isolation::operator::{Address, Trouble as Refusal};
 use ec2_isolation::ports::{Fault, INTENT_PREFIX};
 use serde_json::json;
 
-use super::{ALL, assert_as_at_the_start, by_table, kept, operator};
+use super::{ALL, assert_as_at_the_start, by_table, kept, named, operator};
 use crate::world::operator::view;
 use crate::world::{ISOLATION, STACK, TABLE, Trouble, VPC, World, groups};
-use crate::{A, B, deliver, event, fleet, isolated, succeeds, with, with_everything};
+use crate::{A, B, deliver, event, fleet, isolated, once_in, quick_fleet, succeeds, with, with_everything};
 
 const NEW_STACK: &str = "arn:aws:cloudformation:us-east-1:123456789012:stack/incident-2/11111111-2222";
 const NEW_GROUP: &str = "sg-02e30000000000000";
@@ -281,6 +281,107 @@ async fn the_incidents_beside_it_in_a_responders_table_stay_where_they_are() {
     let left: Vec<_> = world.data().records.values().map(|record| record.owner.stack_id.clone()).collect();
     assert_eq!(left, [beside]);
     assert_eq!(isolated(&world), ["eni-0b"]);
+}
+
+/// A and B are kept, and the second interface of A is attached to B by now, isolated as before.
+async fn kept_with_a_moved_interface() -> World {
+    let world = quick_fleet();
+    world.attach(A, "eni-0f", &["sg-0a", "sg-0b"]);
+    succeeds(&world, event("create")).await;
+    world.set_status("ROLLBACK_IN_PROGRESS");
+    succeeds(&world, event("delete")).await;
+    world.move_to("eni-0f", B);
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_that_moved_between_two_that_are_adopted_is_adopted_with_them() {
+    for is_shared in [false, true] {
+        let world = kept_with_a_moved_interface().await;
+        deploy_heir(&world);
+        if is_shared {
+            share_the_table(&world);
+        }
+        let from = if is_shared { Address::Stack(STACK.to_owned()) } else { by_table() };
+        let already = world.data().calls.len();
+        let (failed, adopted, details) = adopt_from(&world, &from).await.unwrap();
+        assert_eq!((failed, adopted), (false, vec![A.to_owned(), B.to_owned()]), "{is_shared}: {details:?}");
+        assert_never_released(&world, already, "moved");
+        assert_eq!(new_cards(&world).into_keys().collect::<Vec<_>>(), ["eni-0a", "eni-0b", "eni-0f"]);
+        let heir = world.named_table(if is_shared { TABLE } else { NEW_TABLE });
+        for (name, now) in [("create", "UPDATE_IN_PROGRESS"), ("delete", "DELETE_IN_PROGRESS")] {
+            world.data().stacks.insert(NEW_STACK.to_owned(), status(now));
+            let answer = deliver(&heir, of_heir(event(name))).await;
+            assert_eq!(answer.status, Answered::Success, "{}", answer.reason);
+        }
+        assert_eq!(world.cards()["eni-0a"], groups(&["sg-0a"]));
+        assert_eq!(world.cards()["eni-0f"], groups(&["sg-0a", "sg-0b"]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_has_an_interface_of_another_is_adopted_with_it_only() {
+    let world = kept_with_a_moved_interface().await;
+    deploy_heir(&world);
+    let program = operator(&world);
+    let handover = program.handover(&by_table(), "incident-2", &named(&[B])).await.unwrap();
+    let report = program.adopt(&handover).await.unwrap();
+    let with = format!("{B}: eni-0f is in the record of {A}: adopt {A} with it");
+    assert_eq!((report.failed, report.adopted, report.details), (true, vec![], vec![with]));
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b", "eni-0f"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_shown_for_a_moment_is_waited_for() {
+    for hidden in ["eni-0a", A, NEW_GROUP] {
+        let world = kept().await;
+        deploy_heir(&world);
+        world.data().latency = Duration::from_millis(20);
+        // When the records are copied, or right at the beginning.
+        if hidden == NEW_GROUP {
+            world.hide(hidden, Duration::from_secs(4));
+        } else {
+            world.before_call_of("dynamodb:TransactWriteItems", 0, move |data| {
+                data.hidden.insert(hidden.to_owned(), tokio::time::Instant::now() + Duration::from_secs(4));
+            });
+        }
+        let (failed, adopted, details) = try_adopt(&world).await.unwrap();
+        assert_eq!((failed, adopted), (false, vec![A.to_owned(), B.to_owned()]), "{hidden}: {details:?}");
+        assert_eq!(new_cards(&world).into_keys().collect::<Vec<_>>(), ["eni-0a", "eni-0b"], "{hidden}");
+    }
+}
+
+/// A controller puts the original groups back right after the change.
+#[tokio::test(start_paused = true)]
+async fn what_is_changed_right_after_it_was_moved_is_moved_again_and_what_goes_on_is_named() {
+    let world = kept().await;
+    deploy_heir(&world);
+    world.data().latency = Duration::from_millis(20);
+    let once = async {
+        once_in(&world, "eni-0a", NEW_GROUP).await;
+        world.data().put_back(&"eni-0a".parse().unwrap(), groups(&["sg-0a"]));
+    };
+    let (adopted, ()) = tokio::join!(try_adopt(&world), once);
+    let (failed, adopted, details) = adopted.unwrap();
+    assert_eq!((failed, adopted), (false, vec![A.to_owned(), B.to_owned()]), "{details:?}");
+    assert_eq!(new_cards(&world).into_keys().collect::<Vec<_>>(), ["eni-0a", "eni-0b"]);
+
+    let world = kept().await;
+    deploy_heir(&world);
+    world.data().latency = Duration::from_millis(20);
+    let always = async {
+        loop {
+            once_in(&world, "eni-0a", NEW_GROUP).await;
+            world.data().put_back(&"eni-0a".parse().unwrap(), groups(&["sg-0a"]));
+        }
+    };
+    let (failed, adopted, details) = tokio::select! {
+        adopted = try_adopt(&world) => adopted.unwrap(),
+        () = always => unreachable!("it never ends"),
+    };
+    assert_eq!((failed, adopted), (true, vec![B.to_owned()]), "{details:?}");
+    assert!(details.iter().any(|detail| detail.contains("eni-0a") && detail.contains("NotVisible")), "{details:?}");
+    assert!(world.data().records.contains_key(&A.parse().unwrap()), "its old record stays");
 }
 
 /// Only its record moves, and that is what is said before.

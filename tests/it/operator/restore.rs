@@ -156,6 +156,53 @@ async fn one_instance_is_restored_and_the_others_stay_isolated_also_for_the_func
     assert_as_at_the_start(&world, "deleted");
 }
 
+/// A with a second interface and B are isolated; then that interface moves to B.
+async fn with_a_moved_interface() -> World {
+    let world = quick_fleet();
+    world.attach(A, "eni-0f", &["sg-0a", "sg-0b"]);
+    succeeds(&world, event("create")).await;
+    world.move_to("eni-0f", B);
+    world
+}
+
+fn at_the_end() -> World {
+    let world = quick_fleet();
+    world.attach(B, "eni-0f", &["sg-0a", "sg-0b"]);
+    world
+}
+
+/// The record of B holds it as well, and B stays.
+#[tokio::test(start_paused = true)]
+async fn one_whose_interface_moved_to_another_that_stays_is_restored_without_it() {
+    let world = with_a_moved_interface().await;
+    succeeds(&world, rerun(&[A, B])).await;
+    let report = try_restore(&world, &named(&[A])).await.unwrap();
+    assert_eq!((report.failed, report.done), (false, vec!["1 instance restored".to_owned()]), "{:?}", report.details);
+    assert_eq!((world.state(A), world.state(B)), (Some(State::Restored), Some(State::Isolated)));
+    assert_eq!(isolated(&world), ["eni-0b", "eni-0f"]);
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.cards(), at_the_end().cards());
+}
+
+/// Only the record of A holds it, and A stays.
+#[tokio::test(start_paused = true)]
+async fn one_to_which_an_interface_of_another_moved_is_restored_and_that_stays_with_the_other() {
+    let world = with_a_moved_interface().await;
+    let program = operator(&world);
+    let incident = program.incident(&by_table()).await.unwrap();
+    let preview = program.preview(&incident, &named(&[B])).await.unwrap();
+    let report = try_restore(&world, &named(&[B])).await.unwrap();
+    assert_eq!((report.failed, report.done), (false, vec!["1 instance restored".to_owned()]), "{:?}", report.details);
+    let stays = format!("{B}: eni-0f stays isolated, {A} has it in its record: restore {A} to give it its groups back");
+    assert!(preview.problems == [stays.clone()] && !preview.is_blocked, "{preview:?}");
+    assert!(report.details.contains(&stays), "{:?}", report.details);
+    assert_eq!((world.state(A), world.state(B)), (Some(State::Isolated), Some(State::Restored)));
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0f"]);
+    let report = try_restore(&world, &named(&[A])).await.unwrap();
+    assert!(!report.failed, "{report:?}");
+    assert_eq!(world.cards(), at_the_end().cards());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_denial_is_of_the_credentials_with_which_the_program_runs() {
     let world = kept().await;

@@ -13,8 +13,8 @@ use tokio::runtime::Handle;
 
 use crate::world::{self, ISOLATION, REPLACEMENT, STACK, World, groups};
 use crate::{
-    A, B, D, after, as_request, created, cutting, event, fails, fleet, invocation, isolated, meanwhile, move_by_hand, run, set_state,
-    succeeds, with,
+    A, B, D, after, as_request, created, cutting, event, fails, fleet, invocation, isolated, meanwhile, move_by_hand,
+    run, set_state, succeeds, with,
 };
 
 const OTHER_ISOLATION: &str = "sg-0bbbbbbbbbbbbbbbb";
@@ -212,8 +212,13 @@ async fn a_renamed_resource_takes_the_records_over_and_the_delete_of_the_old_one
         succeeds(&world, renamed(event("create"))).await;
         world.set_status(status);
         let answer = succeeds(&world, event("delete")).await;
-        assert_eq!(answer.reason, "nothing to restore: no instance is held isolated", "{status}");
-        assert_eq!(isolated(&world), ["eni-0a", "eni-0b"], "{status}");
+        if status == "DELETE_IN_PROGRESS" {
+            // The whole stack ends, and which of its Deletes comes first says nothing.
+            assert_eq!((answer.reason.as_str(), world.cards()), ("2 instances restored", start.clone()));
+        } else {
+            assert_eq!(answer.reason, "nothing to restore: no instance is held isolated");
+            assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
+        }
         world.set_status("DELETE_IN_PROGRESS");
         succeeds(&world, renamed(event("delete"))).await;
         assert_eq!(world.cards(), start, "{status}");
@@ -264,6 +269,54 @@ async fn a_renamed_resource_takes_over_and_the_delete_of_its_old_name_releases_n
     assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
     world.set_status("DELETE_IN_PROGRESS");
     succeeds(&world, renamed(event("delete"), "renamed's delete")).await;
+    assert_eq!(world.cards(), start);
+}
+
+/// The event under another logical id.
+fn renamed(event: Value, request: &str) -> Value {
+    let mut event = as_request(request, event);
+    event["LogicalResourceId"] = json!("Renamed");
+    event
+}
+
+/// What the new name has taken over when the update that brought it rolls back, the old name gives back in the end.
+#[tokio::test(start_paused = true)]
+async fn a_renamed_resource_whose_update_rolls_back_is_restored_by_the_delete_of_its_old_name() {
+    for instances in [&[A, B][..], &[A]] {
+        let world = created().await;
+        let start = fleet().cards();
+        world.set_status("UPDATE_IN_PROGRESS");
+        succeeds(&world, renamed(wanting(instances), "renamed")).await;
+        world.set_status("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS");
+        let kept = succeeds(&world, renamed(event("delete"), "cleanup")).await;
+        let expected = format!(
+            "{} kept isolated, nothing was restored: ",
+            if instances.len() == 2 { "2 instances" } else { "1 instance" }
+        );
+        assert!(kept.reason.starts_with(&expected), "{}", kept.reason);
+        assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
+        world.set_status("DELETE_IN_PROGRESS");
+        let answer = succeeds(&world, as_request("the end", event("delete"))).await;
+        assert_eq!(answer.reason, "2 instances restored");
+        assert_eq!(world.cards(), start);
+        assert_eq!((world.state(A), world.state(B)), (Some(State::Restored), Some(State::Restored)));
+    }
+}
+
+/// The instance that the new name does not list stays with the old one, whose Delete comes first.
+#[tokio::test(start_paused = true)]
+async fn what_a_renamed_resource_no_longer_lists_is_restored_by_its_delete() {
+    let world = created().await;
+    let start = fleet().cards();
+    world.set_status("UPDATE_IN_PROGRESS");
+    succeeds(&world, renamed(wanting(&[A]), "renamed")).await;
+    world.set_status("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS");
+    let kept = succeeds(&world, as_request("cleanup", event("delete"))).await;
+    assert!(kept.reason.starts_with("1 instance kept isolated, nothing was restored: "), "{}", kept.reason);
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
+    world.set_status("DELETE_IN_PROGRESS");
+    let answer = succeeds(&world, renamed(event("delete"), "the end")).await;
+    assert_eq!(answer.reason, "2 instances restored");
     assert_eq!(world.cards(), start);
 }
 

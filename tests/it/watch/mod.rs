@@ -137,6 +137,27 @@ async fn an_interface_attached_since_is_told_and_isolated_where_that_is_allowed(
     assert!(before.iter().all(|(id, groups)| world.cards()[id] == *groups));
 }
 
+/// What another record of the stack says of it is what it had, whatever it was given since.
+#[tokio::test(start_paused = true)]
+async fn an_interface_that_moved_to_another_instance_keeps_its_originals() {
+    let world = fleet();
+    world.attach(A, "eni-0f", &["sg-0a", "sg-0b"]);
+    let mut create = event("create");
+    create["ResourceProperties"]["Watch"] = json!("Isolate");
+    succeeds(&world, create).await;
+    world.set_status("CREATE_COMPLETE");
+    world.data().calm();
+    world.move_to("eni-0f", B);
+    move_by_hand(&world, "eni-0f", &["sg-0d"]);
+    let found = watch(&world, schedule()).await;
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b", "eni-0f"], "{found}");
+    let record = world.data().records[&B.parse().unwrap()].clone();
+    assert_eq!(record.interfaces[&"eni-0f".parse().unwrap()], world::groups(&["sg-0a", "sg-0b"]));
+    world.set_status("DELETE_IN_PROGRESS");
+    let answer = succeeds(&world, event("delete")).await;
+    assert_eq!(world.cards()["eni-0f"], world::groups(&["sg-0a", "sg-0b"]), "{}", answer.reason);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_somebody_moved_out_stays_out_and_is_told_each_time() {
     let world = watched("Isolate").await;

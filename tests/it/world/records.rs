@@ -195,6 +195,16 @@ impl Records for World {
         .await
     }
 
+    async fn hold(&self, owner: &Owner, ids: &BTreeSet<InstanceId>) -> Call<()> {
+        self.call(UPDATE, format!("hold {}", comma_list(ids)), |data| {
+            if let Some((intent, _)) = data.intents.get_mut(&owner.digest()) {
+                intent.held.extend(ids.iter().cloned());
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn record(
         &self,
         owner: &Owner,
