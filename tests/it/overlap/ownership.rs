@@ -238,7 +238,7 @@ async fn a_renamed_resource_takes_over_and_the_delete_of_its_old_name_releases_n
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_in_the_isolation_of_another_stack_is_left_to_it() {
+async fn an_interface_in_the_isolation_of_another_stack_is_left_to_it() {
     let world = fleet();
     let other = "arn:aws:cloudformation:us-east-1:123456789012:stack/other/1";
     let theirs = Group {
@@ -254,11 +254,11 @@ async fn an_instance_in_the_isolation_of_another_stack_is_left_to_it() {
     let start = world.cards();
     let reason = fails(&world, with("create", "InstanceIds", json!([D, A]))).await;
     assert!(
-        reason
-            .contains(&format!("{D} is already isolated by {other}: take it over with ec2-isolation adopt, or take it off CompromisedInstanceList")),
+        reason.contains(&format!("{D}: eni-0d1 is already isolated by {other}, and was left to that stack: ")),
         "{reason}"
     );
-    assert_eq!(isolated(&world), ["eni-0a"]);
+    // What is in no isolation is not left open because of it.
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0d2"]);
     succeeds(&world, event("delete")).await;
     assert_eq!(world.cards(), start);
     assert_ne!(other, STACK);
