@@ -313,6 +313,8 @@ pub enum Reach {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
     pub interfaces: BTreeSet<InterfaceId>,
+    /// What recorded interfaces are attached to by now.
+    pub instances: BTreeSet<InstanceId>,
     /// Groups by their ids.
     pub groups: Groups,
     /// The groups of ours in these VPCs.
@@ -336,6 +338,7 @@ impl Needs {
     pub fn without(&self, asked: &Self) -> Self {
         Self {
             interfaces: self.interfaces.difference(&asked.interfaces).cloned().collect(),
+            instances: self.instances.difference(&asked.instances).cloned().collect(),
             groups: self.groups.difference(&asked.groups).cloned().collect(),
             marked: self.marked.difference(&asked.marked).cloned().collect(),
             episode: self.episode.clone().filter(|_| asked.episode.is_none()),
