@@ -163,6 +163,12 @@ impl Standing {
     }
 }
 
+/// The stack in whose isolation all interfaces of an instance are, by the groups that were read.
+#[must_use]
+pub fn holder<'a>(observed: &'a Observed, instance: &Instance) -> Option<&'a String> {
+    groups::holder_of_all(observed, &Groups::new(), instance)
+}
+
 /// The plan for one instance.
 #[must_use]
 pub fn plan(case: &Case<'_>) -> Plan {
