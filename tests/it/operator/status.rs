@@ -141,7 +141,7 @@ async fn an_interface_of_another_incident_hides_nothing_and_is_named() {
     let shown = status(&world).await;
     assert_eq!((open(&shown), shown.is_anything_open()), (vec![], false));
     assert_eq!(shown.instances[1].condition, Some(Condition::Isolated));
-    assert_eq!(shown.instances[1].warnings, [text.clone()]);
+    assert_eq!(shown.instances[1].warnings, std::slice::from_ref(&text));
     world.data().put_back(&"eni-0b".parse().unwrap(), groups(&["sg-0d"]));
     let shown = status(&world).await;
     assert_eq!(open(&shown), [format!("{B} eni-0b: moved out of the isolation, to [sg-0d]")]);
