@@ -5,12 +5,14 @@ use std::fmt;
 
 use super::{GroupId, Groups, InstanceId, InterfaceId, SnapshotId, Time, Volume, VolumeId, VpcId};
 
-/// Marks a security group as one of ours; the value is a [`Role`]. CloudFormation's own stack tag beside it names the stack.
+/// By this tag our groups are found, and nothing more: an attacker may be able to write it.
 pub const ROLE_TAG: &str = "ec2-isolation:role";
 /// CloudFormation sets it on every group it creates; the `aws:` prefix is reserved, so it cannot be forged.
 pub const STACK_TAG: &str = "aws:cloudformation:stack-id";
 /// The same with the stack's name.
 pub const STACK_NAME_TAG: &str = "aws:cloudformation:stack-name";
+/// The same with the group's name in its template, which says what it is for.
+pub const LOGICAL_ID_TAG: &str = "aws:cloudformation:logical-id";
 
 /// What EC2 shows of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,12 +87,13 @@ pub enum Role {
 }
 
 impl Role {
+    /// By the names that our templates give these groups.
     #[must_use]
-    pub fn parse(tag: &str) -> Option<Self> {
-        match tag {
-            "isolation" => Some(Self::Isolation),
-            "transit" => Some(Self::Transit),
-            "forensic" => Some(Self::Forensic),
+    pub fn of_resource(logical_id: &str) -> Option<Self> {
+        match logical_id {
+            "IsolatedSecurityGroup" => Some(Self::Isolation),
+            "TransitSecurityGroup" => Some(Self::Transit),
+            "ForensicSecurityGroup" => Some(Self::Forensic),
             _ => None,
         }
     }

@@ -11,8 +11,8 @@ mod time;
 mod wants;
 
 pub use ec2::{
-    Branch, Group, Instance, Interface, Lock, Peer, ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, ScheduledEvent,
-    Snapshot,
+    Branch, Group, Instance, Interface, LOGICAL_ID_TAG, Lock, Peer, ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG,
+    ScheduledEvent, Snapshot,
 };
 pub use fault::{CallError, Fault};
 #[cfg(feature = "operator")]

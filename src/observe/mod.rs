@@ -205,10 +205,11 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
         let snapshots = read(&self.snapshots, needs.episode.clone().into_iter().collect(), |episodes| async move {
             sort_by(&episodes, self.ec2.snapshots(&episodes).await, |snapshot| snapshot.episode.clone())
         });
-        let groups = self.groups(needs.groups.clone());
-        let reading = async { tokio::try_join!(interfaces, snapshots, groups, self.marked(&needs.marked)) };
+        let (groups, instances) = (self.groups(needs.groups.clone()), self.instances(needs.instances.clone()));
+        let reading = async { tokio::try_join!(interfaces, snapshots, groups, instances, self.marked(&needs.marked)) };
         let (reading, ()) = tokio::join!(reading, self.inspect(id, needs, inspection, observed));
-        let (interfaces, snapshots, groups, marked) = reading?;
+        let (interfaces, snapshots, groups, instances, marked) = reading?;
+        observed.instances.extend(instances);
         observed.interfaces.extend(interfaces);
         observed.looked_up.extend(needs.interfaces.iter().cloned());
         observed.groups.extend(marked.into_iter().map(|group| (group.id.clone(), group)));

@@ -21,6 +21,7 @@ use crate::model::{
     Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Peer, Role, Rule, State, VpcId,
     comma_list,
 };
+use crate::plan::{Observed, holder};
 use crate::ports::{Archive, Change, GroupQuery, Survey};
 use crate::reconcile::report::Report;
 
@@ -97,9 +98,23 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let instances = self.resolve(targets).await?;
         let mut groups: BTreeMap<(VpcId, Option<String>), Vec<Instance>> = BTreeMap::new();
         let holders = self.holders(&instances).await?;
+        let mut known: BTreeMap<&String, Option<StackView>> = BTreeMap::new();
+        for stack in options.stack.iter().chain(holders.values()) {
+            if !known.contains_key(stack) {
+                known.insert(stack, self.view(stack).await?);
+            }
+        }
+        let view = |stack: &String| known.get(stack)?.as_ref();
+        let named = options.stack.as_ref().and_then(view);
+        let place = |view: Option<&StackView>| view?.parameters.get("VpcId").cloned();
         for instance in instances {
-            let holder = holders.get(&instance.id).cloned();
-            let Some(vpc) = instance.vpc.clone() else {
+            let is_named = |holder: &&String| named.is_some_and(|view| view.id == **holder);
+            let holder = holders.get(&instance.id).filter(|holder| !is_named(holder)).cloned();
+            // The stack's, if an interface of the instance is there: the others have to be isolated by others.
+            let place = place(named.or_else(|| view(holder.as_ref()?)));
+            let mut shown = instance.interfaces.iter().filter_map(|interface| interface.vpc.as_ref());
+            let own = shown.find(|vpc| place.as_deref() == Some(vpc.as_str()));
+            let Some(vpc) = own.or(instance.vpc.as_ref()).cloned() else {
                 return Err(refused(&format!("{} is in no VPC: it has no security groups", instance.id)));
             };
             groups.entry((vpc, holder)).or_default().push(instance);
@@ -111,8 +126,9 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         for ((vpc, holder), targets) in groups {
             let (stack, existing) = match (&options.stack, holder) {
                 (Some(name), holder) => {
-                    let name =
-                        if is_single || name.starts_with("arn:") { name.clone() } else { format!("{name}-{vpc}") };
+                    let is_its_own = place(named).as_deref() == Some(vpc.as_str());
+                    let is_whole = is_single || is_its_own || name.starts_with("arn:");
+                    let name = if is_whole { name.clone() } else { format!("{name}-{vpc}") };
                     let view = self.view(&name).await?;
                     let is_other = |holder: &String| view.as_ref().is_none_or(|view| view.id != *holder);
                     if let Some(holder) = holder.filter(is_other) {
@@ -311,23 +327,19 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         Ok(Some(Responder { role: output("IncidentRoleArn"), topic: output(TOPIC), trigger }))
     }
 
-    /// The stacks that hold some of the instances already, by their records and by the groups that they are in.
+    /// The stacks that hold some of the instances already, by their records and by the groups that they are in: the function would
+    /// leave these to them.
     pub(super) async fn holders(&self, instances: &[Instance]) -> Result<BTreeMap<InstanceId, String>, Trouble> {
         let ids: BTreeSet<InstanceId> = instances.iter().map(|instance| instance.id.clone()).collect();
         let mut holders = BTreeMap::new();
-        let vpcs: BTreeSet<&VpcId> = instances.iter().filter_map(|instance| instance.vpc.as_ref()).collect();
+        let vpcs: BTreeSet<&VpcId> = interfaces_of(instances).filter_map(|interface| interface.vpc.as_ref()).collect();
+        let mut observed = Observed::default();
         for vpc in vpcs {
             let groups = self.ports.ec2.groups(&GroupQuery::Marked(vpc.clone())).await.map_err(cannot_look)?;
-            let isolating = groups.iter().filter(|group| matches!(group.role, Some(Role::Isolation | Role::Transit)));
-            let stacks: BTreeMap<&GroupId, &String> =
-                isolating.filter_map(|group| Some((&group.id, group.stack_id.as_ref()?))).collect();
-            for instance in instances {
-                let mut groups = instance.interfaces.iter().flat_map(|interface| &interface.groups);
-                if let Some(stack) = groups.find_map(|group| stacks.get(group)) {
-                    holders.insert(instance.id.clone(), (*stack).clone());
-                }
-            }
+            observed.groups.extend(groups.into_iter().map(|group| (group.id.clone(), group)));
         }
+        let held = instances.iter().filter_map(|found| Some((found.id.clone(), holder(&observed, found)?.clone())));
+        holders.extend(held);
         if let Some(table) = self.responders_table().await? {
             let nobody = Owner { stack_id: String::new(), logical_id: String::new() };
             let items = self.ports.records.named(&table).read(&nobody, &ids).await;

@@ -10,7 +10,9 @@ use super::memory::CAPTURED;
 use super::shell::Shell;
 use super::text::count;
 use crate::cloudformation::stack::{Ending, StackView, ending};
-use crate::model::{Group, GroupId, Groups, InstanceId, Interface, InterfaceId, Peer, Record, Role, State, comma_list};
+use crate::model::{
+    Group, GroupId, Groups, InstanceId, Interface, InterfaceId, Peer, Record, Role, State, VpcId, comma_list,
+};
 use crate::plan::tag;
 use crate::reconcile::contained::{Condition, Contained};
 
@@ -67,19 +69,46 @@ fn open(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shel
         |stack: &&StackView| stack.is_deployable() && stack.takes_updates() && stack.status.parent.is_none();
     let deployable = incident.stack.as_ref().filter(is_deployable);
     if let Some(stack) = deployable {
-        let command = shell.own(&format!("isolate --stack {} {}", stack.name, plain_list(open.keys())));
-        let what = "Not everything that is listed is isolated. Put right what stands above, then isolate again:";
-        return vec![next(what, vec![command])];
+        let vpc = stack.parameters.get("VpcId").map(String::as_str);
+        let again: Vec<&InstanceId> =
+            open.iter().filter(|(id, found)| is_within(vpc, id, found)).map(|(id, _)| *id).collect();
+        let what = "Not everything that is listed is isolated. Put right what stands above";
+        if again.is_empty() {
+            return vec![next(format!("{what}."), vec![])];
+        }
+        let command = shell.own(&format!("isolate --stack {} {}", stack.name, plain_list(again)));
+        return vec![next(format!("{what}, then isolate again:"), vec![command])];
     }
     let interfaces = open.iter().flat_map(|(id, found)| {
-        let group = incident.ledger.records.get(*id).map(|record| record.isolation_group.clone());
+        let record = incident.ledger.records.get(*id);
         let interfaces = found.open.iter().filter_map(|(interface, _)| interface.as_ref());
-        interfaces.filter_map(move |interface| Some(shell.set_groups(interface, &[group.clone()?].into())))
+        let interfaces = interfaces.filter(move |interface| {
+            record.is_some_and(|record| vpc_of(id, found, interface).is_none_or(|vpc| *vpc == record.vpc))
+        });
+        interfaces
+            .filter_map(move |interface| Some(shell.set_groups(interface, &[record?.isolation_group.clone()].into())))
     });
     let commands: Vec<String> = interfaces.collect();
     let what = "Not everything that is held is isolated, and the stack cannot isolate it any more. Put right what stands above.";
     let by_hand = if commands.is_empty() { "" } else { " These isolate what they name:" };
     vec![next(format!("{what}{by_hand}"), commands)]
+}
+
+/// Whether something of an instance is open that a stack of this VPC isolates.
+fn is_within(vpc: Option<&str>, id: &InstanceId, found: &Contained) -> bool {
+    let Some(instance) = found.observed.instances.get(id) else { return false };
+    let is_here = |of: Option<&VpcId>| vpc.is_none_or(|vpc| of.is_none_or(|of| of.as_str() == vpc));
+    found.open.iter().any(|(interface, _)| match interface {
+        Some(interface) => is_here(vpc_of(id, found, interface)),
+        None => is_here(instance.vpc.as_ref()) || instance.interfaces.iter().any(|found| is_here(found.vpc.as_ref())),
+    })
+}
+
+/// The VPC of an interface, as far as that was read.
+fn vpc_of<'a>(id: &InstanceId, found: &'a Contained, interface: &InterfaceId) -> Option<&'a VpcId> {
+    let attached = found.observed.instances.get(id).into_iter().flat_map(|instance| &instance.interfaces);
+    let mut shown = attached.chain(found.observed.interfaces.get(interface)).filter(|shown| shown.id == *interface);
+    shown.next()?.vpc.as_ref()
 }
 
 fn plain_list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
@@ -121,12 +150,12 @@ fn stuck(incident: &Incident, shell: &Shell) -> Vec<Next> {
                     "ec2 describe-security-groups --filters Name=vpc-id,Values={} --query 'SecurityGroups[].[GroupId,GroupName,Description]' --output text",
                     record.vpc
                 );
+                let why = match originals.is_empty() {
+                    true => "it had no security group when it was recorded. Choose some".to_owned(),
+                    false => format!("its original groups {} no longer exist. Choose others", comma_list(originals)),
+                };
                 steps.push(next(
-                    format!(
-                        "{}: {id} stays isolated, its original groups {} no longer exist. Choose others, then restore again:",
-                        record.instance,
-                        comma_list(originals)
-                    ),
+                    format!("{}: {id} stays isolated, {why}, then restore again:", record.instance),
                     vec![shell.aws(&choose), shell.choose_groups(id)],
                 ));
             }

@@ -5,7 +5,7 @@
 //! everything through, or connections through it would be tracked and not end with it.
 
 use super::{Observed, Problem};
-use crate::model::{Group, GroupId, Groups, Interface, Owner, Peer, Role, Rule, Wants};
+use crate::model::{Group, GroupId, Groups, Instance, Interface, Owner, Peer, Role, Rule, Wants};
 
 /// Every rule of the isolation group that is wider than it may be: it lets in the forensic group that the request names, on its
 /// ports, and by tcp the group of a forensic host's own stack, whose own rules say on which ports.
@@ -24,8 +24,7 @@ pub(super) fn too_wide(observed: &Observed, group: &Group, wants: &Wants) -> Vec
         .collect()
 }
 
-/// A rule by tcp from the group of a forensic host: so its tag says, and CloudFormation's own, which cannot be forged, that a stack
-/// made it.
+/// A rule by tcp from the group of a forensic host: so CloudFormation's own tags say, which cannot be forged.
 fn is_of_forensic_host(observed: &Observed, rule: &Rule) -> bool {
     let Peer::Group(peer) = &rule.peer else { return false };
     let is_forensic = |group: &Group| group.role == Some(Role::Forensic) && group.stack_id.is_some();
@@ -81,8 +80,8 @@ pub(super) fn own_groups<'a>(
 }
 
 /// The stack in whose isolation an interface is, if that is not ours: **all** its groups isolate, and each carries
-/// CloudFormation's own tag of a stack, which cannot be forged. Our marker alone decides nothing: an attacker may be able to
-/// write it, and a colleague may have put another incident's group beside an open one.
+/// CloudFormation's own tags, which cannot be forged. Our marker decides nothing: an attacker may be able to write it. A
+/// colleague may have put another incident's group beside an open one.
 pub(super) fn holder<'a>(observed: &'a Observed, ours: &Groups, interface: &Interface) -> Option<&'a String> {
     let mut holder = None;
     for id in &interface.groups {
@@ -94,6 +93,12 @@ pub(super) fn holder<'a>(observed: &'a Observed, ours: &Groups, interface: &Inte
         holder = holder.or(Some(stack));
     }
     holder
+}
+
+/// The stack in whose isolation all interfaces of an instance are.
+pub(super) fn holder_of_all<'a>(observed: &'a Observed, ours: &Groups, instance: &Instance) -> Option<&'a String> {
+    let holders = instance.interfaces.iter().map(|interface| holder(observed, ours, interface));
+    holders.collect::<Option<Vec<_>>>()?.first().copied()
 }
 
 fn is_isolation(observed: &Observed, group: &Group) -> bool {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::endings::name_endings;
-use super::groups::{holder, is_closed, own_groups, too_wide};
+use super::groups::{holder, holder_of_all, is_closed, own_groups, too_wide};
 use super::protections::protect;
 use super::snapshots::{self, snapshot};
 use super::tags::{tag_isolated, volumes_to_read};
@@ -144,12 +144,18 @@ impl<'a> Isolation<'a> {
             return None;
         }
         if let Some(holder) = self.foreign_holder(instance).filter(|holder| !self.wins(instance, holder)) {
-            if case.held().is_some_and(|record| record.state == State::Isolating) {
-                case.believes(Doubt::Holder, plan);
+            let is_theirs = holder_of_all(case.observed, &self.ours, instance).is_some();
+            // It may be about to isolate the rest, or to give it up as well.
+            let may_change = case.held().map_or(!is_theirs, |record| record.state == State::Isolating);
+            let is_certain = !may_change || case.believes(Doubt::Holder, plan);
+            if is_theirs || self.shares(instance) {
+                plan.problems.push(Problem::HeldByOther { instance: id, holder: holder.clone() });
+                plan.work.extend(self.yielding(instance, holder));
+                return None;
             }
-            plan.problems.push(Problem::HeldByOther { instance: id, holder: holder.clone() });
-            plan.work.extend(self.yielding(instance, holder));
-            return None;
+            if case.held().is_none() && !is_certain {
+                return None;
+            }
         }
         if instance.interfaces.is_empty() {
             if case.believes(Doubt::Interfaces, plan) {
@@ -160,8 +166,12 @@ impl<'a> Isolation<'a> {
         Some(instance)
     }
 
+    fn holder(&self, interface: &Interface) -> Option<&'a String> {
+        holder(self.case.observed, &self.ours, interface)
+    }
+
     fn foreign_holder(&self, instance: &Instance) -> Option<&'a String> {
-        instance.interfaces.iter().find_map(|interface| holder(self.case.observed, &self.ours, interface))
+        instance.interfaces.iter().find_map(|interface| self.holder(interface))
     }
 
     /// Two stacks that isolate one instance at once may each end with a part of it. **One of them has all of it in the end,
@@ -171,15 +181,18 @@ impl<'a> Isolation<'a> {
         self.shares(instance) && self.case.owner.stack_id < *other
     }
 
-    /// Whether a part of the instance is in our isolation, and every part that is not is recorded: it was free a moment ago.
-    /// If it was once seen isolated as a whole, that part was moved: whose it is then is not ours to settle.
+    /// Whether a part of the instance is in our isolation, and every part that is in another stack's is recorded: it was free a
+    /// moment ago. If it was once seen isolated as a whole, that part was moved: whose it is then is not ours to settle.
     fn shares(&self, instance: &Instance) -> bool {
         let is_racing =
             |record: &&Record| record.state == State::Isolating && record.owner.stack_id == self.case.owner.stack_id;
-        let Some(record) = self.case.held().filter(is_racing) else { return false };
+        let Some(record) = self.case.held().filter(is_racing).filter(|_| !self.case.ledger.was_settled) else {
+            return false;
+        };
         let (inside, outside): (Vec<_>, Vec<_>) =
             instance.interfaces.iter().partition(|interface| !interface.groups.is_disjoint(&self.ours));
-        !inside.is_empty() && outside.iter().all(|interface| record.interfaces.contains_key(&interface.id))
+        let is_lost = |found: &&Interface| self.holder(found).is_some() && record.interfaces.contains_key(&found.id);
+        !inside.is_empty() && outside.iter().all(is_lost)
     }
 
     /// Moves our part of a shared instance into the isolation group of the stack that has the rest.
@@ -260,7 +273,18 @@ impl<'a> Isolation<'a> {
         let mut originals = BTreeMap::new();
         let interfaces = self.interfaces(instance, plan);
         let (mut here, mut left) = (Vec::new(), BTreeSet::new());
+        let takes_all = instance.is_some_and(|all| self.foreign_holder(all).is_some_and(|other| self.wins(all, other)));
         for interface in interfaces {
+            if let Some(holder) = self.holder(interface).filter(|_| !takes_all) {
+                let (instance, interface, holder) = (case.id(), interface.id.clone(), holder.clone());
+                plan.standing.open.insert(interface.clone());
+                // Whose it is may change while two stacks race for the instance.
+                if case.ledger.believes(&Doubt::Holder, case.now.elapsed) {
+                    left.insert(interface.clone());
+                }
+                plan.problems.push(Problem::InterfaceHeldByOther { instance, interface, holder });
+                continue;
+            }
             if let Some(vpc) = interface.vpc.as_ref().filter(|vpc| **vpc != self.wants.vpc) {
                 let (vpc, wanted) = (vpc.clone(), self.wants.vpc.clone());
                 let (instance, interface) = (case.id(), interface.id.clone());
@@ -518,8 +542,13 @@ impl<'a> Isolation<'a> {
         };
         if may_be && plan.standing.open.is_subset(left) && !waits {
             let whole = plan.standing.isolated.iter().all(|interface| cut.contains(interface));
-            // It was isolated as a whole before: what is open since is not claimed.
-            let but = (!left.is_empty()).then(|| format!("but for {}, which is not isolated", comma_list(left)));
+            // It was isolated as a whole before: what is open since is not claimed. Nor is what another stack isolates.
+            let is_theirs = |id: &InterfaceId| {
+                let held = |problem: &Problem| matches!(problem, Problem::InterfaceHeldByOther { interface, .. } if interface == id);
+                plan.problems.iter().any(held)
+            };
+            let why = if left.iter().all(is_theirs) { "another stack isolates" } else { "is not isolated" };
+            let but = (!left.is_empty()).then(|| format!("but for {}, which {why}", comma_list(left)));
             plan.push(Step::Mark {
                 instance: case.id(),
                 owner: record.owner.clone(),

@@ -244,6 +244,8 @@ pub struct Ledger {
     pub asked_for_snapshots: bool,
     /// It took measures to protect the instance.
     pub has_protected: bool,
+    /// Its record said once that it was isolated as a whole.
+    pub was_settled: bool,
     /// Readings are taken as they are: nothing is waited for.
     pub is_trusting: bool,
 }
@@ -337,6 +339,8 @@ impl Ledger {
 
     /// Looks at the record that was read: `writer` is this invocation.
     pub fn note_record(&mut self, record: Option<&Record>, writer: &str, now: Time) {
+        let is_settled = |record: &Record| !matches!(record.state, State::Isolating | State::Restored);
+        self.was_settled |= record.is_some_and(is_settled);
         match record.map(|record| (record, &record.lease)) {
             Some((record, Some(lease))) if matches!(record.state, State::Isolating | State::Restoring) => {
                 if lease.writer != writer && self.rival.is_none_or(|(said, _)| said < lease.until) {

@@ -172,6 +172,12 @@ impl Standing {
     }
 }
 
+/// The stack in whose isolation all interfaces of an instance are, by the groups that were read.
+#[must_use]
+pub fn holder<'a>(observed: &'a Observed, instance: &Instance) -> Option<&'a String> {
+    groups::holder_of_all(observed, &Groups::new(), instance)
+}
+
 /// The plan for one instance.
 #[must_use]
 pub fn plan(case: &Case<'_>) -> Plan {
@@ -322,6 +328,8 @@ pub enum Reach {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
     pub interfaces: BTreeSet<InterfaceId>,
+    /// What recorded interfaces are attached to by now.
+    pub instances: BTreeSet<InstanceId>,
     /// Groups by their ids.
     pub groups: Groups,
     /// The groups of ours in these VPCs.
@@ -345,6 +353,7 @@ impl Needs {
     pub fn without(&self, asked: &Self) -> Self {
         Self {
             interfaces: self.interfaces.difference(&asked.interfaces).cloned().collect(),
+            instances: self.instances.difference(&asked.instances).cloned().collect(),
             groups: self.groups.difference(&asked.groups).cloned().collect(),
             marked: self.marked.difference(&asked.marked).cloned().collect(),
             episode: self.episode.clone().filter(|_| asked.episode.is_none()),

@@ -87,6 +87,12 @@ pub enum Problem {
         instance: InstanceId,
         holder: String,
     },
+    /// One interface of an instance whose others are not.
+    InterfaceHeldByOther {
+        instance: InstanceId,
+        interface: InterfaceId,
+        holder: String,
+    },
     OriginalUnknown {
         instance: InstanceId,
         interface: InterfaceId,
@@ -296,7 +302,8 @@ impl Problem {
             | Self::OtherVpc { .. }
             | Self::InterfaceElsewhere { .. }
             | Self::BranchOpen { .. }
-            | Self::HeldByOther { .. } => Severity::NotIsolated,
+            | Self::HeldByOther { .. }
+            | Self::InterfaceHeldByOther { .. } => Severity::NotIsolated,
             Self::NoTransit
             | Self::OriginalsDiffer { .. }
             | Self::RecordsDiffer { .. }
@@ -387,6 +394,10 @@ impl fmt::Display for Problem {
             Self::HeldByOther { instance, holder } => write!(
                 f,
                 "{instance} is already isolated by {holder}: take it over with ec2-isolation adopt, or take it off CompromisedInstanceList"
+            ),
+            Self::InterfaceHeldByOther { instance, interface, holder } => write!(
+                f,
+                "{instance}: {interface} is already isolated by {holder}, and was left to that stack: allow that with AllowPartialIsolation"
             ),
             Self::OriginalUnknown { instance, interface, group } => write!(
                 f,
@@ -519,6 +530,17 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
+    /// The interface that it is about, if it says why that cannot be isolated.
+    #[must_use]
+    pub fn left_out(&self) -> Option<&InterfaceId> {
+        match self {
+            Self::InterfaceElsewhere { interface, .. }
+            | Self::BranchOpen { interface, .. }
+            | Self::InterfaceHeldByOther { interface, .. } => Some(interface),
+            _ => None,
+        }
+    }
+
     /// Whether it is about what may come, and nothing that is not as it should be.
     #[must_use]
     pub fn is_ending(&self) -> bool {

@@ -8,7 +8,7 @@ use super::protections::unprotect;
 use super::tags::untag_restored;
 use super::transit::say_if_in_transit;
 use super::{Aim, Case, Doubt, Needs, Plan, Problem, Severity, Step, Work};
-use crate::model::{Groups, Interface, InterfaceId, Record, State};
+use crate::model::{Groups, InstanceId, Interface, InterfaceId, Record, State};
 
 /// What has to be read of a recorded instance; what protects it only once its interfaces are in place.
 pub(super) fn needs(case: &Case<'_>) -> Needs {
@@ -18,6 +18,12 @@ pub(super) fn needs(case: &Case<'_>) -> Needs {
     needs.marked.insert(record.vpc.clone());
     needs.interfaces = record.interfaces.keys().cloned().collect();
     needs.groups = record.interfaces.values().flatten().chain(&record.isolation_groups).cloned().collect();
+    // Somebody else may isolate what they are attached to by now.
+    let recorded = record.interfaces.keys().filter_map(|id| case.observed.interfaces.get(id));
+    needs.instances = recorded.filter_map(|found| found.instance.clone()).filter(|at| at != case.instance).collect();
+    let around = [case.instance].into_iter().chain(&needs.instances);
+    let shown = around.filter_map(|id| case.observed.instances.get(id)).flat_map(|instance| &instance.interfaces);
+    needs.groups.extend(shown.flat_map(|interface| &interface.groups).cloned());
     let is_looked_up = needs.interfaces.is_subset(&case.observed.looked_up);
     if !is_looked_up || !interfaces(case, record, &mut Plan::default()).is_done() {
         return needs;
@@ -133,6 +139,15 @@ fn one(
     if case.speaker(interface).is_some_and(|speaker| speaker != case.instance) {
         return;
     }
+    let elsewhere = interface.instance.as_ref().filter(|at| *at != case.instance);
+    if let Some(other) =
+        elsewhere.filter(|at| !interface.groups.is_disjoint(ours) && holder_at(case, ours, at).is_some())
+    {
+        let (instance, interface) = (case.id(), id.clone());
+        plan.problems.push(Problem::AttachedElsewhere { instance, interface, other: other.clone() });
+        todo.is_stuck = true;
+        return;
+    }
     if record.state != State::Restored {
         case.compare_records(id, originals, plan);
     }
@@ -223,7 +238,8 @@ fn is_protection_open(case: &Case<'_>, record: &Record) -> bool {
 
 /// What follows once the interfaces have their groups: protections, tags, the mark.
 fn put_back(case: &Case<'_>, record: &Record, plan: &mut Plan) {
-    let is_done = match other_holder(case, record) {
+    let holder = other_holder(case, record);
+    let is_done = match holder {
         _ if !is_protection_open(case, record) => true,
         Some(holder) => {
             plan.problems.push(Problem::ProtectionLeft { instance: case.id(), holder: holder.clone() });
@@ -236,7 +252,10 @@ fn put_back(case: &Case<'_>, record: &Record, plan: &mut Plan) {
     if !is_done || record.state == State::Restored {
         return;
     }
-    untag_restored(case, record, plan);
+    // The tags are the other stack's by now: they say what its interfaces had.
+    if holder.is_none() {
+        untag_restored(case, record, plan);
+    }
     // Tags are for people: one that cannot be taken off is no reason to call the instance isolated.
     if plan.steps().all(|untag| case.ledger.given_up(untag).is_some()) {
         let problems: Vec<String> = plan.problems.iter().map(ToString::to_string).collect();
@@ -247,9 +266,13 @@ fn put_back(case: &Case<'_>, record: &Record, plan: &mut Plan) {
 
 /// The stack in whose isolation the instance is by now: what protects it, it needs.
 fn other_holder<'a>(case: &Case<'a>, record: &Record) -> Option<&'a String> {
-    let ours = own_groups(case.observed, &record.owner, &record.isolation_groups);
-    let mut attached = case.shown().into_iter().flat_map(|instance| &instance.interfaces);
-    attached.find_map(|interface| holder(case.observed, &ours, interface))
+    holder_at(case, &own_groups(case.observed, &record.owner, &record.isolation_groups), case.instance)
+}
+
+/// The stack in whose isolation an interface of an instance is, if that is not ours.
+fn holder_at<'a>(case: &Case<'a>, ours: &Groups, instance: &InstanceId) -> Option<&'a String> {
+    let mut attached = case.observed.instances.get(instance).into_iter().flat_map(|instance| &instance.interfaces);
+    attached.find_map(|interface| holder(case.observed, ours, interface))
 }
 
 fn mark(case: &Case<'_>, record: &Record, state: State, reason: Option<String>) -> Step {

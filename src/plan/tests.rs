@@ -103,6 +103,7 @@ fn all() -> Needs {
         locks: [].into(),
         volumes: [].into(),
         interfaces: ["eni-1".parse().unwrap(), "eni-2".parse().unwrap()].into(),
+        instances: ["i-1".parse().unwrap(), "i-2".parse().unwrap()].into(),
         groups: groups(&["sg-a", "sg-b"]),
         marked: ["vpc-1".parse().unwrap(), "vpc-2".parse().unwrap()].into(),
         episode: Some("episode".to_owned()),
@@ -122,6 +123,7 @@ fn what_was_asked_for_is_not_asked_for_again() {
     assert_eq!(Needs::default().without(&all()), Needs::default());
     let some = Needs {
         interfaces: ["eni-1".parse().unwrap()].into(),
+        instances: ["i-1".parse().unwrap()].into(),
         groups: groups(&["sg-a"]),
         marked: ["vpc-1".parse().unwrap()].into(),
         trunks: ["eni-3".parse().unwrap()].into(),
@@ -129,6 +131,7 @@ fn what_was_asked_for_is_not_asked_for_again() {
     };
     let rest = Needs {
         interfaces: ["eni-2".parse().unwrap()].into(),
+        instances: ["i-2".parse().unwrap()].into(),
         groups: groups(&["sg-b"]),
         marked: ["vpc-2".parse().unwrap()].into(),
         trunks: ["eni-4".parse().unwrap()].into(),

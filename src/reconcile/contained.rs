@@ -105,6 +105,7 @@ pub fn judge(situation: &Situation<'_>, isolation_group: &GroupId, looked: Looke
     };
     let instance = observed.instances.get(id);
     let (mut open, mut isolated) = (Vec::new(), plan.standing.isolated.clone());
+    let all: BTreeSet<&Problem> = plan.problems.iter().chain(&plan.remember).collect();
     for interface in &plan.standing.open {
         let shown = shown(&observed, instance, interface);
         // The function would write it once more, since it has not seen it happen. EC2 shows it.
@@ -112,18 +113,25 @@ pub fn judge(situation: &Situation<'_>, isolation_group: &GroupId, looked: Looke
             isolated.insert(interface.clone());
             continue;
         }
-        open.push((Some(interface.clone()), why_open(situation, shown)));
+        let reason = match all.iter().find(|problem| problem.left_out() == Some(interface)) {
+            // Isolated, and not by us.
+            Some(Problem::InterfaceHeldByOther { .. }) => continue,
+            Some(problem) => problem.to_string(),
+            None => why_open(situation, shown),
+        };
+        open.push((Some(interface.clone()), reason));
     }
-    let is_told =
-        |problem: &&Problem| matches!(problem, Problem::InTransit { .. } | Problem::InterfaceElsewhere { .. });
-    let all: BTreeSet<&Problem> = plan.problems.iter().chain(&plan.remember).collect();
+    let is_told = |problem: &&Problem| {
+        let is_open = problem.left_out().is_some() && opens(problem);
+        is_open || matches!(problem, Problem::InTransit { .. })
+    };
     let problems: Vec<&Problem> = all.into_iter().filter(|problem| !is_told(problem)).collect();
     open.extend(problems.iter().filter(|problem| opens(problem)).map(|problem| (None, problem.to_string())));
     let condition = if record.is_some() && situation.is_being_restored {
         Condition::Restoring
     } else if instance.is_some_and(Instance::is_terminated) {
         Condition::Terminated
-    } else if problems.iter().any(|problem| matches!(problem, Problem::HeldByOther { .. })) {
+    } else if open.is_empty() && problems.iter().any(|problem| matches!(problem, Problem::HeldByOther { .. })) {
         Condition::IsolatedElsewhere
     } else if !open.is_empty() || isolated.is_empty() {
         Condition::NotIsolated
@@ -153,8 +161,13 @@ fn opens(problem: &Problem) -> bool {
     let is_open =
         matches!(problem, Problem::GroupMissing { .. } | Problem::GroupElsewhere { .. } | Problem::TooWide { .. });
     let is_not_isolated = problem.severity() == Severity::NotIsolated;
-    let is_away =
-        matches!(problem, Problem::Terminated { .. } | Problem::TerminatedUnsaved { .. } | Problem::HeldByOther { .. });
+    let is_away = matches!(
+        problem,
+        Problem::Terminated { .. }
+            | Problem::TerminatedUnsaved { .. }
+            | Problem::HeldByOther { .. }
+            | Problem::InterfaceHeldByOther { .. }
+    );
     is_open || is_not_isolated && !is_away
 }
 

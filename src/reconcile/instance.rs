@@ -370,9 +370,10 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             groups: subject.groups.clone(),
             ..Observed::default()
         };
-        // What one round shows may call for another one: protections are read once the interfaces are in place.
+        // What one round shows may call for another one: protections are read once the interfaces are in place, and the groups of
+        // an instance that a recorded interface was attached to since.
         let mut asked = Needs::default();
-        for _ in 0..2 {
+        for _ in 0..3 {
             let wanted = needs(&self.case(subject, &seen, &observed), depth);
             if wanted == asked {
                 break;

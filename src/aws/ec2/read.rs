@@ -15,9 +15,9 @@ use futures_util::future::try_join_all;
 use super::{Ec2, NO_INSTANCE, chunks, id};
 use crate::aws::error::{call_error, garbled, sent, time};
 use crate::model::{
-    Attribute, Attributes, Branch, Group, Groups, Instance, InstanceId, Interface, InterfaceId, Lock, Member, Peer,
-    Profile, ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, ScheduledEvent, ShutdownBehaviour, Snapshot, SnapshotId,
-    Volume, VolumeId,
+    Attribute, Attributes, Branch, Group, Groups, Instance, InstanceId, Interface, InterfaceId, LOGICAL_ID_TAG, Lock,
+    Member, Peer, Profile, ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, ScheduledEvent, ShutdownBehaviour,
+    Snapshot, SnapshotId, Volume, VolumeId,
 };
 use crate::plan::tag;
 use crate::ports::{
@@ -381,7 +381,7 @@ fn read_group(group: &SecurityGroup) -> Call<Group> {
     Ok(Group {
         id: id(GROUPS, "group", group.group_id())?,
         vpc: group.vpc_id().and_then(|id| id.parse().ok()),
-        role: tags.get(ROLE_TAG).and_then(|role| Role::parse(role)),
+        role: tags.get(LOGICAL_ID_TAG).and_then(|id| Role::of_resource(id)),
         stack_id: tags.get(STACK_TAG).cloned(),
         ingress: group.ip_permissions().iter().flat_map(rules).collect(),
         egress: group.ip_permissions_egress().iter().flat_map(rules).collect(),

@@ -117,6 +117,11 @@ fn each_problem_says_what_it_is_about_and_how_bad_it_is() {
         "i-1 is already isolated by stack-2: take it over with ec2-isolation adopt, or take it off CompromisedInstanceList",
     );
     check(
+        NotIsolated,
+        Problem::InterfaceHeldByOther { instance: instance(), interface: interface(), holder: text("stack-2") },
+        "i-1: eni-1 is already isolated by stack-2, and was left to that stack: allow that with AllowPartialIsolation",
+    );
+    check(
         Fatal,
         Problem::OriginalUnknown { instance: instance(), interface: interface(), group: group() },
         "i-1: eni-1 is in sg-150 without a record of its original groups: it is isolated; give it its groups by hand",

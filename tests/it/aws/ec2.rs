@@ -73,6 +73,7 @@ async fn marked_groups_are_read_with_their_role_their_stack_and_one_rule_for_eac
          <ipPermissionsEgress><item><ipProtocol>-1</ipProtocol><ipRanges><item><cidrIp>127.0.0.1/32</cidrIp></item></ipRanges>\
          <ipv6Ranges><item><cidrIpv6>::1/128</cidrIpv6></item></ipv6Ranges></item></ipPermissionsEgress>\
          <tagSet><item><key>ec2-isolation:role</key><value>isolation</value></item>\
+         <item><key>aws:cloudformation:logical-id</key><value>IsolatedSecurityGroup</value></item>\
          <item><key>aws:cloudformation:stack-id</key><value>arn</value></item></tagSet>\
          </item></securityGroupInfo></DescribeSecurityGroupsResponse>",
     )]);
@@ -91,6 +92,47 @@ async fn marked_groups_are_read_with_their_role_their_stack_and_one_rule_for_eac
     assert_eq!(group.ingress.iter().map(ToString::to_string).collect::<Vec<_>>(), ["tcp 22 sg-0f"]);
     let peers: Vec<_> = group.egress.iter().map(|rule| rule.peer.clone()).collect();
     assert_eq!(peers, [Peer::Cidr("127.0.0.1/32".into()), Peer::Cidr("::1/128".into())]);
+}
+
+/// What our own tag says, an attacker may have written; CloudFormation's nobody can.
+#[tokio::test]
+async fn what_a_group_is_for_is_said_by_the_name_that_its_template_gives_it() {
+    let roles = [
+        (Some("IsolatedSecurityGroup"), Some(Role::Isolation)),
+        (Some("TransitSecurityGroup"), Some(Role::Transit)),
+        (Some("ForensicSecurityGroup"), Some(Role::Forensic)),
+        (Some("WebSecurityGroup"), None),
+        (None, None),
+    ];
+    for forged in ["isolation", "transit", "forensic", "none of ours"] {
+        for (logical_id, role) in roles {
+            let item = |key: &str, value: &str| format!("<item><key>{key}</key><value>{value}</value></item>");
+            let name = logical_id.map(|id| item("aws:cloudformation:logical-id", id)).unwrap_or_default();
+            let tags = item("ec2-isolation:role", forged) + &item("aws:cloudformation:stack-id", "arn") + &name;
+            let body = format!(
+                "<DescribeSecurityGroupsResponse><securityGroupInfo><item><groupId>sg-0a</groupId>\
+                 <tagSet>{tags}</tagSet></item></securityGroupInfo></DescribeSecurityGroupsResponse>"
+            );
+            let (http, _) = wire(&[(200, &body)]);
+            let groups = ec2(http).groups(&GroupQuery::Ours).await.unwrap();
+            assert_eq!(groups[0].role, role, "{forged} {logical_id:?}");
+        }
+    }
+}
+
+#[test]
+fn every_template_gives_its_groups_the_names_that_say_what_they_are_for() {
+    let groups = |file: &str| {
+        let text = std::fs::read_to_string(file).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let is_group = |pair: &&[&str]| pair[1].trim() == "Type: AWS::EC2::SecurityGroup";
+        let names = lines.windows(2).filter(is_group).map(|pair| pair[0].trim().trim_end_matches(':').to_owned());
+        names.map(|name| Role::of_resource(&name).unwrap_or_else(|| panic!("{file}: {name}"))).collect::<Vec<_>>()
+    };
+    use Role::{Forensic, Isolation, Transit};
+    assert_eq!(groups("template.yaml"), [Forensic, Isolation, Transit]);
+    assert_eq!(groups("incident.yaml"), [Isolation, Transit]);
+    assert_eq!(groups("host.yaml"), [Forensic]);
 }
 
 #[tokio::test]

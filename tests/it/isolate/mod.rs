@@ -1,5 +1,6 @@
 //! Isolation: from a request to instances in the isolation group, with their connections cut if that is asked for.
 
+mod beside;
 mod endings;
 mod group;
 mod instances;
@@ -11,6 +12,6 @@ mod readings;
 mod rivals;
 mod said;
 mod sizes;
-mod tags;
+pub mod tags;
 mod transit;
 mod vpcs;

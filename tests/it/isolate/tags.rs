@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::world::{ISOLATION, VPC, World, groups};
 use crate::{A, B, C, as_request, deliver, event, isolated, listing, move_by_hand, quick_fleet, succeeds};
 
-const OTHER_STACK: &str = "arn:aws:cloudformation:us-east-1:123456789012:stack/other/1";
+pub const OTHER_STACK: &str = "arn:aws:cloudformation:us-east-1:123456789012:stack/other/1";
 
 fn tag_as_isolation(world: &World, group: &str) {
     world.data().groups.get_mut(&group.parse().unwrap()).unwrap().role = Some(Role::Isolation);
@@ -22,7 +22,7 @@ fn open(world: &World, group: &str) {
 }
 
 /// The isolation group of another incident.
-fn other_incident(world: &World) -> &'static str {
+pub fn other_incident(world: &World) -> &'static str {
     let id: GroupId = "sg-0f".parse().unwrap();
     let group = Group {
         id: id.clone(),

@@ -1,12 +1,14 @@
 //! What `isolate` makes of what an alert names, and that it never takes an instance off a list, whoever else is at work.
 
 use ec2_isolation::cloudformation::stack::{FUNCTION_EXPORT, RECORDS_EXPORT};
+use ec2_isolation::model::{Peer, Rule};
 use ec2_isolation::operator::{Options, Target};
 
 use super::operator;
+use crate::isolate::tags::{OTHER_STACK, other_incident};
 use crate::world::operator::{RESPONDER, view};
 use crate::world::{STACK, VPC, World};
-use crate::{A, B, event, fleet, succeeds};
+use crate::{A, B, D, event, fleet, move_by_hand, succeeds};
 
 /// A and B free, beside a responder.
 pub fn prepared() -> World {
@@ -125,6 +127,61 @@ async fn what_is_held_goes_to_the_stack_that_holds_it() {
     world.data().views.clear();
     let refused = orders(&world, &[A], None).await.unwrap_err();
     assert!(refused.ends_with(&format!("with ec2-isolation adopt --from {STACK}")), "{refused}");
+}
+
+/// By the rule of the function: all groups of every interface isolate, or there is a record.
+#[tokio::test(start_paused = true)]
+async fn a_group_of_another_incident_beside_an_open_one_holds_nothing() {
+    let made = Ok(vec![format!("stack incident-{VPC} in {VPC}: to be made|  {A}  running, 1 interface")]);
+    let world = prepared();
+    let other = other_incident(&world);
+    move_by_hand(&world, "eni-0a", &["sg-0a", other]);
+    assert_eq!(orders(&world, &[A], None).await, made);
+    // One of its interfaces is open.
+    move_by_hand(&world, "eni-0d1", &[other]);
+    assert!(orders(&world, &[D], None).await.unwrap()[0].contains("to be made"));
+    move_by_hand(&world, "eni-0a", &[other]);
+    let held = orders(&world, &[A], None).await.unwrap_err();
+    assert!(held.starts_with(&format!("{A} is held by {OTHER_STACK}, which is gone: ")), "{held}");
+    // It isolates nothing.
+    let anywhere = Rule { protocol: "-1".into(), ports: None, peer: Peer::Cidr("0.0.0.0/0".into()) };
+    world.data().groups.get_mut(&other.parse().unwrap()).unwrap().egress.push(anywhere);
+    assert_eq!(orders(&world, &[A], None).await, made);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_with_an_interface_in_the_stacks_vpc_goes_to_that_stack() {
+    let world = prepared();
+    world.add("i-0f", "vpc-0f", &[("eni-0f1", &["sg-0f1"])]);
+    world.attach_in("i-0f", VPC, "eni-0f2", &["sg-0a"]);
+    let stack = incident("x", "CREATE_COMPLETE", "i-0f");
+    let id = stack.id.clone();
+    world.data().views.push(stack);
+    let first = |orders: Result<Vec<String>, String>| {
+        let orders = orders.unwrap();
+        assert_eq!(orders.len(), 1, "{orders:?}");
+        orders[0].split(':').next().unwrap().to_owned()
+    };
+    let expected = format!("stack x in {VPC}");
+    assert_eq!(first(orders(&world, &["i-0f"], Some("x")).await), expected);
+    assert_eq!(first(orders(&world, &[A, "i-0f"], Some("x")).await), expected);
+    // It holds it.
+    let mut create = crate::listing(&["i-0f"], event("create"));
+    create["StackId"] = serde_json::json!(id);
+    crate::fails(&world, create).await;
+    {
+        let mut data = world.data();
+        let records = std::mem::take(&mut data.records);
+        data.tables.get_mut("responder-SecurityGroupTable-1").unwrap().records = records;
+    }
+    for stack in [None, Some("x")] {
+        assert_eq!(first(orders(&world, &["i-0f"], stack).await), expected);
+    }
+    assert_eq!(first(orders(&world, &[A, "i-0f"], Some("x")).await), expected);
+    // Where nothing of it is there, its own VPC counts.
+    world.detach("eni-0f2");
+    let refused = orders(&world, &["i-0f"], Some("x")).await.unwrap_err();
+    assert_eq!(refused, format!("stack x is for {VPC}, not for vpc-0f: give another --stack"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ use ec2_isolation::model::{Fault, Peer, Rule, ScheduledEvent, Time};
 use ec2_isolation::operator::{Address, Condition, Status};
 
 use super::{by_table, operator};
+use crate::isolate::tags::{OTHER_STACK, other_incident};
 use crate::world::operator::view;
 use crate::world::{ISOLATION, STACK, TABLE, TRANSIT, VPC, World, groups};
 use crate::{A, B, event, fleet, listing, succeeds};
@@ -127,6 +128,99 @@ async fn an_interface_that_was_attached_since_is_shown_and_open() {
     let shown = &status.instances[1].interfaces;
     let attached = shown.iter().find(|interface| interface.id == "eni-0f").unwrap();
     assert_eq!((attached.condition, attached.now.as_slice()), ("attached since", ["sg-0b".to_owned()].as_slice()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_of_another_incident_hides_nothing_and_is_named() {
+    let world = isolated().await;
+    let other = other_incident(&world);
+    world.attach(B, "eni-0f", &[other]);
+    let text = format!(
+        "{B}: eni-0f is already isolated by {OTHER_STACK}, and was left to that stack: allow that with AllowPartialIsolation"
+    );
+    let shown = status(&world).await;
+    assert_eq!((open(&shown), shown.is_anything_open()), (vec![], false));
+    assert_eq!(shown.instances[1].condition, Some(Condition::Isolated));
+    assert_eq!(shown.instances[1].warnings, std::slice::from_ref(&text));
+    world.data().put_back(&"eni-0b".parse().unwrap(), groups(&["sg-0d"]));
+    let shown = status(&world).await;
+    assert_eq!(open(&shown), [format!("{B} eni-0b: moved out of the isolation, to [sg-0d]")]);
+    assert!(shown.is_anything_open());
+    assert_eq!(shown.instances[1].condition, Some(Condition::NotIsolated));
+    assert_eq!(shown.instances[1].warnings, [text]);
+    // Everything of it is another incident's.
+    world.data().put_back(&"eni-0b".parse().unwrap(), groups(&[other]));
+    let shown = status(&world).await;
+    assert_eq!((open(&shown), shown.summary.isolated_elsewhere), (vec![], 1));
+}
+
+/// What cannot be isolated here has its reason from there, and the printed command names only what the stack isolates.
+#[tokio::test(start_paused = true)]
+async fn what_is_in_another_vpc_is_named_with_that_and_the_command_names_the_rest() {
+    let world = fleet();
+    world.add("i-0c", "vpc-2", &[("eni-0e1", &["sg-0b"])]);
+    world.add("i-0f", "vpc-0f", &[("eni-0f1", &["sg-0f1"])]);
+    world.attach_in("i-0f", VPC, "eni-0f2", &["sg-0a"]);
+    crate::fails(&world, listing(&[A, "i-0c", "i-0dead", "i-0f"], event("create"))).await;
+    let mut stack = stack("UPDATE_COMPLETE");
+    stack.parameters.insert("CompromisedInstanceList".to_owned(), format!("{A},i-0c,i-0dead,i-0f"));
+    stack.parameters.insert("VpcId".to_owned(), VPC.to_owned());
+    world.data().views.push(stack);
+    let shown = status(&world).await;
+    let elsewhere = format!(
+        "i-0f eni-0f1: i-0f: eni-0f1 is in vpc-0f, not in {VPC}: give it a group of vpc-0f that allows nothing: aws ec2 \
+         modify-network-interface-attribute --network-interface-id eni-0f1 --groups <group ids>"
+    );
+    let not_here = [
+        format!("i-0c -: i-0c is in vpc-2, not in {VPC}: isolate it with a stack of its own, with VpcId vpc-2"),
+        "i-0dead -: i-0dead does not exist in this account and region: check the id, or take it off CompromisedInstanceList".to_owned(),
+        elsewhere,
+    ];
+    assert_eq!(open(&shown), not_here);
+    // The stack can isolate none of these.
+    assert_eq!(shown.next[0].commands, [""; 0]);
+    assert_eq!(shown.next[0].what, "Not everything that is listed is isolated. Put right what stands above.");
+    world.data().put_back(&"eni-0f2".parse().unwrap(), groups(&["sg-0a"]));
+    let shown = status(&world).await;
+    assert_eq!(open(&shown).len(), 4, "{:?}", open(&shown));
+    assert_eq!(
+        shown.next[0].commands,
+        ["ec2-isolation isolate --stack incident-2026-11-25 i-0f --region us-east-1".to_owned()]
+    );
+    // Nor does a person isolate what is elsewhere in this stack's group.
+    world.data().views[0].status.status = "ROLLBACK_FAILED".to_owned();
+    let by_hand = format!(
+        "aws ec2 modify-network-interface-attribute --network-interface-id eni-0f2 --groups {ISOLATION} --region us-east-1"
+    );
+    assert_eq!(status(&world).await.next[0].commands, [by_hand]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_branch_is_named_once_with_its_own_reason() {
+    let world = isolated().await;
+    {
+        let mut data = world.data();
+        data.instances.get_mut(&A.parse().unwrap()).unwrap().interfaces[0].is_trunk = true;
+        let (id, trunk) = ("eni-0b1".parse().unwrap(), "eni-0a".parse().unwrap());
+        data.branches.push(ec2_isolation::model::Branch { id, trunk, groups: groups(&["sg-0d"]) });
+    }
+    let shown = status(&world).await;
+    let reason = format!("{A} eni-0b1: {A}: eni-0b1, a branch of its trunk eni-0a, is in [sg-0d]: ");
+    let open = open(&shown);
+    assert!(open.len() == 1 && open[0].starts_with(&reason), "{open:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_that_had_no_group_is_not_said_to_have_lost_some() {
+    let world = fleet();
+    world.attach(A, "eni-0f", &[]);
+    succeeds(&world, event("create")).await;
+    world.data().views.push(stack("CREATE_COMPLETE"));
+    let next = status(&world).await.next;
+    let what = format!(
+        "{A}: eni-0f stays isolated, it had no security group when it was recorded. Choose some, then restore again:"
+    );
+    assert!(next.iter().any(|next| next.what == what), "{next:?}");
 }
 
 #[tokio::test(start_paused = true)]

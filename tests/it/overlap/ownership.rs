@@ -106,12 +106,15 @@ async fn race(delay: Duration, is_lesser: bool, jitter: Option<u64>, change: fn(
     // The loser's Delete changes nothing of it, the winner's gives everything back.
     world.data().jitter = None;
     world.data().calm();
+    let tags = || [D, "eni-0d1", "eni-0d2"].map(|id| world.data().tags.get(id).cloned().unwrap_or_default());
+    let tagged = tags();
+    assert!(tagged.iter().all(|tags| !tags.is_empty()), "{case}: {tagged:?}");
     if is_ours {
         drop(other.run(event("delete")).await)
     } else {
         drop(run(&world, event("delete")).await)
     }
-    assert_eq!(of_d(&world), end, "{case}");
+    assert_eq!((of_d(&world), tags()), (end, tagged), "{case}");
     if is_ours {
         drop(run(&world, event("delete")).await)
     } else {
@@ -195,6 +198,63 @@ async fn what_another_incident_isolates_while_a_delete_still_works_is_left_to_it
     assert!(reason.starts_with("2 instances restored") && reason.contains(&moved), "{reason}");
     assert_eq!(other.run(event("delete")).await.status, Status::Success);
     assert_eq!(world.cards(), start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_that_moved_to_an_instance_of_another_incident_stays_isolated_as_long_as_that() {
+    let world = fleet();
+    world.attach(A, "eni-0f", &["sg-0a"]);
+    let start = world.cards();
+    let other = Other::new(&world, false);
+    succeeds(&world, wanting(&[A])).await;
+    assert_eq!(other.run(wanting(&[B])).await.status, Status::Success);
+    world.move_to("eni-0f", B);
+    let reason = fails(&world, event("delete")).await;
+    let named = format!("{A}: eni-0f is attached to {B} by now, which stays isolated: ");
+    assert!(reason.contains(&named), "{reason}");
+    assert_eq!((&world.cards()["eni-0a"], &world.cards()["eni-0f"]), (&start["eni-0a"], &groups(&[ISOLATION])));
+    assert_eq!(other.run(event("delete")).await.status, Status::Success);
+    assert_eq!(world.cards()["eni-0b"], start["eni-0b"]);
+    succeeds(&world, crate::as_request("again", event("delete"))).await;
+    assert_eq!((world.cards(), world.state(A)), (start, Some(State::Restored)));
+}
+
+/// Each isolates what is in its VPC.
+#[tokio::test(start_paused = true)]
+async fn what_protects_an_instance_stays_while_a_stack_of_another_vpc_isolates_a_part_of_it() {
+    const ELSEWHERE: &str = "vpc-0f";
+    let world = fleet();
+    let other = Other::new(&world, false);
+    {
+        let mut data = world.data();
+        let plain = data.groups[&"sg-0a".parse().unwrap()].clone();
+        let vpc = Some(ELSEWHERE.parse().unwrap());
+        let plain = Group { id: "sg-0f1".parse().unwrap(), vpc: vpc.clone(), ..plain };
+        data.groups.insert(plain.id.clone(), plain);
+        for id in [OTHER_ISOLATION, OTHER_TRANSIT] {
+            data.groups.get_mut(&id.parse().unwrap()).unwrap().vpc.clone_from(&vpc);
+        }
+    }
+    world.attach_in(D, ELSEWHERE, "eni-0f", &["sg-0f1"]);
+    let (start, unprotected) = (world.cards(), world.protections());
+    let partial = |vpc: &str| {
+        let mut event = wanting(&[D]);
+        event["ResourceProperties"]["AllowPartialIsolation"] = json!("true");
+        event["ResourceProperties"]["VpcId"] = json!(vpc);
+        event
+    };
+    succeeds(&world, partial(world::VPC)).await;
+    let answer = other.run(partial(ELSEWHERE)).await;
+    assert_eq!(answer.status, Status::Success, "{}", answer.reason);
+    assert_eq!(world.cards()["eni-0f"], groups(&[OTHER_ISOLATION]), "{}", answer.reason);
+    let protected = world.protections();
+    assert_ne!(protected, unprotected);
+    let answer = succeeds(&world, event("delete")).await;
+    let named = format!("what protects it was left on, {} isolates it by now", other.stack_id);
+    assert!(answer.reason.contains(&named), "{}", answer.reason);
+    assert_eq!(world.protections(), protected);
+    let card = |id: &str| world.cards()[id].clone();
+    assert_eq!((card("eni-0d1"), card("eni-0f")), (start["eni-0d1"].clone(), groups(&[OTHER_ISOLATION])));
 }
 
 /// CloudFormation creates under the new logical id first, then deletes the old one, in the clean-up of an update.
@@ -321,7 +381,7 @@ async fn what_a_renamed_resource_no_longer_lists_is_restored_by_its_delete() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_instance_in_the_isolation_of_another_stack_is_left_to_it() {
+async fn an_interface_in_the_isolation_of_another_stack_is_left_to_it() {
     let world = fleet();
     let other = "arn:aws:cloudformation:us-east-1:123456789012:stack/other/1";
     let theirs = Group {
@@ -337,11 +397,11 @@ async fn an_instance_in_the_isolation_of_another_stack_is_left_to_it() {
     let start = world.cards();
     let reason = fails(&world, with("create", "InstanceIds", json!([D, A]))).await;
     assert!(
-        reason
-            .contains(&format!("{D} is already isolated by {other}: take it over with ec2-isolation adopt, or take it off CompromisedInstanceList")),
+        reason.contains(&format!("{D}: eni-0d1 is already isolated by {other}, and was left to that stack: ")),
         "{reason}"
     );
-    assert_eq!(isolated(&world), ["eni-0a"]);
+    // What is in no isolation is not left open because of it.
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0d2"]);
     succeeds(&world, event("delete")).await;
     assert_eq!(world.cards(), start);
     assert_ne!(other, STACK);

@@ -20,9 +20,32 @@ fn an_instance_in_another_stacks_isolation_is_left_to_it() {
     check(&shown(&["sg-f0", "sg-f1"]).foreign_group("sg-f1", "stack-3"), &held("stack-2"));
     let standing = plan_for(&shown(&["sg-f0"]), &bare()).standing;
     assert_eq!(standing, crate::plan::Standing::default());
-    // One interface is enough.
+}
+
+fn part_held(interface: &str, stack: &str) -> String {
+    format!(
+        "! i-1: {interface} is already isolated by {stack}, and was left to that stack: allow that with AllowPartialIsolation"
+    )
+}
+
+#[test]
+fn of_one_interface_in_another_stacks_isolation_the_others_are_isolated_all_the_same() {
     let part = shown(&[]).instance("i-1", &[("eni-1", &["sg-a"]), ("eni-2", &["sg-f0"])]);
-    check(&part, &held("stack-2"));
+    // The other stack may be about to isolate the rest.
+    check(&part, "? another stack isolates it, too");
+    let (swap, named) = ("i-1: isolate eni-1 [sg-a] -> [sg-150]", part_held("eni-2", "stack-2"));
+    let doubt = "? another stack isolates it, too";
+    check_later(&part, &bare(), &format!("i-1: record eni-1 [sg-a]\n{swap}\n{named}\n{doubt}"));
+    // What is recorded is ours, whatever hangs beside it.
+    for (state, first) in [(State::Isolated, "i-1: record as isolating\n"), (State::Kept, "i-1: record as isolating\n")]
+    {
+        let moved_back = part.clone().record("i-1", state, &[("eni-1", &["sg-a"])]);
+        check(&moved_back, &format!("{first}{swap}\n{named}"));
+        check_standing(&moved_back, &bare(), "", "eni-1, eni-2");
+    }
+    let isolated = part.shows("eni-1", &["sg-150"]).record("i-1", State::Isolated, &[("eni-1", &["sg-a"])]);
+    check(&isolated, &format!("{named}\n? eni-1 shows what it should"));
+    check_standing(&isolated, &bare(), "eni-1", "eni-2");
 }
 
 #[test]
@@ -111,13 +134,22 @@ fn of_two_stacks_that_share_an_instance_the_one_with_the_greater_id_moves_its_pa
     let unleased = shared_with("stack-0").saved_with(|record| record.lease = None);
     check(&unleased, &format!("i-1: record as isolating\n{moved}\n{held}"));
     check(&shared_with("stack-0").shows("eni-1", &["sg-f0"]), &held);
-    // An interface that is nobody's is recorded, and waits for the other stack.
-    let third = shared_with("stack-0").change_instance(|instance| {
-        instance.interfaces.push(crate::plan::testing::interface("eni-3", &["sg-a"]));
-    });
-    check(&third, &held);
-    let third = third.saved_with(|record| _ = record.interfaces.insert("eni-3".parse().unwrap(), groups(&["sg-a"])));
-    check(&third, &format!("{moved}\n{held}"));
+}
+
+#[test]
+fn an_interface_that_is_nobodys_is_isolated_before_two_stacks_settle_whose_the_instance_is() {
+    for stack in ["stack-0", "stack-2"] {
+        let third = shared_with(stack).change_instance(|instance| {
+            instance.interfaces.push(crate::plan::testing::interface("eni-3", &["sg-a"]));
+        });
+        let third =
+            third.saved_with(|record| _ = record.interfaces.insert("eni-3".parse().unwrap(), groups(&["sg-a"])));
+        let rest = format!("{}\n? another stack isolates it, too", part_held("eni-2", stack));
+        check(
+            &third,
+            &format!("i-1: confirm eni-1 [sg-150] -> [sg-150]\ni-1: isolate eni-3 [sg-a] -> [sg-150]\n{rest}"),
+        );
+    }
 }
 
 #[test]
@@ -138,7 +170,9 @@ fn a_part_is_moved_over_only_into_a_group_that_isolates_here() {
 fn a_part_that_somebody_moved_later_is_left_to_the_other_stack_and_the_rest_stays_ours() {
     for stack in ["stack-0", "stack-2"] {
         for state in [State::Isolated, State::Kept, State::Restoring] {
-            check(&shared_with(stack).state(state), &held(stack));
+            let text = plan_for(&shared_with(stack).state(state), &bare()).to_string();
+            assert!(text.contains(&part_held("eni-2", stack)), "{text}");
+            assert!(!text.contains("sg-f0") && !text.contains("isolate eni-2"), "{text}");
         }
     }
 }
@@ -148,7 +182,27 @@ fn what_another_stack_had_before_we_recorded_it_is_left_to_it_and_not_shared() {
     for stack in ["stack-0", "stack-2"] {
         let unrecorded =
             shared_with(stack).saved_with(|record| _ = record.interfaces.remove(&"eni-2".parse().unwrap()));
-        check(&unrecorded, &given_up_to(stack));
+        let named = format!("{}\n? another stack isolates it, too", part_held("eni-2", stack));
+        check(&unrecorded, &format!("i-1: confirm eni-1 [sg-150] -> [sg-150]\n{named}"));
+    }
+}
+
+/// Its record is `isolating` again, since another interface was moved back.
+#[test]
+fn what_was_isolated_as_a_whole_before_is_not_shared() {
+    for stack in ["stack-0", "stack-2"] {
+        let settled = shared_with(stack).with(|world| world.ledger.was_settled = true);
+        let named = format!("{}\n? another stack isolates it, too", part_held("eni-2", stack));
+        check(&settled, &format!("i-1: confirm eni-1 [sg-150] -> [sg-150]\n{named}"));
+        let back = settled.wrote("eni-1", &["sg-150"], Ok(()));
+        check(&back, &named);
+        check_later(&back, &bare(), &format!("i-1: mark isolated\n{named}"));
+        let plan = plan_for(&back.seen_before(&Goal::Isolate(&bare())), &bare());
+        let reasons = plan.steps().filter_map(|step| match step {
+            Step::Mark { reason, .. } => reason.clone(),
+            _ => None,
+        });
+        assert_eq!(reasons.collect::<Vec<_>>(), ["but for eni-2, which another stack isolates"]);
     }
 }
 

@@ -202,18 +202,25 @@ fn interfaces_of_an_instance_that_is_gone_are_isolated() {
 }
 
 #[test]
-fn what_is_attached_to_an_instance_that_is_left_alone_is_left_alone_and_the_rest_is_not() {
+fn what_is_attached_beside_an_interface_of_another_stack_is_isolated_and_so_is_what_left() {
     let world = World::new()
         .foreign_group("sg-f0", "stack-2")
         .transit_group("sg-7a5")
         .instance("i-1", &[("eni-1", &["sg-7a5"]), ("eni-3", &["sg-f0"])]);
     let world = world.record("i-1", State::Isolated, &[("eni-1", &["sg-a"]), ("eni-2", &["sg-a"])]);
-    let held = "! i-1 is already isolated by stack-2: take it over with ec2-isolation adopt, or take it off CompromisedInstanceList";
-    check(&world, held);
+    let out = |id: &str| format!("i-1: isolate {id} [sg-7a5] -> [sg-150]");
+    let named = "! i-1: eni-3 is already isolated by stack-2, and was left to that stack: allow that with AllowPartialIsolation";
+    let in_transit = IN_TRANSIT.replace("eni-2", "eni-1");
+    check(&world, &format!("i-1: record as isolating\n{}\n{named}\n{in_transit}", out("eni-1")));
+    let left = world.elsewhere("eni-2", &["sg-7a5"], None);
     check(
-        &world.elsewhere("eni-2", &["sg-7a5"], None),
-        &format!("i-1: record as isolating\ni-1: isolate eni-2 [sg-7a5] -> [sg-150]\n{held}\n{IN_TRANSIT}"),
+        &left,
+        &format!("i-1: record as isolating\n{}\n{}\n{named}\n{in_transit}\n{IN_TRANSIT}", out("eni-1"), out("eni-2")),
     );
+    // All that is attached is another stack's: only what left is ours.
+    let theirs = left.shows("eni-1", &["sg-f0"]);
+    let held = "! i-1 is already isolated by stack-2: take it over with ec2-isolation adopt, or take it off CompromisedInstanceList";
+    check(&theirs, &format!("i-1: record as isolating\n{}\n{held}\n{IN_TRANSIT}", out("eni-2")));
 }
 
 #[test]

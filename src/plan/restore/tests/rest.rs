@@ -127,6 +127,13 @@ fn what_protects_an_instance_is_read_once_its_interfaces_are_in_place() {
     assert_eq!(text(&isolated()), (named.clone(), [false; 3]));
     let moved = isolated().change_instance(|instance| instance.vpc = Some("vpc-2".parse().unwrap()));
     assert_eq!(text(&moved).0, "eni-1; sg-150 sg-a sg-b; vpc-1 vpc-2");
+    // Somebody else may hold it, or what an interface of it is attached to by now.
+    assert_eq!(text(&recorded(State::Isolated, &["sg-f0"])).0, "eni-1; sg-150 sg-a sg-b sg-f0; vpc-1");
+    let away = isolated().instance("i-2", &[("eni-2", &["sg-f1"])]);
+    let away = away.change_interface("eni-1", |found| found.instance = Some("i-2".parse().unwrap()));
+    let needs = away.needs(&Goal::Restore, Reach::Full);
+    assert_eq!(needs.instances, ["i-2".parse().unwrap()].into());
+    assert_eq!(needs.groups, groups(&["sg-150", "sg-a", "sg-b", "sg-f1"]));
     let protected = |world: World, which: [bool; 3]| {
         world.saved_with(|record| {
             let protection = &mut record.protection;
