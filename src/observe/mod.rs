@@ -12,7 +12,6 @@ use crate::model::{
 };
 use crate::plan::{Needs, Observed, Records as Known};
 use crate::ports::{Call, GroupQuery, Look, Records};
-use crate::timing::gate::out_of_time;
 use crate::timing::gather::Gather;
 use crate::timing::pace::Pace;
 
@@ -95,10 +94,7 @@ where
     if keys.is_empty() {
         return Ok(Found::new());
     }
-    batch
-        .ask(keys, ALL, |asked| portions(asked, &fetch))
-        .await
-        .unwrap_or_else(|| Err(out_of_time("ec2:DescribeInstances")))
+    batch.ask(keys, ALL, |asked| portions(asked, &fetch)).await
 }
 
 /// Answers every set of keys from as few calls as it takes. A portion that fails is missing to those who asked for it only.
