@@ -14,10 +14,11 @@ use crate::model::{Groups, Interface, InterfaceId, Record, State};
 pub(super) fn needs(case: &Case<'_>) -> Needs {
     let mut needs = Needs::default();
     needs.marked.extend(case.living().and_then(|instance| instance.vpc.clone()));
+    needs.groups = case.shown_groups();
     let Some(record) = case.record() else { return needs };
     needs.marked.insert(record.vpc.clone());
     needs.interfaces = record.interfaces.keys().cloned().collect();
-    needs.groups = record.interfaces.values().flatten().chain(&record.isolation_groups).cloned().collect();
+    needs.groups.extend(record.interfaces.values().flatten().chain(&record.isolation_groups).cloned());
     let is_looked_up = needs.interfaces.is_subset(&case.observed.looked_up);
     if is_looked_up && is_protection_open(case, record) && interfaces(case, record, &mut Plan::default()).is_done() {
         let protection = &record.protection;

@@ -5,6 +5,7 @@ mod group;
 mod instances;
 mod interfaces;
 mod lifecycle;
+mod listings;
 mod moved;
 mod numbers;
 mod readings;

@@ -158,6 +158,8 @@ pub struct Data {
     pub always: Option<(&'static str, Fault)>,
     /// Every call with this action goes wrong for one interface or instance.
     pub always_on: Option<(&'static str, String, Fault)>,
+    /// Every call with this action whose text holds this takes so much longer.
+    pub slow: Option<(&'static str, &'static str, Duration)>,
     /// Why no answer is accepted.
     pub undelivered: Option<Undelivered>,
     /// The URL of the last answer.
@@ -280,6 +282,7 @@ impl World {
             troubles_of: BTreeMap::new(),
             always: None,
             always_on: None,
+            slow: None,
             undelivered: None,
             url: String::new(),
             calls: vec![],
@@ -396,7 +399,8 @@ impl World {
         let (trouble, time, meddling, n) = {
             let mut data = self.data();
             let n = data.log(action, what.clone());
-            let time = data.time(n);
+            let slow = data.slow.filter(|(of, text, _)| *of == action && what.contains(text));
+            let time = data.time(n) + slow.map_or(Duration::ZERO, |(.., more)| more);
             let always = data.always.filter(|(always, _)| *always == action).map(|(_, fault)| Trouble::Fails(fault));
             let of = data.trouble_of(action);
             let trouble = data.troubles.remove(&n).or(of).or(always).or(fault.map(Trouble::Fails));
