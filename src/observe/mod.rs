@@ -186,7 +186,8 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
         Ok(Base { instance: instances.remove(id), item: items.remove(id), groups })
     }
 
-    /// Adds to `observed` what is needed of `id`. What protects the instance is no reason to fail: it is left out, and named.
+    /// Adds to `observed` what is needed of `id`. What protects the instance and its evidence is no reason to fail: it is left
+    /// out, and named.
     ///
     /// # Errors
     /// One of the other calls failed.
@@ -200,22 +201,17 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
         let interfaces = read(&self.interfaces, needs.interfaces.clone(), |ids| async move {
             index(self.ec2.interfaces(&ids).await, |interface| interface.id.clone())
         });
-        let snapshots = read(&self.snapshots, needs.episode.clone().into_iter().collect(), |episodes| async move {
-            sort_by(&episodes, self.ec2.snapshots(&episodes).await, |snapshot| snapshot.episode.clone())
-        });
         let groups = self.groups(needs.groups.clone());
-        let reading = async { tokio::try_join!(interfaces, snapshots, groups) };
+        let reading = async { tokio::try_join!(interfaces, groups) };
         let inspecting = self.inspect(id, needs, inspection, observed);
         let (reading, marked, ()) = tokio::join!(reading, self.marked(&needs.marked), inspecting);
-        let (interfaces, snapshots, groups) = reading?;
+        let (interfaces, groups) = reading?;
         observed.interfaces.extend(interfaces);
         observed.looked_up.extend(needs.interfaces.iter().cloned());
         observed.groups.extend(marked.into_iter().map(|group| (group.id.clone(), group)));
         observed.groups.retain(|id, _| !needs.groups.contains(id));
         observed.groups.extend(groups);
         observed.is_inspected |= needs.inspects;
-        observed.has_snapshots |= needs.episode.is_some();
-        observed.snapshots.extend(snapshots.into_values().flatten());
         Ok(())
     }
 
@@ -303,8 +299,11 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
 
     async fn inspect(&self, id: &InstanceId, needs: &Needs, inspection: &mut Inspection, observed: &mut Observed) {
         let one = |wanted: bool| if wanted { BTreeSet::from([id.clone()]) } else { BTreeSet::new() };
-        let (found, in_groups, with_profiles, of_trunks, locks, tags) = tokio::join!(
+        let (found, snapshots, in_groups, with_profiles, of_trunks, locks, tags) = tokio::join!(
             self.attributes(id, needs.attributes && inspection.attributes.is_none()),
+            read(&self.snapshots, needs.episode.clone().into_iter().collect(), |episodes| async move {
+                sort_by(&episodes, self.ec2.snapshots(&episodes).await, |snapshot| snapshot.episode.clone())
+            }),
             read(&self.members, one(needs.members), |ids| async move { self.ec2.members(&ids).await }),
             read(&self.profiles, one(needs.profiles), |ids| async move { self.ec2.profiles(&ids).await }),
             read(&self.branches, needs.trunks.clone(), |trunks| async move {
@@ -320,6 +319,13 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
             Some(Ok(found)) => inspection.attributes = Some(found),
             Some(Err(error)) => unread(format!("the attributes of {id}"), error),
             None => {}
+        }
+        match snapshots {
+            Ok(found) => {
+                observed.has_snapshots |= needs.episode.is_some();
+                observed.snapshots.extend(found.into_values().flatten());
+            }
+            Err(error) => unread(format!("the snapshots of {id}"), error),
         }
         match in_groups {
             Ok(found) if needs.members => observed.members = Some(found),

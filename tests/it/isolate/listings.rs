@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use ec2_isolation::model::{Group, Peer, Role, Rule};
+use ec2_isolation::cloudformation::answer::Status;
+use ec2_isolation::model::{Group, Peer, Role, Rule, State};
 use ec2_isolation::ports::Fault;
 
 use crate::world::{ISOLATION, VPC, World};
-use crate::{A, cutting, entries, event, fails, isolated, quick_fleet, succeeds, with_everything};
+use crate::{A, cutting, deliver, entries, event, fails, isolated, quick_fleet, succeeds, with_everything};
 
 const GROUPS: &str = "ec2:DescribeSecurityGroups";
 const HEADLINE: &str = "2 instances isolated (2 interfaces), 2 snapshots";
@@ -94,5 +95,21 @@ async fn the_group_of_a_forensic_host_that_the_first_listing_did_not_show() {
         let answer = succeeds(&world, cutting(event("create"))).await;
         assert_eq!((isolated(&world).len(), answer.reason.as_str()), (2, HEADLINE));
         assert_eq!((entries(&world, "eni-0a"), entries(&world, "eni-0b")), (1, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn snapshots_that_cannot_be_read_cost_the_instances_nothing_else() {
+    let done = quick_fleet();
+    succeeds(&done, with_everything(event("create"))).await;
+    for fault in [Fault::Denied, Fault::TimedOut, Fault::Refused] {
+        let world = quick_fleet();
+        world.data().always = Some(("ec2:DescribeSnapshots", fault));
+        let answer = deliver(&world, with_everything(event("create"))).await;
+        assert_eq!(answer.status, Status::Failed, "what is not known is not called done");
+        assert!(answer.reason.starts_with("2 instances isolated (2 interfaces)"), "{}", answer.reason);
+        assert!(answer.reason.contains(&format!("the snapshots of {A} cannot be read: ")), "{}", answer.reason);
+        assert_eq!((world.protections(), world.membership()), (done.protections(), done.membership()), "{fault:?}");
+        assert_eq!((world.count("ec2:CreateSnapshots"), world.state(A)), (2, Some(State::Isolated)), "{fault:?}");
     }
 }
