@@ -12,7 +12,7 @@ use ec2_isolation::aws::ec2::Ec2;
 use ec2_isolation::cloudformation::stack::Stacks as _;
 use ec2_isolation::ports::{Call, Change as _, Fault, Look as _, Records as _};
 
-use super::{ec2, ids, owner, stacks, table, wire, with_client};
+use super::{ec2, ec2_error, ids, owner, stacks, table, wire, with_client};
 
 const THROTTLED: &str =
     "<Response><Errors><Error><Code>RequestLimitExceeded</Code><Message>slow</Message></Error></Errors></Response>";
@@ -81,6 +81,21 @@ async fn each_error_of_a_service_becomes_its_fault() {
         Fault::Throttled,
     )
     .await;
+    for code in ["LimitExceededException", "BandwidthLimitExceeded", "SlowDown", "PriorRequestNotComplete"] {
+        check([(400, code); 3], Fault::Throttled).await;
+    }
+    check(
+        [(400, "PendingSnapshotLimitExceeded"), (400, "TransactionInProgressException"), (400, "ThrottledException")],
+        Fault::Throttled,
+    )
+    .await;
+    for code in ["ConcurrentTagAccess", "ResourceInUse", "EC2ThrottledException"] {
+        let (http, _) = wire(&[(400, &ec2_error(code))]);
+        assert_eq!(faults(|| http.clone()).await[0], Fault::Throttled, "{code}");
+    }
+    for code in ["RequestTimeout", "RequestTimeoutException"] {
+        check([(400, code); 3], Fault::TimedOut).await;
+    }
     check([(500, "InternalError"), (500, "InternalServerError"), (500, "InternalFailure")], Fault::Server).await;
     check([(403, "UnauthorizedOperation"), (400, "AccessDeniedException"), (403, "AccessDenied")], Fault::Denied).await;
     let (http, _) = wire(&[(
