@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use super::{Done, Executor, SWAP, isolates, too_late};
+use super::{ANSWER, Done, Executor, SWAP, isolates, too_late};
 use tokio::time::Instant;
 
 use crate::model::{Fault, GroupId, Groups, InstanceId, InterfaceId, restore_command};
@@ -162,7 +162,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
                 {
                     return Err(too_late(SWAP));
                 }
-                let Err(error) = self.swap(interface, isolation).await else { return Ok(()) };
+                let Err(error) = self.swap(interface, isolation, ANSWER).await else { return Ok(()) };
                 refusals += u32::from(!error.fault.may_pass());
                 if is_last || refusals >= REFUSALS || error.code == GONE {
                     return Err(error);

@@ -121,6 +121,22 @@ async fn no_answer_at_all_is_a_time_out() {
     assert_eq!(faults(|| SharedHttpClient::new(NeverClient::new())).await, [Fault::TimedOut; 3]);
 }
 
+/// https://github.com/cilium/cilium/pull/41684
+#[tokio::test(start_paused = true)]
+async fn what_ec2_answers_after_twelve_seconds_is_waited_for() {
+    let config = aws_config::SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("key", "secret", None, None, "test")))
+        .retry_config(RetryConfig::disabled())
+        .http_client(NeverClient::new())
+        .build();
+    let ec2 = with_client(ec2_isolation::aws::config::ec2_client(&config), SharedHttpClient::new(NeverClient::new()));
+    let start = tokio::time::Instant::now();
+    assert_eq!(ec2.instances(&ids(1)).await.unwrap_err().fault, Fault::TimedOut);
+    assert_eq!(start.elapsed().as_secs(), 30);
+}
+
 #[tokio::test]
 async fn a_connection_that_cannot_be_made_or_breaks_is_lost() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
