@@ -78,6 +78,7 @@ pub(crate) fn call_error<E: ProvideErrorMetadata + std::error::Error + 'static>(
                     (Fault::Refused, code, message)
                 }
                 Some(code) if DENIED.contains(&code) => (Fault::Denied, code, message),
+                Some(code) if code.ends_with(".NotFound") => (Fault::Unseen, code, message),
                 Some(code) if status < 500 => (Fault::Refused, code, message),
                 code if status >= 500 => (Fault::Server, code.unwrap_or("ServerError"), message),
                 _ => (Fault::Garbled, "Garbled", format!("HTTP status {status} without an error code")),

@@ -123,7 +123,7 @@ where
     while let Some(mut things) = left.pop() {
         let result = call(kind.clone(), things.iter().cloned().collect()).await;
         let is_refused =
-            result.as_ref().is_err_and(|error| matches!(error.fault, Fault::Refused | Fault::Denied | Fault::Busy));
+            result.as_ref().is_err_and(|error| error.fault.is_without_effect() && error.fault != Fault::Throttled);
         if is_refused && things.len() > 1 {
             let other = things.split_off(things.len() / 2);
             left.extend([other, things]);

@@ -93,6 +93,10 @@ async fn each_error_of_a_service_becomes_its_fault() {
         let (http, _) = wire(&[(400, &ec2_error(code))]);
         assert_eq!(faults(|| http.clone()).await[0], Fault::Throttled, "{code}");
     }
+    for code in ["InvalidGroup.NotFound", "InvalidNetworkInterfaceID.NotFound", "InvalidSnapshot.NotFound"] {
+        let (http, _) = wire(&[(400, &ec2_error(code))]);
+        assert_eq!(faults(|| http.clone()).await[0], Fault::Unseen, "{code}");
+    }
     for code in ["RequestTimeout", "RequestTimeoutException"] {
         check([(400, code); 3], Fault::TimedOut).await;
     }

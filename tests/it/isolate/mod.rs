@@ -14,4 +14,5 @@ mod said;
 mod sizes;
 mod tags;
 mod transit;
+mod unseen;
 mod vpcs;

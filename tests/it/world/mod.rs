@@ -139,6 +139,8 @@ pub struct Data {
     /// What no reading shows, and until when: instances, interfaces, groups, snapshots by their ids, records by
     /// [`readings::record`].
     pub hidden: BTreeMap<String, Instant>,
+    /// What changes do not find although readings show it, and until when.
+    pub unseen: BTreeMap<String, Instant>,
     /// Groups that are shown with no rule but these, outwards, and until when.
     pub ruleless: BTreeMap<GroupId, (Instant, Vec<Rule>)>,
     /// What one reading, by the number of its call, does not show.
@@ -272,6 +274,7 @@ impl World {
             stale: BTreeMap::new(),
             stale_reads: 1,
             hidden: BTreeMap::new(),
+            unseen: BTreeMap::new(),
             ruleless: BTreeMap::new(),
             hide_in_call: None,
             hidden_now: None,
