@@ -33,8 +33,10 @@ pub const TABLE_NAME: &str = "SECURITY_GROUP_TABLE_NAME";
 
 /// A new TLS connection from Lambda takes well below a second at 512 MB.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// EC2's describe calls take up to seconds with hundreds of instances.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// EC2's describe calls take longer than that in an account with very many of everything. A change of groups has a limit of its
+/// own.
+const EC2_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Upper bounds all: when the invocation's time is up, `timing::gate` ends whatever call is under way.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 /// With standard back-off this outlasts four throttled calls in a row.
@@ -125,16 +127,25 @@ pub async fn operator(region: Option<String>, profile: Option<String>) -> Result
     })
 }
 
-fn loader(http: SharedHttpClient) -> ConfigLoader {
-    let timeouts = TimeoutConfig::builder()
+fn timeouts(attempt: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_attempt_timeout(attempt)
         .operation_timeout(OPERATION_TIMEOUT)
-        .build();
+        .build()
+}
+
+/// EC2 with the time that it may take.
+#[must_use]
+pub fn ec2_client(config: &SdkConfig) -> aws_sdk_ec2::Client {
+    ec2::client(aws_sdk_ec2::config::Builder::from(config).timeout_config(timeouts(EC2_ATTEMPT_TIMEOUT)))
+}
+
+fn loader(http: SharedHttpClient) -> ConfigLoader {
     aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-        .timeout_config(timeouts)
+        .timeout_config(timeouts(ATTEMPT_TIMEOUT))
 }
 
 /// One for all services: the roots that it trusts are read and parsed once. Proxies are those of the environment, as with the
@@ -164,7 +175,7 @@ fn http_client_trusting(certificates: &[String]) -> SharedHttpClient {
 
 fn ports(config: &SdkConfig, table: String) -> Aws {
     Ports {
-        ec2: Ec2 { client: ec2::client(config.into()), scaling: AutoScaling(aws_sdk_autoscaling::Client::new(config)) },
+        ec2: Ec2 { client: ec2_client(config), scaling: AutoScaling(aws_sdk_autoscaling::Client::new(config)) },
         records: Table { client: aws_sdk_dynamodb::Client::new(config), name: table },
         stacks: CloudFormation(aws_sdk_cloudformation::Client::new(config)),
     }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use aws_runtime::retries::classifiers::{THROTTLING_ERRORS, TRANSIENT_ERRORS};
 use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::primitives::DateTime;
@@ -9,21 +10,17 @@ use aws_sdk_ec2::primitives::DateTime;
 use crate::model::Time;
 use crate::ports::{Call, CallError, Fault};
 
-/// Codes that the services we call use for "too fast" (EC2 and DynamoDB error code references).
-const THROTTLED: [&str; 12] = [
-    "RequestLimitExceeded",
-    "Throttling",
-    "ThrottlingException",
-    "ThrottledException",
-    "RequestThrottled",
-    "RequestThrottledException",
-    "TooManyRequestsException",
-    "ProvisionedThroughputExceededException",
+/// Codes for "too fast" or "too much at once" beyond those that the SDK knows (EC2 and DynamoDB error code references).
+const THROTTLED: [&str; 7] = [
     // Its item is in a transaction that is under way.
     "TransactionConflictException",
     // One set of snapshots per volume and 15 s.
     "SnapshotCreationPerVolumeRateExceeded",
     "ConcurrentSnapshotLimitExceeded",
+    "PendingSnapshotLimitExceeded",
+    // Another call is changing the tags of the same resource.
+    "ConcurrentTagAccess",
+    "ResourceInUse",
     // Of EBS's direct APIs.
     "ConcurrentLimitExceededException",
 ];
@@ -43,7 +40,7 @@ const DENIED: [&str; 9] = [
 ];
 
 pub(crate) fn is_throttled(code: &str) -> bool {
-    THROTTLED.contains(&code)
+    THROTTLING_ERRORS.contains(&code) || THROTTLED.contains(&code)
 }
 
 /// What the call whose IAM name is `action` answers. The SDK's futures take kilobytes: on the heap, and only once it is their
@@ -74,12 +71,14 @@ pub(crate) fn call_error<E: ProvideErrorMetadata + std::error::Error + 'static>(
             let message = context.err().message().unwrap_or("no message").to_owned();
             match context.err().code() {
                 Some(code) if is_throttled(code) => (Fault::Throttled, code, message),
+                Some(code) if TRANSIENT_ERRORS.contains(&code) => (Fault::TimedOut, code, message),
                 Some(code) if BUSY.contains(&code) => (Fault::Busy, code, message),
                 // No right that may still arrive: EC2 lets only the maker of a requester-managed interface change it.
                 Some(code @ "AuthFailure") if message.contains("permission to access the specified resource") => {
                     (Fault::Refused, code, message)
                 }
                 Some(code) if DENIED.contains(&code) => (Fault::Denied, code, message),
+                Some(code) if code.ends_with(".NotFound") => (Fault::Unseen, code, message),
                 Some(code) if status < 500 => (Fault::Refused, code, message),
                 code if status >= 500 => (Fault::Server, code.unwrap_or("ServerError"), message),
                 _ => (Fault::Garbled, "Garbled", format!("HTTP status {status} without an error code")),

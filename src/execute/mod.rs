@@ -174,8 +174,7 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
             turn().await?;
             self.check_right(instance, since).await?;
             // What is not answered while the lease lasts must not be sent again after it.
-            let swap = tokio::time::timeout(self.lease_left(instance).min(ANSWER), self.swap(interface, groups));
-            let swap = async { swap.await.unwrap_or_else(|_| Err(unanswered(SWAP))) };
+            let swap = self.swap(interface, groups, self.lease_left(instance));
             match self.mandate.gate.pass(SWAP, swap).await {
                 Err(error) if error.fault == Fault::Throttled && tries < TRIES => tries += 1,
                 result => return Ok(result?),
@@ -235,8 +234,9 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
     }
 
     /// One call. That it is refused slows down all that come after it.
-    async fn swap(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
-        let result = self.ec2.set_groups(interface, groups).await;
+    async fn swap(&self, interface: &InterfaceId, groups: &Groups, within: Duration) -> Call<()> {
+        let answer = tokio::time::timeout(within.min(ANSWER), self.ec2.set_groups(interface, groups)).await;
+        let result = answer.unwrap_or_else(|_| Err(unanswered(SWAP)));
         if result.as_ref().is_err_and(|error| error.fault == Fault::Throttled) {
             self.mandate.pace.refused(SWAP);
         }

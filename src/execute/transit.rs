@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use super::{Done, Executor, SWAP, isolates, too_late};
+use super::{ANSWER, Done, Executor, SWAP, isolates, too_late};
 use tokio::time::Instant;
 
 use crate::model::{Fault, GroupId, Groups, InstanceId, InterfaceId, restore_command};
-use crate::plan::{MOST_IN_TRANSIT, Passage, Step, StepError, Work};
+use crate::plan::{DOUBTED, MOST_IN_TRANSIT, Passage, Step, StepError, Work};
 use crate::ports::{Call, Change, Records};
 use crate::timing::gate::out_of_time;
 
@@ -106,6 +106,11 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
             Err(error @ (StepError::Overtaken | StepError::LeaseOver)) => return Err(error),
             // It cannot be isolated in any other way either.
             Err(error) if error.fault() == Some(Fault::Busy) => return Err(error),
+            // It waits isolated until EC2 has the transit group, or that it has not is believed.
+            Err(error) if error.fault() == Some(Fault::Unseen) => {
+                *passage = is_outside.then_some(Passage::Postponed);
+                return if is_outside { self.set_groups(instance, interface, &isolation).await } else { Err(error) };
+            }
             Err(error) => {
                 tracing::warn!(%interface, %error, "not through the transit group");
                 *passage = Some(Passage::Refused(error.to_string()));
@@ -152,7 +157,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
         isolation: &Groups,
         originals: &Groups,
     ) -> Done {
-        let mut refusals = 0;
+        let (mut refusals, mut unseen, mut is_believed) = (0, None, false);
         let trying = async {
             loop {
                 let is_last = self.mandate.gate.while_open(self.mandate.pace.urgent_turn(SWAP)).await.is_none();
@@ -162,9 +167,11 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
                 {
                     return Err(too_late(SWAP));
                 }
-                let Err(error) = self.swap(interface, isolation).await else { return Ok(()) };
+                let Err(error) = self.swap(interface, isolation, ANSWER).await else { return Ok(()) };
                 refusals += u32::from(!error.fault.may_pass());
-                if is_last || refusals >= REFUSALS || error.code == GONE {
+                unseen = unseen.or_else(|| Some(Instant::now())).filter(|_| error.fault == Fault::Unseen);
+                is_believed = unseen.is_some_and(|since| since.elapsed() >= DOUBTED);
+                if is_last || refusals >= REFUSALS || is_believed {
                     return Err(error);
                 }
                 tracing::warn!(%interface, %error, "still to leave the transit group");
@@ -173,11 +180,11 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
         };
         let Err(error) = self.until_last_try(trying).await else { return Ok(()) };
         // What is gone is in no group.
-        if error.code == GONE {
+        if is_believed && error.code == GONE {
             return Err(error.into());
         }
         let going_back = self.ec2.set_groups(interface, originals);
-        if refusals >= REFUSALS && self.until_last_try(going_back).await.is_ok() {
+        if (refusals >= REFUSALS || is_believed) && self.until_last_try(going_back).await.is_ok() {
             return Err(error.into());
         }
         let command = restore_command(interface, isolation);

@@ -8,7 +8,6 @@ use futures_util::future::join_all;
 use super::Executor;
 use crate::model::{Fault, InstanceId, Intent, Owner};
 use crate::ports::{Call, Change, Originals, RECORDED_AT_ONCE, Records, Stamp, Written};
-use crate::timing::gate::out_of_time;
 use crate::timing::gather::Gather;
 
 /// `CreateTags` and `DeleteTags` take at most 1,000 resources.
@@ -37,7 +36,7 @@ impl Writes {
             let intent = read.map(|mut items| items.intents.remove(&owner.digest()));
             vec![intent; asked.len()]
         };
-        self.intents.ask((), ALL, read).await.unwrap_or_else(|| Err(out_of_time("dynamodb:BatchGetItem")))
+        self.intents.ask((), ALL, read).await
     }
 }
 
@@ -51,8 +50,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
                 async { Ok(self.records.record(self.mandate.owner, self.mandate.request_id, &all, stamp).await) };
             self.pass(action, writing).await.unwrap_or_else(|error| vec![Err(error); count])
         };
-        let asked = self.writes.records.ask(originals, RECORDED_AT_ONCE, write).await;
-        asked.unwrap_or_else(|| Err(out_of_time(action)))
+        self.writes.records.ask(originals, RECORDED_AT_ONCE, write).await
     }
 
     pub(super) async fn tag(&self, resource: &str, tags: &Tags) -> Call<()> {
@@ -62,8 +60,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
                 self.pass(action, self.ec2.tag(&resources, &tags)).await
             })
         };
-        let asked = self.writes.tags.ask((tags.clone(), resource.to_owned()), ALL, write).await;
-        asked.unwrap_or_else(|| Err(out_of_time(action)))
+        self.writes.tags.ask((tags.clone(), resource.to_owned()), ALL, write).await
     }
 
     pub(super) async fn untag(&self, resource: &str, keys: &BTreeSet<String>) -> Call<()> {
@@ -73,8 +70,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
                 self.pass(action, self.ec2.untag(&resources, &keys)).await
             })
         };
-        let asked = self.writes.untags.ask((keys.clone(), resource.to_owned()), ALL, write).await;
-        asked.unwrap_or_else(|| Err(out_of_time(action)))
+        self.writes.untags.ask((keys.clone(), resource.to_owned()), ALL, write).await
     }
 
     /// Moves an instance into Standby of its group, or out of it.
@@ -91,8 +87,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
                 },
             )
         };
-        let asked = self.writes.moves.ask(((group.to_owned(), enters), instance.clone()), ALL, write).await;
-        asked.unwrap_or_else(|| Err(out_of_time("autoscaling:EnterStandby")))
+        self.writes.moves.ask(((group.to_owned(), enters), instance.clone()), ALL, write).await
     }
 }
 
@@ -128,7 +123,7 @@ where
     while let Some(mut things) = left.pop() {
         let result = call(kind.clone(), things.iter().cloned().collect()).await;
         let is_refused =
-            result.as_ref().is_err_and(|error| matches!(error.fault, Fault::Refused | Fault::Denied | Fault::Busy));
+            result.as_ref().is_err_and(|error| error.fault.is_without_effect() && error.fault != Fault::Throttled);
         if is_refused && things.len() > 1 {
             let other = things.split_off(things.len() / 2);
             left.extend([other, things]);

@@ -15,6 +15,8 @@ pub enum Fault {
     Denied,
     /// Refused in the state the resource is in: an instance that is starting or ending.
     Busy,
+    /// Refused because something is not there (`…NotFound`): a reading like any other, which may trail what is.
+    Unseen,
     /// Any other refusal: it will be refused again.
     Refused,
     /// An answer that could not be read.
@@ -27,13 +29,14 @@ impl Fault {
     /// Whether the same call may succeed a little later.
     #[must_use]
     pub fn may_pass(self) -> bool {
-        matches!(self, Self::Throttled | Self::Server | Self::Connection | Self::TimedOut | Self::Garbled | Self::Busy)
+        let is_trouble = matches!(self, Self::Server | Self::Connection | Self::TimedOut | Self::Garbled);
+        is_trouble || matches!(self, Self::Throttled | Self::Busy | Self::Unseen)
     }
 
     /// Whether a change that failed so was certainly not made.
     #[must_use]
     pub fn is_without_effect(self) -> bool {
-        matches!(self, Self::Throttled | Self::Denied | Self::Busy | Self::Refused)
+        matches!(self, Self::Throttled | Self::Denied | Self::Busy | Self::Unseen | Self::Refused)
     }
 }
 

@@ -1,7 +1,8 @@
 //! The reads that plans are made from, batched: however many instances ask, one call answers all who wait.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
@@ -12,7 +13,6 @@ use crate::model::{
 };
 use crate::plan::{Needs, Observed, Records as Known};
 use crate::ports::{Call, GroupQuery, Look, Records};
-use crate::timing::gate::out_of_time;
 use crate::timing::gather::Gather;
 use crate::timing::pace::Pace;
 
@@ -20,6 +20,8 @@ use crate::timing::pace::Pace;
 const AT_ONCE: usize = 100;
 /// Instances whose attributes are read at once, with a call for each attribute.
 const INSPECTED_AT_ONCE: usize = 10;
+/// The groups of ours are listed within this, or they are looked up by their ids: containment waits for no listing.
+const LISTED: Duration = Duration::from_secs(2);
 /// However many ask, they share a call.
 const ALL: usize = usize::MAX;
 
@@ -59,8 +61,8 @@ pub struct Observer<'a, E, R> {
     intent: Mutex<Option<Intent>>,
     /// Every record as it was read last.
     known: Mutex<Arc<Known>>,
-    /// Groups of ours by VPC, which the isolation waits for once only.
-    known_marked: Mutex<BTreeMap<VpcId, Vec<Group>>>,
+    /// Groups of ours by VPC, listed once only. `None` where that was not to be had.
+    known_marked: Mutex<BTreeMap<VpcId, Option<Vec<Group>>>>,
 }
 
 /// What was read of one instance before anything else of it could be.
@@ -95,10 +97,7 @@ where
     if keys.is_empty() {
         return Ok(Found::new());
     }
-    batch
-        .ask(keys, ALL, |asked| portions(asked, &fetch))
-        .await
-        .unwrap_or_else(|| Err(out_of_time("ec2:DescribeInstances")))
+    batch.ask(keys, ALL, |asked| portions(asked, &fetch)).await
 }
 
 /// Answers every set of keys from as few calls as it takes. A portion that fails is missing to those who asked for it only.
@@ -177,18 +176,18 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
     /// One of the calls failed.
     pub async fn base(&self, id: &InstanceId, groups: &Groups, marked: &BTreeSet<VpcId>) -> Call<Base> {
         let ids = BTreeSet::from([id.clone()]);
-        let (mut instances, mut items, named, marked) = tokio::try_join!(
-            self.instances(ids.clone()),
-            self.items(ids),
-            self.groups(groups.clone()),
-            self.marked(marked),
-        )?;
+        let reading = async {
+            tokio::try_join!(self.instances(ids.clone()), self.items(ids.clone()), self.groups(groups.clone()))
+        };
+        let (reading, marked) = tokio::join!(reading, self.marked(marked));
+        let (mut instances, mut items, named) = reading?;
         let groups =
             marked.into_iter().filter(|group| !groups.contains(&group.id)).chain(named.into_values()).collect();
         Ok(Base { instance: instances.remove(id), item: items.remove(id), groups })
     }
 
-    /// Adds to `observed` what is needed of `id`. What protects the instance is no reason to fail: it is left out, and named.
+    /// Adds to `observed` what is needed of `id`. What protects the instance and its evidence is no reason to fail: it is left
+    /// out, and named.
     ///
     /// # Errors
     /// One of the other calls failed.
@@ -202,13 +201,11 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
         let interfaces = read(&self.interfaces, needs.interfaces.clone(), |ids| async move {
             index(self.ec2.interfaces(&ids).await, |interface| interface.id.clone())
         });
-        let snapshots = read(&self.snapshots, needs.episode.clone().into_iter().collect(), |episodes| async move {
-            sort_by(&episodes, self.ec2.snapshots(&episodes).await, |snapshot| snapshot.episode.clone())
-        });
         let (groups, instances) = (self.groups(needs.groups.clone()), self.instances(needs.instances.clone()));
-        let reading = async { tokio::try_join!(interfaces, snapshots, groups, instances, self.marked(&needs.marked)) };
-        let (reading, ()) = tokio::join!(reading, self.inspect(id, needs, inspection, observed));
-        let (interfaces, snapshots, groups, instances, marked) = reading?;
+        let reading = async { tokio::try_join!(interfaces, groups, instances) };
+        let inspecting = self.inspect(id, needs, inspection, observed);
+        let (reading, marked, ()) = tokio::join!(reading, self.marked(&needs.marked), inspecting);
+        let (interfaces, groups, instances) = reading?;
         observed.instances.extend(instances);
         observed.interfaces.extend(interfaces);
         observed.looked_up.extend(needs.interfaces.iter().cloned());
@@ -216,8 +213,6 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
         observed.groups.retain(|id, _| !needs.groups.contains(id));
         observed.groups.extend(groups);
         observed.is_inspected |= needs.inspects;
-        observed.has_snapshots |= needs.episode.is_some();
-        observed.snapshots.extend(snapshots.into_values().flatten());
         Ok(())
     }
 
@@ -269,26 +264,47 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
         Ok(found.await?.into_iter().chain(imagined).collect())
     }
 
-    async fn marked(&self, vpcs: &BTreeSet<VpcId>) -> Call<Vec<Group>> {
-        let known = || self.known_marked.lock().unwrap_or_else(PoisonError::into_inner);
-        let unknown: BTreeSet<VpcId> = vpcs.iter().filter(|vpc| !known().contains_key(*vpc)).cloned().collect();
-        let found = read(&self.marked, unknown, |vpcs| async move {
+    /// The groups of ours in these VPCs, as far as a listing of them is to be had.
+    async fn marked(&self, vpcs: &BTreeSet<VpcId>) -> Vec<Group> {
+        let unknown: BTreeSet<VpcId> = {
+            let known = self.known_marked();
+            vpcs.iter().filter(|vpc| !known.contains_key(*vpc)).cloned().collect()
+        };
+        let reading = read(&self.marked, unknown.clone(), |vpcs| async move {
             let reads = vpcs.into_iter().map(|vpc| async move {
                 let groups = self.ec2.groups(&GroupQuery::Marked(vpc.clone())).await?;
                 Ok((vpc, groups))
             });
             join_all(reads).await.into_iter().collect()
-        })
-        .await?;
-        known().extend(found);
-        Ok(known().iter().filter(|(vpc, _)| vpcs.contains(*vpc)).flat_map(|(_, groups)| groups.clone()).collect())
+        });
+        let found = tokio::time::timeout(LISTED, reading).await;
+        let mut known = self.known_marked();
+        match found {
+            Ok(Ok(found)) => known.extend(found.into_iter().map(|(vpc, groups)| (vpc, Some(groups)))),
+            missing => {
+                tracing::warn!(?missing, "the groups of ours are not listed: they are looked up by their ids");
+                known.extend(unknown.into_iter().map(|vpc| (vpc, None)));
+            }
+        }
+        known.iter().filter(|(vpc, _)| vpcs.contains(*vpc)).filter_map(|(_, found)| found.clone()).flatten().collect()
+    }
+
+    /// Whether the groups of ours in this VPC were to be listed, and were not.
+    pub fn lacks_listing(&self, vpc: &VpcId) -> bool {
+        self.known_marked().get(vpc).is_some_and(Option::is_none)
+    }
+
+    fn known_marked(&self) -> MutexGuard<'_, BTreeMap<VpcId, Option<Vec<Group>>>> {
+        self.known_marked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn inspect(&self, id: &InstanceId, needs: &Needs, inspection: &mut Inspection, observed: &mut Observed) {
-        inspection.unread.clear();
         let one = |wanted: bool| if wanted { BTreeSet::from([id.clone()]) } else { BTreeSet::new() };
-        let (found, in_groups, with_profiles, of_trunks, locks, tags) = tokio::join!(
+        let (found, snapshots, in_groups, with_profiles, of_trunks, locks, tags) = tokio::join!(
             self.attributes(id, needs.attributes && inspection.attributes.is_none()),
+            read(&self.snapshots, needs.episode.clone().into_iter().collect(), |episodes| async move {
+                sort_by(&episodes, self.ec2.snapshots(&episodes).await, |snapshot| snapshot.episode.clone())
+            }),
             read(&self.members, one(needs.members), |ids| async move { self.ec2.members(&ids).await }),
             read(&self.profiles, one(needs.profiles), |ids| async move { self.ec2.profiles(&ids).await }),
             read(&self.branches, needs.trunks.clone(), |trunks| async move {
@@ -304,6 +320,13 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
             Some(Ok(found)) => inspection.attributes = Some(found),
             Some(Err(error)) => unread(format!("the attributes of {id}"), error),
             None => {}
+        }
+        match snapshots {
+            Ok(found) => {
+                observed.has_snapshots |= needs.episode.is_some();
+                observed.snapshots.extend(found.into_values().flatten());
+            }
+            Err(error) => unread(format!("the snapshots of {id}"), error),
         }
         match in_groups {
             Ok(found) if needs.members => observed.members = Some(found),

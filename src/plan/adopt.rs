@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::groups::{is_closed, own_groups};
+use super::groups::{is_closed, own_groups, unknown_peers};
 use super::tags::{contains, original_groups_tags, way_out};
 use super::{Aim, Doubt, Ledger, Needs, Observed, Plan, Problem, Records, Step, Work, tag};
 use crate::model::{GroupId, Groups, InstanceId, InterfaceId, Owner, Record, State};
@@ -43,10 +43,11 @@ pub struct Heritage<'a> {
 /// What has to be read of an instance whose record was copied.
 pub(super) fn needs(case: &super::Case<'_>, heritage: &Heritage<'_>) -> Needs {
     let Some(record) = heritage.legacy.records.get(case.instance) else { return Needs::default() };
-    let originals = record.interfaces.values().flatten().chain(&record.isolation_groups);
+    let named = record.interfaces.values().flatten().chain(&record.isolation_groups).chain([heritage.isolation_group]);
+    let peers = unknown_peers(case.observed, heritage.isolation_group);
     Needs {
         interfaces: record.interfaces.keys().cloned().collect(),
-        groups: originals.chain([heritage.isolation_group]).cloned().collect(),
+        groups: named.chain(peers).cloned().chain(case.shown_groups()).collect(),
         marked: [record.vpc.clone()].into(),
         episode: Some(record.episode()),
         volumes: case.living().into_iter().flat_map(|instance| instance.volumes.keys()).cloned().collect(),

@@ -24,6 +24,13 @@ pub(super) fn too_wide(observed: &Observed, group: &Group, wants: &Wants) -> Vec
         .collect()
 }
 
+/// The groups that a group lets in and that were not read.
+pub(super) fn unknown_peers<'a>(observed: &'a Observed, group: &GroupId) -> impl Iterator<Item = &'a GroupId> {
+    let rules = observed.groups.get(group).into_iter().flat_map(|group| &group.ingress);
+    let peers = rules.filter_map(|rule| if let Peer::Group(peer) = &rule.peer { Some(peer) } else { None });
+    peers.filter(|peer| !observed.groups.contains_key(*peer))
+}
+
 /// A rule by tcp from the group of a forensic host: so CloudFormation's own tags say, which cannot be forged.
 fn is_of_forensic_host(observed: &Observed, rule: &Rule) -> bool {
     let Peer::Group(peer) = &rule.peer else { return false };

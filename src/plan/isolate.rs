@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::endings::name_endings;
-use super::groups::{holder, holder_of_all, is_closed, own_groups, too_wide};
+use super::groups::{holder, holder_of_all, is_closed, own_groups, too_wide, unknown_peers};
 use super::protections::protect;
 use super::snapshots::{self, snapshot};
 use super::tags::{tag_isolated, volumes_to_read};
@@ -17,6 +17,16 @@ use crate::model::{Group, GroupId, Groups, Instance, Interface, InterfaceId, Rec
 /// What has to be read of a listed instance. Before it is isolated nothing is read that its isolation does not need.
 pub(super) fn needs(case: &Case<'_>, wants: &Wants, reach: Reach) -> Needs {
     let mut needs = Needs::default();
+    let is_unlisted = case.observed.is_unlisted;
+    if is_unlisted {
+        needs.groups = case.shown_groups();
+    }
+    if is_unlisted || reach != Reach::First {
+        // A forensic host may have come since the groups of ours were listed. The one that is named is known by its id.
+        let named = wants.forensic_group.as_ref().map(|group| &group.id);
+        let peers = unknown_peers(case.observed, &wants.isolation_group);
+        needs.groups.extend(peers.filter(|peer| Some(*peer) != named).cloned());
+    }
     let Some(record) = case.held() else { return needs };
     let attached: BTreeSet<&InterfaceId> =
         case.shown().into_iter().flat_map(|instance| &instance.interfaces).map(|found| &found.id).collect();

@@ -3,7 +3,7 @@
 //! - **A reading that contradicts an accepted write of ours**: it is looked at again; if it stays, the same is written
 //!   again, a few times, and after [`FIGHT`] it is named.
 //! - **A reading by which a duty would end or be refused** is a [`Doubt`]: it is believed when it was read again
-//!   [`DOUBTED`] later.
+//!   [`DOUBTED`] later. So is a refusal that says that something is not there.
 //!
 //! Pure: time comes in as how long the invocation has lasted.
 
@@ -141,6 +141,11 @@ impl StepError {
     pub fn is_for_good(&self) -> bool {
         matches!(self, Self::Call(error) if error.fault == Fault::Refused)
     }
+
+    /// AWS said that something is not there, which is not believed yet.
+    fn is_unseen(&self) -> bool {
+        matches!(self, Self::Call(error) if error.fault == Fault::Unseen)
+    }
 }
 
 impl From<CallError> for StepError {
@@ -165,6 +170,7 @@ impl Patience {
         let limit = match fault {
             Fault::Denied => self.for_permission,
             Fault::Throttled => self.for_faults.max(THROTTLED),
+            Fault::Unseen => DOUBTED,
             fault if fault.may_pass() => self.for_faults,
             _ => return false,
         };
@@ -173,6 +179,8 @@ impl Patience {
 
     fn covers_step(self, error: &StepError, lasted: Duration) -> bool {
         match error {
+            // Believed, it is another error.
+            _ if error.is_unseen() => true,
             StepError::Call(error) | StepError::InTransit { cause: error, .. } => self.covers(error.fault, lasted),
             StepError::Lost | StepError::LeaseOver => lasted < FIGHT,
             StepError::Overtaken | StepError::NotSeen { .. } => false,
@@ -554,13 +562,24 @@ impl Ledger {
                 // That the time is up says less than what failed before.
                 let is_late = error.fault() == Some(Fault::OutOfTime);
                 let before = attempt.failure.take();
-                let since = before.as_ref().map_or(elapsed, |(_, since)| *since);
-                let said = before.filter(|_| is_late).map_or_else(|| error.clone(), |(error, _)| error);
+                let goes_on = |(before, _): &&(StepError, Duration)| !error.is_unseen() || before.is_unseen();
+                let since = before.as_ref().filter(goes_on).map_or(elapsed, |(_, since)| *since);
+                let is_believed = error.is_unseen() && elapsed.saturating_sub(since) >= DOUBTED;
+                let last = match error {
+                    StepError::Call(error) if is_believed => {
+                        CallError { fault: Fault::Refused, ..error.clone() }.into()
+                    }
+                    _ => error.clone(),
+                };
+                let said = before.filter(|_| is_late).map_or(last, |(error, _)| error);
                 attempt.failure = Some((said, since));
                 let pause = FIRST_PAUSE.saturating_mul(1 << attempt.tries.min(8)).min(LONGEST_PAUSE);
                 attempt.tries += 1;
                 // What is to be planned again is planned again at once.
                 attempt.next = if *error == StepError::LeaseOver { elapsed } else { elapsed + pause };
+                if error.is_unseen() && !is_believed {
+                    attempt.next = attempt.next.min(since + DOUBTED);
+                }
             }
         }
     }

@@ -50,6 +50,8 @@ pub struct Observed {
     /// The interfaces that were looked up by their own id.
     pub looked_up: BTreeSet<InterfaceId>,
     pub groups: BTreeMap<GroupId, Group>,
+    /// The groups of ours could not be listed: those that matter are looked up by their ids.
+    pub is_unlisted: bool,
     pub snapshots: Vec<Snapshot>,
     /// The snapshots of the record were looked up.
     pub has_snapshots: bool,
@@ -233,6 +235,13 @@ impl Case<'_> {
     fn interface(&self, id: &InterfaceId) -> Option<&Interface> {
         let attached = self.shown().and_then(|instance| instance.interfaces.iter().find(|found| found.id == *id));
         self.observed.interfaces.get(id).or(attached)
+    }
+
+    /// The groups that its interfaces show and that were not read yet: whose they are, a listing may not say.
+    fn shown_groups(&self) -> Groups {
+        let attached = self.shown().into_iter().flat_map(|instance| &instance.interfaces);
+        let shown = attached.chain(self.observed.interfaces.values()).flat_map(|interface| &interface.groups);
+        shown.filter(|group| !self.observed.groups.contains_key(*group)).cloned().collect()
     }
 
     /// The instance whose record speaks for a recorded interface: the one that it is attached to, if that has a record of

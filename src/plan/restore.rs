@@ -14,16 +14,16 @@ use crate::model::{Groups, InstanceId, Interface, InterfaceId, Record, State};
 pub(super) fn needs(case: &Case<'_>) -> Needs {
     let mut needs = Needs::default();
     needs.marked.extend(case.living().and_then(|instance| instance.vpc.clone()));
+    needs.groups = case.shown_groups();
     let Some(record) = case.record() else { return needs };
     needs.marked.insert(record.vpc.clone());
     needs.interfaces = record.interfaces.keys().cloned().collect();
-    needs.groups = record.interfaces.values().flatten().chain(&record.isolation_groups).cloned().collect();
+    needs.groups.extend(record.interfaces.values().flatten().chain(&record.isolation_groups).cloned());
     // Somebody else may isolate what they are attached to by now.
     let recorded = record.interfaces.keys().filter_map(|id| case.observed.interfaces.get(id));
     needs.instances = recorded.filter_map(|found| found.instance.clone()).filter(|at| at != case.instance).collect();
-    let around = [case.instance].into_iter().chain(&needs.instances);
-    let shown = around.filter_map(|id| case.observed.instances.get(id)).flat_map(|instance| &instance.interfaces);
-    needs.groups.extend(shown.flat_map(|interface| &interface.groups).cloned());
+    let others = needs.instances.iter().filter_map(|id| case.observed.instances.get(id));
+    needs.groups.extend(others.flat_map(|other| &other.interfaces).flat_map(|interface| &interface.groups).cloned());
     let is_looked_up = needs.interfaces.is_subset(&case.observed.looked_up);
     if !is_looked_up || !interfaces(case, record, &mut Plan::default()).is_done() {
         return needs;

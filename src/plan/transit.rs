@@ -52,15 +52,18 @@ impl Isolation<'_> {
         originals: &BTreeMap<InterfaceId, Groups>,
         plan: &mut Plan,
     ) -> Option<Step> {
-        match self.case.ledger.passage(&interface.id) {
-            Some(Passage::Refused(reason)) => {
-                let (instance, interface, reason) = (self.case.id(), interface.id.clone(), reason.clone());
-                plan.problems.push(Problem::NotCut { instance, interface, reason });
-                None
+        let ledger = self.case.ledger;
+        let passage = match ledger.passage(&interface.id) {
+            Some(Passage::Done) => return None,
+            Some(Passage::Refused(reason)) => Err(reason.clone()),
+            Some(Passage::Postponed) | None => {
+                let passage = self.passage(interface, instance, originals)?;
+                let refused = ledger.given_up(&passage).filter(|error| error.is_for_good());
+                refused.map_or(Ok(passage), |error| Err(error.to_string()))
             }
-            Some(Passage::Done) => None,
-            Some(Passage::Postponed) | None => self.passage(interface, instance, originals),
-        }
+        };
+        let not_cut = |reason| Problem::NotCut { instance: self.case.id(), interface: interface.id.clone(), reason };
+        passage.map_err(|reason| plan.problems.push(not_cut(reason))).ok()
     }
 
     /// The way of an interface into isolation: once through the transit group, unless it comes from isolation.

@@ -345,6 +345,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             ),
             _ => Default::default(),
         };
+        subject.inspection.unread.clear();
         let Base { instance, item, groups: found } = self.observer.base(&subject.instance, &groups, &vpcs).await?;
         subject.groups.retain(|id, _| !groups.contains(id));
         subject.groups.extend(found.into_iter().map(|group| (group.id.clone(), group)));
@@ -368,6 +369,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
         let mut observed = Observed {
             instances: instance.map(|instance| (instance.id.clone(), instance)).into_iter().collect(),
             groups: subject.groups.clone(),
+            is_unlisted: matches!(&subject.goal, Goal::Isolate(wants) if self.observer.lacks_listing(&wants.vpc)),
             ..Observed::default()
         };
         // What one round shows may call for another one: protections are read once the interfaces are in place, and the groups of

@@ -473,7 +473,7 @@ fn advice(asker: Asker, fault: Option<Fault>) -> &'static str {
         Some(Fault::Busy) => " (wait until the instance is running, stopped or gone)",
         Some(Fault::Throttled) => " (AWS allows this account no more calls just now: wait a few minutes)",
         Some(Fault::Server | Fault::Connection | Fault::TimedOut | Fault::Garbled) => " (AWS did not answer properly)",
-        Some(Fault::Refused | Fault::OutOfTime) | None => "",
+        Some(Fault::Unseen | Fault::Refused | Fault::OutOfTime) | None => "",
     }
 }
 

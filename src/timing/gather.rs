@@ -20,22 +20,21 @@ impl<K, T> Default for Gather<K, T> {
     }
 }
 
-impl<K: Send, T: Send> Gather<K, T> {
-    /// Asks together with at most `most` in all. `call` answers every question of one call, in order. `None` if the one
-    /// that made the call has stopped waiting for it.
-    pub async fn ask<F>(&self, question: K, most: usize, call: impl Fn(Vec<K>) -> F) -> Option<T>
+impl<K: Clone + Send, T: Send> Gather<K, T> {
+    /// Asks together with at most `most` in all. `call` answers every question of one call, in order. If the one that made
+    /// the call stops waiting for it, the others ask again.
+    pub async fn ask<F>(&self, question: K, most: usize, call: impl Fn(Vec<K>) -> F) -> T
     where
         F: Future<Output = Vec<T>>,
     {
-        let (sender, mut answer) = oneshot::channel();
-        self.lock().push((question, sender));
+        let mut answer = self.push(&question);
         // Whoever is about to ask comes along.
         tokio::task::yield_now().await;
         loop {
             let _turn = self.turn.lock().await;
             match answer.try_recv() {
-                Ok(answer) => return Some(answer),
-                Err(oneshot::error::TryRecvError::Closed) => return None,
+                Ok(answer) => return answer,
+                Err(oneshot::error::TryRecvError::Closed) => answer = self.push(&question),
                 Err(oneshot::error::TryRecvError::Empty) => {}
             }
             let asked: Waiting<K, T> = {
@@ -50,6 +49,12 @@ impl<K: Send, T: Send> Gather<K, T> {
                 let _ = sender.send(answer);
             }
         }
+    }
+
+    fn push(&self, question: &K) -> oneshot::Receiver<T> {
+        let (sender, answer) = oneshot::channel();
+        self.lock().push((question.clone(), sender));
+        answer
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting<K, T>> {
@@ -80,8 +85,25 @@ mod tests {
             join_all((5..8).map(|n| gather.ask(n, 2, &call))).await
         };
         let (first, second) = tokio::join!(join_all((0..3).map(|n| gather.ask(n, 3, &call))), late);
-        assert_eq!(first, [Some(0), Some(10), Some(20)]);
-        assert_eq!(second, [Some(50), Some(60), Some(70)]);
+        assert_eq!(first, [0, 10, 20]);
+        assert_eq!(second, [50, 60, 70]);
         assert_eq!(*calls.lock().unwrap(), [vec![0, 1, 2], vec![5, 6], vec![7]]);
+    }
+
+    /// The one that makes the call gives up while it is under way, as a look does of which another read has failed.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_shares_a_call_that_is_given_up_has_it_made_again() {
+        let gather = Gather::<u32, u32>::default();
+        let call = |questions: Vec<u32>| async move {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            questions.iter().map(|question| question * 10).collect()
+        };
+        let fails = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Err::<(), _>("another read")
+        };
+        let first = async { tokio::try_join!(async { Ok(gather.ask(1, 3, call).await) }, fails) };
+        let (first, second, third) = tokio::join!(first, gather.ask(2, 3, call), gather.ask(3, 3, call));
+        assert_eq!((first, second, third), (Err("another read"), 20, 30));
     }
 }

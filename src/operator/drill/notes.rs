@@ -84,7 +84,9 @@ impl Notes {
     /// A call failed, and not in the way that is assumed. What has nothing to do with the question answers nothing.
     pub fn note_failure(&mut self, id: &'static str, error: &CallError) {
         match error.fault {
-            Fault::Refused | Fault::Busy => self.note(id, false, format!("{} failed: {}", error.action, error.code)),
+            Fault::Refused | Fault::Unseen | Fault::Busy => {
+                self.note(id, false, format!("{} failed: {}", error.action, error.code))
+            }
             _ => self.note_unseen(id, format!("{} failed: {}", error.action, error.code)),
         }
     }

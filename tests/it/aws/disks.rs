@@ -48,7 +48,7 @@ async fn what_is_detached_or_gone_needs_nothing_and_what_is_in_use_is_refused() 
     for (code, detach, delete) in [
         ("InvalidVolume.NotFound", Ok(()), Ok(())),
         ("IncorrectState", Ok(()), Err(Fault::Busy)),
-        ("InvalidAttachment.NotFound", Ok(()), Err(Fault::Refused)),
+        ("InvalidAttachment.NotFound", Ok(()), Err(Fault::Unseen)),
         ("VolumeInUse", Err(Fault::Refused), Err(Fault::Refused)),
         ("UnauthorizedOperation", Err(Fault::Denied), Err(Fault::Denied)),
     ] {

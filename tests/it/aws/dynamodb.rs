@@ -333,6 +333,15 @@ async fn a_conflict_of_transactions_passes_or_is_a_throttled_call() {
     assert_eq!(written(&requests), ["i-0a i-0b i-0c", "i-0b i-0c"]);
 }
 
+/// https://github.com/aws/aws-sdk-java-v2/issues/2518
+#[tokio::test]
+async fn a_transaction_whose_first_try_is_still_under_way_is_a_throttled_call() {
+    let in_progress = r#"{"__type":"com.amazonaws.dynamodb.v20120810#TransactionInProgressException","message":"m"}"#;
+    let (results, requests) = record(&three(), &[(400, in_progress)]).await;
+    assert_eq!(requests.len(), 1, "it is not split");
+    assert!(results.iter().all(|result| result.as_ref().unwrap_err().fault == Fault::Throttled), "{results:?}");
+}
+
 #[tokio::test]
 async fn an_item_that_cannot_be_read_is_set_aside_whole_and_never_overwritten() {
     let item = json!({"InstanceId": {"S": "i-0a"}, "State": {"S": "melted"}, "UpdatedAt": {"S": "then"}});

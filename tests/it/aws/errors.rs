@@ -12,7 +12,7 @@ use ec2_isolation::aws::ec2::Ec2;
 use ec2_isolation::cloudformation::stack::Stacks as _;
 use ec2_isolation::ports::{Call, Change as _, Fault, Look as _, Records as _};
 
-use super::{ec2, ids, owner, stacks, table, wire, with_client};
+use super::{ec2, ec2_error, ids, owner, stacks, table, wire, with_client};
 
 const THROTTLED: &str =
     "<Response><Errors><Error><Code>RequestLimitExceeded</Code><Message>slow</Message></Error></Errors></Response>";
@@ -81,6 +81,25 @@ async fn each_error_of_a_service_becomes_its_fault() {
         Fault::Throttled,
     )
     .await;
+    for code in ["LimitExceededException", "BandwidthLimitExceeded", "SlowDown", "PriorRequestNotComplete"] {
+        check([(400, code); 3], Fault::Throttled).await;
+    }
+    check(
+        [(400, "PendingSnapshotLimitExceeded"), (400, "TransactionInProgressException"), (400, "ThrottledException")],
+        Fault::Throttled,
+    )
+    .await;
+    for code in ["ConcurrentTagAccess", "ResourceInUse", "EC2ThrottledException"] {
+        let (http, _) = wire(&[(400, &ec2_error(code))]);
+        assert_eq!(faults(|| http.clone()).await[0], Fault::Throttled, "{code}");
+    }
+    for code in ["InvalidGroup.NotFound", "InvalidNetworkInterfaceID.NotFound", "InvalidSnapshot.NotFound"] {
+        let (http, _) = wire(&[(400, &ec2_error(code))]);
+        assert_eq!(faults(|| http.clone()).await[0], Fault::Unseen, "{code}");
+    }
+    for code in ["RequestTimeout", "RequestTimeoutException"] {
+        check([(400, code); 3], Fault::TimedOut).await;
+    }
     check([(500, "InternalError"), (500, "InternalServerError"), (500, "InternalFailure")], Fault::Server).await;
     check([(403, "UnauthorizedOperation"), (400, "AccessDeniedException"), (403, "AccessDenied")], Fault::Denied).await;
     let (http, _) = wire(&[(
@@ -104,6 +123,22 @@ async fn what_is_no_answer_is_garbled() {
 #[tokio::test]
 async fn no_answer_at_all_is_a_time_out() {
     assert_eq!(faults(|| SharedHttpClient::new(NeverClient::new())).await, [Fault::TimedOut; 3]);
+}
+
+/// https://github.com/cilium/cilium/pull/41684
+#[tokio::test(start_paused = true)]
+async fn what_ec2_answers_after_twelve_seconds_is_waited_for() {
+    let config = aws_config::SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("key", "secret", None, None, "test")))
+        .retry_config(RetryConfig::disabled())
+        .http_client(NeverClient::new())
+        .build();
+    let ec2 = with_client(ec2_isolation::aws::config::ec2_client(&config), SharedHttpClient::new(NeverClient::new()));
+    let start = tokio::time::Instant::now();
+    assert_eq!(ec2.instances(&ids(1)).await.unwrap_err().fault, Fault::TimedOut);
+    assert_eq!(start.elapsed().as_secs(), 30);
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ impl World {
         self.call(action, snapshot.to_string(), |data| {
             // A lock is cancelled if its snapshot fails (EBS User Guide, "Snapshot lock considerations").
             let is_there = data.snapshots.iter().any(|found| found.id == *snapshot && !found.failed);
-            if !is_there {
+            if !is_there || data.is_unseen(snapshot.as_str()) {
                 return refusal(action, Fault::Refused, "InvalidSnapshot.NotFound");
             }
             if data.locks.get(snapshot).is_some_and(|lock| lock.mode == "compliance") {

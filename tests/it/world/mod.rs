@@ -145,6 +145,8 @@ pub struct Data {
     /// What no reading shows, and until when: instances, interfaces, groups, snapshots by their ids, records by
     /// [`readings::record`].
     pub hidden: BTreeMap<String, Instant>,
+    /// What changes do not find although readings show it, and until when.
+    pub unseen: BTreeMap<String, Instant>,
     /// Groups that are shown with no rule but these, outwards, and until when.
     pub ruleless: BTreeMap<GroupId, (Instant, Vec<Rule>)>,
     /// What one reading, by the number of its call, does not show.
@@ -164,6 +166,8 @@ pub struct Data {
     pub always: Option<(&'static str, Fault)>,
     /// Every call with this action goes wrong for one interface or instance.
     pub always_on: Option<(&'static str, String, Fault)>,
+    /// Every call with this action whose text holds this takes so much longer.
+    pub slow: Option<(&'static str, &'static str, Duration)>,
     /// Why no answer is accepted.
     pub undelivered: Option<Undelivered>,
     /// The URL of the last answer.
@@ -279,6 +283,7 @@ impl World {
             stale: BTreeMap::new(),
             stale_reads: 1,
             hidden: BTreeMap::new(),
+            unseen: BTreeMap::new(),
             ruleless: BTreeMap::new(),
             hide_in_call: None,
             hidden_now: None,
@@ -289,6 +294,7 @@ impl World {
             troubles_of: BTreeMap::new(),
             always: None,
             always_on: None,
+            slow: None,
             undelivered: None,
             url: String::new(),
             calls: vec![],
@@ -405,7 +411,8 @@ impl World {
         let (trouble, time, meddling, n) = {
             let mut data = self.data();
             let n = data.log(action, what.clone());
-            let time = data.time(n);
+            let slow = data.slow.filter(|(of, text, _)| *of == action && what.contains(text));
+            let time = data.time(n) + slow.map_or(Duration::ZERO, |(.., more)| more);
             let always = data.always.filter(|(always, _)| *always == action).map(|(_, fault)| Trouble::Fails(fault));
             let of = data.trouble_of(action);
             let trouble = data.troubles.remove(&n).or(of).or(always).or(fault.map(Trouble::Fails));

@@ -26,6 +26,7 @@ const MOST_TAGS: usize = 50;
 pub(super) const INCORRECT_STATE: Fault = Fault::Busy;
 
 pub(super) fn refusal<T>(action: &'static str, fault: Fault, code: &str) -> Call<T> {
+    let fault = if code.ends_with(".NotFound") { Fault::Unseen } else { fault };
     Err(CallError { action, fault, code: code.to_owned(), message: "as EC2 does".to_owned() })
 }
 
@@ -161,6 +162,9 @@ impl Change for World {
             }
             // All of them or none.
             for resource in resources {
+                if data.is_unseen(resource) {
+                    return refusal(action, Fault::Unseen, "InvalidSnapshot.NotFound");
+                }
                 if let Some((fault, code)) = data.untaggable.get(resource) {
                     return refusal(action, *fault, code);
                 }
@@ -300,7 +304,8 @@ impl super::Data {
         if groups.len() > 16 {
             return refusal(action, Fault::Refused, "SecurityGroupsPerInterfaceLimitExceeded");
         }
-        let Some(found) = self.interfaces().find(|found| found.id == *interface) else {
+        let is_seen = |found: &&Interface| found.id == *interface && !self.is_unseen(interface.as_str());
+        let Some(found) = self.interfaces().find(is_seen) else {
             return refusal(action, Fault::Refused, "InvalidNetworkInterfaceID.NotFound");
         };
         // As EC2: a group of another VPC has the same code as one that does not exist.
@@ -308,7 +313,8 @@ impl super::Data {
             group.vpc == found.vpc
                 || found.vpc.clone().is_some_and(|vpc| self.associated.contains(&(group.id.clone(), vpc)))
         };
-        if !groups.iter().all(|group| self.groups.get(group).is_some_and(fits)) {
+        let is_seen = |group: &&Group| !self.is_unseen(group.id.as_str());
+        if !groups.iter().all(|group| self.groups.get(group).filter(is_seen).is_some_and(fits)) {
             return refusal(action, Fault::Refused, "InvalidGroup.NotFound");
         }
         let holder = found.instance.as_ref().and_then(|instance| self.instances.get(instance));

@@ -38,6 +38,11 @@ impl Data {
         self.hidden_now.as_deref() == Some(id) || self.hidden.get(id).is_some_and(|until| Instant::now() < *until)
     }
 
+    /// Whether changes do not find it.
+    pub(super) fn is_unseen(&self, id: &str) -> bool {
+        self.unseen.get(id).is_some_and(|until| Instant::now() < *until)
+    }
+
     /// What readings show of a group.
     pub(super) fn shown_group(&self, group: &Group) -> Group {
         match self.ruleless.get(&group.id).filter(|(until, _)| Instant::now() < *until) {

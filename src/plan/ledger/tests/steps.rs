@@ -50,6 +50,19 @@ fn what_was_never_tried_is_due_until_it_is_begun() {
 }
 
 #[test]
+fn that_something_is_not_there_is_believed_when_it_is_said_again_5_s_later() {
+    let unseen = |story: Story, seconds| story.failed(seconds, Fault::Unseen);
+    let story = unseen(Story::of(isolate()), 0.0).check(&[(0.1, "wait"), (0.25, "due"), (100.0, "due")]);
+    let story = unseen(unseen(story, 1.0), 4.0).check(&[(4.9, "wait"), (5.0, "due")]);
+    assert!(!story.ledger.failure(&isolate()).unwrap().is_for_good());
+    let story = unseen(story, 5.0).check(&[(5.0, "over")]);
+    assert!(story.ledger.given_up(&isolate()).unwrap().is_for_good());
+    // What failed before for another reason says nothing of it.
+    let story = unseen(Story::of(isolate()).failed(0.0, Fault::Server), 10.0).check(&[(11.0, "due")]);
+    unseen(unseen(story, 14.9).check(&[(15.0, "due")]), 15.0).check(&[(15.0, "over")]);
+}
+
+#[test]
 fn what_was_accepted_and_is_still_planned_is_written_three_times_more_and_then_named() {
     let story = Story::of(isolate()).accepted(9.0).check(&[
         (10.0, "wait"),

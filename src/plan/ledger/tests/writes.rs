@@ -24,7 +24,7 @@ fn what_was_written_is_what_ec2_may_have_taken() {
     assert_eq!(told(&[("sg-a", Ok(()))]), some("sg-a", true));
     assert_eq!(told(&[("sg-a", Ok(())), ("sg-b", Ok(()))]), some("sg-b", true));
     // Refused: what was there before is there still.
-    let without_effect = [Fault::Throttled, Fault::Denied, Fault::Busy, Fault::Refused].map(failure);
+    let without_effect = [Fault::Throttled, Fault::Denied, Fault::Busy, Fault::Unseen, Fault::Refused].map(failure);
     for error in without_effect.into_iter().chain([StepError::LeaseOver, StepError::Overtaken]) {
         assert_eq!(told(&[("sg-a", Ok(())), ("sg-b", Err(error.clone()))]), some("sg-a", true), "{error}");
         assert_eq!(told(&[("sg-b", Err(error.clone()))]), some("sg-b", false), "{error}");
