@@ -5,21 +5,18 @@ use super::*;
 #[test]
 fn what_is_gone_counts_as_restored_once_that_was_read_twice() {
     let gone = |world: World| world.record("i-1", State::Isolated, &[("eni-1", &["sg-a"])]).plain_group("sg-a");
-    for world in [gone(World::new().terminated("i-1")), gone(World::new())] {
-        check(&world, "? eni-1 is not shown");
+    let both = "? the instance is not shown\n? eni-1 is not shown";
+    // The instance must be seen, or not be there: its tags and what protects it are to be put back.
+    for (world, doubts) in [(gone(World::new().terminated("i-1")), "? eni-1 is not shown"), (gone(World::new()), both)]
+    {
+        check(&world, doubts);
         check_standing(&world, false, false);
-        check_later(&world, "i-1: mark restored\n? eni-1 is not shown");
+        check_later(&world, &format!("i-1: mark restored\n{doubts}"));
+        check(&world.clone().state(State::Restored), "? eni-1 is not shown");
         check_standing(&world.clone().state(State::Restored), false, false);
         check_standing(&later(&world.state(State::Restored)), true, true);
     }
-    // An instance with protections must be seen, or not be there.
-    let protected = |world: World| world.saved_with(|record| record.protection.profile = Some("arn:a".to_owned()));
-    let doubts = "? the instance is not shown\n? eni-1 is not shown";
-    check(&protected(gone(World::new())), doubts);
-    check_later(&protected(gone(World::new())), &format!("i-1: mark restored\n{doubts}"));
-    check(&protected(gone(World::new())).state(State::Restored), "? eni-1 is not shown");
-    check(&protected(gone(World::new().terminated("i-1"))), "? eni-1 is not shown");
-    let alone = protected(gone(World::new())).saved_with(|record| record.interfaces.clear());
+    let alone = gone(World::new()).saved_with(|record| record.interfaces.clear());
     check(&alone, "? the instance is not shown");
     check_standing(&alone, false, false);
     check_later(&alone, "i-1: mark restored\n? the instance is not shown");
@@ -36,7 +33,7 @@ fn an_interface_that_one_of_two_readings_shows_is_there() {
 #[test]
 fn a_detached_interface_is_restored_where_it_is() {
     for at in [None, Some("i-2")] {
-        let world = World::new().plain_group("sg-a").elsewhere("eni-1", &["sg-150"], at);
+        let world = World::new().instance("i-1", &[]).plain_group("sg-a").elsewhere("eni-1", &["sg-150"], at);
         let world = world.record("i-1", State::Isolated, &[("eni-1", &["sg-a"])]);
         check(&world, "i-1: mark restoring\ni-1: restore eni-1 [sg-150] -> [sg-a]");
     }
@@ -44,7 +41,8 @@ fn a_detached_interface_is_restored_where_it_is() {
 
 /// `eni-1` is attached to `i-2`, which stays isolated.
 fn attached_elsewhere(shown: &[&str]) -> World {
-    let world = World::new().plain_group("sg-a").elsewhere("eni-1", shown, Some("i-2")).stays("i-2");
+    let world =
+        World::new().instance("i-1", &[]).plain_group("sg-a").elsewhere("eni-1", shown, Some("i-2")).stays("i-2");
     world.record("i-1", State::Isolated, &[("eni-1", &["sg-a"])])
 }
 
@@ -70,7 +68,8 @@ fn an_interface_on_an_instance_that_stays_isolated_is_not_opened() {
 #[test]
 fn of_two_records_that_hold_an_interface_one_speaks_for_it() {
     let both = |at: Option<&str>, state| {
-        let world = World::new().plain_group("sg-a").plain_group("sg-b").elsewhere("eni-1", &["sg-150"], at);
+        let world = World::new().instance("i-1", &[]).instance("i-2", &[]).plain_group("sg-a").plain_group("sg-b");
+        let world = world.elsewhere("eni-1", &["sg-150"], at);
         let world = world.record("i-1", State::Isolated, &[("eni-1", &["sg-a"])]);
         world.record("i-2", state, &[("eni-1", &["sg-b"])])
     };
@@ -116,6 +115,9 @@ fn an_interface_in_our_group_without_a_record_is_named_and_the_others_are_restor
     let known = |state| stray(back(), &["sg-150"]).record("i-2", state, &[("eni-2", &["sg-a"])]);
     check(&known(State::Isolated), "i-1: mark restored");
     check(&known(State::Restored), named);
+    // One that stays, and the interface with it.
+    let stays = "! i-1: eni-2 stays isolated, i-2 has it in its record: restore i-2 to give it its groups back";
+    check(&known(State::Isolated).stays("i-2"), &format!("i-1: mark restored\n{stays}"));
     check(
         &stray(back(), &["sg-150"]).change_instance(|instance| instance.state = "terminated".to_owned()),
         "i-1: mark restored",
@@ -144,8 +146,11 @@ fn without_a_record_only_what_shows_our_groups_is_left_to_say() {
 fn a_record_that_changed_hands_is_nothing_to_restore() {
     check(&isolated().saved_with(|record| record.owner.stack_id = "stack-2".to_owned()), "");
     let other = isolated().saved_with(|record| record.owner.logical_id = "New".to_owned());
-    check(&other, "");
-    assert!(other.plan(&Goal::Restore).standing.is_restored);
+    let some = other.clone().stays("i-2");
+    check(&some, "");
+    assert!(some.plan(&Goal::Restore).standing.is_restored);
+    // When the whole stack ends, so does what any of its resources holds.
+    check(&other, &format!("i-1: mark restoring\n{BACK}"));
 }
 
 #[test]
