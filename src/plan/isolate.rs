@@ -52,6 +52,9 @@ pub(super) fn plan(case: &Case<'_>, wants: &Wants, plan: &mut Plan) {
     let isolation = Isolation { case, wants, transit, ours, has_rival };
     // Without it, what was recorded of it may be anywhere.
     let instance = isolation.instance(plan);
+    if let Some(instance) = instance.filter(|_| case.only.is_none()) {
+        case.may_have_more(instance, plan);
+    }
     isolation.plan(instance, plan);
 }
 

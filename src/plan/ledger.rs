@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::{Plan, Problem, Step, Work};
 use crate::model::{
-    CallError, Fault, GroupId, Groups, InstanceId, InterfaceId, Record, ShowGroups, SnapshotId, State, Time,
+    CallError, Fault, GroupId, Groups, InstanceId, InterfaceId, Record, ShowGroups, SnapshotId, State, Time, VolumeId,
 };
 
 /// How long a contradiction may last before it is named. EC2's reads trail its writes by seconds.
@@ -52,6 +52,10 @@ pub enum Doubt {
     Interfaces,
     /// An interface is not there.
     Interface(InterfaceId),
+    /// The instance has these interfaces, volumes and branches. It may have more.
+    Parts(BTreeSet<InterfaceId>, BTreeSet<VolumeId>, BTreeSet<InterfaceId>),
+    /// A recorded volume is not attached.
+    Volume(VolumeId),
     /// An interface is as it should be, and this invocation has not written it.
     AsWanted(InterfaceId),
     /// A group that an interface had is not there.
@@ -60,8 +64,10 @@ pub enum Doubt {
     Snapshot(SnapshotId),
     /// Another stack has an instance that this one was isolating, too: it may be about to give it up.
     Holder,
-    /// The instance is in no Auto Scaling group any more.
+    /// The instance is in no Auto Scaling group, or in none any more.
     Member,
+    /// The instance has no profile.
+    Profile,
     /// Another delivery of the request asked for snapshots that are not to be seen yet.
     SnapshotsAwaited,
     /// EC2 or Auto Scaling are at it: the problem may be gone a little later.
@@ -91,10 +97,13 @@ impl fmt::Display for Doubt {
             Self::Instance => f.write_str("the instance is not shown"),
             Self::Interfaces => f.write_str("no interface is shown"),
             Self::Interface(interface) => write!(f, "{interface} is not shown"),
+            Self::Parts(..) => f.write_str("it may have more than is shown"),
+            Self::Volume(volume) => write!(f, "{volume} is not shown"),
             Self::AsWanted(interface) => write!(f, "{interface} shows what it should"),
             Self::Snapshot(snapshot) => write!(f, "{snapshot} is not shown"),
             Self::Holder => f.write_str("another stack isolates it, too"),
             Self::Member => f.write_str("no Auto Scaling group shows the instance"),
+            Self::Profile => f.write_str("no instance profile is shown"),
             Self::SnapshotsAwaited => f.write_str("snapshots of another delivery are not shown yet"),
             Self::UnderWay(problem) => write!(f, "under way: {problem}"),
             Self::Rival => f.write_str("another invocation may still be at work"),
@@ -252,6 +261,8 @@ pub struct Due {
     pub work: Vec<Work>,
     /// Something is not over yet: look again.
     pub waits: bool,
+    /// Nothing but that there may be more than is shown: one look when the time is over is enough.
+    pub rests: bool,
     /// When the invocation has lasted this long, at the latest.
     pub until: Option<Duration>,
     /// A step was given up just now: what follows from that is not in this plan.
@@ -362,7 +373,7 @@ impl Ledger {
         let mut due = Due { waits: !self.under_way.is_empty(), ..Due::default() };
         let given_up = self.count_given_up();
         for doubt in plan.doubts.iter().filter(|doubt| !self.believes(doubt, elapsed)) {
-            due.waits = true;
+            *(if matches!(doubt, Doubt::Parts(..) | Doubt::Profile) { &mut due.rests } else { &mut due.waits }) = true;
             due.by(self.doubts.get(doubt).and_then(|since| since.checked_add(doubt.limit())));
         }
         for work in &plan.work {

@@ -181,6 +181,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                 plan.steps().for_each(|step| subject.ledger.begin(step));
                 let (slow, quick): (Vec<Work>, Vec<Work>) = plan.work.into_iter().partition(Work::passes);
                 let is_all_slow = quick.is_empty();
+                let is_last = follows_nothing(&quick) && !due.waits && passing.is_empty() && slow.is_empty();
                 for work in slow {
                     passing.push(Box::pin(self.carry_out(work)));
                 }
@@ -198,6 +199,9 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                     alongside(self.pause(&mut pauses), &mut passing, &mut done).await;
                 } else {
                     pauses = 0;
+                    if is_last && due.rests {
+                        self.rest(due.until).await;
+                    }
                 }
             } else if due.gave_up {
                 // Plan again.
@@ -209,6 +213,8 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             } else if waits {
                 self.pause_until(&mut pauses, due.until).await;
                 depth = Reach::Full;
+            } else if depth == Reach::Full && due.rests {
+                self.rest(due.until).await;
             } else if depth == Reach::Full {
                 subject.settled_at = Some(began);
                 break;
@@ -262,6 +268,12 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
         let pause = pause.min(left);
         *pauses += 1;
         let _ = self.mandate.gate.while_open(tokio::time::sleep(pause)).await;
+    }
+
+    /// Waits until the invocation has lasted as long as that.
+    async fn rest(&self, until: Option<Duration>) {
+        let rest = until.unwrap_or_default().saturating_sub(self.mandate.clock.elapsed());
+        let _ = self.mandate.gate.while_open(tokio::time::sleep(rest)).await;
     }
 
     /// Waits until the intent is written. Whether it is this request's, as far as a look that began then shows.
@@ -394,6 +406,11 @@ pub(crate) struct Seen {
     pub(crate) passed: BTreeSet<InterfaceId>,
     pub(crate) known: Arc<Known>,
     pub(crate) unreadable: Option<String>,
+}
+
+/// Whether nothing follows from work but that it is read back.
+fn follows_nothing(work: &[Work]) -> bool {
+    work.iter().flat_map(Work::steps).all(|step| matches!(step, Step::Tag { .. } | Step::Mark { .. }))
 }
 
 fn named(wants: &Wants) -> Groups {

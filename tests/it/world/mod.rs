@@ -136,8 +136,8 @@ pub struct Data {
     /// What describe calls still show, and how often.
     stale: BTreeMap<InterfaceId, (Groups, u32)>,
     pub stale_reads: u32,
-    /// What no reading shows, and until when: instances, interfaces, groups, snapshots by their ids, records by
-    /// [`readings::record`].
+    /// What no reading shows, and until when: instances, interfaces, groups, volumes, snapshots by their ids,
+    /// records by [`readings::record`], the membership and the profile of an instance by `member i-…` and `profile i-…`.
     pub hidden: BTreeMap<String, Instant>,
     /// Groups that are shown with no rule but these, outwards, and until when.
     pub ruleless: BTreeMap<GroupId, (Instant, Vec<Rule>)>,

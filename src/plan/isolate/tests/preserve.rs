@@ -118,3 +118,22 @@ fn branches_of_a_trunk_are_named_and_not_touched() {
     check(&none, "");
     assert!(plan_for(&none, &bare()).standing.trunks.is_empty());
 }
+
+#[test]
+fn every_plan_doubts_that_all_of_the_instance_is_shown() {
+    let wants = bare();
+    let goal = Goal::Isolate(&wants);
+    let parts = |world: &World| {
+        let plan = crate::plan::plan(&world.case(&goal));
+        plan.doubts.into_iter().find(|doubt| matches!(doubt, Doubt::Parts(..)))
+    };
+    let world = done(State::Isolated);
+    let (interfaces, volumes) = (["eni-1".parse().unwrap()].into(), ["vol-1".parse().unwrap()].into());
+    assert_eq!(parts(&world), Some(Doubt::Parts(interfaces, volumes, BTreeSet::new())));
+    // Another volume, and it is doubted from then on.
+    let less = world.clone().change_instance(|instance| instance.volumes.clear());
+    assert_ne!(parts(&less), parts(&world));
+    // Where only some interfaces are meant nothing is claimed of the instance.
+    assert_eq!(parts(&world.with(|world| world.only = Some(BTreeSet::new()))), None);
+    assert_eq!(parts(&World::new().terminated("i-1")), None);
+}
