@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::{Plan, Problem, Step, Work};
 use crate::model::{
-    CallError, Fault, GroupId, Groups, InstanceId, InterfaceId, Record, ShowGroups, SnapshotId, State, Time, VolumeId,
+    CallError, Fault, GroupId, Groups, InterfaceId, Record, ShowGroups, SnapshotId, State, Time, VolumeId,
 };
 
 /// How long a contradiction may last before it is named. EC2's reads trail its writes by seconds.
@@ -211,6 +211,8 @@ struct Attempt {
     /// Of the last try, and when the first of an unbroken series failed.
     failure: Option<(StepError, Duration)>,
     tries: u32,
+    /// What an interface showed before each time this was written to it, and went through: what readings that trail may show.
+    before: Vec<Groups>,
     contradicted: Option<Contradiction>,
     next: Duration,
     over: Option<StepError>,
@@ -434,10 +436,12 @@ impl Ledger {
         let mut seen = seen.unwrap_or(Contradiction { last: elapsed, lasted: Duration::ZERO, rewrites: 0 });
         seen.lasted += elapsed.saturating_sub(seen.last).min(APART);
         seen.last = elapsed;
+        // What was never there before is another one's change, not a late reading.
+        let is_foreign = matches!(step, Step::SetGroups { from, .. } if !attempt.before.contains(from));
         let rewrite = REWRITES.get(seen.rewrites).filter(|_| step.may_be_repeated());
         let admission = match rewrite {
             // However late a look comes: what may be written again is, before it is given up.
-            Some(after) if seen.lasted >= *after => {
+            Some(after) if is_foreign || seen.lasted >= *after => {
                 seen.rewrites += 1;
                 Admission::Due
             }
@@ -490,11 +494,24 @@ impl Ledger {
         let key = step.key();
         self.under_way.remove(&key);
         match step {
-            Step::SetGroups { interface, to, .. } => self.wrote(interface, to, result),
-            Step::Pass { interface, to, instance, .. } => {
+            Step::SetGroups { interface, from, to, .. } => {
+                self.wrote(interface, to, result);
+                self.attempts.entry(key.clone()).or_default().before.push(from.clone());
+            }
+            Step::Pass { interface, from, through, to, instance, .. } => {
                 let to = Groups::from([to.clone()]);
                 self.wrote(interface, &to, result);
-                self.passed(instance, interface, &to, passage.as_ref(), result, elapsed);
+                if let Some(passage) = passage {
+                    self.passages.insert(interface.clone(), passage.clone());
+                }
+                let direct = Step::SetGroups {
+                    instance: instance.clone(),
+                    interface: interface.clone(),
+                    from: Groups::new(),
+                    to,
+                    aim: super::Aim::Isolate,
+                };
+                self.passed(direct.key(), [from.clone(), [through.clone()].into()], result, elapsed);
                 if passage.is_some() && passage != &Some(Passage::Done) {
                     // It was not taken through: whatever became of it is a matter of its groups.
                     return;
@@ -515,33 +532,16 @@ impl Ledger {
         }
     }
 
-    fn passed(
-        &mut self,
-        instance: &InstanceId,
-        interface: &InterfaceId,
-        to: &Groups,
-        passage: Option<&Passage>,
-        result: &Result<(), StepError>,
-        elapsed: Duration,
-    ) {
-        if let Some(passage) = passage {
-            self.passages.insert(interface.clone(), passage.clone());
-        }
+    /// A passage counts as the `direct` way as well; what was there `before` may be read for a while.
+    fn passed(&mut self, direct: Step, before: [Groups; 2], result: &Result<(), StepError>, elapsed: Duration) {
         // What failed in any other way is tried again directly, at once.
         if result.as_ref().is_err_and(|error| !error.is_for_good()) {
             return;
         }
-        let direct = Step::SetGroups {
-            instance: instance.clone(),
-            interface: interface.clone(),
-            from: Groups::new(),
-            to: to.clone(),
-            aim: super::Aim::Isolate,
-        };
-        let key = direct.key();
-        self.note(key.clone(), result, elapsed);
+        self.note(direct.clone(), result, elapsed);
         // What was seen before the passage says nothing of what it left.
-        if let Some(attempt) = self.attempts.get_mut(&key) {
+        if let Some(attempt) = self.attempts.get_mut(&direct) {
+            attempt.before.extend(before);
             attempt.contradicted = None;
         }
     }
