@@ -15,8 +15,8 @@ use crate::execute::{Executor, Mandate};
 use crate::model::{CallError, Groups, InstanceId, Intent, InterfaceId, State, VpcId, Wants};
 use crate::observe::{Base, Inspection, Item, Observer};
 use crate::plan::{
-    Case, Change as Protecting, Goal, Ledger, Needs, Now, Observed, Outcome, Passage, Patience, Plan, Problem, Reach,
-    Records as Known, Step, StepError, Work, needs, plan,
+    Case, Change as Protecting, DOUBTED, Goal, Ledger, Needs, Now, Observed, Outcome, Passage, Patience, Plan, Problem,
+    Reach, Records as Known, Step, StepError, Work, needs, plan,
 };
 use crate::ports::{Call, Change, Look, Records};
 use crate::timing::gate::out_of_time;
@@ -55,7 +55,7 @@ pub(crate) struct Subject<'a> {
     /// Of the last look.
     pub(crate) plan: Plan,
     /// When the look began that found nothing more to do.
-    settled_at: Option<Instant>,
+    pub(crate) settled_at: Option<Instant>,
     /// Why nothing could be read to the end: nothing is known.
     pub(crate) blind: Option<CallError>,
     /// Since when something could not be read.
@@ -80,9 +80,13 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Whether it was settled before something else was changed: what it claims has to be looked at once more.
-    pub(crate) fn is_stale(&self, last_change: Option<Instant>) -> bool {
-        self.blind.is_none() && self.settled_at.is_none_or(|at| last_change.is_some_and(|change| at <= change))
+    /// Whether it was settled before something else was changed, or long before another one was: what it claims has to be looked
+    /// at once more.
+    pub(crate) fn is_stale(&self, last_change: Option<Instant>, youngest: Option<Instant>) -> bool {
+        let is_old = |at: Instant| {
+            last_change.is_some_and(|change| at <= change) || youngest.is_some_and(|youngest| at + DOUBTED < youngest)
+        };
+        self.blind.is_none() && self.settled_at.is_none_or(is_old)
     }
 
     /// Whether everything that it held was given back, and read back.
