@@ -532,8 +532,16 @@ impl<'a> Isolation<'a> {
             // In any other state somebody else is at work.
             None => (State::Isolated, record.state == State::Isolating),
         };
-        if may_be && plan.standing.open.is_subset(left) && !plan.standing.isolated.is_empty() && !waits {
-            let whole = plan.standing.isolated.iter().all(|interface| cut.contains(interface));
+        let is_whole = plan.standing.open.is_subset(left) && !plan.standing.isolated.is_empty();
+        // It may never be isolated as a whole: who has passed is told, nothing is claimed. The watch goes on by its lease.
+        let is_swap = |step: &&Step| matches!(step, Step::SetGroups { .. } | Step::Pass { .. });
+        let is_over = plan.steps().filter(is_swap).all(|step| case.ledger.given_up(step).is_some());
+        let is_told = record.state == State::Isolating
+            && case.only.is_none()
+            && (*cut != record.passed || is_over && record.lease.is_some());
+        let state = if may_be && is_whole { Some(state) } else { is_told.then_some(State::Isolating) };
+        if let Some(state) = state.filter(|_| !waits) {
+            let whole = is_whole && plan.standing.isolated.iter().all(|interface| cut.contains(interface));
             // It was isolated as a whole before: what is open since is not claimed.
             let but = (!left.is_empty()).then(|| format!("but for {}, which is not isolated", comma_list(left)));
             plan.push(Step::Mark {
