@@ -356,7 +356,8 @@ impl<'a> Isolation<'a> {
         let others: Groups = interface.groups.difference(&self.ours).cloned().collect();
         if let Some(recorded) = case.held().and_then(|record| record.interfaces.get(id)) {
             let is_uncertain = case.held().is_some_and(|record| record.state == State::Isolating);
-            let is_untouched = case.ledger.written(id).is_none() && interface.groups.is_disjoint(&self.ours);
+            let is_written = case.ledger.written(id).is_some_and(|(_, is_accepted)| is_accepted);
+            let is_untouched = !is_written && interface.groups.is_disjoint(&self.ours);
             let is_foreign = holder(case.observed, &self.ours, interface).is_some();
             let differs = interface.groups != *recorded && !interface.groups.is_empty();
             if is_uncertain && is_untouched && differs && !is_foreign {
