@@ -155,8 +155,14 @@ impl<'a> Isolation<'a> {
             return None;
         }
         if instance.interfaces.is_empty() {
-            if case.believes(Doubt::Interfaces, plan) {
-                plan.problems.push(Problem::NoInterface { instance: id, state: instance.state.clone() });
+            let problem = Problem::NoInterface { instance: id, state: instance.state.clone() };
+            let doubt = match instance.state.as_str() {
+                // It will have none any more: it is terminated in a moment.
+                "shutting-down" => Doubt::UnderWay(problem.clone()),
+                _ => Doubt::Interfaces,
+            };
+            if case.believes(doubt, plan) {
+                plan.problems.push(problem);
             }
             return None;
         }
