@@ -22,13 +22,18 @@ pub(super) fn needs(case: &Case<'_>, wants: &Wants, reach: Reach) -> Needs {
         case.shown().into_iter().flat_map(|instance| &instance.interfaces).map(|found| &found.id).collect();
     let recorded = record.interfaces.keys();
     needs.interfaces = recorded.filter(|id| reach == Reach::Full || !attached.contains(id)).cloned().collect();
+    let episode = (wants.snapshot_volumes && snapshots::are_needed(record)).then(|| record.episode());
+    if case.shown().is_some_and(Instance::is_terminated) {
+        // Its snapshots outlive it.
+        return Needs { episode, ..needs };
+    }
     let Some(instance) = case.living().filter(|_| reach != Reach::First) else { return needs };
     let isolation = Groups::from([wants.isolation_group.clone()]);
     if !instance.interfaces.iter().any(|interface| interface.groups == isolation) || record.owner != *case.owner {
         return needs;
     }
     needs.trunks = instance.interfaces.iter().filter(|found| found.is_trunk).map(|found| found.id.clone()).collect();
-    needs.episode = (wants.snapshot_volumes && snapshots::are_needed(record)).then(|| record.episode());
+    needs.episode = episode;
     if wants.snapshot_volumes && wants.lock_days > 0 {
         needs.locks = record.snapshots.taken.values().cloned().collect();
     }
@@ -124,14 +129,11 @@ impl<'a> Isolation<'a> {
             return None;
         };
         if instance.is_terminated() {
-            let is_unsaved = case.held().is_some_and(|record| record.snapshots.taken.is_empty());
-            plan.problems.push(match self.wants.snapshot_volumes && is_unsaved {
+            let is_saved = case.held().is_none_or(|record| snapshots::outlive(case, record, plan));
+            plan.problems.push(match self.wants.snapshot_volumes && !is_saved {
                 true => Problem::TerminatedUnsaved { instance: id },
                 false => Problem::Terminated { instance: id },
             });
-            if let Some(record) = case.held() {
-                snapshots::count(case, record, plan);
-            }
             return None;
         }
         if let Some(record) = case.held().filter(|record| record.owner.stack_id != case.owner.stack_id) {
