@@ -24,7 +24,6 @@ pub(super) fn needs(case: &Case<'_>, wants: &Wants, reach: Reach) -> Needs {
     needs.interfaces = recorded.filter(|id| reach == Reach::Full || !attached.contains(id)).cloned().collect();
     let episode = (wants.snapshot_volumes && snapshots::are_needed(record)).then(|| record.episode());
     if case.shown().is_some_and(Instance::is_terminated) {
-        // Its snapshots outlive it.
         return Needs { episode, ..needs };
     }
     let Some(instance) = case.living().filter(|_| reach != Reach::First) else { return needs };
@@ -53,7 +52,7 @@ pub(super) fn plan(case: &Case<'_>, wants: &Wants, plan: &mut Plan) {
         plan.remember.insert(Problem::Unreadable { item: case.instance.to_string(), reason: reason.clone() });
     }
     let ours = ours(case, wants);
-    let Some(transit) = groups(case, wants, plan) else { return };
+    let Some(transit) = groups(case, wants, plan) else { return stand(case, wants, plan) };
     let isolation = Isolation { case, wants, transit, ours, has_rival };
     // Without it, what was recorded of it may be anywhere.
     let instance = isolation.instance(plan);
@@ -61,6 +60,33 @@ pub(super) fn plan(case: &Case<'_>, wants: &Wants, plan: &mut Plan) {
         case.may_have_more(instance, plan);
     }
     isolation.plan(instance, plan);
+    if !is_narrow(plan) {
+        let inside = std::mem::take(&mut plan.standing.isolated);
+        plan.standing.open.extend(inside);
+    }
+}
+
+/// Whether whoever is in the isolation group is isolated, as far as its rules are known.
+fn is_narrow(plan: &Plan) -> bool {
+    !plan.problems.iter().any(|problem| matches!(problem, Problem::TooWide { .. }))
+}
+
+/// How an instance stands for which nothing can be done.
+fn stand(case: &Case<'_>, wants: &Wants, plan: &mut Plan) {
+    let wide = case.observed.groups.get(&wants.isolation_group).map(|group| too_wide(case.observed, group, wants));
+    plan.problems.extend(wide.into_iter().flatten());
+    let target = Groups::from([wants.isolation_group.clone()]);
+    for interface in case.shown().into_iter().flat_map(|instance| &instance.interfaces) {
+        if interface.groups == target && is_narrow(plan) {
+            case.believes(Doubt::AsWanted(interface.id.clone()), plan);
+            plan.standing.isolated.insert(interface.id.clone());
+        } else {
+            plan.standing.open.insert(interface.id.clone());
+        }
+    }
+    if let Some(record) = case.held() {
+        snapshots::count(case, record, plan);
+    }
 }
 
 /// Looks at the groups of ours. `None` if there is nothing to isolate in; else the transit group, if it is to be used and fit
