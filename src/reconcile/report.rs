@@ -197,7 +197,12 @@ impl Rehearsed<'_> {
             count(self.wants.instances.len(), "instance"),
             count(steps.len(), "step")
         );
-        let failed = findings.is_fatal() || !findings.not_isolated.is_empty() && !self.wants.allow_partial;
+        let interfaces: usize = self.subjects.iter().map(|subject| subject.plan.standing.isolated.len()).sum();
+        let is_refused = |step: &Step| self.refusals.iter().any(|(refused, _)| refused == step);
+        let is_taken = |step: &&Step| matches!(step, Step::SetGroups { .. } | Step::Pass { .. }) && !is_refused(step);
+        let taken = self.plans.iter().flat_map(Plan::steps).filter(is_taken).count();
+        let tolerable = self.wants.allow_partial && interfaces + taken > 0;
+        let failed = findings.is_fatal() || !findings.not_isolated.is_empty() && !tolerable;
         let mut details = findings.in_order();
         details.extend(steps);
         let not_isolated = self.subjects.iter().filter(|subject| !is_whole(subject));
@@ -205,7 +210,7 @@ impl Rehearsed<'_> {
             failed,
             headline,
             details,
-            isolated_interface_count: self.subjects.iter().map(|subject| subject.plan.standing.isolated.len()).sum(),
+            isolated_interface_count: interfaces,
             not_isolated: not_isolated.flat_map(open).collect(),
             isolated_instances: isolated,
             ..Report::default()
