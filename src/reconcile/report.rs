@@ -100,7 +100,7 @@ impl Isolated<'_> {
         }
         // Of what is no longer held nothing is claimed, and what was left elsewhere says so itself.
         let is_kept = |subject: &&Subject<'_>| {
-            let is_inside = subject.plan.standing.open.is_empty() && !subject.is_in_transit();
+            let is_inside = subject.plan.standing.is_whole() && !subject.is_in_transit();
             matches!(subject.goal, Goal::Keep(_)) && subject.was_held && subject.blind.is_none() && is_inside
         };
         let kept = comma_list(self.ended.iter().filter(is_kept).map(|subject| &subject.instance));
@@ -316,7 +316,7 @@ pub(super) fn kept(
     };
     let inside: Vec<&InstanceId> =
         subjects.iter().filter(|subject| subject.is_in_transit()).map(|subject| &subject.instance).collect();
-    let isolated = seen().filter(|subject| subject.plan.standing.open.is_empty()).count();
+    let isolated = seen().filter(|subject| subject.plan.standing.is_whole()).count();
     let headline = if !inside.is_empty() {
         format!("{} in the transit group, which is open to everybody: {reason}", comma_list(inside))
     } else if unseen > 0 {
