@@ -16,6 +16,11 @@ pub(super) fn too_wide(observed: &Observed, group: &Group, wants: &Wants) -> Vec
         }
         _ => is_of_forensic_host(observed, rule),
     };
+    open_by(group, may_enter)
+}
+
+/// Every rule but those inwards that `may_enter` allows and those that stay on the host.
+fn open_by(group: &Group, may_enter: impl Fn(&Rule) -> bool) -> Vec<Problem> {
     let ingress = group.ingress.iter().filter(|rule| !may_enter(rule)).map(|rule| ("in", rule));
     let egress = group.egress.iter().filter(|rule| !is_loopback(rule)).map(|rule| ("out", rule));
     ingress
@@ -41,9 +46,13 @@ fn is_of_forensic_host(observed: &Observed, rule: &Rule) -> bool {
 /// Whether a group could be another stack's isolation: it lets nothing through but single ports from a group (which
 /// ones, its own stack knows), a forensic host, and what stays on the host.
 pub(super) fn is_closed(observed: &Observed, group: &Group) -> bool {
+    not_closed(observed, group).is_empty()
+}
+
+/// The rules by which a group could not be.
+pub(super) fn not_closed(observed: &Observed, group: &Group) -> Vec<Problem> {
     let is_port_from_group = |rule: &Rule| matches!(rule.peer, Peer::Group(_)) && port(rule).is_some();
-    group.ingress.iter().all(|rule| is_port_from_group(rule) || is_of_forensic_host(observed, rule))
-        && group.egress.iter().all(is_loopback)
+    open_by(group, |rule| is_port_from_group(rule) || is_of_forensic_host(observed, rule))
 }
 
 /// What a transit group lacks to let everything through, both ways, IPv4 and IPv6.

@@ -32,13 +32,17 @@ pub(super) fn needs(case: &Case<'_>, wants: &Wants, reach: Reach) -> Needs {
         case.shown().into_iter().flat_map(|instance| &instance.interfaces).map(|found| &found.id).collect();
     let recorded = record.interfaces.keys();
     needs.interfaces = recorded.filter(|id| reach == Reach::Full || !attached.contains(id)).cloned().collect();
+    let episode = (wants.snapshot_volumes && snapshots::are_needed(record)).then(|| record.episode());
+    if case.shown().is_some_and(Instance::is_terminated) {
+        return Needs { episode, ..needs };
+    }
     let Some(instance) = case.living().filter(|_| reach != Reach::First) else { return needs };
     let isolation = Groups::from([wants.isolation_group.clone()]);
     if !instance.interfaces.iter().any(|interface| interface.groups == isolation) || record.owner != *case.owner {
         return needs;
     }
     needs.trunks = instance.interfaces.iter().filter(|found| found.is_trunk).map(|found| found.id.clone()).collect();
-    needs.episode = (wants.snapshot_volumes && snapshots::are_needed(record)).then(|| record.episode());
+    needs.episode = episode;
     if wants.snapshot_volumes && wants.lock_days > 0 {
         needs.locks = record.snapshots.taken.values().cloned().collect();
     }
@@ -58,11 +62,41 @@ pub(super) fn plan(case: &Case<'_>, wants: &Wants, plan: &mut Plan) {
         plan.remember.insert(Problem::Unreadable { item: case.instance.to_string(), reason: reason.clone() });
     }
     let ours = ours(case, wants);
-    let Some(transit) = groups(case, wants, plan) else { return };
+    let Some(transit) = groups(case, wants, plan) else { return stand(case, wants, plan) };
     let isolation = Isolation { case, wants, transit, ours, has_rival };
     // Without it, what was recorded of it may be anywhere.
     let instance = isolation.instance(plan);
+    if let Some(instance) = instance.filter(|_| case.only.is_none()) {
+        case.may_have_more(instance, plan);
+    }
     isolation.plan(instance, plan);
+    if !is_narrow(plan) {
+        let inside = std::mem::take(&mut plan.standing.isolated);
+        plan.standing.open.extend(inside);
+    }
+}
+
+/// Whether whoever is in the isolation group is isolated, as far as its rules are known.
+fn is_narrow(plan: &Plan) -> bool {
+    !plan.problems.iter().any(|problem| matches!(problem, Problem::TooWide { .. }))
+}
+
+/// How an instance stands for which nothing can be done.
+fn stand(case: &Case<'_>, wants: &Wants, plan: &mut Plan) {
+    let wide = case.observed.groups.get(&wants.isolation_group).map(|group| too_wide(case.observed, group, wants));
+    plan.problems.extend(wide.into_iter().flatten());
+    let target = Groups::from([wants.isolation_group.clone()]);
+    for interface in case.shown().into_iter().flat_map(|instance| &instance.interfaces) {
+        if interface.groups == target && is_narrow(plan) {
+            case.believes(Doubt::AsWanted(interface.id.clone()), plan);
+            plan.standing.isolated.insert(interface.id.clone());
+        } else {
+            plan.standing.open.insert(interface.id.clone());
+        }
+    }
+    if let Some(record) = case.held() {
+        snapshots::count(case, record, plan);
+    }
 }
 
 /// Looks at the groups of ours. `None` if there is nothing to isolate in; else the transit group, if it is to be used and fit
@@ -131,14 +165,11 @@ impl<'a> Isolation<'a> {
             return None;
         };
         if instance.is_terminated() {
-            let is_unsaved = case.held().is_some_and(|record| record.snapshots.taken.is_empty());
-            plan.problems.push(match self.wants.snapshot_volumes && is_unsaved {
+            let is_saved = case.held().is_none_or(|record| snapshots::outlive(case, record, plan));
+            plan.problems.push(match self.wants.snapshot_volumes && !is_saved {
                 true => Problem::TerminatedUnsaved { instance: id },
                 false => Problem::Terminated { instance: id },
             });
-            if let Some(record) = case.held() {
-                snapshots::count(case, record, plan);
-            }
             return None;
         }
         if let Some(record) = case.held().filter(|record| record.owner.stack_id != case.owner.stack_id) {
@@ -168,8 +199,14 @@ impl<'a> Isolation<'a> {
             }
         }
         if instance.interfaces.is_empty() {
-            if case.believes(Doubt::Interfaces, plan) {
-                plan.problems.push(Problem::NoInterface { instance: id, state: instance.state.clone() });
+            let problem = Problem::NoInterface { instance: id, state: instance.state.clone() };
+            let doubt = match instance.state.as_str() {
+                // It will have none any more: it is terminated in a moment.
+                "shutting-down" => Doubt::UnderWay(problem.clone()),
+                _ => Doubt::Interfaces,
+            };
+            if case.believes(doubt, plan) {
+                plan.problems.push(problem);
             }
             return None;
         }
@@ -387,7 +424,8 @@ impl<'a> Isolation<'a> {
         let others: Groups = interface.groups.difference(&self.ours).cloned().collect();
         if let Some(recorded) = case.held().and_then(|record| record.interfaces.get(id)) {
             let is_uncertain = case.held().is_some_and(|record| record.state == State::Isolating);
-            let is_untouched = case.ledger.written(id).is_none() && interface.groups.is_disjoint(&self.ours);
+            let is_written = case.ledger.written(id).is_some_and(|(_, is_accepted)| is_accepted);
+            let is_untouched = !is_written && interface.groups.is_disjoint(&self.ours);
             let is_foreign = holder(case.observed, &self.ours, interface).is_some();
             let differs = interface.groups != *recorded && !interface.groups.is_empty();
             if is_uncertain && is_untouched && differs && !is_foreign {
@@ -550,15 +588,17 @@ impl<'a> Isolation<'a> {
             // In any other state somebody else is at work.
             None => (State::Isolated, record.state == State::Isolating),
         };
-        if may_be && plan.standing.open.is_subset(left) && !waits {
-            let whole = plan.standing.isolated.iter().all(|interface| cut.contains(interface));
-            // It was isolated as a whole before: what is open since is not claimed. Nor is what another stack isolates.
-            let is_theirs = |id: &InterfaceId| {
-                let held = |problem: &Problem| matches!(problem, Problem::InterfaceHeldByOther { interface, .. } if interface == id);
-                plan.problems.iter().any(held)
-            };
-            let why = if left.iter().all(is_theirs) { "another stack isolates" } else { "is not isolated" };
-            let but = (!left.is_empty()).then(|| format!("but for {}, which {why}", comma_list(left)));
+        let is_whole = plan.standing.open.is_subset(left) && !plan.standing.isolated.is_empty();
+        // It may never be isolated as a whole: who has passed is told, nothing is claimed. The watch goes on by its lease.
+        let is_swap = |step: &&Step| matches!(step, Step::SetGroups { .. } | Step::Pass { .. });
+        let is_over = plan.steps().filter(is_swap).all(|step| case.ledger.given_up(step).is_some());
+        let is_told = record.state == State::Isolating
+            && case.only.is_none()
+            && (*cut != record.passed || is_over && record.lease.is_some());
+        let state = if may_be && is_whole { Some(state) } else { is_told.then_some(State::Isolating) };
+        if let Some(state) = state.filter(|_| !waits) {
+            let whole = is_whole && plan.standing.isolated.iter().all(|interface| cut.contains(interface));
+            let but = but_for(left, plan);
             plan.push(Step::Mark {
                 instance: case.id(),
                 owner: record.owner.clone(),
@@ -575,6 +615,17 @@ impl<'a> Isolation<'a> {
             protect(case, self.wants, record, instance, plan);
         }
     }
+}
+
+/// What is not claimed of an instance that was isolated as a whole before: what is open since, and what another stack isolates.
+fn but_for(left: &BTreeSet<InterfaceId>, plan: &Plan) -> Option<String> {
+    let is_theirs = |id: &InterfaceId| {
+        let held =
+            |problem: &Problem| matches!(problem, Problem::InterfaceHeldByOther { interface, .. } if interface == id);
+        plan.problems.iter().any(held)
+    };
+    let why = if left.iter().all(is_theirs) { "another stack isolates" } else { "is not isolated" };
+    (!left.is_empty()).then(|| format!("but for {}, which {why}", comma_list(left)))
 }
 
 #[cfg(test)]

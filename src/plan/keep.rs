@@ -1,11 +1,12 @@
 //! Instances that stay isolated although no request asks for it any more: a Delete that must not release, an Update
 //! that no longer lists them.
 //!
-//! They are left as they are, but **no interface is left in the transit group**.
+//! They are left as they are, but **no interface is left in the transit group**. What they are said to be is what EC2 shows of every
+//! interface, recorded or attached since.
 
-use super::groups::own_groups;
+use super::groups::{not_closed, own_groups};
 use super::transit::{open_groups, say_if_in_transit};
-use super::{Aim, Case, Doubt, Needs, Plan, Problem, Step};
+use super::{Aim, Case, Doubt, Needs, Plan, Problem, Standing, Step};
 use crate::model::{Groups, Interface, Record, State};
 
 /// Whatever is claimed of them is read.
@@ -21,6 +22,10 @@ pub(super) fn needs(case: &Case<'_>) -> Needs {
 /// The record is marked kept if there is a `reason` to write down.
 pub(super) fn plan(case: &Case<'_>, reason: Option<&str>, plan: &mut Plan) {
     let has_rival = case.has_rival(plan);
+    if let Some(reason) = case.unreadable {
+        plan.problems.push(Problem::Unreadable { item: case.instance.to_string(), reason: reason.clone() });
+        return;
+    }
     if case.record().is_none() {
         case.believes(Doubt::Record, plan);
     }
@@ -28,13 +33,23 @@ pub(super) fn plan(case: &Case<'_>, reason: Option<&str>, plan: &mut Plan) {
     let target = Groups::from([record.isolation_group.clone()]);
     let ours = own_groups(case.observed, case.owner, &record.isolation_groups);
     let passages = open_groups(case, &ours, &record.isolation_group);
+    let wide = case.observed.groups.get(&record.isolation_group).map(|group| not_closed(case.observed, group));
+    let wide = wide.unwrap_or_default();
+    let (mut is_gone, is_narrow) = (true, wide.is_empty());
+    if !is_narrow {
+        case.believes(Doubt::Rules(record.isolation_group.clone()), plan);
+    }
+    plan.problems.extend(wide);
+    let isolates = |interface: &Interface| {
+        is_narrow && interface.groups.is_subset(&ours) && interface.groups.is_disjoint(&passages)
+    };
     for id in record.interfaces.keys() {
         let Some(interface) = case.observed.interfaces.get(id) else {
-            if case.observed.looked_up.contains(id) {
-                case.believes(Doubt::Interface(id.clone()), plan);
-            }
+            is_gone &= case.observed.looked_up.contains(id) && case.believes(Doubt::Interface(id.clone()), plan);
             continue;
         };
+        is_gone = false;
+        stand(interface, isolates(interface), plan);
         say_if_in_transit(case, &ours, &record.isolation_group, interface, plan);
         if may_be_inside(case, record, interface, &passages, &target, plan) {
             let aim = if interface.groups == target { Aim::Confirm } else { Aim::Isolate };
@@ -44,9 +59,23 @@ pub(super) fn plan(case: &Case<'_>, reason: Option<&str>, plan: &mut Plan) {
         if !interface.groups.is_subset(&ours) {
             // Somebody moved it, or nobody isolated it: it is left as it is.
             let (instance, interface, groups) = (case.id(), id.clone(), interface.groups.clone());
-            plan.standing.open.insert(interface.clone());
             plan.problems.push(Problem::NotKept { instance, interface, groups });
         }
+    }
+    let attached = case.living().into_iter().flat_map(|instance| &instance.interfaces);
+    let is_unrecorded = |id| !record.interfaces.contains_key(id) && case.recorded_elsewhere(id).is_none();
+    for interface in attached.filter(|interface| is_unrecorded(&interface.id)) {
+        is_gone = false;
+        stand(interface, isolates(interface), plan);
+        say_if_in_transit(case, &ours, &record.isolation_group, interface, plan);
+        let (instance, id, groups) = (case.id(), interface.id.clone(), interface.groups.clone());
+        plan.problems.push(match groups.intersection(&ours).next().cloned() {
+            Some(group) => Problem::OriginalUnknown { instance, interface: id, group },
+            None => Problem::NotKept { instance, interface: id, groups },
+        });
+    }
+    if is_gone {
+        plan.problems.push(Problem::NothingKept { instance: case.id() });
     }
     // A restore that has begun must not be forgotten: what it changed may not be visible yet.
     let may_be_marked = plan.is_empty() && !has_rival && !matches!(record.state, State::Kept | State::Restoring);
@@ -54,6 +83,11 @@ pub(super) fn plan(case: &Case<'_>, reason: Option<&str>, plan: &mut Plan) {
         let (from, state, reason) = (record.state, State::Kept, Some(reason.to_owned()));
         plan.push(Step::Mark { instance: case.id(), owner: record.owner.clone(), from, state, reason, cut: None });
     }
+}
+
+fn stand(interface: &Interface, is_isolated: bool, plan: &mut Plan) {
+    let Standing { isolated, open, .. } = &mut plan.standing;
+    (if is_isolated { isolated } else { open }).insert(interface.id.clone());
 }
 
 /// EC2's reads trail its writes: if a passage may have been cut short, only what this invocation wrote is believed.

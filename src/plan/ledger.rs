@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::{Plan, Problem, Step, Work};
 use crate::model::{
-    CallError, Fault, GroupId, Groups, InstanceId, InterfaceId, Record, ShowGroups, SnapshotId, State, Time,
+    CallError, Fault, GroupId, Groups, InterfaceId, Record, ShowGroups, SnapshotId, State, Time, VolumeId,
 };
 
 /// How long a contradiction may last before it is named. EC2's reads trail its writes by seconds.
@@ -54,6 +54,10 @@ pub enum Doubt {
     Interfaces,
     /// An interface is not there.
     Interface(InterfaceId),
+    /// The instance has these interfaces, volumes and branches. It may have more.
+    Parts(BTreeSet<InterfaceId>, BTreeSet<VolumeId>, BTreeSet<InterfaceId>),
+    /// A recorded volume is not attached.
+    Volume(VolumeId),
     /// An interface is as it should be, and this invocation has not written it.
     AsWanted(InterfaceId),
     /// A group that an interface had is not there.
@@ -62,8 +66,10 @@ pub enum Doubt {
     Snapshot(SnapshotId),
     /// Another stack has an instance that this one was isolating, too: it may be about to give it up.
     Holder,
-    /// The instance is in no Auto Scaling group any more.
+    /// The instance is in no Auto Scaling group, or in none any more.
     Member,
+    /// The instance has no profile.
+    Profile,
     /// Another delivery of the request asked for snapshots that are not to be seen yet.
     SnapshotsAwaited,
     /// EC2 or Auto Scaling are at it: the problem may be gone a little later.
@@ -93,10 +99,13 @@ impl fmt::Display for Doubt {
             Self::Instance => f.write_str("the instance is not shown"),
             Self::Interfaces => f.write_str("no interface is shown"),
             Self::Interface(interface) => write!(f, "{interface} is not shown"),
+            Self::Parts(..) => f.write_str("it may have more than is shown"),
+            Self::Volume(volume) => write!(f, "{volume} is not shown"),
             Self::AsWanted(interface) => write!(f, "{interface} shows what it should"),
             Self::Snapshot(snapshot) => write!(f, "{snapshot} is not shown"),
             Self::Holder => f.write_str("another stack isolates it, too"),
             Self::Member => f.write_str("no Auto Scaling group shows the instance"),
+            Self::Profile => f.write_str("no instance profile is shown"),
             Self::SnapshotsAwaited => f.write_str("snapshots of another delivery are not shown yet"),
             Self::UnderWay(problem) => write!(f, "under way: {problem}"),
             Self::Rival => f.write_str("another invocation may still be at work"),
@@ -212,6 +221,8 @@ struct Attempt {
     /// Of the last try, and when the first of an unbroken series failed.
     failure: Option<(StepError, Duration)>,
     tries: u32,
+    /// What an interface showed before each time this was written to it, and went through: what readings that trail may show.
+    before: Vec<Groups>,
     contradicted: Option<Contradiction>,
     next: Duration,
     over: Option<StepError>,
@@ -270,6 +281,8 @@ pub struct Due {
     pub work: Vec<Work>,
     /// Something is not over yet: look again.
     pub waits: bool,
+    /// Nothing but that there may be more than is shown: one look when the time is over is enough.
+    pub rests: bool,
     /// When the invocation has lasted this long, at the latest.
     pub until: Option<Duration>,
     /// A step was given up just now: what follows from that is not in this plan.
@@ -373,7 +386,7 @@ impl Ledger {
         let mut due = Due { waits: !self.under_way.is_empty(), ..Due::default() };
         let given_up = self.count_given_up();
         for doubt in plan.doubts.iter().filter(|doubt| !self.believes(doubt, elapsed)) {
-            due.waits = true;
+            *(if matches!(doubt, Doubt::Parts(..) | Doubt::Profile) { &mut due.rests } else { &mut due.waits }) = true;
             due.by(self.doubts.get(doubt).and_then(|since| since.checked_add(doubt.limit())));
         }
         for work in &plan.work {
@@ -434,10 +447,12 @@ impl Ledger {
         let mut seen = seen.unwrap_or(Contradiction { last: elapsed, lasted: Duration::ZERO, rewrites: 0 });
         seen.lasted += elapsed.saturating_sub(seen.last).min(APART);
         seen.last = elapsed;
+        // What was never there before is another one's change, not a late reading.
+        let is_foreign = matches!(step, Step::SetGroups { from, .. } if !attempt.before.contains(from));
         let rewrite = REWRITES.get(seen.rewrites).filter(|_| step.may_be_repeated());
         let admission = match rewrite {
             // However late a look comes: what may be written again is, before it is given up.
-            Some(after) if seen.lasted >= *after => {
+            Some(after) if is_foreign || seen.lasted >= *after => {
                 seen.rewrites += 1;
                 Admission::Due
             }
@@ -495,11 +510,24 @@ impl Ledger {
         let key = step.key();
         self.under_way.remove(&key);
         match step {
-            Step::SetGroups { interface, to, .. } => self.wrote(interface, to, result),
-            Step::Pass { interface, to, instance, .. } => {
+            Step::SetGroups { interface, from, to, .. } => {
+                self.wrote(interface, to, result);
+                self.attempts.entry(key.clone()).or_default().before.push(from.clone());
+            }
+            Step::Pass { interface, from, through, to, instance, .. } => {
                 let to = Groups::from([to.clone()]);
                 self.wrote(interface, &to, result);
-                self.passed(instance, interface, &to, passage.as_ref(), result, elapsed);
+                if let Some(passage) = passage {
+                    self.passages.insert(interface.clone(), passage.clone());
+                }
+                let direct = Step::SetGroups {
+                    instance: instance.clone(),
+                    interface: interface.clone(),
+                    from: Groups::new(),
+                    to,
+                    aim: super::Aim::Isolate,
+                };
+                self.passed(direct.key(), [from.clone(), [through.clone()].into()], result, elapsed);
                 if passage.is_some() && passage != &Some(Passage::Done) {
                     // It was not taken through: whatever became of it is a matter of its groups.
                     return;
@@ -520,33 +548,16 @@ impl Ledger {
         }
     }
 
-    fn passed(
-        &mut self,
-        instance: &InstanceId,
-        interface: &InterfaceId,
-        to: &Groups,
-        passage: Option<&Passage>,
-        result: &Result<(), StepError>,
-        elapsed: Duration,
-    ) {
-        if let Some(passage) = passage {
-            self.passages.insert(interface.clone(), passage.clone());
-        }
+    /// A passage counts as the `direct` way as well; what was there `before` may be read for a while.
+    fn passed(&mut self, direct: Step, before: [Groups; 2], result: &Result<(), StepError>, elapsed: Duration) {
         // What failed in any other way is tried again directly, at once.
         if result.as_ref().is_err_and(|error| !error.is_for_good()) {
             return;
         }
-        let direct = Step::SetGroups {
-            instance: instance.clone(),
-            interface: interface.clone(),
-            from: Groups::new(),
-            to: to.clone(),
-            aim: super::Aim::Isolate,
-        };
-        let key = direct.key();
-        self.note(key.clone(), result, elapsed);
+        self.note(direct.clone(), result, elapsed);
         // What was seen before the passage says nothing of what it left.
-        if let Some(attempt) = self.attempts.get_mut(&key) {
+        if let Some(attempt) = self.attempts.get_mut(&direct) {
+            attempt.before.extend(before);
             attempt.contradicted = None;
         }
     }

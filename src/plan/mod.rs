@@ -222,6 +222,14 @@ impl Case<'_> {
         believed
     }
 
+    /// What an instance has is believed when it was read twice: an interface that is not shown yet would stay open.
+    fn may_have_more(&self, instance: &Instance, plan: &mut Plan) {
+        let interfaces = instance.interfaces.iter().map(|interface| interface.id.clone());
+        let branches = self.observed.branches.values().flatten().map(|branch| branch.id.clone());
+        let volumes = instance.volumes.keys().cloned();
+        self.believes(Doubt::Parts(interfaces.collect(), volumes.collect(), branches.collect()), plan);
+    }
+
     /// Whether another invocation may still change the interfaces: nothing is settled until it has ended.
     fn has_rival(&self, plan: &mut Plan) -> bool {
         let has_rival = self.ledger.has_rival(self.now.time);

@@ -134,6 +134,10 @@ pub enum Problem {
         interface: InterfaceId,
         groups: Groups,
     },
+    /// Of an instance that is kept: terminated, or without an interface.
+    NothingKept {
+        instance: InstanceId,
+    },
     Moved {
         instance: InstanceId,
         interface: InterfaceId,
@@ -309,6 +313,7 @@ impl Problem {
             | Self::RecordsDiffer { .. }
             | Self::OriginalDropped { .. }
             | Self::NotKept { .. }
+            | Self::NothingKept { .. }
             | Self::Moved { .. }
             | Self::RecordedElsewhere { .. }
             | Self::ProtectionLeft { .. }
@@ -433,6 +438,10 @@ impl fmt::Display for Problem {
             Self::NotKept { instance, interface, groups } => {
                 write!(f, "{instance}: {interface} is not isolated: it was left alone in {}", ShowGroups(groups))
             }
+            Self::NothingKept { instance } => write!(
+                f,
+                "{instance}: nothing of it is left to keep isolated: it is terminated, or its interfaces are gone"
+            ),
             Self::Moved { instance, interface, groups } => {
                 write!(f, "{instance}: {interface} was left alone: it was moved to {} meanwhile", ShowGroups(groups))
             }

@@ -65,6 +65,34 @@ pub(super) fn count(case: &Case<'_>, record: &Record, plan: &mut Plan) {
     }
 }
 
+/// Counts the snapshots of an instance that is terminated, and saves those that were taken and are not in its record yet. Whether
+/// there are any.
+pub(super) fn outlive(case: &Case<'_>, record: &Record, plan: &mut Plan) -> bool {
+    count(case, record, plan);
+    let taken = &record.snapshots.taken;
+    let is_ours = record.snapshots.requested && record.owner == *case.owner;
+    let unsaved: BTreeMap<VolumeId, SnapshotId> = usable(case, record)
+        .filter(|snapshot| is_ours && !taken.contains_key(&snapshot.volume))
+        .map(|snapshot| (snapshot.volume.clone(), snapshot.id.clone()))
+        .collect();
+    if !unsaved.is_empty() {
+        let snapshots = taken.clone().into_iter().chain(unsaved).collect();
+        plan.push(Step::SaveSnapshots { instance: case.id(), snapshots });
+        return true;
+    }
+    // Those that were asked for may not be shown yet.
+    if record.snapshots.requested && case.observed.has_snapshots {
+        case.believes(Doubt::SnapshotsAwaited, plan);
+    }
+    !taken.is_empty()
+}
+
+/// The snapshots of this isolation that did not fail.
+fn usable<'a>(case: &Case<'a>, record: &Record) -> impl Iterator<Item = &'a Snapshot> {
+    let episode = record.episode();
+    case.observed.snapshots.iter().filter(move |snapshot| snapshot.episode == episode && !snapshot.failed)
+}
+
 /// The snapshots of a set are born with the same tags: each gets its own, until it is seen with them. A single one is born
 /// with its own.
 fn label(case: &Case<'_>, record: &Record, instance: &Instance, plan: &mut Plan) {
@@ -96,10 +124,7 @@ fn found(
     record: &Record,
     volumes: &BTreeMap<VolumeId, String>,
 ) -> Option<BTreeMap<VolumeId, SnapshotId>> {
-    let episode = record.episode();
-    let is_usable = |snapshot: &&Snapshot| snapshot.episode == episode && !snapshot.failed;
-    let usable = case.observed.snapshots.iter().filter(is_usable);
-    let set: BTreeMap<_, _> = usable
+    let set: BTreeMap<_, _> = usable(case, record)
         .filter(|snapshot| volumes.contains_key(&snapshot.volume))
         .map(|snapshot| (snapshot.volume.clone(), snapshot.id.clone()))
         .collect();

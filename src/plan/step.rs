@@ -161,7 +161,13 @@ impl Step {
         match &mut key {
             Self::SetGroups { from, aim, .. } => (*from, *aim) = (Groups::new(), Aim::Confirm),
             Self::Pass { from, .. } => *from = Groups::new(),
-            Self::Protect { aim, .. } => *aim = Aim::Confirm,
+            Self::Protect { change, aim, .. } => {
+                *aim = Aim::Confirm;
+                // One that is attached again is another association of the same profile.
+                if let Change::DetachProfile(profile) = change {
+                    profile.association.clear();
+                }
+            }
             _ => {}
         }
         key

@@ -340,7 +340,7 @@ mod tests {
             restored().with(|world| _ = world.observed.volume_tags.insert("vol-1".parse().unwrap(), tags(&others)));
         assert_eq!(text(&of_another), "i-1: mark restored\n");
         let detached = restored().change_instance(|instance| instance.volumes.clear());
-        assert_eq!(text(&detached), "i-1: mark restored\n");
+        assert_eq!(text(&detached), "i-1: mark restored\n? vol-1 is not shown\n");
         let terminated = restored().change_instance(|instance| instance.state = "terminated".to_owned());
         assert_eq!(text(&terminated), "i-1: mark restored\n");
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Aim, Case, Goal, Ledger, Needs, Now, Observed, Outcome, Plan, Reach, Records, Step, StepError, needs, plan,
+    Aim, Case, Doubt, Goal, Ledger, Needs, Now, Observed, Outcome, Plan, Reach, Records, Step, StepError, needs, plan,
 };
 use crate::model::{
     Attribute, Attributes, CallError, Fault, Group, Groups, Instance, InstanceId, Interface, InterfaceId, Lease,
@@ -284,8 +284,11 @@ pub(super) const NOW: Now<'static> =
 
 /// Plans as text.
 impl World {
+    /// Every plan of an isolation doubts that all of the instance is shown; that has tests of its own.
     pub(super) fn plan(&self, goal: &Goal<'_>) -> Plan {
-        plan(&self.case(goal))
+        let mut plan = plan(&self.case(goal));
+        plan.doubts.retain(|doubt| !matches!(doubt, Doubt::Parts(..)));
+        plan
     }
 
     pub(super) fn needs(&self, goal: &Goal<'_>, reach: Reach) -> Needs {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _};
+use tokio::time::Instant;
 
 use super::Reconciler;
 use super::instance::{Run, Seen, Subject};
@@ -13,7 +14,9 @@ use super::report::{Rehearsed, Report};
 use crate::execute::Executor;
 use crate::model::{CallError, Group, InstanceId, InterfaceId, Wants};
 use crate::observe::Observer;
-use crate::plan::{Goal, Needs, Observed, Outcome, Passage, Plan, Reach, Step, carried_out, needs, plan};
+use crate::plan::{
+    DOUBTED, Doubt, Goal, Needs, Observed, Outcome, Passage, Patience, Plan, Reach, Step, carried_out, needs, plan,
+};
 use crate::ports::{Call, Change, Guard, Look, Records};
 
 /// EC2 counts a dry run against the same throttle as the change.
@@ -35,8 +38,14 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         let stays: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();
         let mut subjects: Vec<Subject<'_>> =
             wants.instances.iter().map(|id| Subject::new(id.clone(), Goal::Isolate(wants))).collect();
-        let removed = match self.persist(self.patience(), || self.intent()).await {
-            Ok(intent) => intent.map(|intent| intent.held.difference(&stays).cloned().collect()).unwrap_or_default(),
+        let removed = || async {
+            match self.intent().await? {
+                Some(intent) => self.recorded_since(&intent, &stays).await,
+                None => Ok(BTreeSet::new()),
+            }
+        };
+        let removed = match self.persist(self.patience(), removed).await {
+            Ok(removed) => removed,
             Err(error) => return Report::failure(format!("dry run, nothing was changed: {error}")),
         };
         let plans = match self.rehearse(&mut subjects, &stays, &removed, imagined).await {
@@ -100,12 +109,18 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         let run = self.rehearsal(&observer, &executor, stays, &passed);
         let mut plans: Vec<Vec<Plan>> = Vec::new();
         let looks = join_all(subjects.iter_mut().map(|subject| async {
-            let (seen, observed) = first_sight(&run, subject).await?;
+            let (mut seen, mut observed) = first_sight(&run, subject).await?;
+            subject.plan = plan(&run.case(subject, &seen, &observed));
+            // What is not shown is looked for once more before that is said of it.
+            if subject.plan.doubts.iter().any(|doubt| !matches!(doubt, Doubt::AsWanted(_) | Doubt::Parts(..))) {
+                let _ = self.gate.while_open(tokio::time::sleep(DOUBTED)).await;
+                (seen, observed) = run.observe(subject, Reach::Full).await?;
+                subject.plan = plan(&run.case(subject, &seen, &observed));
+            }
             Ok((subject, seen, observed))
         }));
         for looked in looks.await {
             let (subject, seen, observed): (&mut Subject<'_>, Seen, Observed) = looked?;
-            subject.plan = plan(&run.case(subject, &seen, &observed));
             plans.push(self.rounds(&run, subject, seen, observed).await?);
         }
         // What comes first of all instances comes first.
@@ -178,8 +193,9 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
     }
 
     /// What EC2 says to each change of an interface: whether the isolation group would be accepted. An emulator that does not
-    /// know dry runs then isolates, which is what is asked for.
+    /// know dry runs then isolates, which is what is asked for. All of the questions have one patience.
     async fn ask(&self, plans: &[Plan]) -> Vec<(Step, CallError)> {
+        let (began, patience) = (Instant::now(), self.patience());
         let changes = plans.iter().flat_map(Plan::steps).filter_map(|step| match step {
             Step::SetGroups { interface, to, .. } => Some((step, interface, to.clone())),
             Step::Pass { interface, to, .. } => Some((step, interface, [to.clone()].into())),
@@ -192,7 +208,11 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
                     self.pace.turn(action).await;
                     self.ec2.may_set_groups(interface, &groups).await
                 };
-                let answer = self.persist(self.patience(), ask).await;
+                let left = Patience {
+                    for_faults: patience.for_faults.saturating_sub(began.elapsed()),
+                    for_permission: patience.for_permission.saturating_sub(began.elapsed()),
+                };
+                let answer = self.persist(left, ask).await;
                 answer.err().map(|error| (step.clone(), error))
             })
             .collect();

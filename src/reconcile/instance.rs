@@ -15,8 +15,8 @@ use crate::execute::{Executor, Mandate};
 use crate::model::{CallError, Fault, Groups, InstanceId, Intent, InterfaceId, State, VpcId, Wants};
 use crate::observe::{Base, Inspection, Item, Observer};
 use crate::plan::{
-    Case, Change as Protecting, Goal, Ledger, Needs, Now, Observed, Outcome, Passage, Patience, Plan, Problem, Reach,
-    Records as Known, Step, StepError, Work, needs, plan,
+    Case, Change as Protecting, DOUBTED, Goal, Ledger, Needs, Now, Observed, Outcome, Passage, Patience, Plan, Problem,
+    Reach, Records as Known, Step, StepError, Work, needs, plan,
 };
 use crate::ports::{Call, Change, Look, Records};
 use crate::timing::gate::out_of_time;
@@ -58,7 +58,7 @@ pub(crate) struct Subject<'a> {
     /// Of the last look.
     pub(crate) plan: Plan,
     /// When the look began that found nothing more to do.
-    settled_at: Option<Instant>,
+    pub(crate) settled_at: Option<Instant>,
     /// Why nothing could be read to the end: nothing is known.
     pub(crate) blind: Option<CallError>,
     /// Since when something could not be read.
@@ -83,9 +83,13 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Whether it was settled before something else was changed: what it claims has to be looked at once more.
-    pub(crate) fn is_stale(&self, last_change: Option<Instant>) -> bool {
-        self.blind.is_none() && self.settled_at.is_none_or(|at| last_change.is_some_and(|change| at <= change))
+    /// Whether it was settled before something else was changed, or long before another one was: what it claims has to be looked
+    /// at once more.
+    pub(crate) fn is_stale(&self, last_change: Option<Instant>, youngest: Option<Instant>) -> bool {
+        let is_old = |at: Instant| {
+            last_change.is_some_and(|change| at <= change) || youngest.is_some_and(|youngest| at + DOUBTED < youngest)
+        };
+        self.blind.is_none() && self.settled_at.is_none_or(is_old)
     }
 
     /// Whether everything that it held was given back, and read back.
@@ -201,6 +205,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                 plan.steps().for_each(|step| subject.ledger.begin(step));
                 let (slow, quick): (Vec<Work>, Vec<Work>) = plan.work.into_iter().partition(Work::passes);
                 let is_all_slow = quick.is_empty();
+                let is_last = follows_nothing(&quick) && !due.waits && passing.is_empty() && slow.is_empty();
                 for work in slow {
                     passing.push(Box::pin(self.carry_out(work)));
                 }
@@ -218,6 +223,9 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                     alongside(self.pause(&mut pauses), &mut passing, &mut done).await;
                 } else {
                     pauses = 0;
+                    if is_last && due.rests {
+                        self.rest(due.until).await;
+                    }
                 }
             } else if due.gave_up {
                 // Plan again.
@@ -229,6 +237,8 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             } else if waits {
                 self.pause_until(&mut pauses, due.until).await;
                 depth = Reach::Full;
+            } else if depth == Reach::Full && due.rests {
+                self.rest(due.until).await;
             } else if depth == Reach::Full {
                 subject.settled_at = Some(began);
                 break;
@@ -303,6 +313,12 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
         let pause = pause.min(left);
         *pauses += 1;
         let _ = self.mandate.gate.while_open(tokio::time::sleep(pause)).await;
+    }
+
+    /// Waits until the invocation has lasted as long as that.
+    async fn rest(&self, until: Option<Duration>) {
+        let rest = until.unwrap_or_default().saturating_sub(self.mandate.clock.elapsed());
+        let _ = self.mandate.gate.while_open(tokio::time::sleep(rest)).await;
     }
 
     /// Waits until the intent is written. Whether it is this request's, as far as a look that began then shows.
@@ -440,6 +456,11 @@ pub(crate) struct Seen {
     pub(crate) passed: BTreeSet<InterfaceId>,
     pub(crate) known: Arc<Known>,
     pub(crate) unreadable: Option<String>,
+}
+
+/// Whether nothing follows from work but that it is read back.
+fn follows_nothing(work: &[Work]) -> bool {
+    work.iter().flat_map(Work::steps).all(|step| matches!(step, Step::Tag { .. } | Step::Mark { .. }))
 }
 
 fn named(wants: &Wants) -> Groups {

@@ -403,10 +403,11 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         let looping = join_all(subjects.iter_mut().map(|subject| run.pursue(subject, Reach::First)));
         let ((others, unannounced), _) = tokio::join!(announcing, looping);
         subjects.extend(others);
-        // The last look: whoever was settled before something was changed is looked at once more.
+        // The last look: whoever was settled before something was changed, or while others were waited for, is looked at once more.
         while !gate.is_closed() && !executor.is_overtaken() && unannounced.is_none() {
             let last_change = executor.last_change();
-            let stale: Vec<_> = subjects.iter_mut().filter(|subject| subject.is_stale(last_change)).collect();
+            let youngest = subjects.iter().filter_map(|subject| subject.settled_at).max();
+            let stale: Vec<_> = subjects.iter_mut().filter(|subject| subject.is_stale(last_change, youngest)).collect();
             if stale.is_empty() {
                 break;
             }

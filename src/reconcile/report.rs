@@ -112,7 +112,7 @@ impl Isolated<'_> {
         }
         // Of what is no longer held nothing is claimed, and what was left elsewhere says so itself.
         let is_kept = |subject: &&Subject<'_>| {
-            let is_inside = subject.plan.standing.open.is_empty() && !subject.is_in_transit();
+            let is_inside = subject.plan.standing.is_whole() && !subject.is_in_transit();
             matches!(subject.goal, Goal::Keep(_)) && subject.was_held && subject.blind.is_none() && is_inside
         };
         let kept = comma_list(self.ended.iter().filter(is_kept).map(|subject| &subject.instance));
@@ -210,7 +210,12 @@ impl Rehearsed<'_> {
             count(self.wants.instances.len(), "instance"),
             count(steps.len(), "step")
         );
-        let failed = findings.is_fatal() || !findings.not_isolated.is_empty() && !self.wants.allow_partial;
+        let interfaces: usize = self.subjects.iter().map(|subject| subject.plan.standing.isolated.len()).sum();
+        let is_refused = |step: &Step| self.refusals.iter().any(|(refused, _)| refused == step);
+        let is_taken = |step: &&Step| matches!(step, Step::SetGroups { .. } | Step::Pass { .. }) && !is_refused(step);
+        let taken = self.plans.iter().flat_map(Plan::steps).filter(is_taken).count();
+        let tolerable = self.wants.allow_partial && interfaces + taken > 0;
+        let failed = findings.is_fatal() || !findings.not_isolated.is_empty() && !tolerable;
         let mut details = findings.in_order();
         details.extend(steps);
         let not_isolated = self.subjects.iter().filter(|subject| !is_whole(subject));
@@ -218,7 +223,7 @@ impl Rehearsed<'_> {
             failed,
             headline,
             details,
-            isolated_interface_count: self.subjects.iter().map(|subject| subject.plan.standing.isolated.len()).sum(),
+            isolated_interface_count: interfaces,
             not_isolated: not_isolated.flat_map(open).collect(),
             isolated_instances: isolated,
             ..Report::default()
@@ -336,7 +341,7 @@ pub(super) fn kept(
     };
     let inside: Vec<&InstanceId> =
         subjects.iter().filter(|subject| subject.is_in_transit()).map(|subject| &subject.instance).collect();
-    let isolated = seen().filter(|subject| subject.plan.standing.open.is_empty()).count();
+    let isolated = seen().filter(|subject| subject.plan.standing.is_whole()).count();
     let headline = if !inside.is_empty() {
         format!("{} in the transit group, which is open to everybody: {reason}", comma_list(inside))
     } else if unseen > 0 {

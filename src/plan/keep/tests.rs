@@ -150,3 +150,50 @@ fn every_recorded_interface_is_read() {
         (2, 1)
     );
 }
+
+#[test]
+fn only_what_is_shown_in_a_closed_group_of_ours_counts_as_isolated() {
+    let standing = |world: &World| {
+        let standing = world.plan(&goal()).standing;
+        (crate::model::comma_list(&standing.isolated), crate::model::comma_list(&standing.open))
+    };
+    let both = || world(State::Isolated, ["sg-150", "sg-150"]);
+    assert_eq!(standing(&both()), ("eni-1, eni-2".to_owned(), String::new()));
+    let apart = world(State::Isolated, ["sg-150", "sg-7a5"]);
+    assert_eq!(standing(&apart), ("eni-1".to_owned(), "eni-2".to_owned()));
+    let opened = both().change_group("sg-150", |group| group.egress.push(rule("-1", None, "0.0.0.0/0")));
+    assert_eq!(standing(&opened), (String::new(), "eni-1, eni-2".to_owned()));
+    let text = opened.plan(&goal()).to_string();
+    assert!(text.contains("! isolation group sg-150 allows out all protocols 0.0.0.0/0"), "{text}");
+}
+
+#[test]
+fn an_interface_that_is_not_recorded_is_named() {
+    let with = |shown: &[&str]| {
+        let world = World::new().instance("i-1", &[("eni-1", &["sg-150"]), ("eni-3", shown)]);
+        world.record("i-1", State::Kept, &[("eni-1", &["sg-a"])])
+    };
+    let text = |world: &World| world.plan(&goal()).to_string();
+    assert_eq!(text(&with(&["sg-c"])), "! i-1: eni-3 is not isolated: it was left alone in [sg-c]\n");
+    let named = "! i-1: eni-3 is in sg-150 without a record of its original groups: it is isolated; give it its groups by hand\n";
+    assert_eq!(text(&with(&["sg-150"])), named);
+    // What another record holds is that one's.
+    let elsewhere = with(&["sg-150"]).record("i-2", State::Isolated, &[("eni-3", &["sg-a"])]);
+    assert_eq!(text(&elsewhere), "");
+}
+
+#[test]
+fn what_cannot_be_read_or_is_gone_is_said() {
+    let world = || world(State::Kept, ["sg-150", "sg-150"]);
+    let text = |world: &World| world.plan(&goal()).to_string();
+    let unreadable = world().with(|world| world.unreadable = Some("no State".to_owned()));
+    assert_eq!(
+        text(&unreadable),
+        "! item i-1 of the records table cannot be read: no State; mend it in the DynamoDB console\n"
+    );
+    let gone = world().terminated("i-1").with(|world| world.observed.interfaces.clear());
+    let doubts = "? eni-1 is not shown\n? eni-2 is not shown\n";
+    assert_eq!(text(&gone), doubts);
+    let nothing = "! i-1: nothing of it is left to keep isolated: it is terminated, or its interfaces are gone\n";
+    assert_eq!(text(&gone.seen_before(&goal())), format!("{nothing}{doubts}"));
+}

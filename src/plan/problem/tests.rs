@@ -40,6 +40,11 @@ fn each_problem_says_what_it_is_about_and_how_bad_it_is() {
         "item i-1 of the records table cannot be read: no State; mend it in the DynamoDB console",
     );
     check(
+        Note,
+        Problem::NothingKept { instance: instance() },
+        "i-1: nothing of it is left to keep isolated: it is terminated, or its interfaces are gone",
+    );
+    check(
         Fatal,
         Problem::GroupMissing { group: group() },
         "isolation group sg-150 does not exist: put the stack right (it makes this group)",

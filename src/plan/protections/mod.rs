@@ -112,7 +112,7 @@ pub(super) fn protect(case: &Case<'_>, wants: &Wants, record: &Record, instance:
     if wants.protect {
         attributes::protect(case, &mut due, plan);
         volumes::protect(instance, &mut due);
-        standby::protect(case, record, &mut due, plan);
+        standby::protect(case, record, instance, &mut due, plan);
     }
     if wants.disable_metadata {
         metadata::protect(case, instance, &mut due, plan);

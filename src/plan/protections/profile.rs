@@ -2,10 +2,15 @@
 
 use super::{Change, Due, put_back};
 use crate::model::Record;
-use crate::plan::{Case, Plan, Problem};
+use crate::plan::{Case, Doubt, Plan, Problem};
 
 pub(super) fn protect(case: &Case<'_>, record: &Record, due: &mut Due, plan: &mut Plan) {
-    let Some(profile) = case.observed.profiles.as_ref().and_then(|profiles| profiles.get(case.instance)) else {
+    let Some(profiles) = &case.observed.profiles else { return };
+    let Some(profile) = profiles.get(case.instance) else {
+        // What is recorded was detached.
+        if record.protection.profile.is_none() {
+            case.believes(Doubt::Profile, plan);
+        }
         return;
     };
     match record.protection.profile.clone().filter(|recorded| *recorded != profile.arn) {
@@ -44,7 +49,7 @@ mod tests {
         World::with_profile(Some("arn:a"), None).check_detached("i-1: save profile arn:a\ni-1: detach profile arn:a");
         World::with_profile(Some("arn:a"), Some("arn:a")).check_detached("i-1: detach profile arn:a");
         World::with_profile(None, Some("arn:a")).check_detached("");
-        World::with_profile(None, None).check_detached("");
+        World::with_profile(None, None).check_detached("? no instance profile is shown");
         World::with_profile(Some("arn:a"), None).with(|world| world.observed.profiles = None).check_detached("");
         World::with_profile(Some("arn:b"), Some("arn:a")).check_detached(
             "! i-1 has instance profile arn:b, its record says arn:a: it was not detached; do so by hand: \

@@ -2,12 +2,21 @@
 //! volumes with it.
 
 use super::{Change, Due};
-use crate::model::{Fault, Record};
+use crate::model::{Fault, Instance, Record};
 use crate::plan::{Aim, Case, Doubt, Plan, Problem, Step, StepError};
 
+/// Auto Scaling tags its members (EC2 Auto Scaling User Guide, "Tag Auto Scaling groups and instances").
+const MEMBERSHIP: &str = "aws:autoscaling:groupName";
+
 /// Its group is saved with the rest; it is moved once that is seen.
-pub(super) fn protect(case: &Case<'_>, record: &Record, due: &mut Due, plan: &mut Plan) {
-    let Some(member) = case.observed.members.as_ref().and_then(|members| members.get(case.instance)) else { return };
+pub(super) fn protect(case: &Case<'_>, record: &Record, instance: &Instance, due: &mut Due, plan: &mut Plan) {
+    let Some(members) = &case.observed.members else { return };
+    let Some(member) = members.get(case.instance) else {
+        if instance.tags.contains_key(MEMBERSHIP) {
+            case.believes(Doubt::Member, plan);
+        }
+        return;
+    };
     let (instance, group, state) = (case.id(), member.group.clone(), member.state.clone());
     let enter = Change::EnterStandby { group: group.clone() };
     let step = Step::Protect { instance: instance.clone(), change: enter.clone(), aim: Aim::Isolate };
@@ -62,6 +71,7 @@ pub(super) fn unprotect(case: &Case<'_>, record: &Record, plan: &mut Plan) -> bo
 
 #[cfg(test)]
 mod tests {
+    use super::MEMBERSHIP;
     use crate::model::{Fault, PROTECTING};
     use crate::plan::Goal;
     use crate::plan::testing::{NOW, World, wants};
@@ -146,7 +156,11 @@ mod tests {
              aws autoscaling enter-standby",
         );
         // Who is in no group, or was not looked up, needs nothing.
-        member("InService", None).with(|world| world.observed.members = Some([].into())).check_protected("");
+        let none = member("InService", None).with(|world| world.observed.members = Some([].into()));
+        none.check_protected("");
+        // Auto Scaling has tagged it.
+        let tagged = none.change_instance(|instance| _ = instance.tags.insert(MEMBERSHIP.to_owned(), "web".to_owned()));
+        tagged.check_protected("? no Auto Scaling group shows the instance");
         member("InService", None).with(|world| world.observed.members = None).check_protected("");
         // A failed try is made again.
         let mut failed = member("InService", Some("web"));

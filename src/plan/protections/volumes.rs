@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{Change, Due, is_confirmed, put_back};
 use crate::model::{Instance, InstanceId, Record, VolumeId, comma_list};
-use crate::plan::{Aim, Case, Plan, Step};
+use crate::plan::{Aim, Case, Doubt, Plan, Step};
 
 pub(super) fn describe(
     f: &mut fmt::Formatter<'_>,
@@ -32,6 +32,9 @@ pub(super) fn protect(instance: &Instance, due: &mut Due) {
 
 pub(super) fn unprotect(case: &Case<'_>, record: &Record, instance: &Instance, plan: &mut Plan) {
     let recorded = &record.protection.volumes;
+    for volume in recorded.keys().filter(|volume| !instance.volumes.contains_key(*volume)) {
+        case.believes(Doubt::Volume(volume.clone()), plan);
+    }
     let all = instance.devices(|id, _| recorded.contains_key(id));
     if all.is_empty() {
         return;
@@ -50,7 +53,8 @@ pub(super) fn unprotect(case: &Case<'_>, record: &Record, instance: &Instance, p
 
 #[cfg(test)]
 mod tests {
-    use crate::plan::testing::World;
+    use crate::plan::testing::{NOW, World};
+    use crate::plan::{DOUBTED, Doubt, Plan};
 
     #[test]
     fn an_instance_whose_attributes_are_not_known_keeps_its_volumes_all_the_same() {
@@ -95,7 +99,7 @@ mod tests {
         accepted.accept_everything();
         accepted.check_unprotected("i-1: restore: delete vol-2 on termination");
         accepted.observed.instances.values_mut().next().unwrap().volumes.remove(&"vol-2".parse().unwrap());
-        accepted.check_unprotected("i-1: confirm: delete vol-1 on termination");
+        accepted.check_unprotected("i-1: confirm: delete vol-1 on termination\n? vol-2 is not shown");
     }
 
     #[test]
@@ -131,10 +135,15 @@ mod tests {
     }
 
     #[test]
-    fn a_detached_volume_needs_nothing() {
+    fn a_detached_volume_needs_nothing_once_it_is_not_shown_a_second_time() {
         let mut world = World::protected();
         world.saved().protection.attributes.clear();
         world.observed.instances.values_mut().next().unwrap().volumes.clear();
-        world.check_unprotected("i-1: mark restored");
+        world.check_unprotected("? vol-1 is not shown");
+        world.ledger.note_doubts(
+            &Plan { doubts: [Doubt::Volume("vol-1".parse().unwrap())].into(), ..Plan::default() },
+            NOW.elapsed - DOUBTED,
+        );
+        world.check_unprotected("i-1: mark restored\n? vol-1 is not shown");
     }
 }

@@ -32,6 +32,17 @@ fn record(interfaces: &[(&str, &[&str])], prior: Prior) -> Step {
     }
 }
 
+/// Whoever attaches it again makes another association.
+#[test]
+fn a_profile_is_detached_again_whatever_its_association_is_called() {
+    let detach = |association: &str, arn: &str| {
+        let profile = Profile { association: association.to_owned(), arn: arn.to_owned() };
+        change(Change::DetachProfile(profile), Aim::Isolate).key()
+    };
+    assert_eq!(detach("iip-assoc-1", "arn:a"), detach("iip-assoc-2", "arn:a"));
+    assert_ne!(detach("iip-assoc-1", "arn:a"), detach("iip-assoc-1", "arn:b"));
+}
+
 /// Every kind of step, its text, the call that shows it, and whether it may be repeated.
 fn steps() -> Vec<(Step, &'static str, &'static str, bool)> {
     let instance = || "i-1".parse::<InstanceId>().unwrap();

@@ -1,11 +1,13 @@
 //! Dry runs: everything is said, nothing is done.
 
+use std::time::Duration;
+
 use ec2_isolation::cloudformation::answer::Status;
 use ec2_isolation::ports::Fault;
 use serde_json::{Value, json};
 
 use crate::world::{ISOLATION, TRANSIT, World};
-use crate::{A, B, C, cutting, deliver, event, fails, fleet, isolated, succeeds, with};
+use crate::{A, B, C, cutting, deliver, event, fails, fleet, isolated, quick_fleet, succeeds, with};
 
 const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
 
@@ -144,4 +146,63 @@ async fn a_dry_run_after_a_dry_run_fails_unless_a_new_rerun_says_that_it_is_mean
     world.set_status("UPDATE_ROLLBACK_IN_PROGRESS");
     succeeds(&world, again("1", json!([A, B]))).await;
     assert_eq!(isolated(&world), [""; 0]);
+}
+
+/// As the request in earnest would find it.
+#[tokio::test(start_paused = true)]
+async fn what_one_reading_does_not_show_is_looked_for_again_before_a_dry_run_says_so() {
+    for hidden in [ISOLATION, TRANSIT, A, "eni-0a", "the rules"] {
+        let world = quick_fleet();
+        let four = Duration::from_secs(4);
+        if hidden == "the rules" {
+            let until = tokio::time::Instant::now() + four;
+            world.data().ruleless.insert(TRANSIT.parse().unwrap(), (until, vec![]));
+        } else {
+            world.hide(hidden, four);
+        }
+        let answer = succeeds(&world, dry(cutting(event("create")))).await;
+        assert!(answer.reason.contains(&format!("isolate eni-0a by way of {TRANSIT}")), "{hidden}: {}", answer.reason);
+        assert!(!answer.reason.contains("does not"), "{hidden}: {}", answer.reason);
+    }
+    // One that is as it should be waits for nothing.
+    let world = quick_fleet();
+    succeeds(&world, dry(cutting(event("create")))).await;
+    assert!(world.data().start.elapsed() < Duration::from_secs(2), "{:?}", world.data().start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_isolated_does_not_stay_isolated() {
+    let world = quick_fleet();
+    fails(&world, with("create", "InstanceIds", json!([A, "i-0123"]))).await;
+    let answer = succeeds(&world, dry(with("update", "InstanceIds", json!([A])))).await;
+    assert!(!answer.reason.contains("would stay isolated"), "{}", answer.reason);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_fails_where_partial_isolation_isolates_nothing() {
+    for is_dry in [false, true] {
+        let world = quick_fleet();
+        world.data().refused.extend(["eni-0a", "eni-0b"].map(|id| id.parse().unwrap()));
+        let mut partial = with("create", "AllowPartialIsolation", json!("true"));
+        if is_dry {
+            partial = dry(partial);
+        }
+        let reason = fails(&world, partial).await;
+        assert!(reason.contains("eni-0a") && reason.contains("AuthFailure"), "{reason}");
+    }
+}
+
+/// They are asked one after the other, and have one patience.
+#[tokio::test(start_paused = true)]
+async fn a_denial_of_forty_interfaces_is_not_waited_for_four_times() {
+    let world = World::new();
+    world.data().latency = Duration::from_millis(20);
+    let ids: Vec<String> = (0..40).map(|n| format!("i-{:x}", 0x1000 + n)).collect();
+    for id in &ids {
+        world.add(id, crate::world::VPC, &[(&id.replace("i-", "eni-"), &["sg-0a"])]);
+    }
+    world.data().always = Some((SWAP, Fault::Denied));
+    let reason = fails(&world, dry(with("create", "InstanceIds", json!(ids)))).await;
+    assert!(reason.contains("Denied"), "{reason}");
+    assert!(world.data().start.elapsed() < Duration::from_secs(120), "{:?}", world.data().start.elapsed());
 }

@@ -264,7 +264,10 @@ impl Failures {
 fn items(action: &str, what: &str) -> Vec<String> {
     let named = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
     match action {
-        "ec2:DescribeInstances" => [named(&INSTANCES), named(&INTERFACES)].concat(),
+        "ec2:DescribeInstances" => {
+            let volumes = INSTANCES.map(|id| id.replace("i-", "vol-"));
+            [named(&INSTANCES), named(&INTERFACES), volumes.into()].concat()
+        }
         "ec2:DescribeNetworkInterfaces" => named(&INTERFACES),
         "ec2:DescribeSecurityGroups" => named(&[ISOLATION, TRANSIT, "sg-0a", "sg-0b", "sg-0c"]),
         "ec2:DescribeSnapshots" => named(&["snap-10", "snap-11", "snap-12"]),

@@ -46,7 +46,7 @@ const NO_SOURCES: [&str; 37] = [
 ];
 /// Parts of sentences that stand elsewhere in full, headlines without a problem, lines of the plan in the log, among them its
 /// doubts (`? …`), and the value of a tag.
-const NO_MESSAGES: [&str; 56] = [
+const NO_MESSAGES: [&str; 58] = [
     "on forensic host",
     "&& exec ssh -F",
     "--subnet … --key … --office …",
@@ -75,6 +75,8 @@ const NO_MESSAGES: [&str; 56] = [
     "is not in",
     "is not shown",
     "no Auto Scaling group shows the instance",
+    "it may have more than is shown",
+    "no instance profile is shown",
     "no interface is shown",
     "no record is shown",
     "shows other rules",

@@ -5,7 +5,7 @@ use ec2_isolation::model::{Peer, Rule};
 use serde_json::{Value, json};
 
 use crate::world::ISOLATION;
-use crate::{A, B, event, fails, fleet, isolated, rerun, run, succeeds, with};
+use crate::{A, B, deliver, event, fails, fleet, isolated, move_by_hand, rerun, run, succeeds, with};
 
 const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
 
@@ -14,11 +14,13 @@ async fn a_rule_that_opens_the_isolation_group_fails_the_request_although_everyt
     let world = fleet();
     let rule = Rule { protocol: "tcp".into(), ports: Some((443, 443)), peer: Peer::Cidr("0.0.0.0/0".into()) };
     world.data().groups.get_mut(&ISOLATION.parse().unwrap()).unwrap().egress.push(rule);
-    let reason = fails(&world, event("create")).await;
+    let answer = deliver(&world, event("create")).await;
+    assert_eq!((answer.status, answer.data.isolated_instance_count.as_str()), (Status::Failed, "0"));
+    assert_eq!(answer.data.not_isolated, format!("{A}/eni-0a,{B}/eni-0b"));
     assert_eq!(
-        reason,
+        answer.reason,
         format!(
-            "2 instances isolated (2 interfaces), 2 snapshots | isolation group {ISOLATION} allows out tcp 443 0.0.0.0/0: \
+            "0 of 2 instances isolated (0 interfaces), 2 snapshots | isolation group {ISOLATION} allows out tcp 443 0.0.0.0/0: \
              instances in it are not isolated; remove that rule | {}",
             crate::deploy_again()
         )
@@ -62,4 +64,23 @@ async fn an_isolation_group_that_is_missing_or_elsewhere_means_no_change_at_all(
         assert!(reason.contains(&format!("isolation group {ISOLATION} {text}")), "{reason}");
         assert_eq!((world.cards(), world.count(SWAP), world.count("dynamodb:TransactWriteItems")), (start, 0, 0));
     }
+}
+
+/// What EC2 shows is isolated, whatever the request says.
+#[tokio::test(start_paused = true)]
+async fn a_wrong_vpc_in_an_update_isolates_nothing_and_leaves_isolated_what_is() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    world.data().calm();
+    move_by_hand(&world, "eni-0b", &["sg-0b"]);
+    let mut update = rerun(&[A, B]);
+    update["ResourceProperties"]["VpcId"] = json!("vpc-0e");
+    let answer = deliver(&world, update).await;
+    assert_eq!(answer.status, Status::Failed);
+    let headline = format!("1 of 2 instances isolated (1 interface), 1 snapshot | isolation group {ISOLATION} is in ");
+    assert!(answer.reason.starts_with(&headline), "{}", answer.reason);
+    assert_eq!(
+        (answer.data.isolated_instances.as_str(), answer.data.not_isolated.as_str()),
+        (A, &*format!("{B}/eni-0b"))
+    );
 }

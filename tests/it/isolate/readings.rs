@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use ec2_isolation::model::{Peer, Rule, State};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::world::{ISOLATION, TRANSIT, World};
-use crate::{A, B, C, cutting, deliver, entries, event, isolated, listing, quick_fleet, succeeds, with_everything};
+use crate::{
+    A, B, C, D, cutting, deliver, entries, event, isolated, listing, quick_fleet, set_state, succeeds, with_everything,
+};
 
 const HEADLINE: &str = "2 instances isolated (2 interfaces), 2 snapshots";
 const GROUPS: &str = "ec2:DescribeSecurityGroups";
@@ -266,4 +268,75 @@ async fn a_doubt_about_one_instance_delays_no_other() {
         let first: Vec<Duration> = snapshots.map(|(_, at)| *at - data.start).collect();
         assert!(first[1] < seconds(2), "{first:?}");
     }
+}
+
+/// The ways on which nothing else takes five seconds.
+const QUICK_WAYS: [&str; 3] = ["direct", "no hold", "stopped"];
+
+/// D with its two interfaces.
+fn quickly(way: &str) -> (World, Value) {
+    let (world, mut create) = (quick_fleet(), listing(&[D], cutting(event("create"))));
+    match way {
+        "direct" => create = listing(&[D], event("create")),
+        "no hold" => create["ResourceProperties"]["HoldSeconds"] = json!("0"),
+        _ => set_state(&world, D, "stopped"),
+    }
+    (world, create)
+}
+
+#[tokio::test(start_paused = true)]
+async fn second_interface_not_shown_for_the_first_4_s() {
+    for way in QUICK_WAYS {
+        let (world, create) = quickly(way);
+        world.hide("eni-0d2", seconds(4));
+        let answer = succeeds(&world, create).await;
+        assert_eq!(answer.reason, "1 instance isolated (2 interfaces), 1 snapshot");
+        assert_eq!(isolated(&world), ["eni-0d1", "eni-0d2"]);
+        // The first one waits for nothing.
+        assert!(world.data().swapped_at[0] < seconds(1), "{:?}", world.data().swapped_at);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn volumes_not_shown_for_the_first_3_s() {
+    for way in QUICK_WAYS {
+        let (world, create) = quickly(way);
+        let volume = D.replace("i-", "vol-");
+        world.hide(&volume, seconds(3));
+        let answer = succeeds(&world, create).await;
+        assert_eq!(answer.reason, "1 instance isolated (2 interfaces), 1 snapshot");
+        assert!(!world.protections()[D].join(" ").contains("is deleted on termination"), "{:?}", world.protections());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn delete_volumes_not_shown_for_3_s() {
+    for first in 0..4 {
+        let world = created().await;
+        world.before_call_of("ec2:DescribeInstances", first, |data| {
+            data.hidden.insert(A.replace("i-", "vol-"), tokio::time::Instant::now() + seconds(3));
+        });
+        let answer = succeeds(&world, event("delete")).await;
+        assert_eq!(answer.reason, "2 instances restored", "{first}");
+        assert_eq!(world.protections(), quick_fleet().protections(), "{first}");
+    }
+}
+
+/// EC2's own tag says that it is a member.
+#[tokio::test(start_paused = true)]
+async fn membership_not_shown_for_the_first_4_s() {
+    let world = quick_fleet();
+    world.hide(&format!("member {A}"), seconds(4));
+    let answer = succeeds(&world, listing(&[A], event("create"))).await;
+    assert_eq!(answer.reason, "1 instance isolated (1 interface), 1 snapshot");
+    assert_eq!(world.membership()[A], "Standby in web");
+}
+
+#[tokio::test(start_paused = true)]
+async fn instance_profile_not_shown_for_the_first_4_s() {
+    let world = quick_fleet();
+    world.hide(&format!("profile {A}"), seconds(4));
+    succeeds(&world, listing(&[A], with_everything(event("create")))).await;
+    let profile = "arn:aws:iam::123456789012:instance-profile/web".to_owned();
+    assert!(!world.protections()[A].contains(&profile), "{:?}", world.protections());
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ec2_isolation::cloudformation::answer::{Answer, Status};
 use ec2_isolation::model::State;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::world::{ISOLATION, TRANSIT, World, groups};
 use crate::{
@@ -317,5 +317,55 @@ async fn lambda_delivers_the_create_twice_the_second_enters_the_transit_group_af
         let log: String =
             log.map(|((action, what), at)| format!("\n  {:?} {action} {what}", *at - data.start)).collect();
         assert_eq!(passed, [1, 1, 1], "{n}, {delay:?}: nobody passes twice{log}");
+    }
+}
+
+/// One that never comes: what is claimed of the others was read when the answer was sent, not when they were done.
+#[tokio::test(start_paused = true)]
+async fn it_is_changed_while_another_instance_is_waited_for_in_vain() {
+    for case in ["it stays pending", "it does not come into service"] {
+        for seconds in [10, 30, 50] {
+            let world = quick_fleet();
+            world.data().stale_reads = 1;
+            match case {
+                "it stays pending" => crate::set_state(&world, C, "pending"),
+                _ => world.scale("web", &[C], "Pending:Wait"),
+            }
+            let mut event = listing(&[A, C], event("create"));
+            event["ResourceProperties"]["AllowPartialIsolation"] = json!("true");
+            let controller = async {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                put(&world, "eni-0a", &["sg-0a"]);
+            };
+            let (answer, ()) = tokio::join!(deliver(&world, event), controller);
+            let cards = world.data().at_answers[0].cards.clone();
+            assert_eq!(cards["eni-0a"], groups(&[ISOLATION]), "{case}, {seconds} s: {}", answer.reason);
+            assert_eq!(answer.status, Status::Success, "{case}, {seconds} s: {}", answer.reason);
+        }
+    }
+}
+
+/// No reading that trails could show it: it was never in there.
+#[tokio::test(start_paused = true)]
+async fn put_into_our_transit_group_it_is_taken_out_at_once() {
+    for (name, from, to) in [("create", "sg-0a", ISOLATION), ("delete", ISOLATION, "sg-0a")] {
+        let world = quick_fleet();
+        if name == "delete" {
+            succeeds(&world, create(directly)).await;
+        }
+        assert_eq!(world.cards()["eni-0a"], groups(&[from]));
+        let somebody = async {
+            once_in(&world, "eni-0a", to).await;
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            put(&world, "eni-0a", &[TRANSIT]);
+            let open = tokio::time::Instant::now();
+            once_in(&world, "eni-0a", to).await;
+            open.elapsed()
+        };
+        let event = listing(&[A, B, C], event(name));
+        let (answer, open) = tokio::join!(deliver(&world, event), somebody);
+        assert_eq!(answer.status, Status::Success, "{name}: {}", answer.reason);
+        assert!(open < Duration::from_secs(1), "{name}: {open:?} open to everybody");
+        assert_eq!(world.data().at_answers.last().unwrap().cards["eni-0a"], groups(&[to]), "{name}");
     }
 }

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::world::{ISOLATION, REPLACEMENT, TRANSIT, Trouble, World, groups};
 use crate::{
-    A, B, D, as_request, cutting, deliver, die, entries, event, fails, isolated, listing, move_by_hand, quick_fleet,
-    rerun, succeeds,
+    A, B, C, D, after, as_request, cutting, deliver, die, entries, event, fails, isolated, listing, move_by_hand,
+    quick_fleet, rerun, set_state, succeeds,
 };
 
 const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
@@ -287,5 +287,59 @@ async fn an_instance_that_is_starting_passes_the_transit_group_once_it_runs() {
         let (answer, ()) = tokio::join!(deliver(&world, cutting(event("create"))), starting);
         assert_eq!((answer.status, answer.reason.as_str()), (Status::Success, HEADLINE), "{seconds}");
         assert!(world.data().records[&A.parse().unwrap()].connections_cut, "{seconds}");
+    }
+}
+
+/// A refused try changes nothing: what the interface had when it was isolated is not what was recorded before.
+#[tokio::test(start_paused = true)]
+async fn groups_changed_rightly_while_the_swap_was_refused_for_now() {
+    let world = quick_fleet();
+    set_state(&world, C, "pending");
+    let rightly = async {
+        after(10).await;
+        move_by_hand(&world, "eni-0c", &["sg-0d"]);
+        after(10).await;
+        set_state(&world, C, "running");
+    };
+    let (create, ()) = tokio::join!(succeeds(&world, listing(&[C], event("create"))), rightly);
+    let delete = succeeds(&world, event("delete")).await;
+    let what_it_had = world.cards()["eni-0c"] == groups(&["sg-0d"]);
+    let named = "eni-0c was in [sg-0d] when it was isolated, but its record of an earlier try says [sg-0c]";
+    assert!(what_it_had || create.reason.contains(named), "{} / {}", create.reason, delete.reason);
+}
+
+/// Its snapshots outlive it, whether or not they were saved in its record.
+#[tokio::test(start_paused = true)]
+async fn instance_terminated_after_its_snapshots_were_asked_for_and_before_they_were_saved() {
+    for hidden in [0, 3] {
+        let world = quick_fleet();
+        let create = listing(&[A], event("create"));
+        world.data().troubles_of.insert("ec2:CreateSnapshots", (0, Trouble::DiesAfter));
+        die(&world, create.clone()).await;
+        assert_eq!(world.data().snapshots.len(), 1);
+        world.data().terminate(A);
+        world.hide("snap-10", std::time::Duration::from_secs(hidden));
+        let answer = deliver(&world, create).await;
+        assert!(answer.reason.contains(&format!("{A} is terminated: ")), "{hidden}: {}", answer.reason);
+        assert!(!answer.reason.contains("before its snapshots"), "{hidden}: {}", answer.reason);
+        assert_eq!(answer.data.snapshot_count, "1", "{hidden}: {}", answer.reason);
+        assert_eq!(world.data().records[&A.parse().unwrap()].snapshots.taken.len(), 1, "{hidden}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_snapshots_of_an_instance_terminated_since_are_counted_and_those_in_error_named() {
+    for is_failed in [false, true] {
+        let world = quick_fleet();
+        succeeds(&world, event("create")).await;
+        let of_a = world.data().records[&A.parse().unwrap()].snapshots.taken.values().next().unwrap().clone();
+        world.data().terminate(A);
+        world.data().snapshots.iter_mut().filter(|found| found.id == of_a).for_each(|found| found.failed = is_failed);
+        let mut partial = rerun(&[A, B]);
+        partial["ResourceProperties"]["AllowPartialIsolation"] = json!("true");
+        let answer = succeeds(&world, partial).await;
+        let count = if is_failed { "1" } else { "2" };
+        assert_eq!(answer.data.snapshot_count, count, "{}", answer.reason);
+        assert_eq!(answer.reason.contains(&format!("snapshot {of_a} of ")), is_failed, "{}", answer.reason);
     }
 }

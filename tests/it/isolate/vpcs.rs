@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use ec2_isolation::model::{Group, GroupId, State};
+use ec2_isolation::model::{Branch, Group, GroupId, State};
 use serde_json::{Value, json};
 
 use crate::world::{ISOLATION, VPC, World, groups};
-use crate::{A, B, D, after, as_request, cutting, event, fails, isolated, listing, quick_fleet, set_state, succeeds};
+use crate::{
+    A, B, D, after, as_request, cutting, entries, event, fails, isolated, listing, quick_fleet, set_state, succeeds,
+};
 
 const ELSEWHERE: &str = "vpc-0f";
 
@@ -137,4 +139,35 @@ async fn that_doubt_while_another_instance_is_pending_for_30_s() {
     let (answer, ()) = tokio::join!(succeeds(&world, event("create")), pending);
     assert_eq!(answer.reason, "2 instances isolated (2 interfaces), 2 snapshots");
     assert!(world.data().start.elapsed() < Duration::from_secs(45));
+}
+
+/// Whatever keeps the other interface open, and however often it is asked for.
+#[tokio::test(start_paused = true)]
+async fn nobody_passes_again_because_another_interface_can_never_be_isolated() {
+    for case in ["in another VPC", "refused", "a branch"] {
+        let world = if case == "in another VPC" { two_vpcs() } else { quick_fleet() };
+        match case {
+            "refused" => drop(world.data().refused.insert("eni-0d2".parse().unwrap())),
+            "a branch" => {
+                let mut data = world.data();
+                data.instances.get_mut(&D.parse().unwrap()).unwrap().interfaces[1].is_trunk = true;
+                let (id, trunk) = ("eni-0d3".parse().unwrap(), "eni-0d2".parse().unwrap());
+                data.branches.push(Branch { id, trunk, groups: groups(&["sg-0a"]) });
+            }
+            _ => {}
+        }
+        let create = listing(&[D], cutting(event("create")));
+        fails(&world, create.clone()).await;
+        let mut partial = as_request("partial", create.clone());
+        partial["ResourceProperties"]["AllowPartialIsolation"] = json!("true");
+        succeeds(&world, partial).await;
+        let mut again = as_request("again", create);
+        again["ResourceProperties"]["Rerun"] = json!("again");
+        fails(&world, again).await;
+        assert_eq!(entries(&world, "eni-0d1"), 1, "{case}");
+        let record = world.data().records[&D.parse().unwrap()].clone();
+        assert!(record.passed.contains(&"eni-0d1".parse().unwrap()), "{case}: {record:?}");
+        // It claims nothing.
+        assert_eq!((record.state, record.connections_cut, record.lease), (State::Isolating, false, None), "{case}");
+    }
 }

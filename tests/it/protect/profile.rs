@@ -1,5 +1,7 @@
 //! The instance profile: detached if that is asked for, and given back.
 
+use std::time::Duration;
+
 use ec2_isolation::model::State;
 use ec2_isolation::ports::Fault;
 use serde_json::json;
@@ -98,4 +100,27 @@ async fn a_profile_that_ec2_does_not_take_away_is_named() {
     fails(&world, with_everything(rerun())).await;
     succeeds(&world, event("delete")).await;
     assert_eq!(world.protections(), fleet().protections());
+}
+
+/// Each time it has an association of its own.
+#[tokio::test(start_paused = true)]
+async fn a_profile_that_is_attached_again_each_time_is_named() {
+    let world = fleet();
+    let controller = async {
+        loop {
+            if !world.protections()[A].contains(&PROFILE.to_owned()) {
+                world.give_profile(A, PROFILE);
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    let reason = tokio::select! {
+        reason = fails(&world, with_everything(event("create"))) => reason,
+        () = controller => unreachable!("it never ends"),
+    };
+    assert!(reason.starts_with(HEADLINE), "{reason}");
+    let named = format!("{A}: detach profile {PROFILE}: ec2:DescribeIamInstanceProfileAssociations failed: NotVisible");
+    assert!(reason.contains(&named), "{reason}");
+    assert!(world.data().start.elapsed() < Duration::from_secs(75), "{:?}", world.data().start.elapsed());
+    assert!(world.count(DETACH) <= 5, "{}", world.count(DETACH));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ec2_isolation::cloudformation::rollback::{may_release, may_restore};
 use ec2_isolation::cloudformation::stack::StackStatus;
-use ec2_isolation::model::{Desired, Release, State};
+use ec2_isolation::model::{Desired, Peer, Release, Rule, State};
 use ec2_isolation::ports::{Fault, INTENT_PREFIX, Verdict};
 use serde_json::json;
 use tokio::time::Instant;
@@ -514,4 +514,63 @@ async fn an_interface_that_ec2_refuses_does_not_fail_the_delete_that_keeps_the_o
     let answer = succeeds(&world, wanting("create", "true")).await;
     assert_eq!(answer.data.not_isolated, format!("{D}/eni-0d2"));
     assert_eq!(isolated(&world), ["eni-0d1"]);
+}
+
+/// A Delete in a rollback of an isolated fleet, after `change`. Its answer.
+async fn kept_after(change: impl FnOnce(&World)) -> (World, String) {
+    let world = isolated_fleet().await;
+    world.data().calm();
+    change(&world);
+    world.set_status("ROLLBACK_IN_PROGRESS");
+    let answer = succeeds(&world, event("delete")).await;
+    (world, answer.reason)
+}
+
+const ONE_KEPT: &str = "1 of 2 instances kept isolated, nothing was restored: the stack is rolling back";
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_attached_since_is_named_and_its_instance_is_not_said_to_be_kept_isolated() {
+    let (world, reason) = kept_after(|world| world.attach(A, "eni-0f", &["sg-0c"])).await;
+    assert!(reason.starts_with(ONE_KEPT), "{reason}");
+    assert!(reason.contains(&format!("{A}: eni-0f is not isolated: it was left alone in [sg-0c]")), "{reason}");
+    assert_eq!(world.cards()["eni-0f"], groups(&["sg-0c"]));
+
+    // The same of one that an Update no longer lists.
+    let world = isolated_fleet().await;
+    world.attach(A, "eni-0f", &["sg-0c"]);
+    let answer = succeeds(&world, with("update", "InstanceIds", json!([crate::B]))).await;
+    assert!(!answer.reason.contains("still isolated though no longer listed"), "{}", answer.reason);
+    assert!(answer.reason.contains(&format!("{A}: eni-0f is not isolated")), "{}", answer.reason);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_whose_record_cannot_be_read_is_not_said_to_be_kept_isolated() {
+    let (_, reason) =
+        kept_after(|world| drop(world.data().unreadable.insert(A.to_owned(), "State is odd".to_owned()))).await;
+    assert!(reason.starts_with(ONE_KEPT), "{reason}");
+    assert!(reason.contains(&format!("item {A} of the records table cannot be read: State is odd")), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_of_which_nothing_is_left_is_not_said_to_be_kept_isolated() {
+    for is_terminated in [true, false] {
+        let (_, reason) = kept_after(|world| match is_terminated {
+            true => world.data().terminate(A),
+            false => world.data().delete_interface("eni-0a"),
+        })
+        .await;
+        assert!(reason.starts_with(ONE_KEPT), "{is_terminated}: {reason}");
+        assert!(reason.contains(&format!("{A}: nothing of it is left to keep isolated")), "{is_terminated}: {reason}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_an_isolation_group_that_was_opened_nobody_is_said_to_be_kept_isolated() {
+    let (_, reason) = kept_after(|world| {
+        let rule = Rule { protocol: "-1".into(), ports: None, peer: Peer::Cidr("0.0.0.0/0".into()) };
+        world.data().groups.get_mut(&ISOLATION.parse().unwrap()).unwrap().ingress.push(rule);
+    })
+    .await;
+    assert!(reason.starts_with("0 of 2 instances kept isolated, nothing was restored"), "{reason}");
+    assert!(reason.contains(&format!("isolation group {ISOLATION} allows in all protocols 0.0.0.0/0")), "{reason}");
 }

@@ -142,8 +142,8 @@ pub struct Data {
     /// What describe calls still show, and how often.
     stale: BTreeMap<InterfaceId, (Groups, u32)>,
     pub stale_reads: u32,
-    /// What no reading shows, and until when: instances, interfaces, groups, snapshots by their ids, records by
-    /// [`readings::record`].
+    /// What no reading shows, and until when: instances, interfaces, groups, volumes, snapshots by their ids,
+    /// records by [`readings::record`], the membership and the profile of an instance by `member i-…` and `profile i-…`.
     pub hidden: BTreeMap<String, Instant>,
     /// What changes do not find although readings show it, and until when.
     pub unseen: BTreeMap<String, Instant>,

@@ -45,6 +45,7 @@ impl Look for World {
                 data.show_volumes(&mut instance);
                 data.show_metadata_service(&mut instance);
                 instance.tags = data.tags.get(instance.id.as_str()).cloned().unwrap_or_default();
+                instance.tags.extend(data.scaling_tag(&instance.id));
                 instance
             });
             Ok(shown.collect())

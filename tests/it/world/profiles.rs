@@ -60,6 +60,7 @@ impl World {
         }
         self.call("ec2:DescribeIamInstanceProfileAssociations", ids.len().to_string(), |data| {
             let there = ids.iter().filter(|id| data.instances.contains_key(*id) && !data.hides(id.as_str()));
+            let there = there.filter(|id| !data.hides(&format!("profile {id}")));
             let there: Vec<&InstanceId> = there.collect();
             Ok(there.into_iter().filter_map(|id| Some((id.clone(), data.profiles.shown(id)?))).collect())
         })

@@ -171,6 +171,7 @@ impl Data {
 
     /// What describe calls show of the volumes of an instance.
     pub(super) fn show_volumes(&mut self, instance: &mut ec2_isolation::model::Instance) {
+        instance.volumes.retain(|id, _| !self.hides(id.as_str()));
         for (id, volume) in &mut instance.volumes {
             if let Some((old, left)) = self.protections.stale_volumes.get_mut(id).filter(|(_, left)| *left > 0) {
                 *left -= 1;

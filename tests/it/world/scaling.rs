@@ -7,8 +7,8 @@ use ec2_isolation::model::{InstanceId, Member};
 use ec2_isolation::ports::{Call, Fault};
 use tokio::time::Instant;
 
-use super::World;
 use super::ports::refusal;
+use super::{Data, World};
 
 /// How long a member is on its way.
 const TRANSITION: Duration = Duration::from_secs(3);
@@ -43,6 +43,14 @@ impl ScalingGroup {
         }
         self.members.extend(ids.iter().map(|id| (id.clone(), (to.to_owned(), now))));
         Ok(())
+    }
+}
+
+impl Data {
+    /// Auto Scaling tags its members (EC2 Auto Scaling User Guide, "Tag Auto Scaling groups and instances").
+    pub(super) fn scaling_tag(&self, instance: &InstanceId) -> Option<(String, String)> {
+        let (name, _) = self.scaling.iter().find(|(_, group)| group.members.contains_key(instance))?;
+        Some(("aws:autoscaling:groupName".to_owned(), name.clone()))
     }
 }
 
@@ -97,7 +105,9 @@ impl World {
         }
         self.call("autoscaling:DescribeAutoScalingInstances", ids.len().to_string(), |data| {
             let now = Instant::now();
-            let is_there = |id: &&InstanceId| data.instances.contains_key(*id) && !data.hides(id.as_str());
+            let is_there = |id: &&InstanceId| {
+                data.instances.contains_key(*id) && !data.hides(id.as_str()) && !data.hides(&format!("member {id}"))
+            };
             let there: BTreeSet<&InstanceId> = ids.iter().filter(is_there).collect();
             let found = data.scaling.iter().flat_map(|(name, group)| {
                 let states = there.iter().filter_map(|id| Some((*id, group.state(id, now)?)));

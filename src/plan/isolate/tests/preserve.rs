@@ -118,3 +118,43 @@ fn branches_of_a_trunk_are_named_and_not_touched() {
     check(&none, "");
     assert!(plan_for(&none, &bare()).standing.trunks.is_empty());
 }
+
+/// An interface that cannot be isolated keeps the record from that; who has passed is written down, once.
+#[test]
+fn what_has_passed_is_recorded_of_an_instance_that_is_isolated_in_part() {
+    let world = || {
+        let world = World::new().instance("i-1", &[("eni-1", &["sg-150"]), ("eni-2", &["sg-b"])]);
+        let world = world.record("i-1", State::Isolating, &[("eni-1", &["sg-a"]), ("eni-2", &["sg-b"])]).leased();
+        world.wrote("eni-1", &["sg-150"], Ok(())).wrote("eni-2", &["sg-150"], Err(Fault::Refused))
+    };
+    let swap = "i-1: isolate eni-2 [sg-b] -> [sg-150]";
+    check(&world(), swap);
+    let passed = world().with(|world| _ = world.passed.insert("eni-1".parse().unwrap()));
+    let plan = plan_for(&passed, &bare());
+    let marks: Vec<&Step> = plan.steps().filter(|step| matches!(step, Step::Mark { .. })).collect();
+    let [Step::Mark { from, state, reason: None, cut: Some(cut), .. }] = marks.as_slice() else { panic!("{plan}") };
+    assert_eq!(
+        (*from, *state, cut.whole, ids(&cut.interfaces).as_str()),
+        (State::Isolating, State::Isolating, false, "eni-1")
+    );
+    check(&passed.saved_with(|record| _ = record.passed.insert("eni-1".parse().unwrap())), swap);
+}
+
+#[test]
+fn every_plan_doubts_that_all_of_the_instance_is_shown() {
+    let wants = bare();
+    let goal = Goal::Isolate(&wants);
+    let parts = |world: &World| {
+        let plan = crate::plan::plan(&world.case(&goal));
+        plan.doubts.into_iter().find(|doubt| matches!(doubt, Doubt::Parts(..)))
+    };
+    let world = done(State::Isolated);
+    let (interfaces, volumes) = (["eni-1".parse().unwrap()].into(), ["vol-1".parse().unwrap()].into());
+    assert_eq!(parts(&world), Some(Doubt::Parts(interfaces, volumes, BTreeSet::new())));
+    // Another volume, and it is doubted from then on.
+    let less = world.clone().change_instance(|instance| instance.volumes.clear());
+    assert_ne!(parts(&less), parts(&world));
+    // Where only some interfaces are meant nothing is claimed of the instance.
+    assert_eq!(parts(&world.with(|world| world.only = Some(BTreeSet::new()))), None);
+    assert_eq!(parts(&World::new().terminated("i-1")), None);
+}

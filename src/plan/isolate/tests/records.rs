@@ -388,7 +388,11 @@ fn needs_before_the_first_change_are_few() {
     nothing(&asked().shows("eni-1", &["sg-a"]));
     nothing(&asked().shows("eni-1", &["sg-150", "sg-a"]));
     nothing(&asked().saved_with(|record| record.owner.logical_id = "Old".to_owned()));
-    nothing(&asked().change_instance(|instance| instance.state = "terminated".to_owned()));
+    // But for the snapshots that outlive it.
+    let gone = asked().change_instance(|instance| instance.state = "terminated".to_owned());
+    let of_gone = |wants: &Wants| needs(&gone, wants, Reach::Full);
+    assert_eq!((of_gone(&wants).attributes, of_gone(&wants).episode), (false, Some(asked().saved().episode())));
+    assert_eq!(of_gone(&bare()).episode, None);
     // One isolated interface is enough.
     let part = World::new().instance("i-1", &[("eni-1", &["sg-a"]), ("eni-2", &["sg-150"])]);
     let part = part.record("i-1", State::Isolating, &[("eni-1", &["sg-a"])]);

@@ -108,3 +108,33 @@ fn what_somebody_takes_out_of_isolation_once_is_put_back_within_a_second() {
     ledger.learn(&outcome(&swap, Ok(())), at(10.0));
     assert_eq!((verdict(&mut ledger, &swap, 10.1), verdict(&mut ledger, &swap, 11.1)), ("wait", "due"));
 }
+
+/// A reading that trails shows what was there before one of our writes, or what it led through.
+#[test]
+fn what_was_never_there_before_is_another_ones_and_is_written_over_at_once() {
+    let seen = |groups_of_it: &[&str]| {
+        let mut step = isolate();
+        let Step::SetGroups { from, .. } = &mut step else { unreachable!() };
+        *from = groups(groups_of_it);
+        step
+    };
+    let passed = Outcome { passage: Some(Passage::Done), ..outcome(&pass(), Ok(())) };
+    for (written, may_trail) in [(outcome(&isolate(), Ok(())), false), (passed, true)] {
+        let ledger = || {
+            let mut ledger = Ledger::default();
+            ledger.learn(&written, at(0.0));
+            ledger
+        };
+        assert_eq!(verdict(&mut ledger(), &seen(&["sg-a"]), 0.1), "wait");
+        assert_eq!(verdict(&mut ledger(), &seen(&["sg-7a5"]), 0.1), if may_trail { "wait" } else { "due" });
+        let mut ledger = ledger();
+        assert_eq!(verdict(&mut ledger, &seen(&["sg-d"]), 0.1), "due");
+        ledger.learn(&outcome(&seen(&["sg-d"]), Ok(())), at(0.2));
+        // From now on that may be a late reading, too. Of the three tries one is gone.
+        for (seconds, expected) in
+            [(0.3, "wait"), (3.9, "wait"), (4.2, "due"), (11.0, "wait"), (12.2, "due"), (29.0, "wait")]
+        {
+            assert_eq!((seconds, verdict(&mut ledger, &seen(&["sg-d"]), seconds)), (seconds, expected));
+        }
+    }
+}
