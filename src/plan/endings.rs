@@ -8,18 +8,12 @@ use crate::model::{Instance, ScheduledEvent};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ending {
     /// A node of a Kubernetes cluster.
-    Kubernetes {
-        cluster: Option<String>,
-    },
+    Kubernetes { cluster: Option<String> },
     /// A node that Karpenter has launched.
-    Karpenter {
-        pool: Option<String>,
-    },
+    Karpenter { pool: Option<String> },
     /// ECS has launched it.
-    Ecs {
-        cluster: Option<String>,
-        container_instance: Option<String>,
-    },
+    Ecs { cluster: Option<String>, container_instance: Option<String> },
+    /// EC2 may take it back at any time.
     Spot,
     /// A reservation that ends, or that is taken back, in EC2's own word.
     Reservation(String),

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
-use super::{Plan, Problem, Step, Work};
+use super::{Plan, Problem, Step, StepError, Work};
 use crate::model::{
     CallError, Fault, GroupId, Groups, InterfaceId, Record, ShowGroups, SnapshotId, State, Time, VolumeId,
 };
@@ -110,56 +110,6 @@ impl fmt::Display for Doubt {
             Self::UnderWay(problem) => write!(f, "under way: {problem}"),
             Self::Rival => f.write_str("another invocation may still be at work"),
         }
-    }
-}
-
-/// Why a step failed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum StepError {
-    #[error("{0}")]
-    Call(CallError),
-    #[error("another request kept changing this record; wait until it has ended")]
-    Lost,
-    /// The lease of the record is over, or the intent has to be read again: the step is to be planned again.
-    #[error("the right to change this interface is over")]
-    LeaseOver,
-    #[error("a later request wants something else")]
-    Overtaken,
-    #[error(
-        "{seen_by} failed: NotVisible: EC2 accepted the change but 30 s later still shows the old state: {shown}; find out who \
-         changes it (CloudTrail)"
-    )]
-    NotSeen { seen_by: &'static str, shown: String },
-    /// The worst that can happen.
-    #[error("{} failed: InTransit: {danger} ({cause})", cause.action)]
-    InTransit { danger: String, cause: CallError },
-}
-
-impl StepError {
-    /// How the call failed, if a call did.
-    #[must_use]
-    pub fn fault(&self) -> Option<Fault> {
-        match self {
-            Self::Call(error) | Self::InTransit { cause: error, .. } => Some(error.fault),
-            _ => None,
-        }
-    }
-
-    /// AWS said no, and will again.
-    #[must_use]
-    pub fn is_for_good(&self) -> bool {
-        matches!(self, Self::Call(error) if error.fault == Fault::Refused)
-    }
-
-    /// AWS said that something is not there, which is not believed yet.
-    fn is_unseen(&self) -> bool {
-        matches!(self, Self::Call(error) if error.fault == Fault::Unseen)
-    }
-}
-
-impl From<CallError> for StepError {
-    fn from(error: CallError) -> Self {
-        Self::Call(error)
     }
 }
 

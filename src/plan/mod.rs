@@ -12,6 +12,7 @@ mod keep;
 mod ledger;
 mod problem;
 pub mod protections;
+mod race;
 mod restore;
 mod simulate;
 mod snapshots;
@@ -33,11 +34,11 @@ use crate::model::{
 
 pub use adopt::{Adoption, Heir, Heritage, Legacy, adopt};
 pub use endings::Ending;
-pub use ledger::{DOUBTED, Doubt, Due, Ledger, Outcome, Passage, Patience, StepError};
+pub use ledger::{DOUBTED, Doubt, Due, Ledger, Outcome, Passage, Patience};
 pub use problem::{Problem, Severity, branches_unknown};
 pub use protections::Change;
 pub use simulate::carried_out;
-pub use step::{Aim, Cut, Prior, Step};
+pub use step::{Aim, Cut, Prior, Step, StepError};
 pub(crate) use tags::tag;
 pub use transit::MOST_IN_TRANSIT;
 

@@ -12,37 +12,19 @@ use crate::model::{
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Problem {
     /// An interface is in the group that is open to everybody.
-    InTransit {
-        instance: InstanceId,
-        interface: InterfaceId,
-        through: GroupId,
-        isolation_group: GroupId,
-    },
-    Unreadable {
-        item: String,
-        reason: String,
-    },
-    GroupMissing {
-        group: GroupId,
-    },
-    GroupElsewhere {
-        group: GroupId,
-        vpc: String,
-        wanted: VpcId,
-    },
+    InTransit { instance: InstanceId, interface: InterfaceId, through: GroupId, isolation_group: GroupId },
+    /// An item of the table that cannot be read.
+    Unreadable { item: String, reason: String },
+    /// The isolation group is not there.
+    GroupMissing { group: GroupId },
+    /// The isolation group is in another VPC.
+    GroupElsewhere { group: GroupId, vpc: String, wanted: VpcId },
     /// The isolation group lets more through than it may.
-    TooWide {
-        group: GroupId,
-        direction: &'static str,
-        rule: String,
-    },
+    TooWide { group: GroupId, direction: &'static str, rule: String },
     /// Cutting connections is asked for, and no group is named for it.
     NoTransit,
     /// The transit group is not what it must be: no interface goes through it.
-    TransitUnfit {
-        group: GroupId,
-        reason: String,
-    },
+    TransitUnfit { group: GroupId, reason: String },
     /// A branch of a trunk interface, with groups of its own, which are not changed: a container on the host may use it.
     BranchOpen {
         instance: InstanceId,
@@ -52,213 +34,87 @@ pub enum Problem {
         isolation_group: GroupId,
     },
     /// Isolated, but its connections may live on.
-    NotCut {
-        instance: InstanceId,
-        interface: InterfaceId,
-        reason: String,
-    },
-    Unknown {
-        instance: InstanceId,
-    },
-    Terminated {
-        instance: InstanceId,
-    },
+    NotCut { instance: InstanceId, interface: InterfaceId, reason: String },
+    /// EC2 knows no such instance.
+    Unknown { instance: InstanceId },
+    /// It is gone, and its snapshots are there.
+    Terminated { instance: InstanceId },
     /// It is recorded, and there is no snapshot of it.
-    TerminatedUnsaved {
-        instance: InstanceId,
-    },
-    NoInterface {
-        instance: InstanceId,
-        state: String,
-    },
-    OtherVpc {
-        instance: InstanceId,
-        vpc: String,
-        wanted: VpcId,
-    },
+    TerminatedUnsaved { instance: InstanceId },
+    /// There is nothing to isolate yet.
+    NoInterface { instance: InstanceId, state: String },
+    /// None of its interfaces is in the right VPC.
+    OtherVpc { instance: InstanceId, vpc: String, wanted: VpcId },
     /// One interface of an instance whose others are in the right VPC.
-    InterfaceElsewhere {
-        instance: InstanceId,
-        interface: InterfaceId,
-        vpc: VpcId,
-        wanted: VpcId,
-    },
-    HeldByOther {
-        instance: InstanceId,
-        holder: String,
-    },
+    InterfaceElsewhere { instance: InstanceId, interface: InterfaceId, vpc: VpcId, wanted: VpcId },
+    /// Another stack isolates all of it.
+    HeldByOther { instance: InstanceId, holder: String },
     /// One interface of an instance whose others are not.
-    InterfaceHeldByOther {
-        instance: InstanceId,
-        interface: InterfaceId,
-        holder: String,
-    },
-    OriginalUnknown {
-        instance: InstanceId,
-        interface: InterfaceId,
-        group: GroupId,
-    },
+    InterfaceHeldByOther { instance: InstanceId, interface: InterfaceId, holder: String },
+    /// It is in our group, and nothing says what it had before.
+    OriginalUnknown { instance: InstanceId, interface: InterfaceId, group: GroupId },
     /// It shows other groups than those that were recorded, and was never seen isolated since.
-    OriginalsDiffer {
-        instance: InstanceId,
-        interface: InterfaceId,
-        groups: Groups,
-        recorded: Groups,
-    },
+    OriginalsDiffer { instance: InstanceId, interface: InterfaceId, groups: Groups, recorded: Groups },
     /// Two records hold it, with different groups.
-    RecordsDiffer {
-        interface: InterfaceId,
-        instance: InstanceId,
-        groups: Groups,
-        other: InstanceId,
-        others: Groups,
-    },
-    OriginalsGone {
-        instance: InstanceId,
-        interface: InterfaceId,
-        groups: Groups,
-    },
-    OriginalDropped {
-        instance: InstanceId,
-        interface: InterfaceId,
-        groups: Groups,
-    },
+    RecordsDiffer { interface: InterfaceId, instance: InstanceId, groups: Groups, other: InstanceId, others: Groups },
+    /// None of its original groups exists any more.
+    OriginalsGone { instance: InstanceId, interface: InterfaceId, groups: Groups },
+    /// Some of its original groups do not exist any more.
+    OriginalDropped { instance: InstanceId, interface: InterfaceId, groups: Groups },
     /// It had no group when it was recorded.
-    NoOriginals {
-        instance: InstanceId,
-        interface: InterfaceId,
-    },
+    NoOriginals { instance: InstanceId, interface: InterfaceId },
     /// Of an instance that is kept.
-    NotKept {
-        instance: InstanceId,
-        interface: InterfaceId,
-        groups: Groups,
-    },
+    NotKept { instance: InstanceId, interface: InterfaceId, groups: Groups },
     /// Of an instance that is kept: terminated, or without an interface.
-    NothingKept {
-        instance: InstanceId,
-    },
-    Moved {
-        instance: InstanceId,
-        interface: InterfaceId,
-        groups: Groups,
-    },
+    NothingKept { instance: InstanceId },
+    /// A person or a tool has moved it out of isolation.
+    Moved { instance: InstanceId, interface: InterfaceId, groups: Groups },
     /// Attached to an instance that stays isolated, whose record does not hold it.
-    AttachedElsewhere {
-        instance: InstanceId,
-        interface: InterfaceId,
-        other: InstanceId,
-    },
+    AttachedElsewhere { instance: InstanceId, interface: InterfaceId, other: InstanceId },
     /// It came from an instance that stays isolated, whose record holds it.
-    RecordedElsewhere {
-        instance: InstanceId,
-        interface: InterfaceId,
-        other: InstanceId,
-    },
+    RecordedElsewhere { instance: InstanceId, interface: InterfaceId, other: InstanceId },
     /// Another stack isolates it by now.
-    ProtectionLeft {
-        instance: InstanceId,
-        holder: String,
-    },
-    NoVolumes {
-        instance: InstanceId,
-    },
-    SnapshotsAwaited {
-        instance: InstanceId,
-    },
-    SnapshotLost {
-        instance: InstanceId,
-        snapshot: SnapshotId,
-        volume: VolumeId,
-        reason: &'static str,
-    },
+    ProtectionLeft { instance: InstanceId, holder: String },
+    /// There is nothing to take a snapshot of.
+    NoVolumes { instance: InstanceId },
+    /// Another delivery asked for its snapshots, and they are not shown.
+    SnapshotsAwaited { instance: InstanceId },
+    /// A recorded snapshot that is not there or not usable.
+    SnapshotLost { instance: InstanceId, snapshot: SnapshotId, volume: VolumeId, reason: &'static str },
     /// A member of an Auto Scaling group that is not in Standby, in Auto Scaling's words.
-    NotInStandby {
-        instance: InstanceId,
-        group: String,
-        state: String,
-    },
+    NotInStandby { instance: InstanceId, group: String, state: String },
     /// Its record names the group in which it was before.
-    OtherScalingGroup {
-        instance: InstanceId,
-        group: String,
-        recorded: String,
-    },
+    OtherScalingGroup { instance: InstanceId, group: String, recorded: String },
     /// On a restore: on its way into Standby or out of it.
-    StillInStandby {
-        instance: InstanceId,
-        group: String,
-        state: String,
-    },
-    StaysInStandby {
-        instance: InstanceId,
-        group: String,
-        reason: String,
-    },
+    StillInStandby { instance: InstanceId, group: String, state: String },
+    /// On a restore: its group does not take it back.
+    StaysInStandby { instance: InstanceId, group: String, reason: String },
     /// EC2 has accepted that it is turned off.
-    MetadataPending {
-        instance: InstanceId,
-    },
-    LeftScalingGroup {
-        instance: InstanceId,
-        group: String,
-    },
+    MetadataPending { instance: InstanceId },
+    /// It is no member any more of the group that its record names.
+    LeftScalingGroup { instance: InstanceId, group: String },
     /// It has another profile than the one that its record holds.
-    OtherProfile {
-        instance: InstanceId,
-        association: String,
-        arn: String,
-        recorded: String,
-    },
+    OtherProfile { instance: InstanceId, association: String, arn: String, recorded: String },
     /// On a restore: it was given another one.
-    ProfileReplaced {
-        instance: InstanceId,
-        arn: String,
-        recorded: String,
-    },
+    ProfileReplaced { instance: InstanceId, arn: String, recorded: String },
     /// Something may end it although it is isolated.
-    Ending {
-        instance: InstanceId,
-        ending: Ending,
-    },
+    Ending { instance: InstanceId, ending: Ending },
     /// Whether AWS has scheduled anything.
-    EventsUnknown {
-        reason: String,
-    },
+    EventsUnknown { reason: String },
     /// Adoption: the new stack's group isolates nothing.
-    GroupUnfit {
-        group: GroupId,
-        reason: String,
-    },
+    GroupUnfit { group: GroupId, reason: String },
     /// Adoption: the old stack still works, and lists it.
-    InCharge {
-        instance: InstanceId,
-        stack: String,
-    },
-    BeingRestored {
-        instance: InstanceId,
-        stack: String,
-    },
-    AdoptedElsewhere {
-        instance: InstanceId,
-        vpc: String,
-        wanted: String,
-    },
-    RecordedTwice {
-        instance: InstanceId,
-        owner: Owner,
-    },
-    Unrecorded {
-        instance: InstanceId,
-        interface: InterfaceId,
-        groups: Groups,
-    },
+    InCharge { instance: InstanceId, stack: String },
+    /// Adoption: the old stack is at it.
+    BeingRestored { instance: InstanceId, stack: String },
+    /// Adoption: the new stack is in another VPC.
+    AdoptedElsewhere { instance: InstanceId, vpc: String, wanted: String },
+    /// Adoption: the new table has a record of another owner.
+    RecordedTwice { instance: InstanceId, owner: Owner },
+    /// Adoption: it is in the old group without a record.
+    Unrecorded { instance: InstanceId, interface: InterfaceId, groups: Groups },
     /// Adoption: it came from an instance that is not to be adopted, whose record holds it.
-    HeldWith {
-        instance: InstanceId,
-        interface: InterfaceId,
-        other: InstanceId,
-    },
+    HeldWith { instance: InstanceId, interface: InterfaceId, other: InstanceId },
 }
 
 /// How a problem bears on the answer.

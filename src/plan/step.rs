@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::protections::Change;
 use crate::model::{
-    GroupId, Groups, InstanceId, InterfaceId, Owner, Protection, ShowGroups, SnapshotId, State, VolumeId, VpcId,
-    comma_list,
+    CallError, Fault, GroupId, Groups, InstanceId, InterfaceId, Owner, Protection, ShowGroups, SnapshotId, State,
+    VolumeId, VpcId, comma_list,
 };
 
 /// One remote change. Doing it twice changes nothing more than doing it once, except where said.
@@ -26,13 +26,7 @@ pub enum Step {
         hold_seconds: u64,
     },
     /// Replaces the groups of one interface.
-    SetGroups {
-        instance: InstanceId,
-        interface: InterfaceId,
-        from: Groups,
-        to: Groups,
-        aim: Aim,
-    },
+    SetGroups { instance: InstanceId, interface: InterfaceId, from: Groups, to: Groups, aim: Aim },
     /// Takes an interface through the transit group, where it stays a while, into the isolation group. **It leaves the
     /// transit group whatever fails**; if the isolation group is refused to the end, to its originals. Not twice.
     Pass {
@@ -45,16 +39,9 @@ pub enum Step {
         originals: Groups,
     },
     /// Tags for people; they never decide.
-    Tag {
-        instance: InstanceId,
-        resource: String,
-        tags: BTreeMap<String, String>,
-    },
-    Untag {
-        instance: InstanceId,
-        resource: String,
-        keys: BTreeSet<String>,
-    },
+    Tag { instance: InstanceId, resource: String, tags: BTreeMap<String, String> },
+    /// Takes tags of ours off.
+    Untag { instance: InstanceId, resource: String, keys: BTreeSet<String> },
     /// Writes the state of a record; refused if it is no longer `from`: what was seen in that state need not hold in another.
     Mark {
         instance: InstanceId,
@@ -81,27 +68,14 @@ pub enum Step {
         without: BTreeMap<VolumeId, String>,
         tags: BTreeMap<String, String>,
     },
-    SaveSnapshots {
-        instance: InstanceId,
-        snapshots: BTreeMap<VolumeId, SnapshotId>,
-    },
+    /// Saves snapshots that are there and not in the record.
+    SaveSnapshots { instance: InstanceId, snapshots: BTreeMap<VolumeId, SnapshotId> },
     /// Locks a snapshot in governance mode. It is not unlocked by us.
-    LockSnapshot {
-        instance: InstanceId,
-        snapshot: SnapshotId,
-        days: u64,
-    },
+    LockSnapshot { instance: InstanceId, snapshot: SnapshotId, days: u64 },
     /// Saves what the instance has before it is protected; never overwrites what is recorded.
-    SaveProtection {
-        instance: InstanceId,
-        prior: Protection,
-    },
+    SaveProtection { instance: InstanceId, prior: Protection },
     /// Changes what protects the instance, or puts it back.
-    Protect {
-        instance: InstanceId,
-        change: Change,
-        aim: Aim,
-    },
+    Protect { instance: InstanceId, change: Change, aim: Aim },
 }
 
 /// What the record of an instance was when a [`Step::Record`] was planned; the write is refused if it no longer is.
@@ -237,6 +211,50 @@ impl fmt::Display for Step {
             Self::SaveProtection { instance, prior } => write!(f, "{instance}: save {prior}"),
             Self::Protect { instance, change, aim } => change.describe(f, instance, *aim),
         }
+    }
+}
+
+/// Why a step failed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum StepError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("another request kept changing this record; wait until it has ended")]
+    Lost,
+    /// The lease of the record is over, or the intent has to be read again: the step is to be planned again.
+    #[error("the right to change this interface is over")]
+    LeaseOver,
+    #[error("a later request wants something else")]
+    Overtaken,
+    #[error(
+        "{seen_by} failed: NotVisible: EC2 accepted the change but 30 s later still shows the old state: {shown}; find out who \
+         changes it (CloudTrail)"
+    )]
+    NotSeen { seen_by: &'static str, shown: String },
+    /// The worst that can happen.
+    #[error("{} failed: InTransit: {danger} ({cause})", cause.action)]
+    InTransit { danger: String, cause: CallError },
+}
+
+impl StepError {
+    /// How the call failed, if a call did.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Call(error) | Self::InTransit { cause: error, .. } => Some(error.fault),
+            _ => None,
+        }
+    }
+
+    /// AWS said no, and will again.
+    #[must_use]
+    pub fn is_for_good(&self) -> bool {
+        matches!(self, Self::Call(error) if error.fault == Fault::Refused)
+    }
+
+    /// AWS said that something is not there, which is not believed yet.
+    pub(super) fn is_unseen(&self) -> bool {
+        matches!(self, Self::Call(error) if error.fault == Fault::Unseen)
     }
 }
 

@@ -18,29 +18,20 @@ use crate::model::{Attribute, Fault, Instance, InstanceId, Profile, Protection, 
 /// A change of what protects an instance. Doing it twice changes nothing more than doing it once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Change {
+    /// Termination or stop protection, or what a shutdown does.
     Attribute(Attribute),
     /// Whether volumes, by their devices, go with the instance: all in one call.
-    Volumes {
-        volumes: BTreeMap<VolumeId, String>,
-        go_with_it: bool,
-    },
+    Volumes { volumes: BTreeMap<VolumeId, String>, go_with_it: bool },
     /// Out of service of its Auto Scaling group, without lowering the group's desired capacity.
-    EnterStandby {
-        group: String,
-    },
+    EnterStandby { group: String },
     /// Back into service, which raises the desired capacity by one.
-    ExitStandby {
-        group: String,
-    },
+    ExitStandby { group: String },
+    /// Takes the instance profile off.
     DetachProfile(Profile),
     /// Refused if the instance has a profile.
-    AttachProfile {
-        arn: String,
-    },
+    AttachProfile { arn: String },
     /// Whether the metadata service answers.
-    MetadataService {
-        is_on: bool,
-    },
+    MetadataService { is_on: bool },
 }
 
 impl Change {

@@ -1,6 +1,7 @@
 //! Whose an instance is: what another stack isolates is left to it.
 
 use super::*;
+use crate::model::{Group, Role};
 use crate::plan::testing::{groups, rule};
 
 fn held(stack: &str) -> String {
