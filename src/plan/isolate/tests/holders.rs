@@ -196,7 +196,7 @@ fn what_was_isolated_as_a_whole_before_is_not_shared() {
         let named = format!("{}\n? another stack isolates it, too", part_held("eni-2", stack));
         check(&settled, &format!("i-1: confirm eni-1 [sg-150] -> [sg-150]\n{named}"));
         let back = settled.wrote("eni-1", &["sg-150"], Ok(()));
-        check(&back, &named);
+        check(&back, &format!("i-1: mark isolating\n{named}"));
         check_later(&back, &bare(), &format!("i-1: mark isolated\n{named}"));
         let plan = plan_for(&back.seen_before(&Goal::Isolate(&bare())), &bare());
         let reasons = plan.steps().filter_map(|step| match step {
