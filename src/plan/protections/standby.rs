@@ -5,7 +5,7 @@ use super::{Change, Due};
 use crate::model::{Fault, Record};
 use crate::plan::{Aim, Case, Doubt, Plan, Problem, Step, StepError};
 
-/// Its group is saved with the rest; it is moved once that is seen.
+/// Its group is saved with the rest before it is moved.
 pub(super) fn protect(case: &Case<'_>, record: &Record, due: &mut Due, plan: &mut Plan) {
     let Some(member) = case.observed.members.as_ref().and_then(|members| members.get(case.instance)) else { return };
     let (instance, group, state) = (case.id(), member.group.clone(), member.state.clone());
@@ -13,8 +13,10 @@ pub(super) fn protect(case: &Case<'_>, record: &Record, due: &mut Due, plan: &mu
     let step = Step::Protect { instance: instance.clone(), change: enter.clone(), aim: Aim::Isolate };
     match (state.as_str(), &record.protection.scaling_group) {
         ("Standby", _) => {}
-        ("InService", None) => due.prior.scaling_group = Some(group),
-        ("InService", Some(recorded)) if *recorded == group && !case.ledger.is_accepted(&step) => {
+        ("InService", recorded)
+            if recorded.as_ref().is_none_or(|recorded| *recorded == group) && !case.ledger.is_accepted(&step) =>
+        {
+            due.prior.scaling_group = Some(group);
             due.changes.push(enter);
         }
         ("InService", Some(recorded)) if *recorded != group => {
@@ -69,11 +71,11 @@ mod tests {
     use crate::plan::testing::{NOW, World, wants};
 
     #[test]
-    fn the_group_of_a_member_is_saved_with_the_rest_and_it_is_moved_once_that_is_seen() {
+    fn the_group_of_a_member_is_saved_with_the_rest_and_then_it_is_moved() {
         let mut world = World::isolated().attributes("i-1", PROTECTING);
         world.delete_volume(false);
         world.member("InService");
-        world.check_protected("i-1: save in service of web");
+        world.check_protected("i-1: save in service of web\nweb: i-1 to standby");
         world.saved().protection.scaling_group = Some("web".to_owned());
         world.check_protected("web: i-1 to standby");
         world.accept_everything();
