@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::model::{
     Attributes, Branch, CallError, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Lock,
@@ -22,6 +23,8 @@ const AT_ONCE: usize = 100;
 const INSPECTED_AT_ONCE: usize = 10;
 /// The groups of ours are listed within this, or they are looked up by their ids: containment waits for no listing.
 const LISTED: Duration = Duration::from_secs(2);
+/// A turn that was taken is good for so long.
+const KEPT: Duration = Duration::from_secs(4);
 /// However many ask, they share a call.
 const ALL: usize = usize::MAX;
 
@@ -77,11 +80,21 @@ pub struct Base {
 #[derive(Debug, Default)]
 pub struct Inspection {
     attributes: Option<Option<Attributes>>,
+    /// When it is their turn to be read, where EC2 has no token for it before.
+    turn: Option<Instant>,
+    /// It was not their turn yet when the last look wanted them.
+    pub is_late: bool,
     /// What could not be read at the last look, and why.
     pub unread: BTreeMap<String, CallError>,
 }
 
 impl Inspection {
+    /// A new look begins.
+    pub fn begin(&mut self) {
+        self.unread.clear();
+        self.is_late = false;
+    }
+
     /// The attributes were changed: they are read again.
     pub fn forget(&mut self) {
         self.attributes = None;
@@ -301,7 +314,11 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
     async fn inspect(&self, id: &InstanceId, needs: &Needs, inspection: &mut Inspection, observed: &mut Observed) {
         let one = |wanted: bool| if wanted { BTreeSet::from([id.clone()]) } else { BTreeSet::new() };
         let (found, snapshots, in_groups, with_profiles, of_trunks, locks, tags) = tokio::join!(
-            self.attributes(id, needs.attributes && inspection.attributes.is_none()),
+            self.attributes(
+                id,
+                needs.attributes && inspection.attributes.is_none(),
+                (&mut inspection.turn, &mut inspection.is_late)
+            ),
             read(&self.snapshots, needs.episode.clone().into_iter().collect(), |episodes| async move {
                 sort_by(&episodes, self.ec2.snapshots(&episodes).await, |snapshot| snapshot.episode.clone())
             }),
@@ -356,11 +373,26 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
         }
     }
 
-    async fn attributes(&self, id: &InstanceId, is_needed: bool) -> Option<Call<Option<Attributes>>> {
-        let _turn = if is_needed { self.inspecting.acquire().await.ok()? } else { return None };
-        for _ in PROTECTING {
-            self.pace.turn("ec2:DescribeInstanceAttribute").await;
+    /// Nothing while it is not their turn: no look waits for that.
+    async fn attributes(
+        &self,
+        id: &InstanceId,
+        is_needed: bool,
+        (turn, is_late): (&mut Option<Instant>, &mut bool),
+    ) -> Option<Call<Option<Attributes>>> {
+        if !is_needed {
+            return None;
         }
+        let reserve = || PROTECTING.map(|_| self.pace.reserve("ec2:DescribeInstanceAttribute")).into_iter().max();
+        // EC2's bucket is full by then, and keeps no turn for longer.
+        turn.take_if(|at| at.elapsed() > KEPT);
+        let at = *turn.get_or_insert_with(|| Instant::now() + reserve().unwrap_or_default());
+        if Instant::now() < at {
+            *is_late = true;
+            return None;
+        }
+        *turn = None;
+        let _turn = self.inspecting.acquire().await.ok()?;
         Some(self.ec2.attributes(id).await)
     }
 }

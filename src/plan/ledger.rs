@@ -280,6 +280,18 @@ impl Ledger {
         self.under_way.iter().any(|step| matches!(step, Step::Pass { interface: passing, .. } if passing == interface))
     }
 
+    /// Whether any passage of ours holds an interface, or is about to.
+    #[must_use]
+    pub fn has_passages(&self) -> bool {
+        self.under_way.iter().any(|step| matches!(step, Step::Pass { .. }))
+    }
+
+    /// Whether a step is being carried out.
+    #[must_use]
+    pub fn is_under_way(&self, step: &Step) -> bool {
+        self.under_way.contains(&step.key())
+    }
+
     #[must_use]
     pub(super) fn has_rival(&self, now: Time) -> bool {
         self.rival.is_some_and(|(_, until)| now < until) && !self.is_trusting

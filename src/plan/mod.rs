@@ -305,6 +305,12 @@ impl Work {
     pub fn passes(&self) -> bool {
         self.then.iter().any(|step| matches!(step, Step::Pass { .. }))
     }
+
+    /// Whether it protects an isolated instance, which may wait for EC2's pace for a minute.
+    #[must_use]
+    pub fn protects(&self) -> bool {
+        self.then.iter().any(|step| matches!(step, Step::Protect { aim: Aim::Isolate, .. }))
+    }
 }
 
 impl Plan {

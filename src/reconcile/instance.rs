@@ -142,6 +142,10 @@ impl<'a> Subject<'a> {
     }
 }
 
+/// An instance whose work goes on is looked at again after one to two times this, since it may be moved meanwhile. All are at the
+/// same moments, and share their reads.
+const WATCHED: Duration = Duration::from_secs(2);
+
 type Passing<'f> = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = (Work, Vec<Outcome>)> + Send + 'f>>>;
 
 impl<E: Look + Change, R: Records> Run<'_, E, R> {
@@ -153,6 +157,11 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
         loop {
             if self.learn(subject, &mut done) {
                 depth = Reach::Light;
+            }
+            // What was to be changed is read again, however that ended.
+            let is_attribute = |step: &&Step| matches!(step, Step::Protect { change: Protecting::Attribute(_), .. });
+            if subject.plan.steps().filter(is_attribute).any(|step| !subject.ledger.is_under_way(step)) {
+                subject.inspection.forget();
             }
             if self.mandate.gate.is_closed() || self.executor.is_overtaken() {
                 break;
@@ -187,10 +196,6 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             }
             let elapsed = self.mandate.clock.elapsed();
             subject.ledger.note_doubts(&plan, elapsed);
-            // What is to be changed is read again, however that ends.
-            if plan.steps().any(|step| matches!(step, Step::Protect { change: Protecting::Attribute(_), .. })) {
-                subject.inspection.forget();
-            }
             let due = subject.ledger.due(&plan, elapsed, self.patience);
             let waits = due.waits | self.note_unread(subject, elapsed);
             subject.plan = plan;
@@ -203,7 +208,8 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                 let plan = Plan { work: due.work, problems: subject.plan.problems.clone(), ..Plan::default() };
                 tracing::info!(%plan, "to do");
                 plan.steps().for_each(|step| subject.ledger.begin(step));
-                let (slow, quick): (Vec<Work>, Vec<Work>) = plan.work.into_iter().partition(Work::passes);
+                let (slow, quick): (Vec<Work>, Vec<Work>) =
+                    plan.work.into_iter().partition(|work| work.passes() || work.protects());
                 let is_all_slow = quick.is_empty();
                 let is_last = follows_nothing(&quick) && !due.waits && passing.is_empty() && slow.is_empty();
                 for work in slow {
@@ -215,9 +221,9 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                 done.extend(outcomes);
                 // What follows from a change of groups is planned from what is read back.
                 depth = if depth == Reach::First { Reach::Light } else { Reach::Full };
-                if is_all_slow && subject.plan.standing.isolated.is_empty() {
+                if is_all_slow && (subject.plan.standing.isolated.is_empty() || !subject.ledger.has_passages()) {
                     // There is nothing to look at before one of them is through.
-                    done.extend(passing.next().await);
+                    self.one_of(&mut passing, subject, &mut done).await;
                 } else if is_slow {
                     self.learn(subject, &mut done);
                     alongside(self.pause(&mut pauses), &mut passing, &mut done).await;
@@ -232,8 +238,10 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             } else if depth != Reach::Full && !subject.plan.standing.isolated.is_empty() {
                 depth = Reach::Full;
             } else if !passing.is_empty() {
-                // A passage takes seconds: what it changes is looked at when it has ended.
-                done.extend(passing.next().await);
+                self.one_of(&mut passing, subject, &mut done).await;
+            } else if subject.inspection.is_late {
+                let _ = self.mandate.gate.while_open(tokio::time::sleep(self.until_watched())).await;
+                depth = Reach::Full;
             } else if waits {
                 self.pause_until(&mut pauses, due.until).await;
                 depth = Reach::Full;
@@ -275,6 +283,18 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                 subject.plan = plan;
             }
         }
+    }
+
+    /// Waits for one piece of work. A passage takes seconds: what it changes is looked at when it has ended. Anything else may
+    /// take long.
+    async fn one_of(&self, passing: &mut Passing<'_>, subject: &Subject<'_>, done: &mut Vec<(Work, Vec<Outcome>)>) {
+        let limit = if subject.ledger.has_passages() { Duration::MAX } else { self.until_watched() };
+        done.extend(tokio::time::timeout(limit, passing.next()).await.ok().flatten());
+    }
+
+    fn until_watched(&self) -> Duration {
+        let elapsed = self.mandate.clock.elapsed();
+        Duration::from_secs((elapsed.as_secs() / WATCHED.as_secs() + 2) * WATCHED.as_secs()).saturating_sub(elapsed)
     }
 
     /// Learns what became of work. Whether groups were changed.
@@ -361,7 +381,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             ),
             _ => Default::default(),
         };
-        subject.inspection.unread.clear();
+        subject.inspection.begin();
         let Base { instance, item, groups: found } = self.observer.base(&subject.instance, &groups, &vpcs).await?;
         subject.groups.retain(|id, _| !groups.contains(id));
         subject.groups.extend(found.into_iter().map(|group| (group.id.clone(), group)));

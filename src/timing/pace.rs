@@ -42,8 +42,12 @@ pub struct Pace(Mutex<HashMap<&'static str, Bucket>>);
 impl Pace {
     /// Returns when it is this call's turn. The first to ask goes first.
     pub async fn turn(&self, action: &'static str) {
-        let wait = self.take(action, |_| f64::NEG_INFINITY).unwrap_or_default();
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(self.reserve(action)).await;
+    }
+
+    /// Takes a turn, without waiting for it: when it is.
+    pub fn reserve(&self, action: &'static str) -> Duration {
+        self.take(action, |_| f64::NEG_INFINITY).unwrap_or_default()
     }
 
     /// The same for a call that is worth a refusal: it waits only once EC2 has refused one.

@@ -8,7 +8,7 @@ use crate::plan::{Aim, Case, Doubt, Plan, Problem, Step, StepError};
 /// Auto Scaling tags its members (EC2 Auto Scaling User Guide, "Tag Auto Scaling groups and instances").
 const MEMBERSHIP: &str = "aws:autoscaling:groupName";
 
-/// Its group is saved with the rest; it is moved once that is seen.
+/// Its group is saved with the rest before it is moved.
 pub(super) fn protect(case: &Case<'_>, record: &Record, instance: &Instance, due: &mut Due, plan: &mut Plan) {
     let Some(members) = &case.observed.members else { return };
     let Some(member) = members.get(case.instance) else {
@@ -22,11 +22,15 @@ pub(super) fn protect(case: &Case<'_>, record: &Record, instance: &Instance, due
     let step = Step::Protect { instance: instance.clone(), change: enter.clone(), aim: Aim::Isolate };
     match (state.as_str(), &record.protection.scaling_group) {
         ("Standby", _) => {}
-        ("InService", None) => due.prior.scaling_group = Some(group),
+        ("InService", recorded)
+            if recorded.as_ref().is_none_or(|recorded| *recorded == group) && !case.ledger.is_accepted(&step) =>
+        {
+            due.prior.scaling_group = Some(group);
+            due.changes.push(enter);
+        }
         ("InService", Some(recorded)) if *recorded != group => {
             plan.problems.push(Problem::OtherScalingGroup { instance, group, recorded: recorded.clone() });
         }
-        ("InService", Some(_)) if !case.ledger.is_accepted(&step) => due.changes.push(enter),
         (state, _) => {
             let problem = Problem::NotInStandby { instance, group, state: state.to_owned() };
             let is_on_its_way = matches!(state, "InService" | "EnteringStandby") || state.starts_with("Pending");
@@ -77,11 +81,11 @@ mod tests {
     use crate::plan::testing::{NOW, World, wants};
 
     #[test]
-    fn the_group_of_a_member_is_saved_with_the_rest_and_it_is_moved_once_that_is_seen() {
+    fn the_group_of_a_member_is_saved_with_the_rest_and_then_it_is_moved() {
         let mut world = World::isolated().attributes("i-1", PROTECTING);
         world.delete_volume(false);
         world.member("InService");
-        world.check_protected("i-1: save in service of web");
+        world.check_protected("i-1: save in service of web\nweb: i-1 to standby");
         world.saved().protection.scaling_group = Some("web".to_owned());
         world.check_protected("web: i-1 to standby");
         world.accept_everything();

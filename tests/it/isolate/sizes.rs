@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::world::{VPC, World};
-use crate::{A, B, cutting, event, isolated, quick_fleet, rerun, succeeds};
+use crate::{A, B, cutting, event, isolated, listing, quick_fleet, rerun, succeeds};
 
 #[tokio::test(start_paused = true)]
 async fn thirty_three_interfaces_added_at_once() {
@@ -87,5 +87,45 @@ async fn one_hundred_instances_all_defaults_ec2s_usual_bucket() {
         );
         let limit = Duration::from_secs(2);
         assert!(snapshot <= limit && protection <= limit, "{snapshot:?} {protection:?}");
+    }
+}
+
+/// All defaults, members of an Auto Scaling group, EC2's usual buckets: a load balancer ends a host a minute after it fails. When
+/// each was isolated, and what was done to it first.
+#[tokio::test(start_paused = true)]
+async fn one_hundred_members_go_to_standby_within_2_s_of_their_own_isolation_and_each_is_looked_at_all_the_time() {
+    let world = World::new();
+    let ids: Vec<String> = (0..100).map(|n| format!("i-{:x}", 0x1000 + n)).collect();
+    for (n, id) in ids.iter().enumerate() {
+        world.add(id, VPC, &[(&format!("eni-{:x}", 0x1000 + n), &["sg-0a", "sg-0b"])]);
+    }
+    let members: Vec<&str> = ids.iter().map(String::as_str).collect();
+    world.scale("web", &members, "InService");
+    {
+        let mut data = world.data();
+        (data.latency, data.buckets) = (Duration::from_millis(20), Some(BTreeMap::new()));
+    }
+    let create = listing(&members, event("create"));
+    let last = format!("eni-{:x}", 0x1000 + 99);
+    let (isolation, begun) = (crate::world::groups(&[crate::world::ISOLATION]), Instant::now());
+    let meddling = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(world.cards()[&last], isolation);
+        world.data().put_back(&last.parse().unwrap(), crate::world::groups(&["sg-0a"]));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(world.cards()[&last], isolation, "after {:?}", begun.elapsed());
+    };
+    tokio::join!(succeeds(&world, create), meddling);
+    let data = world.data();
+    let at = |action: &str, what: &str| {
+        let n = data.calls.iter().position(|call| call.0 == action && call.1.contains(what));
+        n.map(|n| data.called_at[n]).unwrap_or_else(|| panic!("no {action} of {what}"))
+    };
+    let limit = Duration::from_secs(2);
+    for (n, id) in ids.iter().enumerate() {
+        let isolated = at("ec2:ModifyNetworkInterfaceAttribute", &format!("eni-{:x} [", 0x1000 + n));
+        let standby = at("autoscaling:EnterStandby", id) - isolated;
+        let protection = at("ec2:ModifyInstanceMetadataOptions", id) - isolated;
+        assert!(standby <= limit && protection <= limit, "{id}: {standby:?} {protection:?}");
     }
 }
