@@ -226,7 +226,7 @@ where
             if intent.as_ref().is_some_and(|intent| is_made_anew(chain.as_deref().unwrap_or_default(), intent)) =>
         {
             Why::GoesOn(
-                "this update has made the resource anew, and CloudFormation takes away the one before".to_owned(),
+                "this update has made the resource again, and CloudFormation takes away the one before".to_owned(),
             )
         }
         Ok(Verdict::Keep(reason)) => Why::Over(reason),

@@ -49,7 +49,7 @@ async fn the_delete_of_what_an_update_has_made_anew_leaves_the_incident_as_it_is
     let begun = world.data().intents.values().next().unwrap().0.issued;
     world.data().stacks.get_mut(crate::world::STACK).unwrap().updated = begun;
     let answer = succeeds(&world, event("delete")).await;
-    let expected = "2 instances kept isolated, nothing was restored: this update has made the resource anew";
+    let expected = "2 instances kept isolated, nothing was restored: this update has made the resource again";
     assert!(answer.reason.starts_with(expected), "{}", answer.reason);
     assert!(!answer.reason.contains("ec2-isolation restore"), "{}", answer.reason);
     assert_eq!((isolated(&world).len(), world.state(A)), (2, Some(State::Isolated)));
