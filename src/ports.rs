@@ -171,8 +171,10 @@ pub struct Originals {
     pub instance: InstanceId,
     pub vpc: VpcId,
     pub isolation_group: GroupId,
-    /// Where interfaces of it pass next: **only one invocation at a time records that**, by its lease.
+    /// Where interfaces of it pass next.
     pub transit_group: Option<GroupId>,
+    /// The lease that the record was seen with. **Where something passes, another one since means that another invocation is at it.**
+    pub leased_until: Option<Time>,
     pub interfaces: BTreeMap<InterfaceId, Groups>,
     /// Those that have left isolation since they passed the transit group.
     pub reopened: BTreeSet<InterfaceId>,

@@ -500,6 +500,7 @@ impl<'a> Isolation<'a> {
             vpc: self.wants.vpc.clone(),
             isolation_group: self.wants.isolation_group.clone(),
             transit_group: self.transit.filter(|_| passes).cloned(),
+            leased_until: case.held().and_then(|record| record.lease.as_ref()).map(|lease| lease.until),
             interfaces,
             reopened,
             prior,

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::protections::Change;
 use crate::model::{
-    CallError, Fault, GroupId, Groups, InstanceId, InterfaceId, Owner, Protection, ShowGroups, SnapshotId, State,
+    CallError, Fault, GroupId, Groups, InstanceId, InterfaceId, Owner, Protection, ShowGroups, SnapshotId, State, Time,
     VolumeId, VpcId, comma_list,
 };
 
@@ -19,6 +19,8 @@ pub enum Step {
         vpc: VpcId,
         isolation_group: GroupId,
         transit_group: Option<GroupId>,
+        /// The lease that was seen and is over, or that is ours.
+        leased_until: Option<Time>,
         interfaces: BTreeMap<InterfaceId, Groups>,
         /// Those that have left isolation since they passed the transit group.
         reopened: BTreeSet<InterfaceId>,
@@ -135,6 +137,7 @@ impl Step {
         match &mut key {
             Self::SetGroups { from, aim, .. } => (*from, *aim) = (Groups::new(), Aim::Confirm),
             Self::Pass { from, .. } => *from = Groups::new(),
+            Self::Record { leased_until, .. } => *leased_until = None,
             Self::Protect { change, aim, .. } => {
                 *aim = Aim::Confirm;
                 // One that is attached again is another association of the same profile.

@@ -96,6 +96,7 @@ fn a_record_keeps_what_it_has_unless_it_is_history() {
         vpc: "vpc-1".parse().unwrap(),
         isolation_group: "sg-150".parse().unwrap(),
         transit_group: None,
+        leased_until: None,
         interfaces: [("eni-1".parse().unwrap(), groups(&["sg-b"]))].into(),
         reopened: BTreeSet::new(),
         prior: super::super::Prior::Ours,

@@ -25,6 +25,7 @@ fn record(interfaces: &[(&str, &[&str])], prior: Prior) -> Step {
         vpc: "vpc-1".parse().unwrap(),
         isolation_group: "sg-150".parse().unwrap(),
         transit_group: None,
+        leased_until: None,
         interfaces: interfaces.iter().map(|(id, ids)| (id.parse().unwrap(), groups(ids))).collect(),
         reopened: [].into(),
         prior,

@@ -19,7 +19,7 @@ fn now() -> Time {
 }
 
 /// Of those who take it through the transit group, one at a time.
-const NO_RIVAL: &str = "(attribute_not_exists(LeaseWriter) OR LeaseWriter = w-1 OR LeaseUntil <= 2026-11-25T03:00:00Z)";
+const NO_RIVAL: &str = "(attribute_not_exists(LeaseWriter) OR LeaseWriter = w-1 OR LeaseUntil = 2026-11-25T02:00:00Z)";
 
 fn stamp() -> Stamp<'static> {
     Stamp { now: now(), asked_by: "CloudFormation Create req-1", writer: "w-1" }
@@ -119,6 +119,7 @@ fn originals(instance: &str, interfaces: BTreeMap<InterfaceId, Groups>, prior: P
         vpc: "vpc-01".parse().unwrap(),
         isolation_group: "sg-0150".parse().unwrap(),
         transit_group: Some("sg-07a5".parse().unwrap()),
+        leased_until: Some("2026-11-25T02:00:00Z".parse().unwrap()),
         history: Originals::line(&interfaces, &prior, &stamp()),
         interfaces,
         reopened: BTreeSet::new(),

@@ -74,7 +74,8 @@ impl Data {
             Prior::Of(holder) => holder,
         };
         let Some(record) = self.held(holder, instance) else { return Written::Lost };
-        let is_anothers = |lease: &Lease| lease.writer != originals.lease.writer && stamp.now < lease.until;
+        let is_anothers =
+            |lease: &Lease| lease.writer != originals.lease.writer && originals.leased_until != Some(lease.until);
         if originals.transit_group.is_some() && record.lease.as_ref().is_some_and(is_anothers) {
             return Written::Lost;
         }
