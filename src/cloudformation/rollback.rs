@@ -134,7 +134,7 @@ pub async fn stack_chain<S: Stacks>(stacks: &S, stack_id: &str) -> Call<Vec<Stac
 }
 
 /// The same, read again a moment later unless the first reading is `certain`: DescribeStacks may still show what was before the
-/// operation (https://github.com/aws/aws-cdk-cli/issues/1802).
+/// operation (<https://github.com/aws/aws-cdk-cli/issues/1802>).
 ///
 /// # Errors
 /// One of them cannot be read.
