@@ -130,7 +130,7 @@ unit: ## Run the unit and integration tests, without the local AWS
 
 stack: tools ## Run the tests of the deployed stack on the local AWS; needs make build
 	@echo "== stack tests on the local AWS"
-	@cargo test $(FEATURES) --test stack -- --test-threads=5
+	@cargo test $(FEATURES) --test stack -- --test-threads=7
 	@echo "== the demo: what a newcomer runs first must run"
 	@cargo test --quiet $(FEATURES) --test demo
 
