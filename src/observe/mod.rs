@@ -295,7 +295,8 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
         match found {
             Ok(Ok(found)) => known.extend(found.into_iter().map(|(vpc, groups)| (vpc, Some(groups)))),
             missing => {
-                tracing::warn!(?missing, "the groups of ours are not listed: they are looked up by their ids");
+                let error = missing.ok().and_then(Result::err).map(|error| error.to_string());
+                tracing::warn!(error, "the groups of ours are not listed: they are looked up by their ids");
                 known.extend(unknown.into_iter().map(|vpc| (vpc, None)));
             }
         }

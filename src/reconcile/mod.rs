@@ -114,8 +114,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         };
         let only: BTreeSet<InterfaceId> = interfaces.values().flatten().cloned().collect();
         let goals = interfaces.keys().map(|id| (id.clone(), Goal::Isolate(&bare))).collect();
-        let none = async |_: &Intent| vec![];
-        let ended = self.run(Some(&desired), (&stays, Some(&only)), goals, self.patience(), none).await;
+        let ended = self.run(Some(&desired), (&stays, Some(&only)), goals, self.patience(), nothing).await;
         let isolated = ended.subjects.iter().flat_map(|subject| &subject.plan.standing.isolated);
         let failures = ended.subjects.iter().flat_map(|subject| {
             let steps = subject.failures().into_iter().map(|(step, error)| format!("{step}: {error}"));
@@ -245,8 +244,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             self.persist(self.patience(), || self.records.write_kept(&asked, reason, now)).await
         };
         let goals = ids.iter().map(|id| (id.clone(), Goal::Keep(reason.cloned())));
-        let none = async |_: &Intent| vec![];
-        let keeping = self.run(None, (ids, None), goals.collect(), self.patience(), none);
+        let keeping = self.run(None, (ids, None), goals.collect(), self.patience(), nothing);
         let (written, ended) = tokio::join!(writing, keeping);
         let mut troubles: Vec<String> = written.err().map(|error| error.to_string()).into_iter().collect();
         // What was renamed meanwhile leaves nothing behind: another resource of the stack goes on with the rest.
@@ -297,7 +295,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         ids: &BTreeSet<InstanceId>,
     ) -> (BTreeSet<InstanceId>, Vec<String>) {
         let goals = ids.iter().map(|id| (id.clone(), Goal::Adopt(heritage)));
-        let ended = self.run(None, (ids, None), goals.collect(), self.patience(), async |_: &Intent| vec![]).await;
+        let ended = self.run(None, (ids, None), goals.collect(), self.patience(), nothing).await;
         let (mut unsettled, mut details) = (BTreeSet::new(), Vec::new());
         for subject in &ended.subjects {
             let has_failed = subject.failures().iter().any(|(step, _)| !matches!(step, Step::Tag { .. }));
@@ -488,6 +486,11 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             }
         }
     }
+}
+
+/// Nothing follows from the intent. One function, so that `run` is compiled once for all who say so.
+async fn nothing(_: &Intent) -> Vec<(InstanceId, Goal<'static>)> {
+    vec![]
 }
 
 /// The intent is there, and says nothing.
