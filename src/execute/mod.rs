@@ -349,13 +349,6 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
         match change {
             Protecting::EnterStandby { group } => self.standby(group, instance, true).await,
             Protecting::ExitStandby { group } => self.standby(group, instance, false).await,
-            Protecting::DetachProfile(_) => {
-                match self.pass(change.action(), self.ec2.protect(instance, change)).await {
-                    // It is gone. If the profile was attached again, the next look shows it.
-                    Err(error) if error.code == "InvalidAssociationID.NotFound" => Ok(()),
-                    done => done,
-                }
-            }
             _ => self.pass(change.action(), self.ec2.protect(instance, change)).await,
         }
     }
