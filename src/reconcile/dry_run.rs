@@ -63,7 +63,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         let observer = Observer::new(self.ec2, self.records, self.owner, self.pace);
         let executor = Executor::new(self.ec2, self.records, self.mandate(false, None));
         let passed = Mutex::default();
-        let run = self.rehearsal(&observer, &executor, &stays, &passed);
+        let run = self.by_steps(&observer, &executor, &stays, &passed);
         let looks = wants.instances.iter().map(async |id| {
             let mut subject = Subject::new(id.clone(), Goal::Isolate(wants));
             let seen = first_sight(&run, &mut subject).await;
@@ -106,7 +106,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         observer.items(others.clone()).await?;
         let executor = Executor::new(self.ec2, self.records, self.mandate(false, None));
         let passed = Mutex::default();
-        let run = self.rehearsal(&observer, &executor, stays, &passed);
+        let run = self.by_steps(&observer, &executor, stays, &passed);
         let mut plans: Vec<Vec<Plan>> = Vec::new();
         let looks = join_all(subjects.iter_mut().map(|subject| async {
             let (mut seen, mut observed) = first_sight(&run, subject).await?;
@@ -128,8 +128,8 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         Ok((0..rounds).flat_map(|round| plans.iter().filter_map(move |plans| plans.get(round))).cloned().collect())
     }
 
-    /// A run that follows no intent and carries nothing out.
-    fn rehearsal<'r>(
+    /// A run that follows no intent: whoever has one asks it step by step.
+    pub(super) fn by_steps<'r>(
         &'r self,
         observer: &'r Observer<'r, E, R>,
         executor: &'r Executor<'r, E, R>,

@@ -270,18 +270,9 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
     async fn clear(&self) -> Vec<Subject<'static>> {
         let Some(Ok(Some(intent))) = self.gate.while_open(self.intent()).await else { return vec![] };
         let observer = Observer::new(self.ec2, self.records, self.owner, self.pace);
-        let mandate = self.mandate(false, None);
-        let executor = Executor::new(self.ec2, self.records, mandate);
-        let run = Run {
-            observer: &observer,
-            executor: &executor,
-            mandate,
-            patience: self.patience(),
-            intent: None,
-            stays: &intent.held,
-            only: None,
-            passed: &Mutex::default(),
-        };
+        let executor = Executor::new(self.ec2, self.records, self.mandate(false, None));
+        let passed = Mutex::default();
+        let run = self.by_steps(&observer, &executor, &intent.held, &passed);
         let mut subjects: Vec<_> = intent.held.iter().map(|id| Subject::new(id.clone(), Goal::Keep(None))).collect();
         join_all(subjects.iter_mut().map(|subject| run.clear(subject))).await;
         subjects
