@@ -141,21 +141,18 @@ impl Ground {
         }
     }
 
-    /// Kills the function in the middle of its nth call, for every n, and delivers the event again. `prepare` and the
-    /// final Delete surround each round; `check` looks at the world after the second delivery.
-    /// Of all calls from the first one on, each second one: a test of half of them takes half the time. The function is killed before
-    /// and after calls in turns; what is in memory tries both at each (`faults::every_call`).
-    async fn kill_at_every_call(
+    /// Kills the function in the middle of its nth call, for every other n from the first one on, and delivers the event again.
+    /// `kind` is whether that call was carried out before. `prepare` and the final Delete surround each round.
+    async fn kill_at_calls(
         &self,
+        (kind, first): (&str, u32),
         request_type: &str,
         ids: &[&str],
         isolated: &[&str],
         prepare: Option<&[&str]>,
-        first: u32,
     ) {
         let unprotected = protection(&self.scene.ec2, &self.a).await;
         for call in (first..).step_by(2) {
-            let kind = if call / 2 % 2 == 0 { "hold-before" } else { "hold-after" };
             let stack = format!("{request_type}-{kind}-{call}");
             if let Some(ids) = prepare {
                 let (status, reason) = self.run(&self.event("Create", &stack, &format!("{stack}-prepare"), ids)).await;
@@ -201,7 +198,7 @@ impl Ground {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
-        if struck && kind == "hold-after" {
+        if struck && kind == AFTER {
             // The call is carried out before it is left without an answer.
             wait_for_carried_out().await;
         }
@@ -276,40 +273,59 @@ async fn table(name: &str) -> String {
     name.to_owned()
 }
 
+/// Each is half of the calls, so that they run side by side. With everything on, which takes three times as many calls, before and after
+/// go in turns.
+const ODD: u32 = 1;
+const EVEN: u32 = 2;
+const BEFORE: &str = "hold-before";
+const AFTER: &str = "hold-after";
+
 #[tokio::test]
-async fn a_create_killed_in_any_odd_call_is_finished_by_the_next_delivery() {
-    let ground = Ground::new("kill-create-odd").await.with_everything();
-    ground.kill_at_every_call("Create", &[&ground.a], &[&ground.a], None, 1).await;
+async fn a_create_killed_after_any_odd_call_is_finished_by_the_next_delivery() {
+    let ground = Ground::new("kill-create-after-odd").await.with_everything();
+    ground.kill_at_calls((AFTER, ODD), "Create", &[&ground.a], &[&ground.a], None).await;
 }
 
 #[tokio::test]
-async fn a_create_killed_in_any_even_call_is_finished_by_the_next_delivery() {
-    let ground = Ground::new("kill-create-even").await.with_everything();
-    ground.kill_at_every_call("Create", &[&ground.a], &[&ground.a], None, 2).await;
+async fn a_create_killed_before_any_even_call_is_finished_by_the_next_delivery() {
+    let ground = Ground::new("kill-create-before-even").await.with_everything();
+    ground.kill_at_calls((BEFORE, EVEN), "Create", &[&ground.a], &[&ground.a], None).await;
 }
 
 #[tokio::test]
-async fn an_update_killed_in_any_odd_call_is_finished_by_the_next_delivery() {
-    let ground = Ground::new("kill-update-odd").await;
-    ground.kill_at_every_call("Update", &[&ground.b], &[&ground.b], Some(&[&ground.a]), 1).await;
+async fn an_update_killed_after_any_odd_call_is_finished_by_the_next_delivery() {
+    let ground = Ground::new("kill-update-after-odd").await;
+    ground.kill_at_calls((AFTER, ODD), "Update", &[&ground.b], &[&ground.b], Some(&[&ground.a])).await;
 }
 
 #[tokio::test]
-async fn an_update_killed_in_any_even_call_is_finished_by_the_next_delivery() {
-    let ground = Ground::new("kill-update-even").await;
-    ground.kill_at_every_call("Update", &[&ground.b], &[&ground.b], Some(&[&ground.a]), 2).await;
+async fn an_update_killed_before_any_odd_call_is_finished_by_the_next_delivery() {
+    let ground = Ground::new("kill-update-before-odd").await;
+    ground.kill_at_calls((BEFORE, ODD), "Update", &[&ground.b], &[&ground.b], Some(&[&ground.a])).await;
 }
 
 #[tokio::test]
-async fn a_delete_killed_in_any_odd_call_is_finished_by_the_next_delivery() {
-    let ground = Ground::new("kill-delete-odd").await.with_everything();
-    ground.kill_at_every_call("Delete", &[], &[], Some(&[&ground.a]), 1).await;
+async fn an_update_killed_after_any_even_call_is_finished_by_the_next_delivery() {
+    let ground = Ground::new("kill-update-after-even").await;
+    ground.kill_at_calls((AFTER, EVEN), "Update", &[&ground.b], &[&ground.b], Some(&[&ground.a])).await;
 }
 
 #[tokio::test]
-async fn a_delete_killed_in_any_even_call_is_finished_by_the_next_delivery() {
-    let ground = Ground::new("kill-delete-even").await.with_everything();
-    ground.kill_at_every_call("Delete", &[], &[], Some(&[&ground.a]), 2).await;
+async fn an_update_killed_before_any_even_call_is_finished_by_the_next_delivery() {
+    let ground = Ground::new("kill-update-before-even").await;
+    ground.kill_at_calls((BEFORE, EVEN), "Update", &[&ground.b], &[&ground.b], Some(&[&ground.a])).await;
+}
+
+#[tokio::test]
+async fn a_delete_killed_after_any_odd_call_is_finished_by_the_next_delivery() {
+    let ground = Ground::new("kill-delete-after-odd").await.with_everything();
+    ground.kill_at_calls((AFTER, ODD), "Delete", &[], &[], Some(&[&ground.a])).await;
+}
+
+#[tokio::test]
+async fn a_delete_killed_before_any_even_call_is_finished_by_the_next_delivery() {
+    let ground = Ground::new("kill-delete-before-even").await.with_everything();
+    ground.kill_at_calls((BEFORE, EVEN), "Delete", &[], &[], Some(&[&ground.a])).await;
 }
 
 #[tokio::test]

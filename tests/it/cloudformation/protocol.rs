@@ -6,7 +6,7 @@
 //! | 4 | `event::tests::the_physical_id_of_a_given_event_is_a_constant` |
 //! | 9 | `isolate::lifecycle::a_delete_of_what_never_was_succeeds_and_touches_nothing` |
 //! | 14, 18 | `overlap::deliveries::a_delete_that_overtakes_a_running_create_wins`, `overlap::deliveries::two_deliveries_of_one_create_record_the_originals_once` |
-//! | 19 | `faults::every_call::a_create_survives_any_trouble_at_any_call`, and with the built function `a_create_killed_in_any_call_is_finished_by_the_next_delivery` |
+//! | 19 | `faults::every_call::a_create_survives_any_trouble_at_any_call`, and with the built function `a_create_killed_after_any_odd_call_is_finished_by_the_next_delivery` and its siblings |
 //! | 28 | `isolate::lifecycle::a_terminated_instance_counts_as_restored`, `…::a_lost_original_group_is_left_out_and_named` |
 //! | 30, 39, 40 | `answer::tests` |
 //! | 32, 33, 34, 36, 37 | `responder` |
