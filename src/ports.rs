@@ -21,6 +21,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
 use crate::model::{
     Attributes, Branch, Desired, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Lease,
     Lock, Member, Owner, Profile, Protection, Record, ScheduledEvent, ShowGroups, Snapshot, SnapshotId, State, Time,
@@ -318,8 +320,8 @@ pub enum Verdict {
 }
 
 /// Says whether instances that a request no longer lists may be released.
-pub trait Guard: Send + Sync {
-    fn may_release(&self) -> impl Future<Output = Call<Verdict>> + Send;
+pub trait Guard: std::fmt::Debug + Send + Sync {
+    fn may_release(&self) -> BoxFuture<'_, Call<Verdict>>;
 }
 
 /// What only the operator's program asks of EC2.

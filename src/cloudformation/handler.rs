@@ -17,7 +17,7 @@ use super::rollback::{StackGuard, may_restore, rolls_back, settled_chain};
 use super::stack::{StackStatus, Stacks};
 use crate::metrics::{self, Metric};
 use crate::model::{Intent, Release, Time};
-use crate::ports::{Change, Guard, Look, Ports, Records, Verdict};
+use crate::ports::{Change, Look, Ports, Records, Verdict};
 use crate::reconcile::report::{Asker, Report, overtaken};
 use crate::reconcile::{Reconciler, TO_THE_END, Why};
 use crate::timing::clock::Clock;
@@ -188,8 +188,8 @@ async fn is_rolling_back<S: Stacks>(stacks: &S, stack_id: &str) -> bool {
 
 /// A Delete restores only when the stack itself is being deleted. If `asked_again`, a Delete that failed in a rollback comes once more
 /// when a person deletes the stack.
-async fn delete<E, R, G, S>(
-    reconciler: &Reconciler<'_, E, R, G>,
+async fn delete<E, R, S>(
+    reconciler: &Reconciler<'_, E, R>,
     stacks: &S,
     on_rollback: Release,
     asked_again: bool,
@@ -197,11 +197,10 @@ async fn delete<E, R, G, S>(
 where
     E: Look + Change,
     R: Records,
-    G: Guard,
     S: Stacks,
 {
     // A stack is not seen being deleted before it is.
-    let certain = |chain: &[StackStatus]| may_restore(chain, Release::KeepIsolated) == Verdict::Restore;
+    let certain: fn(&[StackStatus]) -> bool = |chain| may_restore(chain, Release::KeepIsolated) == Verdict::Restore;
     let reading = || settled_chain(stacks, &reconciler.owner.stack_id, certain);
     let (intent, chain) = tokio::join!(
         reconciler.persist(TO_THE_END, || reconciler.intent()),

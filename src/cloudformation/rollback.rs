@@ -3,6 +3,8 @@
 //! CloudFormation sends Delete, or a reversed Update, whenever anything else in the stack fails. **Containment is never
 //! undone by accident**: a Delete restores only when the stack itself is being deleted.
 
+use futures_util::future::BoxFuture;
+
 use super::stack::{StackStatus, Stacks};
 use crate::model::Release;
 use crate::plan::DOUBTED;
@@ -141,7 +143,7 @@ pub async fn stack_chain<S: Stacks>(stacks: &S, stack_id: &str) -> Call<Vec<Stac
 pub async fn settled_chain<S: Stacks>(
     stacks: &S,
     stack_id: &str,
-    certain: impl Fn(&[StackStatus]) -> bool,
+    certain: fn(&[StackStatus]) -> bool,
 ) -> Call<Vec<StackStatus>> {
     let chain = stack_chain(stacks, stack_id).await?;
     if certain(&chain) {
@@ -160,9 +162,11 @@ pub struct StackGuard<'a, S> {
 }
 
 impl<S: Stacks> Guard for StackGuard<'_, S> {
-    async fn may_release(&self) -> Call<Verdict> {
-        let chain = settled_chain(self.stacks, self.stack_id, |_| false).await?;
-        Ok(may_release(&chain, self.on_rollback))
+    fn may_release(&self) -> BoxFuture<'_, Call<Verdict>> {
+        Box::pin(async {
+            let chain = settled_chain(self.stacks, self.stack_id, |_| false).await?;
+            Ok(may_release(&chain, self.on_rollback))
+        })
     }
 }
 

@@ -29,7 +29,7 @@ pub struct StackStatus {
 }
 
 /// CloudFormation.
-pub trait Stacks: Send + Sync {
+pub trait Stacks: std::fmt::Debug + Send + Sync {
     fn status(&self, stack_id: &str) -> impl Future<Output = Call<StackStatus>> + Send;
 }
 

@@ -31,6 +31,8 @@ mod text;
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
 use crate::cloudformation::stack::StackLife;
 use crate::model::Owner;
 use crate::ports::{Archive, Call, CallError, Change, Guard, Ports, Survey, Verdict};
@@ -115,8 +117,8 @@ pub struct Site {
 pub struct Asked;
 
 impl Guard for Asked {
-    async fn may_release(&self) -> Call<Verdict> {
-        Ok(Verdict::Restore)
+    fn may_release(&self) -> BoxFuture<'_, Call<Verdict>> {
+        Box::pin(async { Ok(Verdict::Restore) })
     }
 }
 
@@ -137,7 +139,7 @@ pub struct Operator<E, R, S> {
 }
 
 impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
-    fn reconciler<'a>(&'a self, ports: &'a Ports<E, R, S>, owner: &'a Owner) -> Reconciler<'a, E, R, Asked> {
+    fn reconciler<'a>(&'a self, ports: &'a Ports<E, R, S>, owner: &'a Owner) -> Reconciler<'a, E, R> {
         Reconciler {
             ec2: &ports.ec2,
             records: &ports.records,

@@ -17,7 +17,7 @@ use crate::observe::Observer;
 use crate::plan::{
     DOUBTED, Doubt, Goal, Needs, Observed, Outcome, Passage, Patience, Plan, Reach, Step, carried_out, needs, plan,
 };
-use crate::ports::{Call, Change, Guard, Look, Records};
+use crate::ports::{Call, Change, Look, Records};
 
 /// EC2 counts a dry run against the same throttle as the change.
 const AT_ONCE: usize = 10;
@@ -32,7 +32,7 @@ pub struct Looked {
     pub seen: Call<(Plan, Arc<Observed>)>,
 }
 
-impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
+impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
     /// Says what a Create or Update with these wants would do now. `imagined` are groups that the stack would make before it.
     pub async fn dry_run(&self, wants: &Wants, imagined: &[Group]) -> Report {
         let stays: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();

@@ -44,10 +44,10 @@ pub const TO_THE_END: Patience = Patience { for_faults: Duration::MAX, for_permi
 
 /// One request of one owner.
 #[derive(Debug)]
-pub struct Reconciler<'a, E, R, G> {
+pub struct Reconciler<'a, E, R> {
     pub ec2: &'a E,
     pub records: &'a R,
-    pub guard: &'a G,
+    pub guard: &'a dyn Guard,
     pub owner: &'a Owner,
     pub request_id: &'a str,
     /// When the request was issued, if that is known.
@@ -85,9 +85,26 @@ pub struct Again {
     pub overtaken_by: Option<String>,
 }
 
+/// What follows from the intent once it is written.
+#[derive(Debug, Clone, Copy)]
+enum Then<'a> {
+    Nothing,
+    /// What is held and no longer listed stays so, or is restored.
+    Remove(Release),
+    /// Everything that is held is restored.
+    RestoreAll,
+    /// `only` these are, or `all` that were seen if that is empty.
+    Restore {
+        all: &'a BTreeSet<InstanceId>,
+        only: &'a BTreeSet<InstanceId>,
+    },
+}
+
 /// What an invocation has read and written when its loops have ended.
 struct Ended<'s> {
     subjects: Vec<Subject<'s>>,
+    /// Whether what is no longer listed may be restored, if there is any.
+    verdict: Option<Call<Verdict>>,
     /// The records as they were read last.
     known: Arc<Known>,
     /// The request that overtook this one.
@@ -96,7 +113,7 @@ struct Ended<'s> {
     unannounced: Option<CallError>,
 }
 
-impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
+impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
     /// The watch: these interfaces of listed instances end isolated, and nothing else is changed. It goes on with the request that
     /// asked for `wants` last, and stops where another one has been here since.
     pub async fn isolate_only(&self, wants: &Wants, interfaces: &BTreeMap<InstanceId, BTreeSet<InterfaceId>>) -> Again {
@@ -114,7 +131,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         };
         let only: BTreeSet<InterfaceId> = interfaces.values().flatten().cloned().collect();
         let goals = interfaces.keys().map(|id| (id.clone(), Goal::Isolate(&bare))).collect();
-        let ended = self.run(Some(&desired), (&stays, Some(&only)), goals, self.patience(), nothing).await;
+        let ended = self.run(Some(&desired), (&stays, Some(&only)), goals, self.patience(), Then::Nothing).await;
         let isolated = ended.subjects.iter().flat_map(|subject| &subject.plan.standing.isolated);
         let failures = ended.subjects.iter().flat_map(|subject| {
             let steps = subject.failures().into_iter().map(|(step, error)| format!("{step}: {error}"));
@@ -132,23 +149,50 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
     pub async fn isolate(&self, wants: &Wants) -> Report {
         let desired = Desired::Isolated(Box::new(wants.clone()));
         let stays: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();
-        let mut verdict = None;
-        let listed = wants.instances.iter().map(|id| (id.clone(), Goal::Isolate(wants)));
-        let ended = self
-            .run(Some(&desired), (&stays, None), listed.collect(), self.patience(), async |intent: &Intent| {
-                let removed: Vec<InstanceId> = intent.held.difference(&stays).cloned().collect();
-                if removed.is_empty() {
-                    return vec![];
-                }
-                let (goal, said) = self.fate(wants.on_removal).await;
-                verdict = Some(said);
-                removed.into_iter().map(|id| (id, goal.clone())).collect()
-            })
-            .await;
+        let listed = wants.instances.iter().map(|id| (id.clone(), Goal::Isolate(wants))).collect();
+        let then = Then::Remove(wants.on_removal);
+        let ended = self.run(Some(&desired), (&stays, None), listed, self.patience(), then).await;
         self.release(&ended).await;
-        Isolated { asker: self.asker, wants, ended: &ended.subjects, verdict, unannounced: ended.unannounced.as_ref() }
+        let Ended { subjects, verdict, unannounced, overtaken_by, .. } = ended;
+        Isolated { asker: self.asker, wants, ended: &subjects, verdict, unannounced: unannounced.as_ref() }
             .report()
-            .overtaken_by(ended.overtaken_by.as_deref())
+            .overtaken_by(overtaken_by.as_deref())
+    }
+
+    /// What follows from the intent for instances that were not begun with, and the verdict on those that are no longer listed.
+    async fn follow(
+        &self,
+        then: Then<'_>,
+        stays: &BTreeSet<InstanceId>,
+        intent: &Intent,
+    ) -> (Vec<(InstanceId, Goal<'static>)>, Option<Call<Verdict>>) {
+        let with =
+            |ids: BTreeSet<InstanceId>, goal: Goal<'static>| ids.into_iter().map(|id| (id, goal.clone())).collect();
+        match then {
+            Then::Nothing => (vec![], None),
+            Then::Remove(on_removal) => {
+                let removed: BTreeSet<InstanceId> = intent.held.difference(stays).cloned().collect();
+                if removed.is_empty() {
+                    return (vec![], None);
+                }
+                let (goal, verdict) = self.fate(on_removal).await;
+                (with(removed, goal), Some(verdict))
+            }
+            Then::RestoreAll => (with(intent.held.clone(), Goal::Restore), None),
+            Then::Restore { all, only } => {
+                let held = intent.held.union(all).cloned();
+                let meant = if !only.is_empty() {
+                    held.filter(|id| only.contains(id)).collect()
+                } else {
+                    // No overtaken request records any more. What cannot be read is not restored either.
+                    match self.persist(self.patience(), || self.recorded_since(intent, all)).await {
+                        Ok(since) => held.filter(|id| !since.contains(id)).collect(),
+                        Err(_) => all.clone(),
+                    }
+                };
+                (with(meant, Goal::Restore), None)
+            }
+        }
     }
 
     /// What becomes of instances that are held and no longer listed, and who says so.
@@ -167,9 +211,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
 
     /// Delete: every instance that the owner holds ends restored.
     pub async fn restore_all(&self) -> Report {
-        let none = BTreeSet::new();
-        let held = async |intent: &Intent| intent.held.clone();
-        match self.restore_with(&Desired::Restored, &none, TO_THE_END, held).await {
+        match self.restore_with(&Desired::Restored, &BTreeSet::new(), TO_THE_END, Then::RestoreAll).await {
             Ok(restored) => restored.report(),
             Err(request) => overtaken(&request),
         }
@@ -209,17 +251,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             _ => Desired::Restored,
         };
         let stays = if is_all { BTreeSet::new() } else { all.difference(meant).chain(&since).cloned().collect() };
-        let held = async |intent: &Intent| {
-            if !only.is_empty() {
-                return intent.held.union(all).filter(|id| only.contains(*id)).cloned().collect();
-            }
-            // No overtaken request records any more. What cannot be read is not restored either.
-            match self.persist(patience, || self.recorded_since(intent, all)).await {
-                Ok(since) => intent.held.union(all).filter(|id| !since.contains(*id)).cloned().collect(),
-                Err(_) => all.clone(),
-            }
-        };
-        self.restore_with(&desired, &stays, patience, held).await
+        self.restore_with(&desired, &stays, patience, Then::Restore { all, only }).await
     }
 
     /// Those that the owner has recorded and that are not among `all`.
@@ -244,7 +276,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             self.persist(self.patience(), || self.records.write_kept(&asked, reason, now)).await
         };
         let goals = ids.iter().map(|id| (id.clone(), Goal::Keep(reason.cloned())));
-        let keeping = self.run(None, (ids, None), goals.collect(), self.patience(), nothing);
+        let keeping = self.run(None, (ids, None), goals.collect(), self.patience(), Then::Nothing);
         let (written, ended) = tokio::join!(writing, keeping);
         let mut troubles: Vec<String> = written.err().map(|error| error.to_string()).into_iter().collect();
         // What was renamed meanwhile leaves nothing behind: another resource of the stack goes on with the rest.
@@ -286,7 +318,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         ids: &BTreeSet<InstanceId>,
     ) -> (BTreeSet<InstanceId>, Vec<String>) {
         let goals = ids.iter().map(|id| (id.clone(), Goal::Adopt(heritage)));
-        let ended = self.run(None, (ids, None), goals.collect(), self.patience(), nothing).await;
+        let ended = self.run(None, (ids, None), goals.collect(), self.patience(), Then::Nothing).await;
         let (mut unsettled, mut details) = (BTreeSet::new(), Vec::new());
         for subject in &ended.subjects {
             let has_failed = subject.failures().iter().any(|(step, _)| !matches!(step, Step::Tag { .. }));
@@ -324,10 +356,9 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         desired: &Desired,
         stays: &BTreeSet<InstanceId>,
         patience: Patience,
-        held: impl AsyncFnOnce(&Intent) -> BTreeSet<InstanceId>,
+        then: Then<'_>,
     ) -> Result<Restored, String> {
-        let held = async |intent: &Intent| held(intent).await.into_iter().map(|id| (id, Goal::Restore)).collect();
-        let ended = self.run(Some(desired), (stays, None), vec![], patience, held).await;
+        let ended = self.run(Some(desired), (stays, None), vec![], patience, then).await;
         self.release(&ended).await;
         match ended.overtaken_by {
             Some(request) => Err(request),
@@ -343,7 +374,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         (stays, only): (&'s BTreeSet<InstanceId>, Option<&'s BTreeSet<InterfaceId>>),
         first: Vec<(InstanceId, Goal<'s>)>,
         patience: Patience,
-        then: impl AsyncFnOnce(&Intent) -> Vec<(InstanceId, Goal<'static>)>,
+        then: Then<'_>,
     ) -> Ended<'s> {
         let Self { ec2, records, owner, request_id, gate, pace, .. } = *self;
         let observer = Observer::new(ec2, records, owner, pace);
@@ -367,10 +398,11 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
         if !others.is_empty()
             && let Err(error) = self.persist(patience, || observer.items(others.clone())).await
         {
-            return Ended { subjects, known: observer.known(), overtaken_by: None, unannounced: Some(error) };
+            let (known, unannounced) = (observer.known(), Some(error));
+            return Ended { subjects, verdict: None, known, overtaken_by: None, unannounced };
         }
         let announcing = async {
-            let Some(desired) = desired else { return (vec![], None) };
+            let Some(desired) = desired else { return (vec![], None, None) };
             let (announced, cleared) = match only {
                 Some(_) => (self.confirm(patience).await, vec![]),
                 None => self.clearing(self.announce(desired, patience)).await,
@@ -379,18 +411,18 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             intent.send_replace(Some(Announced { intent: announced.clone(), is_ours, at: Instant::now() }));
             match announced {
                 Ok(written) if is_ours => {
-                    let wanted = then(&written).await;
+                    let (wanted, verdict) = self.follow(then, stays, &written).await;
                     let mut others: Vec<Subject<'s>> =
                         wanted.into_iter().map(|(id, goal)| Subject::new(id, goal)).collect();
                     join_all(others.iter_mut().map(|subject| run.pursue(subject, Reach::First))).await;
-                    (others, None)
+                    (others, verdict, None)
                 }
-                Ok(_) => (vec![], None),
-                Err(error) => (cleared, Some(error)),
+                Ok(_) => (vec![], None, None),
+                Err(error) => (cleared, None, Some(error)),
             }
         };
         let looping = join_all(subjects.iter_mut().map(|subject| run.pursue(subject, Reach::First)));
-        let ((others, unannounced), _) = tokio::join!(announcing, looping);
+        let ((others, verdict, unannounced), _) = tokio::join!(announcing, looping);
         subjects.extend(others);
         // The last look: whoever was settled before something was changed, or while others were waited for, is looked at once more.
         while !gate.is_closed() && !executor.is_overtaken() && unannounced.is_none() {
@@ -407,7 +439,7 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             let read = observer.last_intent().or(announced.clone()).filter(|intent| intent.request_id != request_id);
             read.or(announced).map_or_else(|| "unknown".to_owned(), |intent| intent.request_id)
         });
-        Ended { subjects, known: observer.known(), overtaken_by, unannounced }
+        Ended { subjects, verdict, known: observer.known(), overtaken_by, unannounced }
     }
 
     fn asked<'d>(&'d self, desired: &'d Desired) -> Asked<'d> {
@@ -477,11 +509,6 @@ impl<E: Look + Change, R: Records, G: Guard> Reconciler<'_, E, R, G> {
             }
         }
     }
-}
-
-/// Nothing follows from the intent. One function, so that `run` is compiled once for all who say so.
-async fn nothing(_: &Intent) -> Vec<(InstanceId, Goal<'static>)> {
-    vec![]
 }
 
 /// The intent is there, and says nothing.

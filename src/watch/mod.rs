@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -185,8 +185,8 @@ where
 struct Never;
 
 impl Guard for Never {
-    async fn may_release(&self) -> Call<Verdict> {
-        Ok(Verdict::Keep(String::new()))
+    fn may_release(&self) -> BoxFuture<'_, Call<Verdict>> {
+        Box::pin(async { Ok(Verdict::Keep(String::new())) })
     }
 }
 

@@ -197,15 +197,14 @@ impl Records for Table {
         let key = intent_key(asked.owner);
         let kept =
             || Edit::only_if("attribute_exists(InstanceId)").set("KeptReason", s(reason)).set("UpdatedAt", s(now));
-        if self.write(&key, kept()).await? == Written::Done {
-            return Ok(());
-        }
         let first = asking(asked, "attribute_not_exists(InstanceId)", now)?;
-        match self.write(&key, first).await? {
-            Written::Done => Ok(()),
-            // Another request was quicker.
-            Written::Lost | Written::Overtaken => self.write(&key, kept()).await.map(|_| ()),
+        // If there is no intent to write it to, and another request is quicker with the first one, there is one then.
+        for edit in [kept(), first, kept()] {
+            if self.write(&key, edit).await? == Written::Done {
+                break;
+            }
         }
+        Ok(())
     }
 
     async fn release(&self, owner: &Owner, request_id: &str, ids: &BTreeSet<InstanceId>) -> Call<()> {
