@@ -7,6 +7,8 @@ PY     := $(VENV)/cloud/bin/python
 # cargo-lambda and zig come with the lint tools; sam build looks for them on the PATH.
 export PATH := $(abspath $(VENV)/lint/bin):$(abspath $(VENV)/sam/bin):$(PATH)
 export SAM_CLI_TELEMETRY = 0
+# A failed test says what it found. Its backtrace would only push that out of sight.
+export RUST_BACKTRACE = 0
 # The shell scripts of the forensic host.
 SCRIPTS  := $(addprefix forensic-host/,forensic-host forensic-host.sh install-sift seal-image user-data mount-evidence)
 # The operator's program. Every target but `build` and `cli` compiles with it: another feature set compiles the AWS SDK once more.

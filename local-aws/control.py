@@ -128,6 +128,14 @@ def _answers(_body: Json, query: dict[str, list[str]]) -> list[Json]:
     return log.answers[since:]
 
 
+@route("PUT", "reset")
+def _reset(_body: Json, query: dict[str, list[str]]) -> Json:
+    vars(knobs).update(vars(Knobs()))
+    for name in ("bad-keys", "gone", "hide", "refuse", "throttle"):
+        _routes[("PUT", name)]({}, query)
+    return vars(knobs)
+
+
 @route("PUT", "stale-reads")
 def _stale_reads(body: Json, _query: dict[str, list[str]]) -> Json:
     knobs.stale_reads = int(body["reads"])

@@ -12,6 +12,7 @@ Control endpoints, JSON in and out, no credentials:
                                      error_code}, in order of arrival; status is null while a call runs
     GET /_local/answers?since=N      what functions PUT to their ResponseURL: {request_id, request_type, stack_id,
                                      logical_resource_id, status_code, size, body}; a second PUT is listed too
+    PUT /_local/reset                {}: everything below that was asked for to go wrong goes right again
     PUT /_local/stale-reads          {"reads": k}: the next k Describe calls that show a just changed interface show
                                      its old groups (default 1)
     PUT /_local/snapshot-rate        {"seconds": s}: EC2's pause between two snapshots of one volume (default 15)

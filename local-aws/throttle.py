@@ -97,5 +97,5 @@ def _limits(action: str, params: Params) -> tuple[int, int]:
 @route("PUT", "throttle")
 def _throttle(body: Json, _query: dict[str, list[str]]) -> Json:
     global _buckets
-    _buckets = {} if body["on"] else None
+    _buckets = {} if body.get("on", False) else None
     return {"on": _buckets is not None}

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use crate::cloud::{BUILT, Cloud, changed_template};
-use crate::{Scene, cloud, fleet, lend};
+use crate::{Scene, alone, cloud, fleet};
 
 /// A template without one statement of a policy.
 pub fn without(sid: &str) -> impl Fn(&str) -> String {
@@ -149,10 +149,4 @@ fn without_any_statement_of_the_policy_the_answer_names_the_action() {
         }
         scope.spawn(|| alone(cloud, deny_what_few_need()));
     });
-}
-
-/// The SAM CLI blocks the thread that runs it.
-fn alone(cloud: &'static Cloud, work: impl Future<Output = ()>) {
-    lend(cloud);
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work);
 }
