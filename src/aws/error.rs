@@ -4,7 +4,7 @@ use std::future::Future;
 
 use aws_runtime::retries::classifiers::{THROTTLING_ERRORS, TRANSIENT_ERRORS};
 use aws_sdk_ec2::config::http::HttpResponse;
-use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::error::{ErrorMetadata, ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::primitives::DateTime;
 
 use crate::model::Time;
@@ -99,11 +99,14 @@ pub(crate) fn time(at: &DateTime) -> Option<Time> {
     u64::try_from(at.secs()).ok().map(Time)
 }
 
-/// The cause of it all.
+/// The cause of it all. An answer of AWS is shown as everywhere else: the SDK would print a structure.
 pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;
     }
-    error.to_string()
+    match error.downcast_ref::<ErrorMetadata>() {
+        Some(said) => format!("{}: {}", said.code().unwrap_or("Error"), said.message().unwrap_or("no message")),
+        None => error.to_string(),
+    }
 }

@@ -183,3 +183,15 @@ async fn keys_that_aws_does_not_accept_any_more_are_no_riddle() {
     let said = "AWS does not say who you are: sts:GetCallerIdentity failed: ExpiredToken: The security token included in the request is expired; get new credentials, or choose others with --profile";
     person.runs(&STATUS).await.ends_with(1).complains(said);
 }
+
+/// STS says why a role cannot be assumed.
+#[tokio::test]
+async fn a_role_that_cannot_be_assumed_says_what_sts_answers() {
+    let aws = MockServer::start().await;
+    let (status, denied) = aws_says("Action=AssumeRole");
+    Mock::given(any()).respond_with(ResponseTemplate::new(status).set_body_string(denied)).mount(&aws).await;
+    let role = format!("{TWO}[profile role]\nrole_arn = arn:aws:iam::123456789012:role/ir\nsource_profile = ir\n");
+    let person = Person::new("role-denied", &role).with(&[("AWS_ENDPOINT_URL", &aws.uri())]);
+    let said = "there are no credentials: profile role: AccessDenied: nothing but who you are; compare: aws sts get-caller-identity --profile role; if this works, run: eval ";
+    complaint(person, "role", said).await;
+}
