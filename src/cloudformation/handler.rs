@@ -168,11 +168,8 @@ where
     match request {
         Request::Reconcile(wants) => reconciler.isolate(&wants).await,
         // A rollback goes back to a dry run, and must succeed.
-        Request::Rehearse { by_oversight: true, .. } if !is_rolling_back(&ports.stacks, &owner.stack_id).await => {
-            Report::failure(
-                "nothing was changed: DryRun is true, as in the deployment before: set DryRun=false to isolate; to rehearse once more, \
-                 give a new Rerun as well",
-            )
+        Request::Rehearse { unlike_one: Some(what), .. } if !is_rolling_back(&ports.stacks, &owner.stack_id).await => {
+            Report::failure(format!("nothing was changed: {what}"))
         }
         Request::Rehearse { wants, .. } => reconciler.dry_run(&wants, &[]).await,
         Request::Delete { on_rollback } => {

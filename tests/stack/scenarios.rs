@@ -210,18 +210,40 @@ async fn a_dry_run_changes_nothing_and_says_what_it_would_do() {
     let mut scene = Scene::new("dry-run").await;
     let a = scene.site.plain(&scene.ec2, &[0]).await;
     let (groups, protection) = (scene.cards(&[&a]).await, fleet::protection(&scene.ec2, &a).await);
-    scene.incident.set("DryRun", "true").list(&[&a]).deploy();
+    let hosts = async |incident: &Incident<'_>| {
+        let all = incident.cloud.cloudformation().await.list_stack_resources().stack_name(&incident.name).send().await;
+        let all = all.expect("resources");
+        let all = all.stack_resource_summaries().iter().filter_map(|one| one.logical_resource_id());
+        all.filter(|id| id.starts_with("Forensic")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    scene.incident.set("DryRun", "true").set("ForensicHost", "false").list(&[&a]).deploy();
+    assert_eq!(hosts(&scene.incident).await, [""; 0]);
     assert_eq!((scene.cards(&[&a]).await, fleet::protection(&scene.ec2, &a).await), (groups.clone(), protection));
     let outputs = scene.incident.outputs().await;
     let summary = &outputs["Summary"];
     assert!(summary.starts_with("dry run, nothing was changed: 0 of 1 instance isolated now; "), "{summary}");
     assert!(summary.contains(&format!("{a}: record ")) && outputs["NotIsolated"].starts_with(&a), "{outputs:?}");
-    assert!(outputs["DryRun"].ends_with("DryRun=false"), "{outputs:?}");
+    let again = "This stack makes no forensic host. If you want one, add ForensicHost=true. To isolate: sam deploy ";
+    assert!(outputs["DryRun"].contains(again) && outputs["DryRun"].ends_with(" DryRun=false"), "{outputs:?}");
+    assert!(!outputs.contains_key("ForensicSecurityGroupId"), "{outputs:?}");
     // In earnest, but the parameter keeps its value.
     let b = scene.site.plain(&scene.ec2, &[1]).await;
     let reason = scene.incident.list(&[&a, &b]).deploy_fails().await;
     assert!(reason.contains("DryRun is true, as in the deployment before"), "{reason}");
-    scene.incident.list(&[&a]).set("DryRun", "false").deploy();
+    scene.incident.list(&[&a]).set("DryRun", "false").set("ForensicHost", "true").deploy();
+    scene.assert_isolated(&[&a]).await;
+    let made = hosts(&scene.incident).await;
+    assert!(made.contains(&"ForensicInstance".to_owned()), "{made:?}");
+    // The next one takes nothing away, whatever the parameters say.
+    let reason = scene.incident.set("DryRun", "true").set("ForensicHost", "false").deploy_fails().await;
+    assert!(reason.contains("CloudFormation would delete the forensic host after it"), "{reason}");
+    assert_eq!(hosts(&scene.incident).await, made);
+    scene.incident.set("ForensicHost", "true").deploy();
+    assert!(scene.incident.outputs().await["DryRun"].contains("DRY RUN. To isolate: sam deploy "));
+    assert_eq!(hosts(&scene.incident).await, made);
+    // In earnest it goes, and the isolation stays.
+    scene.incident.set("DryRun", "false").set("ForensicHost", "false").deploy();
+    assert_eq!(hosts(&scene.incident).await, [""; 0]);
     scene.assert_isolated(&[&a]).await;
     scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a]).await, groups);

@@ -148,6 +148,35 @@ async fn a_dry_run_after_a_dry_run_fails_unless_a_new_rerun_says_that_it_is_mean
     assert_eq!(isolated(&world), [""; 0]);
 }
 
+/// CloudFormation deletes what the template has no more once the function has succeeded: the host with an investigation on it.
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_after_which_cloudformation_would_delete_the_forensic_host_fails() {
+    let text = "nothing was changed: DryRun is true, and CloudFormation would delete the forensic host after it: leave \
+                ForensicHost=true and ForensicSecurityGroupId empty in a dry run; to delete the host, deploy with DryRun=false";
+    let host = |before: Option<&str>, now: &str| {
+        let mut event = dry(event("update"));
+        event["OldResourceProperties"] = before.map_or(json!({}), |before| json!({"ForensicHost": before}));
+        event["ResourceProperties"]["ForensicHost"] = json!(now);
+        event
+    };
+    let world = fleet();
+    world.set_status("UPDATE_IN_PROGRESS");
+    let reason = fails(&world, host(Some("true"), "false")).await;
+    assert!(reason.starts_with(text), "{reason}");
+    // An incident's own template makes no host; the one-shot stack's keeps it, makes it, or has none.
+    for (before, now) in [(None, "false"), (None, "true"), (Some("true"), "true"), (Some("false"), "true")] {
+        succeeds(&world, host(before, now)).await;
+    }
+    world.set_status("UPDATE_ROLLBACK_IN_PROGRESS");
+    succeeds(&world, host(Some("true"), "false")).await;
+    // In earnest it is what somebody wants.
+    world.set_status("UPDATE_IN_PROGRESS");
+    let mut earnest = host(Some("true"), "false");
+    earnest["ResourceProperties"]["DryRun"] = json!("false");
+    succeeds(&world, earnest).await;
+    assert_eq!(isolated(&world), [A, B]);
+}
+
 /// As the request in earnest would find it.
 #[tokio::test(start_paused = true)]
 async fn what_one_reading_does_not_show_is_looked_for_again_before_a_dry_run_says_so() {
