@@ -125,26 +125,11 @@ fn json_length(text: &str) -> usize {
 pub enum Request {
     /// Create and Update: every listed instance ends isolated.
     Reconcile(Wants),
-    /// Either of them with `DryRun`: nothing is changed.
-    Rehearse { wants: Wants, unlike_one: Option<UnlikeOne> },
+    /// Either of them with `DryRun`: nothing is changed. `DryRun` may be there by oversight, as CloudFormation keeps a parameter's
+    /// last value: it was true before, and no new `Rerun` says that it is meant.
+    Rehearse { wants: Wants, by_oversight: bool },
     /// Delete: every instance that the owner holds ends restored, unless the stack's status forbids it.
     Delete { on_rollback: Release },
-}
-
-/// What no dry run that is meant as one would do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum UnlikeOne {
-    /// CloudFormation keeps a parameter's last value: it was true before, and no new `Rerun` says that it is meant.
-    #[error(
-        "DryRun is true, as in the deployment before: set DryRun=false to isolate; to rehearse once more, give a new Rerun as well"
-    )]
-    Oversight,
-    /// After a dry run that succeeds CloudFormation deletes what the template has no more.
-    #[error(
-        "DryRun is true, and CloudFormation would delete the forensic host after it: leave ForensicHost=true and ForensicSecurityGroupId \
-         empty in a dry run; to delete the host, deploy with DryRun=false"
-    )]
-    HostGoes,
 }
 
 /// Why a request was refused before anything was changed.
@@ -182,14 +167,8 @@ impl Request {
                     return Ok(Self::Reconcile(wants));
                 }
                 let before = Properties::before(event);
-                let unlike_one = if before.is_dry_run() == Ok(true) && before.rerun() == properties.rerun() {
-                    Some(UnlikeOne::Oversight)
-                } else if before.makes_host() && !properties.makes_host() {
-                    Some(UnlikeOne::HostGoes)
-                } else {
-                    None
-                };
-                Ok(Self::Rehearse { wants, unlike_one })
+                let by_oversight = before.is_dry_run() == Ok(true) && before.rerun() == properties.rerun();
+                Ok(Self::Rehearse { wants, by_oversight })
             }
             // What is held is restored whatever DryRun says. Properties of years ago must not stop a Delete: what cannot be read means the safe default.
             Some(RequestType::Delete) => Ok(Self::Delete { on_rollback: properties.on_rollback().unwrap_or_default() }),

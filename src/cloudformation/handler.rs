@@ -129,6 +129,13 @@ fn figures(report: &Report, age: Duration) -> Vec<Metric> {
     figures
 }
 
+/// What no dry run that is meant as one would do: `DryRun` has the value that CloudFormation kept, ...
+const OVERSIGHT: &str = "DryRun is true, as in the deployment before: set DryRun=false to isolate; to rehearse once more, \
+                         give a new Rerun as well";
+/// ... or CloudFormation, once the function has succeeded, deletes the host.
+const HOST_GOES: &str = "DryRun is true, and CloudFormation would delete the forensic host after it: leave ForensicHost=true and \
+                         ForensicSecurityGroupId empty in a dry run; to delete the host, deploy with DryRun=false";
+
 /// Does what a request asks for, as far as it can be done, and says what became of it.
 async fn carry_out<E, R, S>(
     ports: &Ports<E, R, S>,
@@ -167,11 +174,23 @@ where
     };
     match request {
         Request::Reconcile(wants) => reconciler.isolate(&wants).await,
-        // A rollback goes back to a dry run, and must succeed.
-        Request::Rehearse { unlike_one: Some(what), .. } if !is_rolling_back(&ports.stacks, &owner.stack_id).await => {
-            Report::failure(format!("nothing was changed: {what}"))
+        Request::Rehearse { wants, by_oversight } => {
+            let unlike_one = if by_oversight {
+                Some(OVERSIGHT.to_owned())
+            } else {
+                match reconciler.leaves_out_forensic_group(&wants).await {
+                    Ok(leaves_out) => leaves_out.then(|| HOST_GOES.to_owned()),
+                    Err(error) => Some(error.to_string()),
+                }
+            };
+            match unlike_one {
+                // A rollback goes back to a dry run, and must succeed.
+                Some(what) if !is_rolling_back(&ports.stacks, &owner.stack_id).await => {
+                    Report::failure(format!("nothing was changed: {what}"))
+                }
+                _ => reconciler.dry_run(&wants, &[]).await,
+            }
         }
-        Request::Rehearse { wants, .. } => reconciler.dry_run(&wants, &[]).await,
         Request::Delete { on_rollback } => {
             delete(&reconciler, &ports.stacks, on_rollback, envelope.function_outlives_stack).await
         }

@@ -76,8 +76,6 @@ const ALLOW_PARTIAL: Property = or("false", property("AllowPartialIsolation", Ki
 const ON_REMOVAL: Property = or("KeepIsolated", property("OnRemoval", Kind::Release));
 const ON_ROLLBACK: Property = or("KeepIsolated", property("OnRollback", Kind::Release));
 const WATCH: Property = or("Notify", property("Watch", Kind::Watch));
-/// The stack makes a forensic host of its own.
-const FORENSIC_HOST: Property = or("false", property("ForensicHost", Kind::Flag));
 const DRY_RUN: Property = or("false", property("DryRun", Kind::Flag));
 /// EC2 takes tag values of 256 characters.
 const PURPOSE: Property = or("forensics", property("Purpose", Kind::Text(256)));
@@ -87,13 +85,12 @@ const OUTLIVES_STACK: Property = or("false", property("FunctionOutlivesStack", K
 const SERVICE_TIMEOUT: Property = or("3600", property("ServiceTimeout", Kind::Number("seconds", 1, 3600)));
 
 /// Everything that is wanted. What else an event has is of no account, but for `Rerun`: its change is what calls the function.
-pub const PROPERTIES: [Property; 22] = [
+pub const PROPERTIES: [Property; 21] = [
     INSTANCE_IDS,
     VPC_ID,
     ISOLATION_GROUP,
     FORENSIC_GROUP,
     FORENSIC_PORTS,
-    FORENSIC_HOST,
     TRANSIT_GROUP,
     CUT_CONNECTIONS,
     HOLD_SECONDS,
@@ -188,10 +185,6 @@ impl<'a> Properties<'a> {
 
     pub(super) fn is_dry_run(&self) -> Result<bool, InvalidRequest> {
         self.flag(&DRY_RUN)
-    }
-
-    pub(super) fn makes_host(&self) -> bool {
-        self.flag(&FORENSIC_HOST).unwrap_or_default()
     }
 
     pub(super) fn on_rollback(&self) -> Result<Release, InvalidRequest> {

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use crate::cloud::{BUILT, Cloud, changed_template};
+use crate::cloud::{BUILT, changed_template};
 use crate::{Scene, alone, cloud, fleet};
 
 /// A template without one statement of a policy.

@@ -2,7 +2,7 @@
 
 use crate::cloud::changed_template;
 use crate::fleet::{self, set_groups};
-use crate::{Scene, cloud};
+use crate::{Incident, Scene, cloud};
 
 #[tokio::test]
 async fn deleting_the_stack_gives_every_interface_back_what_it_had() {

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use ec2_isolation::cloudformation::answer::Status;
+use ec2_isolation::model::{Group, Role};
 use ec2_isolation::ports::Fault;
 use serde_json::{Value, json};
 
-use crate::world::{ISOLATION, TRANSIT, World};
+use crate::world::{ISOLATION, STACK, TRANSIT, VPC, World};
 use crate::{A, B, C, cutting, deliver, event, fails, fleet, isolated, quick_fleet, succeeds, with};
 
 const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
@@ -153,28 +154,32 @@ async fn a_dry_run_after_a_dry_run_fails_unless_a_new_rerun_says_that_it_is_mean
 async fn a_dry_run_after_which_cloudformation_would_delete_the_forensic_host_fails() {
     let text = "nothing was changed: DryRun is true, and CloudFormation would delete the forensic host after it: leave \
                 ForensicHost=true and ForensicSecurityGroupId empty in a dry run; to delete the host, deploy with DryRun=false";
-    let host = |before: Option<&str>, now: &str| {
-        let mut event = dry(event("update"));
-        event["OldResourceProperties"] = before.map_or(json!({}), |before| json!({"ForensicHost": before}));
-        event["ResourceProperties"]["ForensicHost"] = json!(now);
-        event
+    let group = |id: &str, role, stack: &str| {
+        let (id, vpc) = (id.parse().unwrap(), Some(VPC.parse().unwrap()));
+        Group { id, vpc, role: Some(role), stack_id: Some(stack.to_owned()), ingress: vec![], egress: vec![] }
     };
+    let put = |world: &World, group: Group| world.data().groups.insert(group.id.clone(), group);
+    let naming = |forensic: &str| dry(with("update", "ForensicSecurityGroupId", json!(forensic)));
     let world = fleet();
     world.set_status("UPDATE_IN_PROGRESS");
-    let reason = fails(&world, host(Some("true"), "false")).await;
-    assert!(reason.starts_with(text), "{reason}");
-    // An incident's own template makes no host; the one-shot stack's keeps it, makes it, or has none.
-    for (before, now) in [(None, "false"), (None, "true"), (Some("true"), "true"), (Some("false"), "true")] {
-        succeeds(&world, host(before, now)).await;
+    // A host that another stack has made is not this one's, and there is none yet.
+    put(&world, group("sg-0e", Role::Forensic, "arn:aws:cloudformation:us-east-1:123456789012:stack/host/1"));
+    succeeds(&world, naming("")).await;
+    put(&world, group("sg-0f", Role::Forensic, STACK));
+    for forensic in ["", "sg-0e"] {
+        let reason = fails(&world, naming(forensic)).await;
+        assert!(reason.starts_with(text), "{reason}");
     }
+    succeeds(&world, naming("sg-0f")).await;
+    // One group replaces the other, and the host stays.
+    put(&world, group("sg-0d", Role::Forensic, STACK));
+    succeeds(&world, naming("sg-0d")).await;
     world.set_status("UPDATE_ROLLBACK_IN_PROGRESS");
-    succeeds(&world, host(Some("true"), "false")).await;
+    succeeds(&world, naming("")).await;
     // In earnest it is what somebody wants.
     world.set_status("UPDATE_IN_PROGRESS");
-    let mut earnest = host(Some("true"), "false");
-    earnest["ResourceProperties"]["DryRun"] = json!("false");
-    succeeds(&world, earnest).await;
-    assert_eq!(isolated(&world), [A, B]);
+    succeeds(&world, with("update", "ForensicSecurityGroupId", json!(""))).await;
+    assert_eq!(isolated(&world), ["eni-0b", "eni-0c"]);
 }
 
 /// As the request in earnest would find it.
