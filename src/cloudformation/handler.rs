@@ -133,8 +133,9 @@ fn figures(report: &Report, age: Duration) -> Vec<Metric> {
 const OVERSIGHT: &str = "DryRun is true, as in the deployment before: set DryRun=false to isolate; to rehearse once more, \
                          give a new Rerun as well";
 /// ... or CloudFormation, once the function has succeeded, deletes the host.
-const HOST_GOES: &str = "DryRun is true, and CloudFormation would delete the forensic host after it: leave ForensicHost=true and \
-                         ForensicSecurityGroupId empty in a dry run; to delete the host, deploy with DryRun=false";
+const HOST_GOES: &str = "DryRun is true, and CloudFormation would delete the forensic host after it: to rehearse, leave \
+                         ForensicHost=true and ForensicSecurityGroupId empty, and give a new Rerun; to delete the host, set \
+                         DryRun=false";
 
 /// Does what a request asks for, as far as it can be done, and says what became of it.
 async fn carry_out<E, R, S>(

@@ -238,7 +238,7 @@ async fn a_dry_run_changes_nothing_and_says_what_it_would_do() {
     let reason = scene.incident.set("DryRun", "true").set("ForensicHost", "false").deploy_fails().await;
     assert!(reason.contains("CloudFormation would delete the forensic host after it"), "{reason}");
     assert_eq!(hosts(&scene.incident).await, made);
-    scene.incident.set("ForensicHost", "true").deploy();
+    scene.incident.set("ForensicHost", "true").set("Rerun", "once more").deploy();
     assert!(scene.incident.outputs().await["DryRun"].contains("DRY RUN. To isolate: sam deploy "));
     assert_eq!(hosts(&scene.incident).await, made);
     // In earnest it goes, and the isolation stays.

@@ -152,8 +152,8 @@ async fn a_dry_run_after_a_dry_run_fails_unless_a_new_rerun_says_that_it_is_mean
 /// CloudFormation deletes what the template has no more once the function has succeeded: the host with an investigation on it.
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_after_which_cloudformation_would_delete_the_forensic_host_fails() {
-    let text = "nothing was changed: DryRun is true, and CloudFormation would delete the forensic host after it: leave \
-                ForensicHost=true and ForensicSecurityGroupId empty in a dry run; to delete the host, deploy with DryRun=false";
+    let text = "nothing was changed: DryRun is true, and CloudFormation would delete the forensic host after it: to rehearse, leave \
+                ForensicHost=true and ForensicSecurityGroupId empty, and give a new Rerun; to delete the host, set DryRun=false";
     let group = |id: &str, role, stack: &str| {
         let (id, vpc) = (id.parse().unwrap(), Some(VPC.parse().unwrap()));
         Group { id, vpc, role: Some(role), stack_id: Some(stack.to_owned()), ingress: vec![], egress: vec![] }
