@@ -96,9 +96,16 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
             *passage = Some(Passage::Postponed);
             return self.set_groups(instance, interface, &isolation).await;
         }
-        // Whoever comes from inside has a seat.
-        let seat = async { if is_outside { self.transit.seats.acquire().await.ok() } else { None } };
-        let _seat = self.mandate.gate.while_open(seat).await;
+        // Whoever comes from inside has a seat, and waits in it until nothing is left to be isolated: who comes from outside cannot wait
+        // for it.
+        let _seat = match self.transit.seats.try_acquire() {
+            Ok(seat) if is_outside => Some(seat),
+            Err(_) if is_outside => {
+                *passage = Some(Passage::Postponed);
+                return self.set_groups(instance, interface, &isolation).await;
+            }
+            _ => None,
+        };
         let inside = Groups::from([through.clone()]);
         match self.until_taken(instance, interface, &inside, || self.turn_to_enter()).await {
             Ok(()) => *passage = Some(Passage::Done),
@@ -167,7 +174,9 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
                 {
                     return Err(too_late(SWAP));
                 }
-                let Err(error) = self.swap(interface, isolation, ANSWER).await else { return Ok(()) };
+                // As on the way in: what is sent again must not take effect after the lease.
+                let left = Some(self.lease_left(instance)).filter(|left| !left.is_zero()).unwrap_or(ANSWER);
+                let Err(error) = self.swap(interface, isolation, left).await else { return Ok(()) };
                 refusals += u32::from(!error.fault.may_pass());
                 unseen = unseen.or_else(|| Some(Instant::now())).filter(|_| error.fault == Fault::Unseen);
                 is_believed = unseen.is_some_and(|since| since.elapsed() >= DOUBTED);

@@ -7,7 +7,7 @@ use ec2_isolation::model::Volume;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::world::{VPC, World};
+use crate::world::{ISOLATION, VPC, World, groups};
 use crate::{A, B, cutting, event, isolated, listing, quick_fleet, rerun, succeeds};
 
 #[tokio::test(start_paused = true)]
@@ -128,4 +128,48 @@ async fn one_hundred_members_go_to_standby_within_2_s_of_their_own_isolation_and
         let protection = at("ec2:ModifyInstanceMetadataOptions", id) - isolated;
         assert!(standby <= limit && protection <= limit, "{id}: {standby:?} {protection:?}");
     }
+}
+
+/// Who waits in the isolation group for the passage has all seats, and waits for whoever is still open.
+#[tokio::test(start_paused = true)]
+async fn who_is_open_does_not_wait_for_those_that_pass_from_inside() {
+    let is_isolated = |world: &World| world.cards()["eni-0b"] == groups(&[ISOLATION]);
+    let ids: Vec<String> = (0..45).map(|n| format!("i-{:x}", 0x1000 + n)).collect();
+    let fleet = || {
+        let world = quick_fleet();
+        for (n, id) in ids.iter().enumerate() {
+            world.add(id, VPC, &[(&format!("eni-{:x}", 0x1000 + n), &["sg-0a"])]);
+        }
+        world
+    };
+    let all: Vec<&str> = std::iter::once(B).chain(ids.iter().map(String::as_str)).collect();
+    // Isolated without a passage, and one more with it.
+    let world = fleet();
+    succeeds(&world, listing(&all[1..], event("create"))).await;
+    world.set_status("UPDATE_IN_PROGRESS");
+    let opened = async {
+        let since = Instant::now();
+        while !is_isolated(&world) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        since.elapsed()
+    };
+    let (answer, open) = tokio::join!(succeeds(&world, cutting(rerun(&all))), opened);
+    assert!(open < Duration::from_secs(20), "{open:?}: {}", answer.reason);
+    // One that comes while the others pass.
+    let world = fleet();
+    let late = async {
+        while world.data().in_transit().is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        world.attach(&ids[0], "eni-0fff", &["sg-0a"]);
+        let since = Instant::now();
+        while world.cards()["eni-0fff"] != groups(&[ISOLATION]) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        since.elapsed()
+    };
+    let (answer, open) = tokio::join!(succeeds(&world, cutting(listing(&all, event("create")))), late);
+    assert!(open < Duration::from_secs(200), "{open:?}: {}", answer.reason);
+    assert_eq!(world.data().violations, [""; 0]);
 }
