@@ -4,7 +4,7 @@
 //! They are left as they are, but **no interface is left in the transit group**. What they are said to be is what EC2 shows of every
 //! interface, recorded or attached since.
 
-use super::groups::{not_closed, own_groups};
+use super::groups::{not_closed, own_groups, unknown_peers};
 use super::transit::{open_groups, say_if_in_transit};
 use super::{Aim, Case, Doubt, Needs, Plan, Problem, Standing, Step};
 use crate::model::{Groups, Interface, Record, State};
@@ -14,7 +14,8 @@ pub(super) fn needs(case: &Case<'_>) -> Needs {
     let mut needs = Needs::default();
     if let Some(record) = case.held() {
         needs.interfaces = record.interfaces.keys().cloned().collect();
-        needs.groups = record.isolation_groups.clone();
+        let peers = record.isolation_groups.iter().flat_map(|group| unknown_peers(case.observed, group));
+        needs.groups = peers.chain(&record.isolation_groups).cloned().collect();
     }
     needs
 }

@@ -7,7 +7,7 @@ use ec2_isolation::model::{Group, Peer, Role, Rule, State};
 use ec2_isolation::ports::Fault;
 
 use crate::world::{ISOLATION, VPC, World};
-use crate::{A, cutting, deliver, entries, event, fails, isolated, quick_fleet, succeeds, with_everything};
+use crate::{A, B, cutting, deliver, entries, event, fails, isolated, quick_fleet, rerun, succeeds, with_everything};
 
 const GROUPS: &str = "ec2:DescribeSecurityGroups";
 const HEADLINE: &str = "2 instances isolated (2 interfaces), 2 snapshots";
@@ -96,6 +96,32 @@ async fn the_group_of_a_forensic_host_that_the_first_listing_did_not_show() {
         assert_eq!((isolated(&world).len(), answer.reason.as_str()), (2, HEADLINE));
         assert_eq!((entries(&world, "eni-0a"), entries(&world, "eni-0b")), (1, 1));
     }
+}
+
+/// A forensic host beside the incident is let in on every port, by its own stack.
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_with_a_forensic_host_beside_it_is_isolated() {
+    let forensic = Group {
+        id: "sg-0f0f".parse().unwrap(),
+        vpc: Some(VPC.parse().unwrap()),
+        role: Some(Role::Forensic),
+        stack_id: Some("arn:aws:cloudformation:us-east-1:123456789012:stack/host/1".to_owned()),
+        ingress: vec![],
+        egress: vec![],
+    };
+    let rule = Rule { protocol: "tcp".into(), ports: Some((0, 65535)), peer: Peer::Group(forensic.id.clone()) };
+    let world = quick_fleet();
+    succeeds(&world, event("create")).await;
+    world.data().groups.get_mut(&ISOLATION.parse().unwrap()).unwrap().ingress.push(rule);
+    world.data().groups.insert(forensic.id.clone(), forensic);
+    world.set_status("UPDATE_IN_PROGRESS");
+    let answer = succeeds(&world, rerun(&[B])).await;
+    let kept = format!("{A} still isolated though no longer listed: ");
+    assert!(answer.reason.contains(&kept), "{}", answer.reason);
+    assert!(!answer.reason.contains("remove that rule"), "{}", answer.reason);
+    world.set_status("ROLLBACK_IN_PROGRESS");
+    let answer = succeeds(&world, event("delete")).await;
+    assert!(answer.reason.starts_with("2 instances kept isolated, "), "{}", answer.reason);
 }
 
 #[tokio::test(start_paused = true)]
