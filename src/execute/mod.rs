@@ -154,6 +154,22 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
         })
     }
 
+    /// The same, but not for a request that was overtaken while the call waited for its turn.
+    pub(super) fn pass_if_current<T>(
+        &self,
+        action: &'static str,
+        call: impl Future<Output = Call<T>>,
+    ) -> impl Future<Output = Call<T>> {
+        let since = Instant::now();
+        self.pass(action, async move {
+            match self.check_current(since).await {
+                Ok(()) => call.await,
+                Err(StepError::Call(error)) => Err(error),
+                Err(_) => Err(too_late(action)),
+            }
+        })
+    }
+
     /// Gives an interface groups, in turn, and in turn again if EC2 finds it to be one too many.
     async fn set_groups(&self, instance: &InstanceId, interface: &InterfaceId, groups: &Groups) -> Done {
         let _swap = self.swaps.acquire().await;
@@ -184,12 +200,7 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
 
     /// Nothing is changed for a request that has been overtaken; a lease that is over is taken again first.
     async fn check_right(&self, instance: &InstanceId, since: Instant) -> Done {
-        if self.mandate.follows_intent && since.elapsed() > FRESH {
-            self.check_intent().await?;
-        }
-        if self.is_overtaken() {
-            return Err(StepError::Overtaken);
-        }
+        self.check_current(since).await?;
         let lease = self.leases.lock().unwrap_or_else(PoisonError::into_inner).get(instance).cloned();
         match lease.filter(|(until, _)| self.mandate.clock.now() >= *until) {
             Some((_, renewal)) => Box::pin(self.renew(instance, renewal)).await,
@@ -221,6 +232,14 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
             }
         };
         self.written(written)
+    }
+
+    /// What was true `since` then may have changed.
+    async fn check_current(&self, since: Instant) -> Done {
+        if self.mandate.follows_intent && since.elapsed() > FRESH {
+            self.check_intent().await?;
+        }
+        if self.is_overtaken() { Err(StepError::Overtaken) } else { Ok(()) }
     }
 
     async fn check_intent(&self) -> Done {
@@ -341,7 +360,10 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
                 let saving = records.save_protection(owner, instance, prior, stamp.now);
                 self.written(self.pass(update, saving).await?)
             }
-            Step::Protect { instance, change, .. } => Ok(self.protect(instance, change).await?),
+            Step::Protect { instance, change, .. } => self
+                .protect(instance, change)
+                .await
+                .map_err(|error| if self.is_overtaken() { StepError::Overtaken } else { error.into() }),
         }
     }
 
@@ -349,7 +371,7 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
         match change {
             Protecting::EnterStandby { group } => self.standby(group, instance, true).await,
             Protecting::ExitStandby { group } => self.standby(group, instance, false).await,
-            _ => self.pass(change.action(), self.ec2.protect(instance, change)).await,
+            _ => self.pass_if_current(change.action(), self.ec2.protect(instance, change)).await,
         }
     }
 }

@@ -80,9 +80,10 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
                 asked,
                 MOVED_AT_ONCE,
                 move |(group, enters): (String, bool), instances: BTreeSet<InstanceId>| async move {
+                    let (enter, exit) = ("autoscaling:EnterStandby", "autoscaling:ExitStandby");
                     match enters {
-                        true => self.pass("autoscaling:EnterStandby", self.ec2.enter_standby(&group, &instances)).await,
-                        false => self.pass("autoscaling:ExitStandby", self.ec2.exit_standby(&group, &instances)).await,
+                        true => self.pass_if_current(enter, self.ec2.enter_standby(&group, &instances)).await,
+                        false => self.pass_if_current(exit, self.ec2.exit_standby(&group, &instances)).await,
                     }
                 },
             )

@@ -222,3 +222,35 @@ async fn custom_resource_renamed_after_the_process_died_between_create_snapshots
         assert_eq!((entries(&world, "eni-0a"), entries(&world, "eni-0b")), (1, 1), "nobody passes twice");
     }
 }
+
+/// EC2 takes 50 changes of instances at once and then 5 a second: what waits for its turn meanwhile is not done for a request that
+/// was overtaken.
+#[tokio::test(start_paused = true)]
+async fn delete_while_the_protections_of_a_create_wait_for_ec2s_pace() {
+    for seconds in [4, 8] {
+        let world = World::new();
+        let ids: Vec<String> = (0..150).map(|n| format!("i-{:x}", 0x1000 + n)).collect();
+        for (n, id) in ids.iter().enumerate() {
+            world.add(id, crate::world::VPC, &[(&format!("eni-{:x}", 0x1000 + n), &["sg-0a"])]);
+        }
+        {
+            let mut data = world.data();
+            (data.latency, data.buckets) = (Duration::from_millis(20), Some(std::collections::BTreeMap::new()));
+        }
+        let (cards, protections) = (world.cards(), world.protections());
+        let mut create = event("create");
+        create["ResourceProperties"]["InstanceIds"] = json!(ids);
+        for option in ["ProtectInstances", "DisableInstanceMetadata"] {
+            create["ResourceProperties"][option] = json!("true");
+        }
+        let late = async {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            assert_ne!(world.protections(), protections, "{seconds}");
+            run(&world, event("delete")).await
+        };
+        tokio::join!(run(&world, create), late);
+        let end = world.data().answers.last().unwrap().clone();
+        assert_eq!(world.cards(), cards, "{seconds}: {}", end.reason);
+        assert_eq!(world.protections(), protections, "{seconds}: {}", end.reason);
+    }
+}
