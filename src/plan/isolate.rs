@@ -331,7 +331,8 @@ impl<'a> Isolation<'a> {
                 }
                 Place::Outside => {
                     plan.standing.open.insert(interface.id.clone());
-                    if interface.groups.is_disjoint(&self.ours) {
+                    // Connections were opened through whatever group is not ours.
+                    if interface.groups.is_empty() || !interface.groups.is_subset(&self.ours) {
                         reopened.insert(interface.id.clone());
                     }
                     say_if_in_transit(case, &self.ours, &self.wants.isolation_group, interface, plan);

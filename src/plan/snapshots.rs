@@ -117,15 +117,15 @@ fn lock(case: &Case<'_>, wants: &Wants, plan: &mut Plan) {
     }
 }
 
-/// The set that an earlier try took of these volumes, if it is whole. One snapshot in error spoils its set
-/// (`CreateSnapshots` is all or nothing).
+/// The set that an earlier try took, if it has all of these volumes: a volume may have been detached since. One snapshot in error spoils
+/// its set (`CreateSnapshots` is all or nothing).
 fn found(
     case: &Case<'_>,
     record: &Record,
     volumes: &BTreeMap<VolumeId, String>,
 ) -> Option<BTreeMap<VolumeId, SnapshotId>> {
     let set: BTreeMap<_, _> = usable(case, record)
-        .filter(|snapshot| volumes.contains_key(&snapshot.volume))
+        .filter(|snapshot| !record.snapshots.taken.contains_key(&snapshot.volume))
         .map(|snapshot| (snapshot.volume.clone(), snapshot.id.clone()))
         .collect();
     volumes.keys().all(|volume| set.contains_key(volume)).then_some(set)

@@ -136,9 +136,10 @@ fn a_set_that_an_earlier_try_took_is_saved_not_taken_again() {
     let part = shown(both(), "snap-1", "vol-1", |_| {});
     check(&part.clone().with(|world| world.ledger.asked_for_snapshots = true), "i-1: snapshot vol-1, vol-2");
     check(&shown(part.clone(), "snap-2", "vol-2", |_| {}), "i-1: save snapshots snap-1, snap-2");
+    // One of the volumes has been detached since.
     check(
         &shown(shown(part, "snap-2", "vol-2", |_| {}), "snap-3", "vol-3", |_| {}),
-        "i-1: save snapshots snap-1, snap-2",
+        "i-1: save snapshots snap-1, snap-2, snap-3",
     );
     // What was not looked up may be there.
     check(&asked().with(|world| (world.observed.has_snapshots, world.ledger.asked_for_snapshots) = (false, true)), "");

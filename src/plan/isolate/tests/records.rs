@@ -147,8 +147,9 @@ fn an_interface_that_left_isolation_is_recorded_as_no_longer_cut() {
     let plan = plan_for(&passed(&["sg-a"]), &bare());
     let Step::Record { reopened, prior, interfaces, .. } = record_of(&plan) else { unreachable!() };
     assert_eq!((ids(reopened).as_str(), prior, interfaces.len()), ("eni-1", &Prior::Ours, 0));
-    // Beside our group it did not.
-    check(&passed(&["sg-150", "sg-a"]), "i-1: isolate eni-1 [sg-150, sg-a] -> [sg-150]");
+    // Connections were opened through a group beside ours as well.
+    let beside = "i-1: record as isolating\ni-1: isolate eni-1 [sg-150, sg-a] -> [sg-150]";
+    check(&passed(&["sg-150", "sg-a"]), beside);
     check(&passed(&["sg-150"]), CONFIRM);
     // Another one that passed is not concerned.
     let other = passed(&["sg-a"]).saved_with(|record| record.passed = ["eni-2".parse().unwrap()].into());
