@@ -59,6 +59,9 @@ pub struct WatchedIncident {
     pub because: Option<String>,
     /// A request is under way: what is not as it should be may be just that.
     pub in_progress: bool,
+    /// There was a call whose change no look shows, now or later.
+    #[serde(skip)]
+    pub is_unseen: bool,
     /// A second look failed: this is what the first one saw.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_doubtful: bool,
@@ -99,10 +102,11 @@ impl WatchedIncident {
         self.not_isolated.len() + self.warnings.len()
     }
 
-    /// What an alarm watches. While a request is under way nothing is said, and a look that failed proves nothing.
+    /// What an alarm watches. While a request is under way nothing is said but of a call that nobody sees later, and a look that failed
+    /// proves nothing.
     fn metrics(&self) -> Vec<Metric> {
         if self.in_progress {
-            return vec![];
+            return Vec::from_iter(self.is_unseen.then(|| Metric::count("Drift", 1)));
         }
         let open = Metric::count("NotIsolated", self.not_isolated.len());
         let open = (!self.is_doubtful || !self.not_isolated.is_empty()).then_some(open);
@@ -432,6 +436,7 @@ fn said(incident: &Incident, stands: &BTreeMap<InstanceId, Contained>, cause: Op
         told.warnings.extend(found.to_do.iter().map(|step| format!("no longer so: {step}")));
     }
     let unseen = cause.filter(|cause| cause.is_unseen());
+    told.is_unseen = unseen.is_some();
     told.warnings.extend(unseen.map(|cause| format!("there was a call of {cause}: look at what it changed")));
     told.warnings.sort();
     told.warnings.dedup();
@@ -467,6 +472,9 @@ mod tests {
         for unknown in [in_progress, is_doubtful.clone()] {
             assert_eq!(watched(vec![incident(), unknown], 0).metrics(), [looks()]);
         }
+        let in_progress = |is_unseen| WatchedIncident { in_progress: true, is_unseen, ..incident() };
+        assert_eq!(in_progress(false).metrics(), []);
+        assert_eq!(in_progress(true).metrics(), [Metric::count("Drift", 1)]);
         assert_eq!(watched(vec![incident()], 1).metrics(), [looks()]);
         assert_eq!(is_doubtful.metrics(), [Metric::count("Drift", 0)]);
         assert_eq!(incident().metrics(), [closed, Metric::count("Drift", 0)]);
