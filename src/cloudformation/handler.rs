@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::event::{Envelope, Request, RequestType};
+use super::rehearsal::rehearse;
 use super::responder::{Reply, Undelivered};
 use super::rollback::{StackGuard, may_restore, rolls_back, settled_chain};
 use super::stack::{StackStatus, Stacks};
@@ -120,6 +121,10 @@ where
 /// What is to be known of a request beside its answer. `age` is how long it was on its way.
 fn figures(report: &Report, age: Duration) -> Vec<Metric> {
     let mut figures = vec![Metric::count("FailedRequests", usize::from(report.failed))];
+    // What a dry run finds open stays as it was, and the watch tells what is listed.
+    if report.is_rehearsal {
+        return figures;
+    }
     if report.isolated_interface_count > 0 || !report.not_isolated.is_empty() {
         figures.push(Metric::count("NotIsolated", report.not_isolated.len()));
     }
@@ -128,14 +133,6 @@ fn figures(report: &Report, age: Duration) -> Vec<Metric> {
     figures.extend(contained.map(|seconds| Metric::seconds("SecondsToContain", seconds)));
     figures
 }
-
-/// What no dry run that is meant as one would do: `DryRun` has the value that CloudFormation kept, ...
-const OVERSIGHT: &str = "DryRun is true, as in the deployment before: set DryRun=false to isolate; to rehearse once more, \
-                         give a new Rerun as well";
-/// ... or CloudFormation, once the function has succeeded, deletes the host.
-const HOST_GOES: &str = "DryRun is true, and CloudFormation would delete the forensic host after it: to rehearse, leave \
-                         ForensicHost=true and ForensicSecurityGroupId empty, and give a new Rerun; to delete the host, set \
-                         DryRun=false";
 
 /// Does what a request asks for, as far as it can be done, and says what became of it.
 async fn carry_out<E, R, S>(
@@ -175,32 +172,11 @@ where
     };
     match request {
         Request::Reconcile(wants) => reconciler.isolate(&wants).await,
-        Request::Rehearse { wants, by_oversight } => {
-            let unlike_one = if by_oversight {
-                Some(OVERSIGHT.to_owned())
-            } else {
-                match reconciler.leaves_out_forensic_group(&wants).await {
-                    Ok(leaves_out) => leaves_out.then(|| HOST_GOES.to_owned()),
-                    Err(error) => Some(error.to_string()),
-                }
-            };
-            match unlike_one {
-                // A rollback goes back to a dry run, and must succeed.
-                Some(what) if !is_rolling_back(&ports.stacks, &owner.stack_id).await => {
-                    Report::failure(format!("nothing was changed: {what}"))
-                }
-                _ => reconciler.dry_run(&wants, &[]).await,
-            }
-        }
+        Request::Rehearse { wants, by_oversight } => rehearse(&reconciler, &ports.stacks, &wants, by_oversight).await,
         Request::Delete { on_rollback } => {
             delete(&reconciler, &ports.stacks, on_rollback, envelope.function_outlives_stack).await
         }
     }
-}
-
-/// What cannot be read is taken for a deployment that a person asked for.
-async fn is_rolling_back<S: Stacks>(stacks: &S, stack_id: &str) -> bool {
-    stacks.status(stack_id).await.is_ok_and(|stack| stack.status.contains("ROLLBACK"))
 }
 
 /// A Delete restores only when the stack itself is being deleted. If `asked_again`, a Delete that failed in a rollback comes once more

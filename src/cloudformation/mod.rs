@@ -4,6 +4,7 @@ pub mod answer;
 pub mod event;
 pub mod handler;
 pub mod properties;
+mod rehearsal;
 pub mod responder;
 pub mod rollback;
 pub mod stack;

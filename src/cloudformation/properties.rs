@@ -19,6 +19,7 @@ pub enum Kind {
     Release,
     Watch,
     /// In a list or in one text with commas.
+    Names,
     Ports,
     /// A whole number of this unit, within these bounds.
     Number(&'static str, u64, u64),
@@ -30,6 +31,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ids => f.write_str("a list of ids"),
+            Self::Names => f.write_str("a list of names"),
             Self::Id => f.write_str("a string"),
             Self::Flag => f.write_str("true or false"),
             Self::Release => f.write_str("KeepIsolated or Restore"),
@@ -61,6 +63,8 @@ pub const INSTANCE_IDS: Property = property("InstanceIds", Kind::Ids);
 pub const VPC_ID: Property = property("VpcId", Kind::Id);
 pub const ISOLATION_GROUP: Property = property("IsolatedSecurityGroupId", Kind::Id);
 const FORENSIC_GROUP: Property = property("ForensicSecurityGroupId", Kind::Id);
+/// The stack makes that group itself, and a host in it.
+const FORENSIC_HOST: Property = or("false", property("ForensicHost", Kind::Flag));
 const FORENSIC_PORTS: Property = or("22", property("ForensicPorts", Kind::Ports));
 pub const TRANSIT_GROUP: Property = property("TransitSecurityGroupId", Kind::Id);
 const CUT_CONNECTIONS: Property = or("true", property("CutEstablishedConnections", Kind::Flag));
@@ -69,6 +73,8 @@ const HOLD_SECONDS: Property = or("5", property("HoldSeconds", Kind::Number("sec
 const PROTECT: Property = or("true", property("ProtectInstances", Kind::Flag));
 const DETACH_PROFILE: Property = or("false", property("DetachInstanceProfile", Kind::Flag));
 const DISABLE_METADATA: Property = or("true", property("DisableInstanceMetadata", Kind::Flag));
+/// The stack denies their credentials to the listed instances.
+const REVOKE_ROLES: Property = property("RevokeRoles", Kind::Names);
 const SNAPSHOT_VOLUMES: Property = or("true", property("SnapshotVolumes", Kind::Flag));
 /// EC2 takes 1 to 36,500 days (EC2 API reference, LockSnapshot); 0 locks nothing.
 const LOCK_DAYS: Property = or("0", property("LockSnapshotDays", Kind::Number("days", 0, 36_500)));
@@ -85,11 +91,12 @@ const OUTLIVES_STACK: Property = or("false", property("FunctionOutlivesStack", K
 const SERVICE_TIMEOUT: Property = or("3600", property("ServiceTimeout", Kind::Number("seconds", 1, 3600)));
 
 /// Everything that is wanted. What else an event has is of no account, but for `Rerun`: its change is what calls the function.
-pub const PROPERTIES: [Property; 21] = [
+pub const PROPERTIES: [Property; 23] = [
     INSTANCE_IDS,
     VPC_ID,
     ISOLATION_GROUP,
     FORENSIC_GROUP,
+    FORENSIC_HOST,
     FORENSIC_PORTS,
     TRANSIT_GROUP,
     CUT_CONNECTIONS,
@@ -97,6 +104,7 @@ pub const PROPERTIES: [Property; 21] = [
     PROTECT,
     DETACH_PROFILE,
     DISABLE_METADATA,
+    REVOKE_ROLES,
     SNAPSHOT_VOLUMES,
     LOCK_DAYS,
     ALLOW_PARTIAL,
@@ -161,6 +169,7 @@ impl<'a> Properties<'a> {
             vpc: given(&VPC_ID, self.id(&VPC_ID)?)?,
             isolation_group: given(&ISOLATION_GROUP, self.id(&ISOLATION_GROUP)?)?,
             forensic_group: self.id(&FORENSIC_GROUP)?,
+            makes_host: self.flag(&FORENSIC_HOST)?,
             forensic_ports: self.ports(&FORENSIC_PORTS)?,
             snapshot_volumes: self.flag(&SNAPSHOT_VOLUMES)?,
             lock_days: self.number(&LOCK_DAYS)?,
@@ -170,6 +179,7 @@ impl<'a> Properties<'a> {
             protect: self.flag(&PROTECT)?,
             detach_profile: self.flag(&DETACH_PROFILE)?,
             disable_metadata: self.flag(&DISABLE_METADATA)?,
+            revoke_roles: self.names(&REVOKE_ROLES)?,
             purpose: self.value(&PURPOSE, |text, _| Some(text.to_owned()))?,
             cut_connections: self.flag(&CUT_CONNECTIONS)?,
             transit_group: self.id(&TRANSIT_GROUP)?,
@@ -259,6 +269,11 @@ impl<'a> Properties<'a> {
             }
         }
         if ids.is_empty() { Err(InvalidRequest::NoInstances) } else { Ok(ids) }
+    }
+
+    fn names(&self, property: &Property) -> Result<BTreeSet<String>, InvalidRequest> {
+        let value = self.get(property);
+        Ok(entries(value, scalar).map_err(|_| unexpected(property, value))?.into_iter().collect())
     }
 
     /// None at all means the default: what is verified is then the narrowest that is of any use.

@@ -223,6 +223,12 @@ impl StackView {
                 | "CREATE_IN_PROGRESS"
                 | "UPDATE_IN_PROGRESS"
                 | "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"
+                | "UPDATE_ROLLBACK_IN_PROGRESS"
+                | "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS"
+                | "IMPORT_COMPLETE"
+                | "IMPORT_IN_PROGRESS"
+                | "IMPORT_ROLLBACK_COMPLETE"
+                | "IMPORT_ROLLBACK_IN_PROGRESS"
         )
     }
 

@@ -34,6 +34,9 @@ pub struct Wants {
     pub vpc: VpcId,
     pub isolation_group: GroupId,
     pub forensic_group: Option<GroupReference>,
+    /// The stack makes that group itself, and a host in it.
+    #[serde(default)]
+    pub makes_host: bool,
     /// The tcp ports on which it may reach the instances.
     pub forensic_ports: BTreeSet<u16>,
     pub snapshot_volumes: bool,
@@ -45,6 +48,9 @@ pub struct Wants {
     pub allow_partial: bool,
     /// Keep the instance and its volumes from being lost.
     pub protect: bool,
+    /// The roles whose credentials the stack, not the function, denies to the listed instances.
+    #[serde(default)]
+    pub revoke_roles: BTreeSet<String>,
     /// Take the instance profile from it, so that it gets no more credentials.
     pub detach_profile: bool,
     /// Turn its metadata service off, which gives it the credentials of its role. A function that does not know it leaves it on.

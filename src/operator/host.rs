@@ -64,9 +64,10 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let name = &incident.stack_name;
         let stack = incident.stack.as_ref().ok_or_else(|| refused(&format!("stack {name} is gone")))?;
         if !stack.function_outlives {
-            return Err(refused(&format!(
-                "stack {name} makes its forensic host by itself: see its output ForensicHostSsh"
-            )));
+            return Err(refused(&match stack.forensic_host() {
+                Some(_) => format!("stack {name} makes its forensic host by itself: see its output ForensicHostSsh"),
+                None => format!("stack {name} makes its forensic host by itself: deploy it with ForensicHost=true"),
+            }));
         }
         let group = stack.physical_id("IsolatedSecurityGroup");
         let (Some(group), Some(vpc)) = (group, stack.parameters.get("VpcId")) else {

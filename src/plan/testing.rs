@@ -71,6 +71,8 @@ pub(super) fn wants(instances: &[&str]) -> Wants {
         transit_group: None,
         hold_seconds: 5,
         watch: Watch::Notify,
+        makes_host: false,
+        revoke_roles: std::collections::BTreeSet::new(),
         forensic_ports: crate::model::ssh_only(),
     }
 }

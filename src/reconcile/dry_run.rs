@@ -12,12 +12,12 @@ use super::Reconciler;
 use super::instance::{Run, Seen, Subject};
 use super::report::{Rehearsed, Report};
 use crate::execute::Executor;
-use crate::model::{CallError, Group, InstanceId, InterfaceId, Role, Wants};
+use crate::model::{CallError, Group, InstanceId, InterfaceId, Wants};
 use crate::observe::Observer;
 use crate::plan::{
     DOUBTED, Doubt, Goal, Needs, Observed, Outcome, Passage, Patience, Plan, Reach, Step, carried_out, needs, plan,
 };
-use crate::ports::{Call, Change, GroupQuery, Look, Records};
+use crate::ports::{Call, Change, Look, Records};
 
 /// EC2 counts a dry run against the same throttle as the change.
 const AT_ONCE: usize = 10;
@@ -55,19 +55,6 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         // EC2 cannot say whether it would accept a group that is not there yet.
         let refusals = if imagined.is_empty() { self.ask(&plans).await } else { vec![] };
         Rehearsed { asker: self.asker, wants, subjects: &subjects, plans, refusals, removed }.report()
-    }
-
-    /// Whether the stack has made a forensic group that these wants leave out. CloudFormation deletes it, and the host in it, after a
-    /// success, even that of a dry run.
-    ///
-    /// # Errors
-    /// The groups cannot be read.
-    pub async fn leaves_out_forensic_group(&self, wants: &Wants) -> Call<bool> {
-        let query = GroupQuery::OfStack(self.owner.stack_id.clone());
-        let made = self.persist(self.patience(), || self.ec2.groups(&query)).await?;
-        let mut made = made.iter().filter(|group| group.role == Some(Role::Forensic)).peekable();
-        let wanted = wants.forensic_group.as_ref().map(|group| &group.id);
-        Ok(made.peek().is_some() && made.all(|group| Some(&group.id) != wanted))
     }
 
     /// How the instances of these wants stand now, by the plan that a request would begin with. Changes nothing.

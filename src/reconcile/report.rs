@@ -29,6 +29,8 @@ pub struct Report {
     pub contained_after: Option<Duration>,
     /// How many instances a Delete left isolated.
     pub kept: Option<usize>,
+    /// Of a dry run, after which nothing is other than before.
+    pub is_rehearsal: bool,
 }
 
 impl Report {
@@ -119,6 +121,11 @@ impl Isolated<'_> {
         match &self.verdict {
             Some(Ok(Verdict::Keep(why))) if !kept.is_empty() => {
                 findings.notes.push(format!("{kept} still isolated though no longer listed: {why}"));
+                if !self.wants.revoke_roles.is_empty() {
+                    findings.notes.push(format!(
+                        "the credentials of {kept} are no longer denied: RevokeRoles denies those of listed instances only; list them again"
+                    ));
+                }
             }
             Some(Err(error)) => {
                 let what = if kept.is_empty() { "nothing was restored" } else { &format!("{kept} still isolated") };
@@ -226,6 +233,7 @@ impl Rehearsed<'_> {
             isolated_interface_count: interfaces,
             not_isolated: not_isolated.flat_map(open).collect(),
             isolated_instances: isolated,
+            is_rehearsal: true,
             ..Report::default()
         }
     }

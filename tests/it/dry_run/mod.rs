@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use ec2_isolation::cloudformation::answer::Status;
-use ec2_isolation::model::{Group, Role};
 use ec2_isolation::ports::Fault;
 use serde_json::{Value, json};
 
-use crate::world::{ISOLATION, STACK, TRANSIT, VPC, World};
+use crate::world::{ISOLATION, STACK, TRANSIT, Trouble, World};
 use crate::{A, B, C, cutting, deliver, event, fails, fleet, isolated, quick_fleet, succeeds, with};
 
 const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
@@ -149,37 +148,72 @@ async fn a_dry_run_after_a_dry_run_fails_unless_a_new_rerun_says_that_it_is_mean
     assert_eq!(isolated(&world), [""; 0]);
 }
 
-/// CloudFormation deletes what the template has no more once the function has succeeded: the host with an investigation on it.
+/// CloudFormation acts on the rest of the template all the same: it deletes the host with an investigation on it, ends the denial of
+/// stolen credentials, or denies those of production.
 #[tokio::test(start_paused = true)]
-async fn a_dry_run_after_which_cloudformation_would_delete_the_forensic_host_fails() {
-    let text = "nothing was changed: DryRun is true, and CloudFormation would delete the forensic host after it: to rehearse, leave \
-                ForensicHost=true and ForensicSecurityGroupId empty, and give a new Rerun; to delete the host, set DryRun=false";
-    let group = |id: &str, role, stack: &str| {
-        let (id, vpc) = (id.parse().unwrap(), Some(VPC.parse().unwrap()));
-        Group { id, vpc, role: Some(role), stack_id: Some(stack.to_owned()), ingress: vec![], egress: vec![] }
+async fn a_dry_run_that_cloudformation_itself_would_not_keep_to_fails() {
+    let refused = |names: &str| {
+        format!(
+            "the function changed nothing: CloudFormation itself acts on new values of {names}, even if DryRun is true: set them back \
+             and give a new Rerun, or set DryRun=false"
+        )
     };
-    let put = |world: &World, group: Group| world.data().groups.insert(group.id.clone(), group);
-    let naming = |forensic: &str| dry(with("update", "ForensicSecurityGroupId", json!(forensic)));
+    let earnest = || {
+        let mut event = with("update", "InstanceIds", json!([A, B]));
+        event["ResourceProperties"]["ForensicHost"] = json!("true");
+        event["ResourceProperties"]["RevokeRoles"] = json!(["web"]);
+        event
+    };
+    let other = |name: &str, value: Value| {
+        let mut event = dry(earnest());
+        event["ResourceProperties"][name] = value;
+        event
+    };
     let world = fleet();
     world.set_status("UPDATE_IN_PROGRESS");
-    // A host that another stack has made is not this one's, and there is none yet.
-    put(&world, group("sg-0e", Role::Forensic, "arn:aws:cloudformation:us-east-1:123456789012:stack/host/1"));
-    succeeds(&world, naming("")).await;
-    put(&world, group("sg-0f", Role::Forensic, STACK));
-    for forensic in ["", "sg-0e"] {
-        let reason = fails(&world, naming(forensic)).await;
-        assert!(reason.starts_with(text), "{reason}");
+    // Nothing is isolated yet. A host costs money, and denies nobody anything.
+    let reason = fails(&world, dry(earnest())).await;
+    assert!(reason.starts_with(&refused("RevokeRoles")), "{reason}");
+    succeeds(&world, other("RevokeRoles", json!([""]))).await;
+    succeeds(&world, earnest()).await;
+    succeeds(&world, dry(earnest())).await;
+    let mut without = other("ForensicHost", json!("false"));
+    without["ResourceProperties"]["ForensicSecurityGroupId"] = json!("");
+    let reason = fails(&world, without).await;
+    assert!(reason.starts_with(&refused("ForensicHost")), "{reason}");
+    for (name, value, named) in [
+        // The id of the stack's own group, copied from its outputs.
+        ("ForensicHost", json!("false"), "ForensicSecurityGroupId"),
+        ("ForensicPorts", json!("22,3389"), "ForensicPorts"),
+        ("Watch", json!("Off"), "Watch"),
+        ("RevokeRoles", json!(["web", "db"]), "RevokeRoles"),
+        ("RevokeRoles", Value::Null, "RevokeRoles"),
+        ("InstanceIds", json!([A, B, C]), "CompromisedInstanceList (for RevokeRoles)"),
+    ] {
+        let reason = fails(&world, other(name, value.clone())).await;
+        assert!(reason.starts_with(&refused(named)), "{name} {value}: {reason}");
     }
-    succeeds(&world, naming("sg-0f")).await;
-    // One group replaces the other, and the host stays.
-    put(&world, group("sg-0d", Role::Forensic, STACK));
-    succeeds(&world, naming("sg-0d")).await;
+    // A rollback goes back to such a one.
     world.set_status("UPDATE_ROLLBACK_IN_PROGRESS");
-    succeeds(&world, naming("")).await;
-    // In earnest it is what somebody wants.
+    succeeds(&world, other("ForensicHost", json!("false"))).await;
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
+}
+
+/// DescribeStacks may trail the rollback by seconds, and may fail.
+#[tokio::test(start_paused = true)]
+async fn a_rollback_to_a_dry_run_succeeds_though_the_stacks_status_trails() {
+    let world = fleet();
     world.set_status("UPDATE_IN_PROGRESS");
-    succeeds(&world, with("update", "ForensicSecurityGroupId", json!(""))).await;
-    assert_eq!(isolated(&world), ["eni-0b", "eni-0c"]);
+    let mut earnest = event("update");
+    earnest["ResourceProperties"]["ForensicHost"] = json!("true");
+    succeeds(&world, earnest).await;
+    let first = (0, Trouble::Fails(Fault::Throttled));
+    world.data().troubles_of.insert("cloudformation:DescribeStacks", first);
+    world.before_call_of("cloudformation:DescribeStacks", 2, |data| {
+        data.stacks.get_mut(STACK).unwrap().status = "UPDATE_ROLLBACK_IN_PROGRESS".to_owned();
+    });
+    let back = succeeds(&world, dry(event("update"))).await;
+    assert!(back.reason.starts_with("dry run, nothing was changed: "), "{}", back.reason);
 }
 
 /// As the request in earnest would find it.

@@ -240,6 +240,7 @@ fn the_custom_resource_has_the_properties_that_the_function_reads() {
         let allowed: Vec<String> = parameter["AllowedValues"].as_array().into_iter().flatten().map(shown).collect();
         match kind {
             Kind::Ids => assert_eq!(parameter["Type"], "List<AWS::EC2::Instance::Id>"),
+            Kind::Names => assert_eq!(parameter["Type"], "CommaDelimitedList"),
             Kind::Id => assert!(shown(&parameter["Type"]).ends_with("::Id"), "{name}"),
             Kind::Flag => assert_eq!(allowed, ["true", "false"], "{name}"),
             Kind::Release => assert_eq!(allowed, ["KeepIsolated", "Restore"], "{name}"),

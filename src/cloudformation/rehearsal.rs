@@ -1,0 +1,149 @@
+//! A dry run as the trigger sees it: **CloudFormation acts on the rest of the template all the same**, so what would change by it
+//! must be as it was.
+
+use std::collections::BTreeSet;
+
+use super::rollback::settled_chain;
+use super::stack::{StackStatus, Stacks};
+use crate::model::{Desired, InstanceId, Wants, Watch, comma_list};
+use crate::ports::{Change, Look, Records};
+use crate::reconcile::Reconciler;
+use crate::reconcile::report::Report;
+
+/// CloudFormation kept the value of `DryRun`.
+const OVERSIGHT: &str = "nothing was changed: DryRun is true, as in the deployment before: set DryRun=false to isolate; to rehearse once \
+                         more, give a new Rerun as well";
+
+/// Says what a Create or Update with these wants would do, unless it is no dry run that is meant as one, or would not be one.
+pub(super) async fn rehearse<E: Look + Change, R: Records, S: Stacks>(
+    reconciler: &Reconciler<'_, E, R>,
+    stacks: &S,
+    wants: &Wants,
+    by_oversight: bool,
+) -> Report {
+    let refusal = if by_oversight { Some(OVERSIGHT.to_owned()) } else { acted_on(reconciler, wants).await };
+    match refusal {
+        // A rollback goes back to a dry run, and must succeed.
+        Some(why) if !is_rolling_back(reconciler, stacks).await => Report::failure(why),
+        _ => reconciler.dry_run(wants, &[]).await,
+    }
+}
+
+/// Why no dry run is made with these wants, if they have new values of what CloudFormation acts on by itself, whatever `DryRun` says.
+async fn acted_on<E: Look + Change, R: Records>(reconciler: &Reconciler<'_, E, R>, wants: &Wants) -> Option<String> {
+    let before = match reconciler.persist(reconciler.patience(), || reconciler.intent()).await {
+        Ok(intent) => intent.map(|intent| intent.desired),
+        Err(error) => return Some(format!("nothing was changed: {error}")),
+    };
+    let before = match &before {
+        Some(Desired::Isolated(before)) => Some(&**before),
+        Some(Desired::Restored | Desired::Unknown(_)) | None => None,
+    };
+    let names = new_values(before, wants);
+    (!names.is_empty()).then(|| {
+        format!(
+            "the function changed nothing: CloudFormation itself acts on new values of {}, even if DryRun is true: set them back and \
+             give a new Rerun, or set DryRun=false",
+            comma_list(&names)
+        )
+    })
+}
+
+/// The parameters on which CloudFormation acts by itself, and whose values are not those of the last request in earnest.
+fn new_values(before: Option<&Wants>, now: &Wants) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    if let Some(before) = before {
+        let group = |wants: &Wants| (!wants.makes_host).then(|| wants.forensic_group.clone()).flatten();
+        // A group of one's own takes the place of a host.
+        let is_host_new = before.makes_host != now.makes_host;
+        let has_group = before.forensic_group.is_some() && now.forensic_group.is_some();
+        let ports = |wants: &Wants| wants.forensic_group.is_some().then(|| wants.forensic_ports.clone());
+        let is_denied = !now.revoke_roles.is_empty();
+        let listed = |wants: &Wants| wants.instances.iter().cloned().collect::<BTreeSet<InstanceId>>();
+        let all = [
+            ("ForensicHost", is_host_new && !has_group),
+            ("ForensicSecurityGroupId", if is_host_new { has_group } else { group(before) != group(now) }),
+            // Where a group comes or goes, that is what changes.
+            ("ForensicPorts", matches!((ports(before), ports(now)), (Some(before), Some(now)) if before != now)),
+            ("Watch", (before.watch == Watch::Off) != (now.watch == Watch::Off)),
+            ("CompromisedInstanceList (for RevokeRoles)", is_denied && listed(before) != listed(now)),
+        ];
+        names.extend(all.into_iter().filter_map(|(name, is_new)| is_new.then_some(name)));
+    }
+    let denied = before.map(|before| &before.revoke_roles);
+    if denied.map_or(!now.revoke_roles.is_empty(), |denied| *denied != now.revoke_roles) {
+        names.push("RevokeRoles");
+    }
+    names
+}
+
+/// What cannot be read is taken for a deployment that a person asked for.
+async fn is_rolling_back<E: Look + Change, R: Records, S: Stacks>(
+    reconciler: &Reconciler<'_, E, R>,
+    stacks: &S,
+) -> bool {
+    let is_rollback: fn(&[StackStatus]) -> bool =
+        |chain| chain.first().is_some_and(|stack| stack.status.contains("ROLLBACK"));
+    let reading = || settled_chain(stacks, &reconciler.owner.stack_id, is_rollback);
+    reconciler.persist(reconciler.patience(), reading).await.is_ok_and(|chain| is_rollback(&chain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cloudformation::properties::least;
+
+    fn wants(change: impl FnOnce(&mut Wants)) -> Wants {
+        let id = "i-0a".parse().unwrap();
+        let mut wants = least(&[id].into(), &"vpc-01".parse().unwrap(), &"sg-01".parse().unwrap()).unwrap();
+        change(&mut wants);
+        wants
+    }
+
+    #[test]
+    fn what_cloudformation_acts_on_is_named_by_its_parameter() {
+        fn check(before: impl FnOnce(&mut Wants), now: impl FnOnce(&mut Wants), names: &[&str]) {
+            assert_eq!(new_values(Some(&wants(before)), &wants(now)), names);
+        }
+        let own = |id: &str| Some(id.parse().unwrap());
+        let host =
+            |wants: &mut Wants| (wants.makes_host, wants.forensic_group) = (true, Some("sg-0f".parse().unwrap()));
+        let roles = |wants: &mut Wants| wants.revoke_roles = ["web".to_owned()].into();
+        check(|_| (), |_| (), &[]);
+        check(host, |_| (), &["ForensicHost"]);
+        check(|_| (), host, &["ForensicHost"]);
+        // The group's own id, copied from the outputs, is no host.
+        check(host, |wants| wants.forensic_group = own("sg-0f"), &["ForensicSecurityGroupId"]);
+        check(|wants| wants.forensic_group = own("sg-0e"), |_| (), &["ForensicSecurityGroupId"]);
+        // A host that is made again has another group.
+        check(host, |wants| (wants.makes_host, wants.forensic_group) = (true, own("sg-0d")), &[]);
+        let other_ports = |wants: &mut Wants| wants.forensic_ports = [3389].into();
+        check(|_| (), other_ports, &[]);
+        check(
+            host,
+            |wants| {
+                host(wants);
+                other_ports(wants);
+            },
+            &["ForensicPorts"],
+        );
+        check(|_| (), |wants| wants.watch = Watch::Isolate, &[]);
+        check(|_| (), |wants| wants.watch = Watch::Off, &["Watch"]);
+        check(|_| (), roles, &["RevokeRoles"]);
+        check(roles, |_| (), &["RevokeRoles"]);
+        check(roles, roles, &[]);
+        let further = |wants: &mut Wants| wants.instances.push("i-0b".parse().unwrap());
+        check(|_| (), further, &[]);
+        check(
+            roles,
+            |wants| {
+                roles(wants);
+                further(wants);
+            },
+            &["CompromisedInstanceList (for RevokeRoles)"],
+        );
+        // What no function looks after yet is made: an alarm, a host.
+        assert_eq!(new_values(None, &wants(host)), [""; 0]);
+        assert_eq!(new_values(None, &wants(roles)), ["RevokeRoles"]);
+    }
+}
