@@ -100,7 +100,7 @@ pub(crate) fn time(at: &DateTime) -> Option<Time> {
 }
 
 /// The cause of it all.
-pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod approval;
+pub mod aws;
 mod balancing;
 mod containment;
 mod credentials;

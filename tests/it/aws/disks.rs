@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use aws_smithy_http_client::test_util::infallible_client_fn;
-use ec2_isolation::aws::ebs::Ebs;
 use ec2_isolation::model::{Owner, sha256_base64};
+use ec2_isolation::operator::aws::ebs::Ebs;
 use ec2_isolation::ports::disks::{Blocks as _, Copies as _, Disks as _, NewVolume};
 use ec2_isolation::ports::{Archive as _, Evidence as _, Fault, SnapshotQuery, VolumeQuery, Written};
 

@@ -1,7 +1,7 @@
 //! The trigger's items: read only, since its state machine writes them.
 
-use super::Table;
-use super::item::{TRIGGER_PREFIX, text};
+use crate::aws::dynamodb::Table;
+use crate::aws::dynamodb::item::{TRIGGER_PREFIX, text};
 use crate::ports::Call;
 use crate::ports::approval::{Question, Questions, Token};
 

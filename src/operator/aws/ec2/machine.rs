@@ -2,7 +2,7 @@
 
 use aws_sdk_ec2::types::{HibernationOptions, Instance, PlatformValues, Reservation};
 
-use super::{Ec2, NO_INSTANCE};
+use crate::aws::ec2::{Ec2, NO_INSTANCE};
 use crate::aws::error::call_error;
 use crate::model::InstanceId;
 use crate::ports::Call;
