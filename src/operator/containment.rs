@@ -9,8 +9,9 @@ use super::incident::Incident;
 use crate::cloudformation::properties;
 use crate::cloudformation::stack::{StackLife, StackView};
 use crate::model::{Desired, Group, GroupId, InstanceId, Owner, Record, Role, State, VpcId, Wants};
+use crate::operator::ports::{Archive, Survey};
 use crate::plan::{Ending, Problem};
-use crate::ports::{Archive, Change, Survey};
+use crate::ports::Change;
 use crate::reconcile::contained::{Condition, Contained, Situation, judge};
 
 /// Instances that one custom resource holds in one group.

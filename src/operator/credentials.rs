@@ -14,7 +14,8 @@ use super::text::{count, some, wrapped};
 use super::{Operator, TRAILING, Trouble};
 use crate::cloudformation::stack::{StackLife, StackView};
 use crate::model::{InstanceId, comma_list};
-use crate::ports::{Archive, Change, Survey};
+use crate::operator::ports::{Archive, Survey};
+use crate::ports::Change;
 
 /// Its logical id in both templates.
 const POLICY: &str = "InstanceCredentialsPolicy";

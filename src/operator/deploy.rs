@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use super::{Operator, Trouble, refused};
 use crate::cloudformation::stack::{NewStack, Prepared, StackLife, StackView, Template};
 use crate::model::short_digest;
-use crate::ports::{Archive, Change, Survey};
+use crate::operator::ports::{Archive, Survey};
+use crate::ports::Change;
 
 /// CloudFormation shows a change of a stack within a second.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);

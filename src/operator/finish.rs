@@ -10,7 +10,8 @@ use super::incident::Incident;
 use super::text::wrapped;
 use super::{Operator, Trouble};
 use crate::cloudformation::stack::{Ending, StackLife, StackView, ending};
-use crate::ports::{Archive, Change, Survey};
+use crate::operator::ports::{Archive, Survey};
+use crate::ports::Change;
 
 /// CloudFormation needs minutes: no hurry.
 const FIRST_LOOK: Duration = Duration::from_millis(500);

@@ -21,8 +21,9 @@ use crate::model::{
     Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Peer, Role, Rule, State, VpcId,
     comma_list,
 };
+use crate::operator::ports::{Archive, Survey};
 use crate::plan::{Observed, holder};
-use crate::ports::{Archive, Change, GroupQuery, Survey};
+use crate::ports::{Change, GroupQuery};
 use crate::reconcile::report::Report;
 
 /// The incident's template, as the responder holds it, too.

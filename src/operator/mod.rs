@@ -21,6 +21,7 @@ mod leftovers;
 mod list;
 mod memory;
 mod next;
+pub mod ports;
 mod report;
 mod restore;
 mod revoke;
@@ -36,7 +37,8 @@ use futures_util::future::BoxFuture;
 
 use crate::cloudformation::stack::StackLife;
 use crate::model::Owner;
-use crate::ports::{Archive, Call, CallError, Change, Guard, Ports, Survey, Verdict};
+use crate::operator::ports::{Archive, Survey};
+use crate::ports::{Call, CallError, Change, Guard, Ports, Verdict};
 use crate::reconcile::Reconciler;
 use crate::reconcile::report::Asker;
 use crate::timing::clock::Clock;

@@ -16,7 +16,8 @@ use super::text::{count, some, wrapped};
 use super::{Operator, Progress, Trouble};
 use crate::cloudformation::stack::{StackLife, StackView, Template};
 use crate::model::{InstanceId, Owner, comma_list};
-use crate::ports::{Archive, Change, Identities, ProfileRole, Survey};
+use crate::operator::ports::{Archive, Identities, ProfileRole, Survey};
+use crate::ports::Change;
 
 /// The template of a stack that denies, as the responder holds it, too.
 const CREDENTIALS: &str = include_str!("../../credentials.yaml");

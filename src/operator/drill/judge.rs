@@ -8,7 +8,7 @@ use super::notes::Notes;
 use super::{Stage, only};
 use crate::cloudformation::stack::StackView;
 use crate::model::{Groups, Role};
-use crate::ports::drill::StackEvent;
+use crate::operator::ports::drill::StackEvent;
 
 const LONGEST_WAIT_FOR_FUNCTION: u64 = 60_000;
 const LONGEST_WAIT_FOR_CONTAINMENT: u64 = 120_000;

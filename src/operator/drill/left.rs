@@ -6,7 +6,7 @@ use super::super::Trouble;
 use super::super::next::Next;
 use super::super::shell::Shell;
 use crate::cloudformation::stack::StackView;
-use crate::ports::drill::{DRILL_TAG, Made};
+use crate::operator::ports::drill::{DRILL_TAG, Made};
 
 /// From what was read at the end. `why` is empty, or in parentheses.
 pub(super) fn left(

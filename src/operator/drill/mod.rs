@@ -24,8 +24,9 @@ use super::next::Next;
 use super::{Operator, Progress, Trouble, refused};
 use crate::cloudformation::stack::StackLife;
 use crate::model::{GroupId, Groups, InstanceId, InterfaceId, VpcId, short_digest};
-use crate::ports::drill::{Evaluates, Events, Fixtures, Launch, Probes};
-use crate::ports::{Archive, Call, CallError, Change, Survey};
+use crate::operator::ports::drill::{Evaluates, Events, Fixtures, Launch, Probes};
+use crate::operator::ports::{Archive, Survey};
+use crate::ports::{Call, CallError, Change};
 
 pub use assumptions::{ASSUMPTIONS, Assumption};
 pub use clean::Cleaned;

@@ -22,11 +22,10 @@ use super::incident::Incident;
 use super::{Operator, Trouble, refused};
 use crate::cloudformation::stack::StackLife;
 use crate::model::{InstanceId, Owner, ROLE_TAG, SnapshotId, VolumeId, comma_list};
+use crate::operator::ports::disks::{Bench, Disks};
+use crate::operator::ports::{Archive, Evidence, SnapshotDetails, SnapshotQuery, Survey, VolumeDetails};
 use crate::plan::tag;
-use crate::ports::disks::{Bench, Disks};
-use crate::ports::{
-    Archive, CallError, Change, Evidence, SnapshotDetails, SnapshotQuery, Stamp, Survey, VolumeDetails, Written,
-};
+use crate::ports::{CallError, Change, Stamp, Written};
 
 pub use attach::{Attached, Disk, VolumeOrder};
 pub(super) use manifest::digests;

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ec2_isolation::cloudformation::stack::StackView;
+use ec2_isolation::operator::ports::ProfileRole;
 use ec2_isolation::operator::{Address, Options, Revocation, Revoked};
-use ec2_isolation::ports::{Fault, ProfileRole};
+use ec2_isolation::ports::Fault;
 
 use super::isolate::{incident, prepared, targets};
 use super::{by_table, named, operator};

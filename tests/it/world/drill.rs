@@ -9,7 +9,7 @@ use ec2_isolation::model::{
     SnapshotId, Snapshots, State, Time, Volume, VolumeId, VpcId,
 };
 use ec2_isolation::operator::SHAPES;
-use ec2_isolation::ports::drill::{
+use ec2_isolation::operator::ports::drill::{
     DRILL_TAG, Details, Evaluates, Events, Fixtures, Launch, Made, Probes, StackEvent, drill_name,
 };
 use ec2_isolation::ports::{Call, Fault};

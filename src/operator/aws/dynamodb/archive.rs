@@ -10,7 +10,8 @@ use crate::aws::dynamodb::item::{KEY, intent_key, lines, map, read_history, read
 use crate::aws::dynamodb::transaction::{Write, unless_held};
 use crate::aws::error::call_error;
 use crate::model::{InstanceId, Owner, Record, State};
-use crate::ports::{Archive, Call, Takeover, Written};
+use crate::operator::ports::{Archive, Takeover};
+use crate::ports::{Call, Written};
 
 /// What must be true of a record that changes hands in its place, or is taken out.
 fn as_seen(seen: &Record) -> Edit {

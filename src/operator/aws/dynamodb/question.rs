@@ -2,8 +2,8 @@
 
 use crate::aws::dynamodb::Table;
 use crate::aws::dynamodb::item::{TRIGGER_PREFIX, text};
+use crate::operator::ports::approval::{Question, Questions, Token};
 use crate::ports::Call;
-use crate::ports::approval::{Question, Questions, Token};
 
 impl Questions for Table {
     async fn question(&self, id: &str) -> Call<Option<Question>> {

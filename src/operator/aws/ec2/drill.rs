@@ -12,7 +12,7 @@ use crate::aws::ec2::read::groups_of;
 use crate::aws::ec2::{Ec2, id};
 use crate::aws::error::{call_error, sent};
 use crate::model::{GroupId, Groups, InstanceId, InterfaceId, SnapshotId, VolumeId, VpcId};
-use crate::ports::drill::{DRILL_TAG, Details, Fixtures, Launch, Made, Probes, drill_name};
+use crate::operator::ports::drill::{DRILL_TAG, Details, Fixtures, Launch, Made, Probes, drill_name};
 use crate::ports::{Call, CallError};
 
 /// As everywhere (`MaxResults`, EC2 API reference).

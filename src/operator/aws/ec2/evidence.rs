@@ -6,8 +6,9 @@ use crate::aws::ec2::read::{SNAPSHOTS, by, filter, tags_of};
 use crate::aws::ec2::{Ec2, found, id};
 use crate::aws::error::time;
 use crate::model::ROLE_TAG;
+use crate::operator::ports::{Attachment, Evidence, SnapshotDetails, SnapshotQuery, VolumeDetails, VolumeQuery};
 use crate::plan::tag;
-use crate::ports::{Attachment, Call, Evidence, SnapshotDetails, SnapshotQuery, VolumeDetails, VolumeQuery};
+use crate::ports::Call;
 
 const VOLUMES: &str = "ec2:DescribeVolumes";
 

@@ -10,7 +10,8 @@ use crate::aws::ec2::read::{by, filter};
 use crate::aws::ec2::{Ec2, found, id};
 use crate::aws::error::time;
 use crate::model::{Groups, InstanceId, Interface, ScheduledEvent};
-use crate::ports::{Call, Survey};
+use crate::operator::ports::Survey;
+use crate::ports::Call;
 
 const EVENTS: &str = "ec2:DescribeInstanceStatus";
 /// How the description of an event begins that will not come any more.
