@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::incident::{Address, cannot_look};
 use super::text::{columns, count, wrapped};
 use super::{Operator, Status, Trouble, refused};
-use crate::cloudformation::stack::StackLife;
 use crate::model::{Role, State};
 use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::StackLife;
 use crate::ports::{Change, GroupQuery};
 
 /// The incidents of an account and Region.

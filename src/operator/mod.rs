@@ -27,6 +27,7 @@ mod restore;
 mod revoke;
 mod seal;
 mod shell;
+pub mod stack;
 mod status;
 mod target;
 mod text;
@@ -35,9 +36,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::cloudformation::stack::StackLife;
 use crate::model::Owner;
 use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::StackLife;
 use crate::ports::{Call, CallError, Change, Guard, Ports, Verdict};
 use crate::reconcile::Reconciler;
 use crate::reconcile::report::Asker;

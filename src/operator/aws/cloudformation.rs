@@ -10,10 +10,8 @@ use aws_sdk_cloudformation::types::{
 
 use crate::aws::cloudformation::{CloudFormation, read_status};
 use crate::aws::error::{call_error, garbled, sent, time};
-use crate::cloudformation::stack::{
-    Export, NewStack, Prepared, StackLife, StackResource, StackTimes, StackView, Template,
-};
 use crate::operator::ports::drill::{Events, StackEvent as DrillEvent};
+use crate::operator::stack::{Export, NewStack, Prepared, StackLife, StackResource, StackTimes, StackView, Template};
 use crate::ports::{Call, CallError};
 
 /// CloudFormation has no code of its own for it: `Stack with id … does not exist`.

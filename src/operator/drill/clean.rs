@@ -13,10 +13,10 @@ use super::super::next::Next;
 use super::super::{Operator, Trouble};
 use super::left::left;
 use super::{broken, failed, until};
-use crate::cloudformation::stack::StackLife;
 use crate::model::{Attribute, GroupId, Groups, InstanceId, SnapshotId, comma_list};
 use crate::operator::ports::drill::{Events, Fixtures, Made, Probes, drill_name};
 use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::StackLife;
 use crate::plan::Change as Protecting;
 use crate::ports::{Call, Change};
 

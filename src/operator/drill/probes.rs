@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use super::super::{Operator, TRAILING};
 use super::notes::{Notes, ms};
 use super::{Stage, only, until};
-use crate::cloudformation::stack::StackLife;
 use crate::model::{Attribute, GroupId, Groups, InterfaceId, STACK_TAG, SnapshotId, VolumeId};
 use crate::operator::ports::drill::{DRILL_TAG, Details, Events, Fixtures, Probes};
 use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::StackLife;
 use crate::plan::{Change as Protecting, tag};
 use crate::ports::{Call, Change, GroupQuery};
 

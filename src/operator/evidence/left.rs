@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{is_there, recorded};
-use crate::cloudformation::stack::StackLife;
 use crate::model::{Record, SnapshotId, VolumeId};
 use crate::operator::leftovers::{Kind, Left};
 use crate::operator::ports::{Archive, Evidence, Survey, VolumeDetails, VolumeQuery};
+use crate::operator::stack::StackLife;
 use crate::operator::{Operator, Shell};
 use crate::plan::tag;
 use crate::ports::{Call, Change};

@@ -20,10 +20,10 @@ use std::time::Duration;
 
 use super::incident::Incident;
 use super::{Operator, Trouble, refused};
-use crate::cloudformation::stack::StackLife;
 use crate::model::{InstanceId, Owner, ROLE_TAG, SnapshotId, VolumeId, comma_list};
 use crate::operator::ports::disks::{Bench, Disks};
 use crate::operator::ports::{Archive, Evidence, SnapshotDetails, SnapshotQuery, Survey, VolumeDetails};
+use crate::operator::stack::StackLife;
 use crate::plan::tag;
 use crate::ports::{CallError, Change, Stamp, Written};
 

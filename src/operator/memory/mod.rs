@@ -20,10 +20,10 @@ use std::str::FromStr;
 use super::incident::{Address, Incident, cannot_look};
 use super::shell::Shell;
 use super::{Operator, Trouble, refused};
-use crate::cloudformation::stack::StackLife;
 use crate::model::{InstanceId, Owner, short_digest};
 use crate::operator::ports::machines::{Machine, Machines};
 use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::StackLife;
 use crate::ports::{Change, Stamp, Written};
 use crate::reconcile::contained::Condition;
 

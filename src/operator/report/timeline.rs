@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::cloudformation::stack::StackTimes;
 use crate::model::{Owner, Time};
 use crate::operator::Status;
 use crate::operator::incident::Incident;
 use crate::operator::ports::{Trail, TrailEvent};
+use crate::operator::stack::StackTimes;
 use crate::operator::status::Interface;
 use crate::ports::Call;
 
