@@ -28,6 +28,8 @@
 //! | [`lambda`] | the function's process, which both triggers call |
 //! | `operator` | the program for when stack, function or role are gone, with an operator's credentials and the same loop |
 //!
+//! What only the program asks of the world is in `operator::ports`, with its adapters in `operator::aws`.
+//!
 //! **Containment is never undone by accident, never claimed without being read back, and never lost track of:**
 //!
 //! - **Nothing is changed that is not recorded before.** A record's originals are never overwritten.

@@ -2,22 +2,8 @@
 //!
 //! Adapters implement them for AWS, fakes for the tests.
 
-#[cfg(feature = "operator")]
-pub mod approval;
-#[cfg(feature = "operator")]
-pub mod balancers;
-#[cfg(feature = "operator")]
-pub mod disks;
-#[cfg(feature = "operator")]
-pub mod drill;
-mod evidence;
-mod identities;
-#[cfg(feature = "operator")]
-pub mod machines;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,16 +11,12 @@ use futures_util::future::BoxFuture;
 
 use crate::model::{
     Attributes, Branch, Desired, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Lease,
-    Lock, Member, Owner, Profile, Protection, Record, ScheduledEvent, ShowGroups, Snapshot, SnapshotId, State, Time,
-    VolumeId, VpcId, comma_list,
+    Lock, Member, Owner, Profile, Protection, Record, ShowGroups, Snapshot, SnapshotId, State, Time, VolumeId, VpcId,
+    comma_list,
 };
 use crate::plan::{Change as Protecting, Cut, Prior};
 
 pub use crate::model::{CallError, Fault};
-pub use evidence::{
-    Attachment, Evidence, SnapshotDetails, SnapshotQuery, Trail, TrailEvent, VolumeDetails, VolumeQuery,
-};
-pub use identities::{Identities, ProfileRole};
 
 pub type Call<T> = Result<T, CallError>;
 
@@ -322,53 +304,4 @@ pub enum Verdict {
 /// Says whether instances that a request no longer lists may be released.
 pub trait Guard: std::fmt::Debug + Send + Sync {
     fn may_release(&self) -> BoxFuture<'_, Call<Verdict>>;
-}
-
-/// What only the operator's program asks of EC2.
-pub trait Survey: Look {
-    /// Interfaces that are in at least one of these groups.
-    fn interfaces_in(&self, groups: &Groups) -> impl Future<Output = Call<Vec<Interface>>> + Send;
-    /// Interfaces that have this address, private or public: private ones repeat from VPC to VPC.
-    fn interfaces_at(&self, address: IpAddr) -> impl Future<Output = Call<Vec<Interface>>> + Send;
-    /// Those for which AWS has scheduled something.
-    fn scheduled_events(
-        &self,
-        ids: &BTreeSet<InstanceId>,
-    ) -> impl Future<Output = Call<BTreeMap<InstanceId, Vec<ScheduledEvent>>>> + Send;
-}
-
-/// What only the operator's program asks of DynamoDB.
-pub trait Archive: Records {
-    /// The names of all tables that begin so.
-    fn tables(&self, prefix: &str) -> impl Future<Output = Call<Vec<String>>> + Send;
-    /// These ports for another table.
-    fn named(&self, table: &str) -> Self;
-    /// Copies a record into this table, with everything that it holds, for its new owner, whose intent holds it from then on;
-    /// refused if it is no longer as it was `seen`, or if there is one here that is not only history.
-    fn take_over(
-        &self,
-        from: &Self,
-        seen: &Record,
-        takeover: &Takeover<'_>,
-    ) -> impl Future<Output = Call<Written>> + Send;
-    /// Takes a record out, if it still is as it was seen.
-    fn let_go(&self, seen: &Record) -> impl Future<Output = Call<Written>> + Send;
-    /// Adds a line to the history of a record, restored or not, if this owner's it still is. Nothing else of it changes.
-    fn note(&self, owner: &Owner, instance: &InstanceId, line: &str) -> impl Future<Output = Call<Written>> + Send;
-}
-
-/// How a record changes hands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Takeover<'a> {
-    pub owner: &'a Owner,
-    pub isolation_group: &'a GroupId,
-    pub stamp: &'a Stamp<'a>,
-}
-
-impl Takeover<'_> {
-    /// Its line of [`Record::history`]. `from` is the table where the record was.
-    #[must_use]
-    pub fn history(&self, seen: &Record, from: &str) -> String {
-        self.stamp.line(&format!("taken over from {} (table {from}, {})", seen.owner, seen.state.as_str()))
-    }
 }

@@ -11,21 +11,9 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provi
 use aws_smithy_http_client::{Builder, ConnectorBuilder};
 
 use crate::aws::autoscaling::AutoScaling;
-#[cfg(feature = "operator")]
-use crate::aws::balancing::Balancing;
 use crate::aws::cloudformation::CloudFormation;
-#[cfg(feature = "operator")]
-use crate::aws::cloudtrail::CloudTrail;
-#[cfg(feature = "operator")]
-use crate::aws::credentials::{Personal, certificates};
 use crate::aws::dynamodb::Table;
-#[cfg(feature = "operator")]
-use crate::aws::ebs::Ebs;
 use crate::aws::ec2::{self, Ec2};
-#[cfg(feature = "operator")]
-use crate::aws::iam::Iam;
-#[cfg(feature = "operator")]
-use crate::aws::step_functions::StepFunctions;
 use crate::ports::Ports;
 
 /// The function's one setting.
@@ -41,31 +29,11 @@ const EC2_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 /// With standard back-off this outlasts four throttled calls in a row.
 const ATTEMPTS: u32 = 6;
-/// A person waits for the first call, and can repeat it.
-#[cfg(feature = "operator")]
-const FIRST_ATTEMPTS: u32 = 2;
 
-/// Why the function, or the operator's program, cannot work.
+/// Why the function cannot work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadSettings {
-    #[error("environment variable {0} is not set; the template sets it, deploy the stack again")]
-    Missing(&'static str),
-    #[cfg(feature = "operator")]
-    #[error("no region is set: give --region, or set AWS_REGION")]
-    NoRegion,
-    #[cfg(feature = "operator")]
-    #[error("the AWS configuration cannot be read: {0}")]
-    Files(String),
-    #[cfg(feature = "operator")]
-    #[error("there is no profile {name} in {places}; choose one with --profile: {others}")]
-    NoProfile { name: String, places: String, others: String },
-    #[cfg(feature = "operator")]
-    #[error("{path} cannot be used as AWS_CA_BUNDLE or ca_bundle: {cause}")]
-    Bundle { path: String, cause: String },
-    #[cfg(feature = "operator")]
-    #[error("there are no credentials: {cause}; {advice}")]
-    NoCredentials { cause: String, advice: String },
-}
+#[error("environment variable {0} is not set; the template sets it, deploy the stack again")]
+pub struct BadSettings(&'static str);
 
 /// The ports for AWS.
 pub type Aws = Ports<Ec2, Table, CloudFormation>;
@@ -75,56 +43,8 @@ pub type Aws = Ports<Ec2, Table, CloudFormation>;
 /// # Errors
 /// A variable is missing.
 pub async fn aws() -> Result<Aws, BadSettings> {
-    let name =
-        std::env::var(TABLE_NAME).ok().filter(|name| !name.is_empty()).ok_or(BadSettings::Missing(TABLE_NAME))?;
+    let name = std::env::var(TABLE_NAME).ok().filter(|name| !name.is_empty()).ok_or(BadSettings(TABLE_NAME))?;
     Ok(ports(&loader(http_client()).load().await, name))
-}
-
-/// The ports for an operator, with a records table that is still to be named.
-#[cfg(feature = "operator")]
-#[derive(Debug)]
-pub struct Operators {
-    pub ports: Aws,
-    pub trail: CloudTrail,
-    pub iam: Iam,
-    pub blocks: Ebs,
-    pub balancing: Balancing,
-    pub answers: StepFunctions,
-    /// Says who it is.
-    pub identity: aws_sdk_sts::Client,
-    pub region: String,
-}
-
-/// The ports for an operator.
-///
-/// # Errors
-/// There is no such profile, no region, or there are no credentials.
-#[cfg(feature = "operator")]
-pub async fn operator(region: Option<String>, profile: Option<String>) -> Result<Operators, BadSettings> {
-    let personal = Personal::read(profile.clone()).await?;
-    let certificates = personal.ca_bundle().map_or_else(|| Ok(Vec::new()), |path| certificates(&path))?;
-    let mut loader = loader(http_client_trusting(&certificates));
-    if let Some(profile) = profile {
-        loader = loader.profile_name(profile);
-    }
-    if let Some(region) = region {
-        loader = loader.region(aws_config::Region::new(region));
-    }
-    let config = loader.load().await;
-    let region = config.region().map(ToString::to_string).ok_or(BadSettings::NoRegion)?;
-    let config = personal.log_in(config).await?;
-    let identity = aws_sdk_sts::config::Builder::from(&config);
-    let identity = identity.retry_config(RetryConfig::standard().with_max_attempts(FIRST_ATTEMPTS)).build();
-    Ok(Operators {
-        ports: ports(&config, String::new()),
-        trail: CloudTrail(aws_sdk_cloudtrail::Client::new(&config)),
-        iam: Iam(aws_sdk_iam::Client::new(&config)),
-        blocks: Ebs(aws_sdk_ebs::Client::new(&config)),
-        balancing: Balancing(aws_sdk_elasticloadbalancingv2::Client::new(&config)),
-        answers: StepFunctions(aws_sdk_sfn::Client::new(&config)),
-        identity: aws_sdk_sts::Client::from_conf(identity),
-        region,
-    })
 }
 
 fn timeouts(attempt: Duration) -> TimeoutConfig {
@@ -141,7 +61,7 @@ pub fn ec2_client(config: &SdkConfig) -> aws_sdk_ec2::Client {
     ec2::client(aws_sdk_ec2::config::Builder::from(config).timeout_config(timeouts(EC2_ATTEMPT_TIMEOUT)))
 }
 
-fn loader(http: SharedHttpClient) -> ConfigLoader {
+pub(crate) fn loader(http: SharedHttpClient) -> ConfigLoader {
     aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
@@ -156,7 +76,7 @@ pub fn http_client() -> SharedHttpClient {
 }
 
 /// One that also trusts these certificates, each readable and in PEM format.
-fn http_client_trusting(certificates: &[String]) -> SharedHttpClient {
+pub(crate) fn http_client_trusting(certificates: &[String]) -> SharedHttpClient {
     let mut roots = TrustStore::default();
     for certificate in certificates {
         roots.add_pem_certificate(certificate.as_bytes());
@@ -173,7 +93,7 @@ fn http_client_trusting(certificates: &[String]) -> SharedHttpClient {
     })
 }
 
-fn ports(config: &SdkConfig, table: String) -> Aws {
+pub(crate) fn ports(config: &SdkConfig, table: String) -> Aws {
     Ports {
         ec2: Ec2 { client: ec2_client(config), scaling: AutoScaling(aws_sdk_autoscaling::Client::new(config)) },
         records: Table { client: aws_sdk_dynamodb::Client::new(config), name: table },

@@ -100,7 +100,7 @@ pub(crate) fn time(at: &DateTime) -> Option<Time> {
 }
 
 /// The cause of it all. An answer of AWS is shown as everywhere else: the SDK would print a structure.
-pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

@@ -10,10 +10,11 @@ use serde::Serialize;
 use super::incident::{Address, Incident, cannot_look, index, observe_held};
 use super::text::wrapped;
 use super::{Operator, Trouble};
-use crate::cloudformation::stack::{StackLife, StackView};
 use crate::model::{Desired, GroupId, InstanceId, Owner, Record, ShowGroups, State};
+use crate::operator::ports::{Archive, Survey, Takeover};
+use crate::operator::stack::{StackLife, StackView};
 use crate::plan::{Adoption, DOUBTED, Heir, Heritage, Legacy, Observed, Step, adopt};
-use crate::ports::{Archive, Call, Change, GroupQuery, Items, Ports, Stamp, Survey, Takeover, Written};
+use crate::ports::{Call, Change, GroupQuery, Items, Ports, Stamp, Written};
 
 /// From where to where.
 #[derive(Debug)]

@@ -7,9 +7,10 @@ use serde_json::json;
 
 use super::text::wrapped;
 use super::{Operator, Trouble, refused};
-use crate::cloudformation::stack::StackLife;
-use crate::ports::approval::{Answers, Question, Questions, Token};
-use crate::ports::{Archive, Change, Survey};
+use crate::operator::ports::approval::{Answers, Question, Questions, Token};
+use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::StackLife;
+use crate::ports::Change;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

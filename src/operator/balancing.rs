@@ -7,7 +7,7 @@ use super::incident::Incident;
 use super::status::Status;
 use super::{Operator, Shell};
 use crate::model::{InstanceId, VpcId};
-use crate::ports::balancers::{Balancers, Target, TargetGroup};
+use crate::operator::ports::balancers::{Balancers, Target, TargetGroup};
 use crate::reconcile::contained::Condition;
 
 /// There is no look-up by instance: each group takes a call. An account was throttled at 340 calls a minute (spinnaker/spinnaker#3419).

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use super::Operator;
 use super::incident::Incident;
 use crate::cloudformation::properties;
-use crate::cloudformation::stack::{StackLife, StackView};
 use crate::model::{Desired, Group, GroupId, InstanceId, Owner, Record, Role, State, VpcId, Wants};
+use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::{StackLife, StackView};
 use crate::plan::{Ending, Problem};
-use crate::ports::{Archive, Change, Survey};
+use crate::ports::Change;
 use crate::reconcile::contained::{Condition, Contained, Situation, judge};
 
 /// Instances that one custom resource holds in one group.

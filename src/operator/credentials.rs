@@ -12,9 +12,10 @@ use super::incident::{Incident, cannot_look};
 use super::shell::Shell;
 use super::text::{count, some, wrapped};
 use super::{Operator, TRAILING, Trouble};
-use crate::cloudformation::stack::{StackLife, StackView};
 use crate::model::{InstanceId, comma_list};
-use crate::ports::{Archive, Change, Survey};
+use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::{StackLife, StackView};
+use crate::ports::Change;
 
 /// Its logical id in both templates.
 const POLICY: &str = "InstanceCredentialsPolicy";

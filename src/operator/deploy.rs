@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Operator, Trouble, refused};
-use crate::cloudformation::stack::{NewStack, Prepared, StackLife, StackView, Template};
 use crate::model::short_digest;
-use crate::ports::{Archive, Change, Survey};
+use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::{NewStack, Prepared, StackLife, StackView, Template};
+use crate::ports::Change;
 
 /// CloudFormation shows a change of a stack within a second.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -9,8 +9,9 @@ use super::credentials::credentials_name;
 use super::incident::Incident;
 use super::text::wrapped;
 use super::{Operator, Trouble};
-use crate::cloudformation::stack::{Ending, StackLife, StackView, ending};
-use crate::ports::{Archive, Change, Survey};
+use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::{Ending, StackLife, StackView, ending};
+use crate::ports::Change;
 
 /// CloudFormation needs minutes: no hurry.
 const FIRST_LOOK: Duration = Duration::from_millis(500);

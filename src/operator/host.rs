@@ -8,9 +8,10 @@ use tokio::time::Instant;
 
 use super::incident::Incident;
 use super::{Operator, Progress, Trouble, refused};
-use crate::cloudformation::stack::{NewStack, StackLife, StackView, Template};
 use crate::model::InstanceId;
-use crate::ports::{Archive, Change, Survey};
+use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::{NewStack, StackLife, StackView, Template};
+use crate::ports::Change;
 
 /// The host's template, as the responder holds it, too.
 const HOST: &str = include_str!("../../host.yaml");

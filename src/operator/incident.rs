@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::credentials::credentials_name;
 use super::{Operator, Trouble};
-use crate::cloudformation::stack::{Export, RECORDS_EXPORT, StackLife, StackView};
 use crate::model::{
     Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Record, Role, State, VpcId, comma_list,
 };
+use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::{Export, RECORDS_EXPORT, StackLife, StackView};
 use crate::plan::{Observed, Records};
-use crate::ports::{Archive, Call, Change, GroupQuery, INTENT_PREFIX, Items, Look, Ports, Survey};
+use crate::ports::{Call, Change, GroupQuery, INTENT_PREFIX, Items, Look, Ports};
 use crate::reconcile::contained::is_isolating;
 
 /// The logical id of the records table in our template.

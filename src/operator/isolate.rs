@@ -16,13 +16,14 @@ use super::target::Target;
 use super::text::{count, wrapped};
 use super::{Operator, Progress, Status, Trouble, refused};
 use crate::cloudformation::properties;
-use crate::cloudformation::stack::{FUNCTION_EXPORT, StackLife, StackView, Template};
 use crate::model::{
     Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Peer, Role, Rule, State, VpcId,
     comma_list,
 };
+use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::{FUNCTION_EXPORT, StackLife, StackView, Template};
 use crate::plan::{Observed, holder};
-use crate::ports::{Archive, Change, GroupQuery, Survey};
+use crate::ports::{Change, GroupQuery};
 use crate::reconcile::report::Report;
 
 /// The incident's template, as the responder holds it, too.

@@ -15,13 +15,11 @@ use super::incident::{Incident, cannot_look, index, stack_of};
 use super::next::revoke;
 use super::text::{count, some, wrapped};
 use super::{Operator, Trouble};
-use crate::cloudformation::stack::StackLife;
 use crate::model::{Group, GroupId, Groups, Interface, Owner, Record, Role, SnapshotId, State, VolumeId, comma_list};
+use crate::operator::ports::{Archive, Evidence, SnapshotDetails, SnapshotQuery, Survey, VolumeDetails, VolumeQuery};
+use crate::operator::stack::StackLife;
 use crate::plan::tag;
-use crate::ports::{
-    Archive, CallError, Change, Evidence, GroupQuery, SnapshotDetails, SnapshotQuery, Survey, VolumeDetails,
-    VolumeQuery,
-};
+use crate::ports::{CallError, Change, GroupQuery};
 
 /// Changes with the meaning of a field of [`Leftovers`].
 const SCHEMA_VERSION: u32 = 1;

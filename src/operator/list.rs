@@ -8,9 +8,10 @@ use serde::Serialize;
 use super::incident::{Address, cannot_look};
 use super::text::{columns, count, wrapped};
 use super::{Operator, Status, Trouble, refused};
-use crate::cloudformation::stack::StackLife;
 use crate::model::{Role, State};
-use crate::ports::{Archive, Change, GroupQuery, Survey};
+use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::StackLife;
+use crate::ports::{Change, GroupQuery};
 
 /// The incidents of an account and Region.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod approval;
+pub mod aws;
 mod balancing;
 mod containment;
 mod credentials;
@@ -20,11 +21,13 @@ mod leftovers;
 mod list;
 mod memory;
 mod next;
+pub mod ports;
 mod report;
 mod restore;
 mod revoke;
 mod seal;
 mod shell;
+pub mod stack;
 mod status;
 mod target;
 mod text;
@@ -33,9 +36,10 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::cloudformation::stack::StackLife;
 use crate::model::Owner;
-use crate::ports::{Archive, Call, CallError, Change, Guard, Ports, Survey, Verdict};
+use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::StackLife;
+use crate::ports::{Call, CallError, Change, Guard, Ports, Verdict};
 use crate::reconcile::Reconciler;
 use crate::reconcile::report::Asker;
 use crate::timing::clock::Clock;

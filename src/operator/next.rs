@@ -9,10 +9,10 @@ use super::incident::Incident;
 use super::memory::CAPTURED;
 use super::shell::Shell;
 use super::text::count;
-use crate::cloudformation::stack::{Ending, StackView, ending};
 use crate::model::{
     Group, GroupId, Groups, InstanceId, Interface, InterfaceId, Peer, Record, Role, State, VpcId, comma_list,
 };
+use crate::operator::stack::{Ending, StackView, ending};
 use crate::plan::tag;
 use crate::reconcile::contained::{Condition, Contained};
 

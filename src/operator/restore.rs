@@ -12,10 +12,11 @@ use tokio::time::Instant;
 use super::incident::Incident;
 use super::text::{duration, wrapped};
 use super::{Operator, Progress, Status, Trouble};
-use crate::cloudformation::stack::StackLife;
 use crate::model::{Groups, InstanceId, Interface, InterfaceId, Owner, Record, State};
+use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::StackLife;
 use crate::plan::{Plan, Severity};
-use crate::ports::{Archive, Change, Survey};
+use crate::ports::Change;
 
 /// Between two looks at how far a restore is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

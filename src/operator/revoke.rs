@@ -14,9 +14,10 @@ use super::incident::cannot_look;
 use super::isolate::{LIST, MOST_INSTANCES, Order, is_complete};
 use super::text::{count, some, wrapped};
 use super::{Operator, Progress, Trouble};
-use crate::cloudformation::stack::{StackLife, StackView, Template};
 use crate::model::{InstanceId, Owner, comma_list};
-use crate::ports::{Archive, Change, Identities, ProfileRole, Survey};
+use crate::operator::ports::{Archive, Identities, ProfileRole, Survey};
+use crate::operator::stack::{StackLife, StackView, Template};
+use crate::ports::Change;
 
 /// The template of a stack that denies, as the responder holds it, too.
 const CREDENTIALS: &str = include_str!("../../credentials.yaml");

@@ -9,9 +9,10 @@ use super::credentials::Credentials;
 use super::incident::Incident;
 use super::next::{Next, is_history, next_steps, tagged_originals};
 use super::{Operator, Site};
-use crate::cloudformation::stack::{StackLife, StackView};
 use crate::model::{self, Desired, GroupId, InstanceId, InterfaceId, Record, Role, Time};
-use crate::ports::{Archive, Change, Survey};
+use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::{StackLife, StackView};
+use crate::ports::Change;
 use crate::reconcile::contained::{Condition, Contained};
 
 /// Everything there is to see of an incident.

@@ -9,23 +9,37 @@ use crate::model::{
     exit_standby_command, restore_command,
 };
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Problem {
     /// An interface is in the group that is open to everybody.
+    #[error(
+        "{instance}: {interface} may be in {through}, which is open to everybody: run {}",
+        isolate_by_hand(.interface, .isolation_group)
+    )]
     InTransit { instance: InstanceId, interface: InterfaceId, through: GroupId, isolation_group: GroupId },
     /// An item of the table that cannot be read.
+    #[error("item {item} of the records table cannot be read: {reason}; mend it in the DynamoDB console")]
     Unreadable { item: String, reason: String },
     /// The isolation group is not there.
+    #[error("isolation group {group} does not exist: put the stack right (it makes this group)")]
     GroupMissing { group: GroupId },
     /// The isolation group is in another VPC.
+    #[error("isolation group {group} is in {vpc}, not in {wanted}: nothing was changed; correct VpcId")]
     GroupElsewhere { group: GroupId, vpc: String, wanted: VpcId },
     /// The isolation group lets more through than it may.
+    #[error("isolation group {group} allows {direction} {rule}: instances in it are not isolated; remove that rule")]
     TooWide { group: GroupId, direction: &'static str, rule: String },
     /// Cutting connections is asked for, and no group is named for it.
+    #[error("established connections were not cut: TransitSecurityGroupId is empty")]
     NoTransit,
     /// The transit group is not what it must be: no interface goes through it.
+    #[error("established connections are not cut: transit group {group} {reason}; put its rules right")]
     TransitUnfit { group: GroupId, reason: String },
     /// A branch of a trunk interface, with groups of its own, which are not changed: a container on the host may use it.
+    #[error(
+        "{instance}: {interface}, a branch of its trunk {trunk}, is in {}: branches are not isolated for you; write its groups down, then run {}",
+        ShowGroups(.groups), isolate_by_hand(.interface, .isolation_group)
+    )]
     BranchOpen {
         instance: InstanceId,
         interface: InterfaceId,
@@ -34,86 +48,187 @@ pub enum Problem {
         isolation_group: GroupId,
     },
     /// Isolated, but its connections may live on.
+    #[error("{instance}: {interface} is isolated, but connections that were open may live on: {reason}")]
     NotCut { instance: InstanceId, interface: InterfaceId, reason: String },
     /// EC2 knows no such instance.
+    #[error(
+        "{instance} does not exist in this account and region: check the id, or take it off CompromisedInstanceList"
+    )]
     Unknown { instance: InstanceId },
     /// It is gone, and its snapshots are there.
+    #[error("{instance} is terminated: take it off CompromisedInstanceList")]
     Terminated { instance: InstanceId },
     /// It is recorded, and there is no snapshot of it.
+    #[error(
+        "{instance} was terminated before its snapshots: look for volumes that outlived it, then take it off CompromisedInstanceList"
+    )]
     TerminatedUnsaved { instance: InstanceId },
     /// There is nothing to isolate yet.
+    #[error("{instance} ({state}) has no network interface: wait until it has one")]
     NoInterface { instance: InstanceId, state: String },
     /// None of its interfaces is in the right VPC.
+    #[error("{instance} is in {vpc}, not in {wanted}: isolate it with a stack of its own, with VpcId {vpc}")]
     OtherVpc { instance: InstanceId, vpc: String, wanted: VpcId },
     /// One interface of an instance whose others are in the right VPC.
+    #[error(
+        "{instance}: {interface} is in {vpc}, not in {wanted}: give it a group of {vpc} that allows nothing: {}",
+        choose_groups(.interface)
+    )]
     InterfaceElsewhere { instance: InstanceId, interface: InterfaceId, vpc: VpcId, wanted: VpcId },
     /// Another stack isolates all of it.
+    #[error(
+        "{instance} is already isolated by {holder}: take it over with ec2-isolation adopt, or take it off CompromisedInstanceList"
+    )]
     HeldByOther { instance: InstanceId, holder: String },
     /// One interface of an instance whose others are not.
+    #[error(
+        "{instance}: {interface} is already isolated by {holder}, and was left to that stack: allow that with AllowPartialIsolation"
+    )]
     InterfaceHeldByOther { instance: InstanceId, interface: InterfaceId, holder: String },
     /// It is in our group, and nothing says what it had before.
+    #[error(
+        "{instance}: {interface} is in {group} without a record of its original groups: it is isolated; give it its groups by hand"
+    )]
     OriginalUnknown { instance: InstanceId, interface: InterfaceId, group: GroupId },
     /// It shows other groups than those that were recorded, and was never seen isolated since.
+    #[error(
+        "{instance}: {interface} was in {} when it was isolated, but its record of an earlier try says {}, which a restore gives it: \
+         correct the record if that is outdated",
+        ShowGroups(.groups), ShowGroups(.recorded)
+    )]
     OriginalsDiffer { instance: InstanceId, interface: InterfaceId, groups: Groups, recorded: Groups },
     /// Two records hold it, with different groups.
+    #[error(
+        "{interface} is in two records with different groups: {} in that of {instance}, which a restore gives it, {} in that of {other}",
+        ShowGroups(.groups), ShowGroups(.others)
+    )]
     RecordsDiffer { interface: InterfaceId, instance: InstanceId, groups: Groups, other: InstanceId, others: Groups },
     /// None of its original groups exists any more.
+    #[error(
+        "{instance}: {interface} stays isolated, its original groups {} no longer exist: choose others: {}",
+        ShowGroups(.groups), choose_groups(.interface)
+    )]
     OriginalsGone { instance: InstanceId, interface: InterfaceId, groups: Groups },
     /// Some of its original groups do not exist any more.
+    #[error("{instance}: {interface} was restored without {}, which no longer exist", ShowGroups(.groups))]
     OriginalDropped { instance: InstanceId, interface: InterfaceId, groups: Groups },
     /// It had no group when it was recorded.
+    #[error(
+        "{instance}: {interface} stays isolated, it had no security group when it was recorded: choose one: {}",
+        choose_groups(.interface)
+    )]
     NoOriginals { instance: InstanceId, interface: InterfaceId },
     /// Of an instance that is kept.
+    #[error("{instance}: {interface} is not isolated: it was left alone in {}", ShowGroups(.groups))]
     NotKept { instance: InstanceId, interface: InterfaceId, groups: Groups },
     /// Of an instance that is kept: terminated, or without an interface.
+    #[error("{instance}: nothing of it is left to keep isolated: it is terminated, or its interfaces are gone")]
     NothingKept { instance: InstanceId },
     /// A person or a tool has moved it out of isolation.
+    #[error("{instance}: {interface} was left alone: it was moved to {} meanwhile", ShowGroups(.groups))]
     Moved { instance: InstanceId, interface: InterfaceId, groups: Groups },
     /// Attached to an instance that stays isolated, whose record does not hold it.
+    #[error(
+        "{instance}: {interface} is attached to {other} by now, which stays isolated: restore {other} too, or detach it first"
+    )]
     AttachedElsewhere { instance: InstanceId, interface: InterfaceId, other: InstanceId },
     /// It came from an instance that stays isolated, whose record holds it.
+    #[error(
+        "{instance}: {interface} stays isolated, {other} has it in its record: restore {other} to give it its groups back"
+    )]
     RecordedElsewhere { instance: InstanceId, interface: InterfaceId, other: InstanceId },
     /// Another stack isolates it by now.
+    #[error("{instance}: what protects it was left on, {holder} isolates it by now; its record has what it had before")]
     ProtectionLeft { instance: InstanceId, holder: String },
     /// There is nothing to take a snapshot of.
+    #[error("{instance} has no EBS volume to snapshot")]
     NoVolumes { instance: InstanceId },
     /// Another delivery asked for its snapshots, and they are not shown.
+    #[error("{instance}: its snapshots were asked for, and are not to be seen yet")]
     SnapshotsAwaited { instance: InstanceId },
     /// A recorded snapshot that is not there or not usable.
+    #[error("{instance}: snapshot {snapshot} of {volume} {reason}, and is not counted: take another one")]
     SnapshotLost { instance: InstanceId, snapshot: SnapshotId, volume: VolumeId, reason: &'static str },
     /// A member of an Auto Scaling group that is not in Standby, in Auto Scaling's words.
+    #[error(
+        "{instance} is {state} in Auto Scaling group {group}, not in Standby: Auto Scaling may terminate it; \
+         look at the group"
+    )]
     NotInStandby { instance: InstanceId, group: String, state: String },
     /// Its record names the group in which it was before.
+    #[error(
+        "{instance} is in service of Auto Scaling group {group}, its record says {recorded}: it was not moved to \
+         Standby; do so by hand: aws autoscaling enter-standby"
+    )]
     OtherScalingGroup { instance: InstanceId, group: String, recorded: String },
     /// On a restore: on its way into Standby or out of it.
+    #[error(
+        "{instance} is {state} in Auto Scaling group {group}: it is not back in service; when it is in Standby: {}",
+        exit_standby_command(.group, .instance)
+    )]
     StillInStandby { instance: InstanceId, group: String, state: String },
     /// On a restore: its group does not take it back.
+    #[error(
+        "{instance} stays in Standby of Auto Scaling group {group} ({reason}): raise the group's maximum size, then: {}",
+        exit_standby_command(.group, .instance)
+    )]
     StaysInStandby { instance: InstanceId, group: String, reason: String },
     /// EC2 has accepted that it is turned off.
+    #[error(
+        "the metadata service of {instance} is still being turned off: until that has ended it gives credentials; \
+         look again: aws ec2 describe-instances --instance-ids {instance} --query \
+         'Reservations[].Instances[].MetadataOptions'"
+    )]
     MetadataPending { instance: InstanceId },
     /// It is no member any more of the group that its record names.
+    #[error("{instance} is no longer in Auto Scaling group {group}: it was not put back into service")]
     LeftScalingGroup { instance: InstanceId, group: String },
     /// It has another profile than the one that its record holds.
+    #[error(
+        "{instance} has instance profile {arn}, its record says {recorded}: it was not detached; do so by hand: \
+         aws ec2 disassociate-iam-instance-profile --association-id {association}"
+    )]
     OtherProfile { instance: InstanceId, association: String, arn: String, recorded: String },
     /// On a restore: it was given another one.
+    #[error("{instance} was left with instance profile {arn}, which it was given meanwhile; before it had {recorded}")]
     ProfileReplaced { instance: InstanceId, arn: String, recorded: String },
     /// Something may end it although it is isolated.
+    #[error(fmt = write_ending)]
     Ending { instance: InstanceId, ending: Ending },
     /// Whether AWS has scheduled anything.
+    #[error("whether AWS has scheduled a stop, a reboot or a retirement is not known: {reason}")]
     EventsUnknown { reason: String },
     /// Adoption: the new stack's group isolates nothing.
+    #[error("isolation group {group} of the new stack {reason}: deploy the new stack first")]
     GroupUnfit { group: GroupId, reason: String },
     /// Adoption: the old stack still works, and lists it.
+    #[error(
+        "{instance} is still isolated by {stack}, which works: deploy that stack once more without {instance} in \
+         CompromisedInstanceList (OnRemoval=KeepIsolated leaves it isolated), then adopt it"
+    )]
     InCharge { instance: InstanceId, stack: String },
     /// Adoption: the old stack is at it.
+    #[error("{instance} is being restored by {stack}: wait until that has ended, then look at its status")]
     BeingRestored { instance: InstanceId, stack: String },
     /// Adoption: the new stack is in another VPC.
+    #[error(
+        "{instance} is recorded in {vpc}, the new stack is for {wanted}: adopt it with a stack that has VpcId={vpc}"
+    )]
     AdoptedElsewhere { instance: InstanceId, vpc: String, wanted: String },
     /// Adoption: the new table has a record of another owner.
+    #[error(
+        "{instance} has another record in the new table already, held by {owner}, with other interfaces: \
+         its originals are not mixed; restore one of the two first"
+    )]
     RecordedTwice { instance: InstanceId, owner: Owner },
     /// Adoption: it is in the old group without a record.
+    #[error(
+        "{instance}: {interface} is in {} without a record of its original groups: give it its groups by hand, then adopt {instance}",
+        ShowGroups(.groups)
+    )]
     Unrecorded { instance: InstanceId, interface: InterfaceId, groups: Groups },
     /// Adoption: it came from an instance that is not to be adopted, whose record holds it.
+    #[error("{instance}: {interface} is in the record of {other}: adopt {other} with it")]
     HeldWith { instance: InstanceId, interface: InterfaceId, other: InstanceId },
 }
 
@@ -187,214 +302,6 @@ impl Problem {
             | Self::ProfileReplaced { .. } => Severity::Note,
         }
     }
-}
-
-/// The command that gives an interface groups that a person chooses.
-fn choose_groups(interface: &InterfaceId) -> String {
-    restore_command(interface, &Groups::new()).trim_end().to_owned() + " <group ids>"
-}
-
-impl fmt::Display for Problem {
-    #[allow(clippy::too_many_lines)] // One text after the other.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InTransit { instance, interface, through, isolation_group } => write!(
-                f,
-                "{instance}: {interface} may be in {through}, which is open to everybody: run {}",
-                restore_command(interface, &Groups::from([isolation_group.clone()]))
-            ),
-            Self::Unreadable { item, reason } => {
-                write!(f, "item {item} of the records table cannot be read: {reason}; mend it in the DynamoDB console")
-            }
-            Self::GroupMissing { group } => {
-                write!(f, "isolation group {group} does not exist: put the stack right (it makes this group)")
-            }
-            Self::GroupElsewhere { group, vpc, wanted } => {
-                write!(f, "isolation group {group} is in {vpc}, not in {wanted}: nothing was changed; correct VpcId")
-            }
-            Self::TooWide { group, direction, rule } => write!(
-                f,
-                "isolation group {group} allows {direction} {rule}: instances in it are not isolated; remove that rule"
-            ),
-            Self::NoTransit => f.write_str("established connections were not cut: TransitSecurityGroupId is empty"),
-            Self::TransitUnfit { group, reason } => {
-                write!(f, "established connections are not cut: transit group {group} {reason}; put its rules right")
-            }
-            Self::BranchOpen { instance, interface, trunk, groups, isolation_group } => write!(
-                f,
-                "{instance}: {interface}, a branch of its trunk {trunk}, is in {}: branches are not isolated for you; write its groups down, then run {}",
-                ShowGroups(groups),
-                restore_command(interface, &Groups::from([isolation_group.clone()]))
-            ),
-            Self::NotCut { instance, interface, reason } => {
-                write!(f, "{instance}: {interface} is isolated, but connections that were open may live on: {reason}")
-            }
-            Self::Unknown { instance } => write!(
-                f,
-                "{instance} does not exist in this account and region: check the id, or take it off CompromisedInstanceList"
-            ),
-            Self::Terminated { instance } => {
-                write!(f, "{instance} is terminated: take it off CompromisedInstanceList")
-            }
-            Self::TerminatedUnsaved { instance } => write!(
-                f,
-                "{instance} was terminated before its snapshots: look for volumes that outlived it, then take it off CompromisedInstanceList"
-            ),
-            Self::NoInterface { instance, state } => {
-                write!(f, "{instance} ({state}) has no network interface: wait until it has one")
-            }
-            Self::OtherVpc { instance, vpc, wanted } => write!(
-                f,
-                "{instance} is in {vpc}, not in {wanted}: isolate it with a stack of its own, with VpcId {vpc}"
-            ),
-            Self::InterfaceElsewhere { instance, interface, vpc, wanted } => write!(
-                f,
-                "{instance}: {interface} is in {vpc}, not in {wanted}: give it a group of {vpc} that allows nothing: {}",
-                choose_groups(interface)
-            ),
-            Self::HeldByOther { instance, holder } => write!(
-                f,
-                "{instance} is already isolated by {holder}: take it over with ec2-isolation adopt, or take it off CompromisedInstanceList"
-            ),
-            Self::InterfaceHeldByOther { instance, interface, holder } => write!(
-                f,
-                "{instance}: {interface} is already isolated by {holder}, and was left to that stack: allow that with AllowPartialIsolation"
-            ),
-            Self::OriginalUnknown { instance, interface, group } => write!(
-                f,
-                "{instance}: {interface} is in {group} without a record of its original groups: it is isolated; give it its groups by hand"
-            ),
-            Self::OriginalsDiffer { instance, interface, groups, recorded } => write!(
-                f,
-                "{instance}: {interface} was in {} when it was isolated, but its record of an earlier try says {}, which a restore gives it: \
-                 correct the record if that is outdated",
-                ShowGroups(groups),
-                ShowGroups(recorded)
-            ),
-            Self::RecordsDiffer { interface, instance, groups, other, others } => write!(
-                f,
-                "{interface} is in two records with different groups: {} in that of {instance}, which a restore gives it, {} in that of {other}",
-                ShowGroups(groups),
-                ShowGroups(others)
-            ),
-            Self::OriginalsGone { instance, interface, groups } => write!(
-                f,
-                "{instance}: {interface} stays isolated, its original groups {} no longer exist: choose others: {}",
-                ShowGroups(groups),
-                choose_groups(interface)
-            ),
-            Self::OriginalDropped { instance, interface, groups } => {
-                write!(f, "{instance}: {interface} was restored without {}, which no longer exist", ShowGroups(groups))
-            }
-            Self::NoOriginals { instance, interface } => write!(
-                f,
-                "{instance}: {interface} stays isolated, it had no security group when it was recorded: choose one: {}",
-                choose_groups(interface)
-            ),
-            Self::NotKept { instance, interface, groups } => {
-                write!(f, "{instance}: {interface} is not isolated: it was left alone in {}", ShowGroups(groups))
-            }
-            Self::NothingKept { instance } => write!(
-                f,
-                "{instance}: nothing of it is left to keep isolated: it is terminated, or its interfaces are gone"
-            ),
-            Self::Moved { instance, interface, groups } => {
-                write!(f, "{instance}: {interface} was left alone: it was moved to {} meanwhile", ShowGroups(groups))
-            }
-            Self::RecordedElsewhere { instance, interface, other } => write!(
-                f,
-                "{instance}: {interface} stays isolated, {other} has it in its record: restore {other} to give it its groups back"
-            ),
-            Self::AttachedElsewhere { instance, interface, other } => write!(
-                f,
-                "{instance}: {interface} is attached to {other} by now, which stays isolated: restore {other} too, or detach it first"
-            ),
-            Self::ProtectionLeft { instance, holder } => write!(
-                f,
-                "{instance}: what protects it was left on, {holder} isolates it by now; its record has what it had before"
-            ),
-            Self::NoVolumes { instance } => write!(f, "{instance} has no EBS volume to snapshot"),
-            Self::SnapshotsAwaited { instance } => {
-                write!(f, "{instance}: its snapshots were asked for, and are not to be seen yet")
-            }
-            Self::SnapshotLost { instance, snapshot, volume, reason } => {
-                write!(f, "{instance}: snapshot {snapshot} of {volume} {reason}, and is not counted: take another one")
-            }
-            Self::NotInStandby { instance, group, state } => write!(
-                f,
-                "{instance} is {state} in Auto Scaling group {group}, not in Standby: Auto Scaling may terminate it; \
-                 look at the group"
-            ),
-            Self::MetadataPending { instance } => write!(
-                f,
-                "the metadata service of {instance} is still being turned off: until that has ended it gives credentials; \
-                 look again: aws ec2 describe-instances --instance-ids {instance} --query \
-                 'Reservations[].Instances[].MetadataOptions'"
-            ),
-            Self::OtherScalingGroup { instance, group, recorded } => write!(
-                f,
-                "{instance} is in service of Auto Scaling group {group}, its record says {recorded}: it was not moved to \
-                 Standby; do so by hand: aws autoscaling enter-standby"
-            ),
-            Self::StillInStandby { instance, group, state } => write!(
-                f,
-                "{instance} is {state} in Auto Scaling group {group}: it is not back in service; when it is in Standby: {}",
-                exit_standby_command(group, instance)
-            ),
-            Self::StaysInStandby { instance, group, reason } => write!(
-                f,
-                "{instance} stays in Standby of Auto Scaling group {group} ({reason}): raise the group's maximum size, then: {}",
-                exit_standby_command(group, instance)
-            ),
-            Self::LeftScalingGroup { instance, group } => {
-                write!(f, "{instance} is no longer in Auto Scaling group {group}: it was not put back into service")
-            }
-            Self::OtherProfile { instance, association, arn, recorded } => write!(
-                f,
-                "{instance} has instance profile {arn}, its record says {recorded}: it was not detached; do so by hand: \
-                 aws ec2 disassociate-iam-instance-profile --association-id {association}"
-            ),
-            Self::ProfileReplaced { instance, arn, recorded } => write!(
-                f,
-                "{instance} was left with instance profile {arn}, which it was given meanwhile; before it had {recorded}"
-            ),
-            Self::Ending { instance, ending } => write_ending(f, instance, ending),
-            Self::EventsUnknown { reason } => {
-                write!(f, "whether AWS has scheduled a stop, a reboot or a retirement is not known: {reason}")
-            }
-            Self::GroupUnfit { group, reason } => {
-                write!(f, "isolation group {group} of the new stack {reason}: deploy the new stack first")
-            }
-            Self::InCharge { instance, stack } => write!(
-                f,
-                "{instance} is still isolated by {stack}, which works: deploy that stack once more without {instance} in \
-                 CompromisedInstanceList (OnRemoval=KeepIsolated leaves it isolated), then adopt it"
-            ),
-            Self::BeingRestored { instance, stack } => {
-                write!(f, "{instance} is being restored by {stack}: wait until that has ended, then look at its status")
-            }
-            Self::AdoptedElsewhere { instance, vpc, wanted } => write!(
-                f,
-                "{instance} is recorded in {vpc}, the new stack is for {wanted}: adopt it with a stack that has VpcId={vpc}"
-            ),
-            Self::RecordedTwice { instance, owner } => write!(
-                f,
-                "{instance} has another record in the new table already, held by {owner}, with other interfaces: \
-                 its originals are not mixed; restore one of the two first"
-            ),
-            Self::HeldWith { instance, interface, other } => {
-                write!(f, "{instance}: {interface} is in the record of {other}: adopt {other} with it")
-            }
-            Self::Unrecorded { instance, interface, groups } => write!(
-                f,
-                "{instance}: {interface} is in {} without a record of its original groups: give it its groups by hand, then adopt {instance}",
-                ShowGroups(groups)
-            ),
-        }
-    }
-}
-
-impl Problem {
     /// The interface that it is about, if it says why that cannot be isolated.
     #[must_use]
     pub fn left_out(&self) -> Option<&InterfaceId> {
@@ -413,8 +320,18 @@ impl Problem {
     }
 }
 
+/// The command that isolates an interface.
+fn isolate_by_hand(interface: &InterfaceId, group: &GroupId) -> String {
+    restore_command(interface, &Groups::from([group.clone()]))
+}
+
+/// The command that gives an interface groups that a person chooses.
+fn choose_groups(interface: &InterfaceId) -> String {
+    restore_command(interface, &Groups::new()).trim_end().to_owned() + " <group ids>"
+}
+
 /// What may end an instance, and what keeps the evidence. **No word of an attacker's stands in it** but a plain name.
-fn write_ending(f: &mut fmt::Formatter<'_>, instance: &InstanceId, ending: &Ending) -> fmt::Result {
+fn write_ending(instance: &InstanceId, ending: &Ending, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let named = |name: &Option<String>| name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
     let protection = format!("aws ec2 modify-instance-attribute --instance-id {instance} --disable-api-termination");
     let memory = format!("ec2-isolation memory {instance}");

@@ -21,8 +21,10 @@ pub(crate) mod tag {
     #[cfg(feature = "operator")]
     pub(crate) const SNAPSHOT: &str = "ec2-isolation:snapshot";
     /// Of a copy that another account may use: what it is a copy of.
+    #[cfg(feature = "operator")]
     pub(crate) const COPY_OF: &str = "ec2-isolation:copy-of";
     /// The role of a volume that was made as evidence.
+    #[cfg(feature = "operator")]
     pub(crate) const EVIDENCE: &str = "evidence";
     /// Followed by a number: EC2 allows 256 characters in a value, sixteen ids need more.
     pub(crate) const ORIGINAL_GROUPS: &str = "ec2-isolation:original-groups";

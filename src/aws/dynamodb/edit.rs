@@ -8,14 +8,14 @@ use super::item::{lines, set};
 
 /// An expression has at most 4,096 bytes and 300 operators (DynamoDB quotas): with so many entries in each of two maps our
 /// longest one stays below both.
-pub(super) const PORTION: usize = 25;
+pub(crate) const PORTION: usize = 25;
 
 /// DynamoDB keeps these words for itself: in an expression they are `#Owner` and `#State`.
 const RESERVED: [&str; 2] = ["Owner", "State"];
 
 /// What to change, and on what condition. The value of an attribute `Name` is `:Name` in the condition, too.
 #[derive(Debug, Default)]
-pub(super) struct Edit {
+pub(crate) struct Edit {
     sets: Vec<String>,
     removes: Vec<String>,
     adds: Vec<String>,

@@ -14,55 +14,55 @@ use crate::model::{
 };
 use crate::ports::{INTENT_PREFIX, Items, Originals, Stamp};
 
-pub(super) const KEY: &str = "InstanceId";
+pub(crate) const KEY: &str = "InstanceId";
 const UNREADABLE_PREFIX: &str = "unreadable:";
 /// Items of the trigger's state machine: which findings it has handled, what it asks, how many instances it isolated in an hour.
-pub(super) const TRIGGER_PREFIX: &str = "trigger:";
+pub(crate) const TRIGGER_PREFIX: &str = "trigger:";
 
-pub(super) type Item = HashMap<String, AttributeValue>;
+pub(crate) type Item = HashMap<String, AttributeValue>;
 
-pub(super) fn s(text: impl ToString) -> AttributeValue {
+pub(crate) fn s(text: impl ToString) -> AttributeValue {
     AttributeValue::S(text.to_string())
 }
 
 /// Nothing if there are no members: DynamoDB has no empty sets.
-pub(super) fn set<T: ToString>(members: impl IntoIterator<Item = T>) -> Option<AttributeValue> {
+pub(crate) fn set<T: ToString>(members: impl IntoIterator<Item = T>) -> Option<AttributeValue> {
     let members: Vec<String> = members.into_iter().map(|member| member.to_string()).collect();
     (!members.is_empty()).then_some(AttributeValue::Ss(members))
 }
 
-pub(super) fn lines(lines: impl IntoIterator<Item = String>) -> AttributeValue {
+pub(crate) fn lines(lines: impl IntoIterator<Item = String>) -> AttributeValue {
     AttributeValue::L(lines.into_iter().map(s).collect())
 }
 
-pub(super) fn no_entries() -> AttributeValue {
+pub(crate) fn no_entries() -> AttributeValue {
     AttributeValue::M(Item::new())
 }
 
-pub(super) fn intent_key(owner: &Owner) -> String {
+pub(crate) fn intent_key(owner: &Owner) -> String {
     format!("{INTENT_PREFIX}{}", owner.digest())
 }
 
 /// Where an item of that key goes which cannot be read.
-pub(super) fn unreadable_key(key: &str, stamp: &Stamp<'_>) -> String {
+pub(crate) fn unreadable_key(key: &str, stamp: &Stamp<'_>) -> String {
     format!("{UNREADABLE_PREFIX}{key}:{}", stamp.now)
 }
 
 /// The groups of interfaces, for the map `Interfaces`.
-pub(super) fn interface_entries(interfaces: &BTreeMap<InterfaceId, Groups>) -> Vec<(String, AttributeValue)> {
+pub(crate) fn interface_entries(interfaces: &BTreeMap<InterfaceId, Groups>) -> Vec<(String, AttributeValue)> {
     let entry =
         |(id, groups): (&InterfaceId, &Groups)| (id.to_string(), AttributeValue::L(groups.iter().map(s).collect()));
     interfaces.iter().map(entry).collect()
 }
 
 /// What puts them back, for the map `RestoreCommands`. An interface cannot be given no groups.
-pub(super) fn interface_commands(interfaces: &BTreeMap<InterfaceId, Groups>) -> Vec<(String, AttributeValue)> {
+pub(crate) fn interface_commands(interfaces: &BTreeMap<InterfaceId, Groups>) -> Vec<(String, AttributeValue)> {
     let known = interfaces.iter().filter(|(_, groups)| !groups.is_empty());
     known.map(|(id, groups)| (id.to_string(), s(restore_command(id, groups)))).collect()
 }
 
 /// Keys and values of the map `Protection`.
-pub(super) fn protection_entries(prior: &Protection) -> impl Iterator<Item = (String, AttributeValue)> {
+pub(crate) fn protection_entries(prior: &Protection) -> impl Iterator<Item = (String, AttributeValue)> {
     prior.entries().into_iter().map(|(name, value)| match value {
         Stored::Flag(on) => (name, AttributeValue::Bool(on)),
         Stored::Text(text) => (name, s(text)),
@@ -70,7 +70,7 @@ pub(super) fn protection_entries(prior: &Protection) -> impl Iterator<Item = (St
 }
 
 /// A new record, without its key, its history and what outlives it.
-pub(super) fn new_record(
+pub(crate) fn new_record(
     owner: &Owner,
     originals: &Originals,
     stamp: &Stamp<'_>,
@@ -96,7 +96,7 @@ pub(super) fn new_record(
 }
 
 /// Puts an item where it belongs.
-pub(super) fn sort(item: &Item, items: &mut Items) {
+pub(crate) fn sort(item: &Item, items: &mut Items) {
     let key = text(item, KEY).unwrap_or_default();
     if key.starts_with(UNREADABLE_PREFIX) || key.starts_with(TRIGGER_PREFIX) {
         return;
@@ -115,7 +115,7 @@ pub(super) fn sort(item: &Item, items: &mut Items) {
 }
 
 /// The key of an item and the SHA-256 of what DynamoDB shows of it.
-pub(super) fn digest(item: &Item) -> Option<(String, String)> {
+pub(crate) fn digest(item: &Item) -> Option<(String, String)> {
     let json = serde_json::to_string(&item.iter().map(|(name, value)| (name, json(value))).collect::<BTreeMap<_, _>>());
     Some((text(item, KEY)?.to_owned(), sha256(&json.ok()?)))
 }
@@ -150,7 +150,7 @@ enum Json {
     Map(BTreeMap<String, Json>),
 }
 
-pub(super) fn read_intent(item: &Item) -> Result<Intent, String> {
+pub(crate) fn read_intent(item: &Item) -> Result<Intent, String> {
     let desired = serde_json::from_str(required(item, "Desired")?);
     let owner = required(item, "Owner")?;
     Ok(Intent {
@@ -164,7 +164,7 @@ pub(super) fn read_intent(item: &Item) -> Result<Intent, String> {
     })
 }
 
-pub(super) fn read_record(item: &Item) -> Result<Record, String> {
+pub(crate) fn read_record(item: &Item) -> Result<Record, String> {
     let owner = required(item, "Owner")?;
     let state = required(item, "State")?;
     let interfaces = map(item, "Interfaces")?.ok_or("attribute Interfaces is missing")?;
@@ -206,7 +206,7 @@ pub(super) fn read_record(item: &Item) -> Result<Record, String> {
 }
 
 /// For people: what cannot be read is left out.
-pub(super) fn read_history(item: &Item) -> Vec<String> {
+pub(crate) fn read_history(item: &Item) -> Vec<String> {
     let lines = item.get("History").and_then(|value| value.as_l().ok());
     lines.into_iter().flatten().filter_map(|line| line.as_s().ok().cloned()).collect()
 }
@@ -232,7 +232,7 @@ fn read_groups(interface: &str, groups: &AttributeValue) -> Result<(InterfaceId,
     Ok((parsed(interface)?, ids.collect::<Result<_, String>>()?))
 }
 
-pub(super) fn text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
+pub(crate) fn text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
     item.get(name)?.as_s().ok().map(String::as_str)
 }
 
@@ -251,7 +251,7 @@ fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
 }
 
-pub(super) fn map<'a>(item: &'a Item, name: &str) -> Result<Option<&'a Item>, String> {
+pub(crate) fn map<'a>(item: &'a Item, name: &str) -> Result<Option<&'a Item>, String> {
     let Some(value) = item.get(name) else { return Ok(None) };
     value.as_m().map(Some).map_err(|_| format!("attribute {name} is no map"))
 }

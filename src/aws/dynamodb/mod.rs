@@ -1,13 +1,11 @@
-//! DynamoDB's adapter: the records table. The only folder that names its SDK.
+//! DynamoDB's adapter: the records table. Only this folder and the program's part of it name its SDK.
 //!
 //! One item per instance, key `InstanceId`; one more per owner, key `owner:<digest>`, for the intent; and what could not be
 //! read, under `unreadable:<instance>:<time>`. Every write is conditional: **a recorded original is never overwritten.**
 
-mod edit;
-mod item;
-#[cfg(feature = "operator")]
-mod question;
-mod transaction;
+pub(crate) mod edit;
+pub(crate) mod item;
+pub(crate) mod transaction;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::pin::Pin;
@@ -21,17 +19,10 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValue, Re
 use futures_util::future::try_join_all;
 
 use self::edit::{Edit, PORTION};
-use self::item::{
-    Item, KEY, digest, intent_key, lines, map, protection_entries, read_history, read_intent, read_record, s, set, sort,
-};
-use self::transaction::{Write, as_seen, unless_held};
+use self::item::{Item, KEY, digest, intent_key, protection_entries, read_intent, s, set, sort};
 use crate::aws::error::{call_error, garbled, sent};
-use crate::model::{
-    Desired, InstanceId, Intent, Owner, Protection, Record, SnapshotId, State, Time, VolumeId, comma_list,
-};
-use crate::ports::{
-    Archive, Asked, Call, CallError, Fault, Items, Marking, Originals, Records, Stamp, Takeover, Written,
-};
+use crate::model::{Desired, InstanceId, Intent, Owner, Protection, SnapshotId, State, Time, VolumeId, comma_list};
+use crate::ports::{Asked, Call, CallError, Fault, Items, Marking, Originals, Records, Stamp, Written};
 
 const READ: &str = "dynamodb:BatchGetItem";
 const UPDATE: &str = "dynamodb:UpdateItem";
@@ -107,7 +98,7 @@ fn is_lost<R>(error: &SdkError<UpdateItemError, R>) -> bool {
 }
 
 impl Table {
-    async fn get(&self, key: &str) -> Call<Option<Item>> {
+    pub(crate) async fn get(&self, key: &str) -> Call<Option<Item>> {
         Ok(self.read_keys(&[key.to_owned()]).await?.pop())
     }
 
@@ -122,7 +113,7 @@ impl Table {
             .set_expression_attribute_values(Some(edit.values))
     }
 
-    async fn write(&self, key: &str, edit: Edit) -> Call<Written> {
+    pub(crate) async fn write(&self, key: &str, edit: Edit) -> Call<Written> {
         match updated(self.update(key, edit)).await {
             Ok(_) => Ok(Written::Done),
             Err(error) if is_lost(&error) => Ok(Written::Lost),
@@ -362,88 +353,4 @@ fn with_snapshots(owner: &Owner, snapshots: &BTreeMap<VolumeId, SnapshotId>, sta
         .log(stamp.line(&format!("snapshots: {}", if named.is_empty() { "none" } else { &named })))
         .fill("Snapshots", snapshots.iter().map(|(volume, snapshot)| (volume.to_string(), s(snapshot))))
         .fill("AllSnapshots", snapshots.iter().map(|(volume, snapshot)| (snapshot.to_string(), s(volume))))
-}
-
-impl Archive for Table {
-    async fn tables(&self, prefix: &str) -> Call<Vec<String>> {
-        let mut names = Vec::new();
-        let mut pages = self.client.list_tables().into_paginator().send();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| call_error("dynamodb:ListTables", &error))?;
-            names.extend(page.table_names().iter().filter(|name| name.starts_with(prefix)).cloned());
-        }
-        Ok(names)
-    }
-
-    fn named(&self, table: &str) -> Self {
-        Self { client: self.client.clone(), name: table.to_owned() }
-    }
-
-    async fn take_over(&self, from: &Self, seen: &Record, takeover: &Takeover<'_>) -> Call<Written> {
-        let key = seen.instance.as_str();
-        // The whole item, so that nothing is left behind which a later version wrote.
-        let Some(mut item) = from.get(key).await?.filter(|item| read_record(item).as_ref() == Ok(seen)) else {
-            return Ok(Written::Lost);
-        };
-        // What is only history here stays. In one table the record itself changes hands.
-        let is_elsewhere = from.name != self.name;
-        let past = if is_elsewhere { self.get(key).await?.unwrap_or_default() } else { HashMap::default() };
-        let condition = if is_elsewhere {
-            unless_held()
-        } else {
-            // The whole item is written: an interface that was recorded meanwhile must not be lost.
-            let interfaces = item.get("Interfaces").cloned().unwrap_or_else(|| AttributeValue::M(HashMap::new()));
-            as_seen(seen).and("Interfaces = :interfaces").with(":interfaces", interfaces)
-        };
-        let snapshots = [&past, &item].into_iter().filter_map(|item| map(item, "AllSnapshots").ok()?);
-        let snapshots = snapshots.flatten().map(|(snapshot, volume)| (snapshot.clone(), volume.clone())).collect();
-        let line = takeover.history(seen, &from.name);
-        let history = read_history(&past).into_iter().chain(seen.history.iter().cloned()).chain([line]);
-        let groups = seen.isolation_groups.iter().chain([takeover.isolation_group]);
-        let changes = [
-            ("Owner", s(takeover.owner)),
-            ("State", s(State::Isolating.as_str())),
-            ("IsolationGroupId", s(takeover.isolation_group)),
-            ("AllSnapshots", AttributeValue::M(snapshots)),
-            ("History", lines(history)),
-            ("AskedBy", s(takeover.stamp.asked_by)),
-            ("UpdatedAt", s(takeover.stamp.now)),
-        ];
-        let groups = set(groups.collect::<BTreeSet<_>>()).map(|groups| ("IsolationGroupIds", groups));
-        item.extend(changes.into_iter().chain(groups).map(|(name, value)| (name.to_owned(), value)));
-        for name in ["KeptReason", "LeaseWriter", "LeaseUntil", "LeaseOnly"] {
-            item.remove(name);
-        }
-        let holds = Edit::only_if("attribute_exists(InstanceId)").add("Held", [&seen.instance]);
-        let holds = self.change(&intent_key(takeover.owner), holds)?;
-        let mut result = Ok(Written::Done);
-        let write = Write { result: &mut result, operations: vec![self.put(item, condition)?] };
-        self.transact(&holds, vec![write]).await;
-        // No intent, no heir.
-        result.map(|written| if written == Written::Overtaken { Written::Lost } else { written })
-    }
-
-    async fn note(&self, owner: &Owner, instance: &InstanceId, line: &str) -> Call<Written> {
-        let edit = Edit::only_if("#Owner = :holder").with(":holder", s(owner)).log(line.to_owned());
-        self.write(instance.as_str(), edit).await
-    }
-
-    async fn let_go(&self, seen: &Record) -> Call<Written> {
-        let condition = as_seen(seen);
-        let delete = self
-            .client
-            .delete_item()
-            .table_name(&self.name)
-            .key(KEY, s(&seen.instance))
-            .set_expression_attribute_names(condition.names())
-            .condition_expression(condition.condition)
-            .set_expression_attribute_values(Some(condition.values));
-        match Box::pin(delete.send()).await {
-            Ok(_) => Ok(Written::Done),
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
-                Ok(Written::Lost)
-            }
-            Err(error) => Err(call_error("dynamodb:DeleteItem", &error)),
-        }
-    }
 }

@@ -14,7 +14,7 @@ use super::item::{
 };
 use super::{Table, held, pauses, portions};
 use crate::aws::error::{call_error, garbled};
-use crate::model::{Owner, Record, State};
+use crate::model::{Owner, State};
 use crate::plan::Prior;
 use crate::ports::{Call, CallError, Fault, Originals, Stamp, Written};
 
@@ -24,7 +24,7 @@ const LOST: &str = "ConditionalCheckFailed";
 const PASSING: [&str; 3] = ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
 
 /// What belongs together, and what became of it: `Written::Done` until something else is known.
-pub(super) struct Write<'a> {
+pub(crate) struct Write<'a> {
     pub result: &'a mut Call<Written>,
     pub operations: Vec<TransactWriteItem>,
 }
@@ -34,17 +34,9 @@ fn built<T>(result: Result<T, BuildError>) -> Call<T> {
 }
 
 /// What must be true of a record that is written in place of none, or of one that is only history.
-pub(super) fn unless_held() -> Edit {
+pub(crate) fn unless_held() -> Edit {
     Edit::only_if("attribute_not_exists(InstanceId) OR #State = :restored")
         .with(":restored", s(State::Restored.as_str()))
-}
-
-/// What must be true of a record that changes hands in its place, or is taken out.
-pub(super) fn as_seen(seen: &Record) -> Edit {
-    Edit::only_if("#Owner = :owner AND #State = :state AND RecordedAt = :recorded")
-        .with(":owner", s(&seen.owner))
-        .with(":state", s(seen.state.as_str()))
-        .with(":recorded", s(seen.recorded_at))
 }
 
 impl Table {
@@ -55,7 +47,7 @@ impl Table {
         Ok(TransactWriteItem::builder().condition_check(built(check)?).build())
     }
 
-    pub(super) fn change(&self, key: &str, edit: Edit) -> Call<TransactWriteItem> {
+    pub(crate) fn change(&self, key: &str, edit: Edit) -> Call<TransactWriteItem> {
         let update = Update::builder()
             .table_name(&self.name)
             .key(KEY, s(key))
@@ -67,7 +59,7 @@ impl Table {
         Ok(TransactWriteItem::builder().update(built(update)?).build())
     }
 
-    pub(super) fn put(&self, item: Item, edit: Edit) -> Call<TransactWriteItem> {
+    pub(crate) fn put(&self, item: Item, edit: Edit) -> Call<TransactWriteItem> {
         let put = Put::builder()
             .table_name(&self.name)
             .set_item(Some(item))
@@ -79,7 +71,7 @@ impl Table {
     }
 
     /// Saves originals, those with many interfaces in several transactions.
-    pub(super) async fn record_all(
+    pub(crate) async fn record_all(
         &self,
         owner: &Owner,
         request_id: &str,
@@ -150,7 +142,7 @@ impl Table {
     }
 
     /// Writes what can be written, unless the condition of `first`, which goes with each transaction, does not hold.
-    pub(super) async fn transact(&self, first: &TransactWriteItem, writes: Vec<Write<'_>>) {
+    pub(crate) async fn transact(&self, first: &TransactWriteItem, writes: Vec<Write<'_>>) {
         let (simple, other): (Vec<_>, Vec<_>) = writes.into_iter().partition(|write| write.operations.len() == 1);
         let mut batches: Vec<Vec<Write<'_>>> = other.into_iter().map(|write| vec![write]).chain([simple]).collect();
         let mut pauses = pauses();

@@ -27,7 +27,7 @@ const ROOT_DEVICES: [&str; 2] = ["/dev/sda1", "/dev/xvda"];
 const MODIFY_INSTANCE: &str = "ec2:ModifyInstanceAttribute";
 const MODIFY_INTERFACE: &str = "ec2:ModifyNetworkInterfaceAttribute";
 
-pub(super) fn tag_list(tags: &BTreeMap<String, String>) -> Vec<Tag> {
+pub(crate) fn tag_list(tags: &BTreeMap<String, String>) -> Vec<Tag> {
     tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
 }
 

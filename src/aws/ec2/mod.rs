@@ -1,13 +1,7 @@
-//! EC2's adapter; Auto Scaling's does its part. The only folder that names its SDK's operations.
+//! EC2's adapter; Auto Scaling's does its part. Only this folder and the program's part of it name its operations.
 
-mod change;
-#[cfg(feature = "operator")]
-mod disks;
-#[cfg(feature = "operator")]
-mod drill;
-#[cfg(feature = "operator")]
-mod machine;
-mod read;
+pub(crate) mod change;
+pub(crate) mod read;
 
 use std::collections::BTreeSet;
 
@@ -23,7 +17,18 @@ use crate::aws::error::{garbled, is_throttled};
 use crate::ports::Call;
 
 /// The code for an instance that was terminated an hour ago, or never was.
-const NO_INSTANCE: &str = "InvalidInstanceID.NotFound";
+pub(crate) const NO_INSTANCE: &str = "InvalidInstanceID.NotFound";
+/// A describe request allows 5 to 1,000 (`MaxResults`, EC2 API reference).
+pub(crate) const PAGE: i32 = 1000;
+
+/// Everything that a describe request finds, over all pages.
+macro_rules! found {
+    ($action:expr, $request:expr) => {{
+        let items = $request.into_paginator().page_size($crate::aws::ec2::PAGE).items().send().try_collect().await;
+        items.map_err(|error| $crate::aws::error::call_error($action, &error))
+    }};
+}
+pub(crate) use found;
 
 #[derive(Debug, Clone)]
 pub struct Ec2 {
@@ -58,6 +63,6 @@ fn chunks<T: ToString>(values: &BTreeSet<T>, size: usize) -> Vec<Vec<String>> {
     values.chunks(size).map(<[String]>::to_vec).collect()
 }
 
-fn id<T: std::str::FromStr>(action: &'static str, what: &str, text: Option<&str>) -> Call<T> {
+pub(crate) fn id<T: std::str::FromStr>(action: &'static str, what: &str, text: Option<&str>) -> Call<T> {
     text.and_then(|text| text.parse().ok()).ok_or_else(|| garbled(action, format!("{what} {text:?} is no id")))
 }

@@ -2,62 +2,45 @@
 //! accounts with very many resources refuse others (hashicorp/terraform-provider-aws#38841).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use aws_sdk_ec2::types::{
-    AttributeBooleanValue, AttributeValue, EventCode, Filter, GroupIdentifier, IamInstanceProfileAssociation,
+    AttributeBooleanValue, AttributeValue, Filter, GroupIdentifier, IamInstanceProfileAssociation,
     Instance as Ec2Instance, InstanceAttributeName, InstanceMetadataEndpointState, InstanceMetadataOptionsState,
-    InstanceNetworkInterface, InstanceStateName, InstanceStatusEvent, IpPermission, LockState, NetworkInterface,
-    Reservation, SecurityGroup, Snapshot as Ec2Snapshot, SnapshotState, Tag, Volume as Ec2Volume, VolumeState,
+    InstanceNetworkInterface, InstanceStateName, IpPermission, LockState, NetworkInterface, Reservation, SecurityGroup,
+    Snapshot as Ec2Snapshot, SnapshotState, Tag,
 };
 use futures_util::future::try_join_all;
 
-use super::{Ec2, NO_INSTANCE, chunks, id};
-use crate::aws::error::{call_error, garbled, sent, time};
+use super::{Ec2, NO_INSTANCE, PAGE, chunks, found, id};
+use crate::aws::error::{garbled, sent, time};
 use crate::model::{
     Attribute, Attributes, Branch, Group, Groups, Instance, InstanceId, Interface, InterfaceId, LOGICAL_ID_TAG, Lock,
-    Member, Peer, Profile, ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, ScheduledEvent, ShutdownBehaviour,
-    Snapshot, SnapshotId, Volume, VolumeId,
+    Member, Peer, Profile, ROLE_TAG, Role, Rule, STACK_NAME_TAG, STACK_TAG, ShutdownBehaviour, Snapshot, SnapshotId,
+    Volume, VolumeId,
 };
 use crate::plan::tag;
-use crate::ports::{
-    Attachment, Call, Evidence, GroupQuery, Look, SnapshotDetails, SnapshotQuery, Survey, VolumeDetails, VolumeQuery,
-};
+use crate::ports::{Call, GroupQuery, Look};
 
 /// A filter takes at most 200 values (`FilterLimitExceeded`); half of that keeps answers small.
 const FILTER_VALUES: usize = 100;
-/// Each call here allows 5 to 1,000 (`MaxResults`, EC2 API reference).
-const PAGE: i32 = 1000;
 /// Names the trunk on a branch interface (aws/amazon-vpc-resource-controller-k8s, which makes them for EKS).
 const TRUNK_TAG: &str = "vpcresources.k8s.aws/trunk-eni-id";
-/// How the description of an event begins that will not come any more.
-const ENDED: [&str; 2] = ["[Completed]", "[Canceled]"];
 const NO_SNAPSHOT: &str = "InvalidSnapshot.NotFound";
 
 const INSTANCES: &str = "ec2:DescribeInstances";
 const INTERFACES: &str = "ec2:DescribeNetworkInterfaces";
 const GROUPS: &str = "ec2:DescribeSecurityGroups";
-const SNAPSHOTS: &str = "ec2:DescribeSnapshots";
+pub(crate) const SNAPSHOTS: &str = "ec2:DescribeSnapshots";
 const LOCKS: &str = "ec2:DescribeLockedSnapshots";
 const TAGS: &str = "ec2:DescribeTags";
-const VOLUMES: &str = "ec2:DescribeVolumes";
-const EVENTS: &str = "ec2:DescribeInstanceStatus";
 const PROFILES: &str = "ec2:DescribeIamInstanceProfileAssociations";
 
-/// Everything that a describe request finds, over all pages.
-macro_rules! found {
-    ($action:expr, $request:expr) => {{
-        let items = $request.into_paginator().page_size(PAGE).items().send().try_collect().await;
-        items.map_err(|error| call_error($action, &error))
-    }};
-}
-
-fn filter(name: &str, values: Vec<String>) -> Filter {
+pub(crate) fn filter(name: &str, values: Vec<String>) -> Filter {
     Filter::builder().name(name).set_values(Some(values)).build()
 }
 
 /// What `read` finds by filters for these values, a portion at a time. One that fails fails all.
-async fn by<V: ToString, T, F: Future<Output = Call<Vec<T>>>>(
+pub(crate) async fn by<V: ToString, T, F: Future<Output = Call<Vec<T>>>>(
     name: &str,
     values: &BTreeSet<V>,
     read: impl Fn(Filter) -> F,
@@ -149,37 +132,6 @@ impl Look for Ec2 {
     }
 }
 
-impl Survey for Ec2 {
-    async fn scheduled_events(&self, ids: &BTreeSet<InstanceId>) -> Call<BTreeMap<InstanceId, Vec<ScheduledEvent>>> {
-        // It has no filter for ids, and one that is gone would fail the call. Few instances of an account have events.
-        let codes = EventCode::values().iter().map(|code| (*code).to_owned()).collect();
-        let request = self.client.describe_instance_status().include_all_instances(true);
-        let request = request.include_managed_resources(true).filters(filter("event.code", codes));
-        let mut found = BTreeMap::new();
-        for status in found!(EVENTS, request)? {
-            let instance: InstanceId = id(EVENTS, "instance", status.instance_id())?;
-            let events: Vec<ScheduledEvent> = status.events().iter().filter_map(read_event).collect();
-            if ids.contains(&instance) && !events.is_empty() {
-                found.insert(instance, events);
-            }
-        }
-        Ok(found)
-    }
-
-    async fn interfaces_in(&self, groups: &Groups) -> Call<Vec<Interface>> {
-        by("group-id", groups, |groups| self.interfaces_by(groups)).await
-    }
-
-    async fn interfaces_at(&self, address: IpAddr) -> Call<Vec<Interface>> {
-        let names: &[&str] = match address {
-            IpAddr::V4(_) => &["addresses.private-ip-address", "addresses.association.public-ip"],
-            IpAddr::V6(_) => &["ipv6-addresses.ipv6-address"],
-        };
-        let found = names.iter().map(|name| self.interfaces_by(filter(name, vec![address.to_string()])));
-        Ok(try_join_all(found).await?.into_iter().flatten().collect())
-    }
-}
-
 impl Ec2 {
     async fn instances_by(&self, which: Filter) -> Call<Vec<Instance>> {
         // An account may hide what another service of AWS manages (EC2 API reference).
@@ -188,7 +140,7 @@ impl Ec2 {
         found.iter().flat_map(Reservation::instances).map(read_instance).collect()
     }
 
-    async fn interfaces_by(&self, which: Filter) -> Call<Vec<Interface>> {
+    pub(crate) async fn interfaces_by(&self, which: Filter) -> Call<Vec<Interface>> {
         let request = self.client.describe_network_interfaces().include_managed_resources(true).filters(which);
         found!(INTERFACES, request)?.iter().map(read_interface).collect()
     }
@@ -249,81 +201,6 @@ impl Ec2 {
         };
         found.ok_or_else(|| garbled(action, format!("the answer has no {name} of {instance}")))
     }
-}
-
-impl Evidence for Ec2 {
-    async fn snapshot_details(&self, query: &SnapshotQuery) -> Call<Vec<SnapshotDetails>> {
-        let read = |which| async move {
-            let request = self.client.describe_snapshots().owner_ids("self").filters(which);
-            found!(SNAPSHOTS, request)?.iter().map(read_details).collect()
-        };
-        match query {
-            SnapshotQuery::Ids(ids) => by("snapshot-id", ids, read).await,
-            SnapshotQuery::Marked => {
-                read(filter("tag-key", vec![tag::EPISODE.to_owned(), tag::COPY_OF.to_owned()])).await
-            }
-            SnapshotQuery::CopiesOf(ids) => by(&format!("tag:{}", tag::COPY_OF), ids, read).await,
-            SnapshotQuery::OfStacks(stacks) => by(&format!("tag:{}", tag::STACK), stacks, read).await,
-        }
-    }
-
-    async fn volumes(&self, query: &VolumeQuery) -> Call<Vec<VolumeDetails>> {
-        let read = |which| async move {
-            let request = self.client.describe_volumes().include_managed_resources(true).filters(which);
-            found!(VOLUMES, request)?.iter().map(read_volume).collect()
-        };
-        match query {
-            VolumeQuery::Ids(ids) => by("volume-id", ids, read).await,
-            VolumeQuery::Marked => read(filter("tag-key", vec![tag::RESTORE.to_owned()])).await,
-            VolumeQuery::OfHosts => read(filter(&format!("tag:{ROLE_TAG}"), vec!["forensic-host".to_owned()])).await,
-            VolumeQuery::OfEvidence => read(filter(&format!("tag:{ROLE_TAG}"), vec![tag::EVIDENCE.to_owned()])).await,
-            VolumeQuery::OfSnapshots(ids) => by("snapshot-id", ids, read).await,
-        }
-    }
-}
-
-fn read_volume(volume: &Ec2Volume) -> Call<VolumeDetails> {
-    let attachment = volume.attachments().iter().find_map(|found| {
-        Some(Attachment {
-            instance: found.instance_id()?.parse().ok()?,
-            device: found.device().unwrap_or_default().to_owned(),
-            state: found.state().map(|state| state.as_str().to_owned()).unwrap_or_default(),
-        })
-    });
-    Ok(VolumeDetails {
-        id: id(VOLUMES, "volume", volume.volume_id())?,
-        gib: volume.size().and_then(|gib| gib.try_into().ok()).unwrap_or_default(),
-        state: volume.state().map(|state| state.as_str().to_owned()).unwrap_or_default(),
-        is_attached: volume.state() != Some(&VolumeState::Available),
-        snapshot: volume.snapshot_id().and_then(|id| id.parse().ok()),
-        zone: volume.availability_zone().unwrap_or_default().to_owned(),
-        attachment,
-        tags: tags_of(volume.tags()),
-    })
-}
-
-fn read_details(snapshot: &Ec2Snapshot) -> Call<SnapshotDetails> {
-    Ok(SnapshotDetails {
-        id: id(SNAPSHOTS, "snapshot", snapshot.snapshot_id())?,
-        // A copy has `vol-ffffffff`.
-        volume: snapshot.volume_id().and_then(|id| id.parse().ok()),
-        gib: snapshot.volume_size().and_then(|gib| gib.try_into().ok()).unwrap_or_default(),
-        state: snapshot.state().map(|state| state.as_str().to_owned()).unwrap_or_default(),
-        why: snapshot.state_message().filter(|why| !why.is_empty()).map(str::to_owned),
-        percent: snapshot.progress().and_then(|text| text.trim_end_matches('%').parse().ok()).unwrap_or_default(),
-        is_encrypted: snapshot.encrypted().unwrap_or_default(),
-        key: snapshot.kms_key_id().filter(|key| !key.is_empty()).map(str::to_owned),
-        started_at: snapshot.start_time().and_then(time),
-        completed_at: snapshot.completion_time().and_then(time),
-        tags: tags_of(snapshot.tags()),
-    })
-}
-
-/// Nothing of one that has ended: EC2 shows it for a week more (EC2 API reference, InstanceStatusEvent).
-fn read_event(event: &InstanceStatusEvent) -> Option<ScheduledEvent> {
-    let is_over = event.description().is_some_and(|text| ENDED.iter().any(|word| text.starts_with(word)));
-    let code = event.code().filter(|_| !is_over)?.as_str().to_owned();
-    Some(ScheduledEvent { code, not_before: event.not_before().and_then(time) })
 }
 
 fn read_instance(instance: &Ec2Instance) -> Call<Instance> {
@@ -406,11 +283,11 @@ fn read_profile(found: &IamInstanceProfileAssociation) -> Call<(InstanceId, Prof
     Ok((id(PROFILES, "instance", found.instance_id())?, Profile { association, arn }))
 }
 
-pub(super) fn groups_of(action: &'static str, groups: &[GroupIdentifier]) -> Call<Groups> {
+pub(crate) fn groups_of(action: &'static str, groups: &[GroupIdentifier]) -> Call<Groups> {
     groups.iter().map(|group| id(action, "group", group.group_id())).collect()
 }
 
-fn tags_of(tags: &[Tag]) -> BTreeMap<String, String> {
+pub(crate) fn tags_of(tags: &[Tag]) -> BTreeMap<String, String> {
     tags.iter().filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned()))).collect()
 }
 

@@ -1,6 +1,6 @@
 //! `approve` and `reject`: what is asked before, and what is shown.
 
-use ec2_isolation::aws::step_functions::StepFunctions;
+use ec2_isolation::operator::aws::step_functions::StepFunctions;
 use ec2_isolation::operator::{Decision, Trouble};
 
 use crate::args::Output;

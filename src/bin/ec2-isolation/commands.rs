@@ -7,11 +7,11 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, SystemTime};
 
 use ec2_isolation::aws::cloudformation::CloudFormation;
-use ec2_isolation::aws::config::{self, Operators};
 use ec2_isolation::aws::dynamodb::Table;
 use ec2_isolation::aws::ec2::Ec2;
-use ec2_isolation::aws::sts;
 use ec2_isolation::model::InstanceId;
+use ec2_isolation::operator::aws::config::{self, Operators};
+use ec2_isolation::operator::aws::sts;
 use ec2_isolation::operator::{
     Address, Decision, Ended, Operator, Options, Progress, RestoreReport, Shell, Site, Status, Target, Trouble, Wish,
     wrapped,

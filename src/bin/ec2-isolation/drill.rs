@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ec2_isolation::aws::step_functions::StepFunctions;
+use ec2_isolation::operator::aws::step_functions::StepFunctions;
 use ec2_isolation::operator::{Cleaned, Progress, Trouble, wrapped};
 
 use crate::args::Output;

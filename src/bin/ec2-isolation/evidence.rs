@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use ec2_isolation::aws::ebs::Ebs;
 use ec2_isolation::model::InstanceId;
+use ec2_isolation::operator::aws::ebs::Ebs;
 use ec2_isolation::operator::{Incident, Progress, Trouble, wrapped};
 
 use crate::args::Output;

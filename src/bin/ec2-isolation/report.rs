@@ -4,8 +4,8 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
-use ec2_isolation::aws::balancing::Balancing;
-use ec2_isolation::aws::cloudtrail::CloudTrail;
+use ec2_isolation::operator::aws::balancing::Balancing;
+use ec2_isolation::operator::aws::cloudtrail::CloudTrail;
 use ec2_isolation::operator::{Address, Format, Manifest, Trouble};
 
 use crate::args::{self, Output};

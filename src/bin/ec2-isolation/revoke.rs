@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ec2_isolation::aws::iam::Iam;
+use ec2_isolation::operator::aws::iam::Iam;
 use ec2_isolation::operator::{Isolated, Order, Revocation, Revoked, Trouble};
 use serde::Serialize;
 

@@ -13,11 +13,12 @@ use super::super::next::Next;
 use super::super::{Operator, Trouble};
 use super::left::left;
 use super::{broken, failed, until};
-use crate::cloudformation::stack::StackLife;
 use crate::model::{Attribute, GroupId, Groups, InstanceId, SnapshotId, comma_list};
+use crate::operator::ports::drill::{Events, Fixtures, Made, Probes, drill_name};
+use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::StackLife;
 use crate::plan::Change as Protecting;
-use crate::ports::drill::{Events, Fixtures, Made, Probes, drill_name};
-use crate::ports::{Archive, Call, Change, Survey};
+use crate::ports::{Call, Change};
 
 /// One that fails is followed by others.
 const ROUNDS: u32 = 6;

@@ -6,9 +6,9 @@ use super::super::incident::Incident;
 use super::super::isolate::Isolated;
 use super::notes::Notes;
 use super::{Stage, only};
-use crate::cloudformation::stack::StackView;
 use crate::model::{Groups, Role};
-use crate::ports::drill::StackEvent;
+use crate::operator::ports::drill::StackEvent;
+use crate::operator::stack::StackView;
 
 const LONGEST_WAIT_FOR_FUNCTION: u64 = 60_000;
 const LONGEST_WAIT_FOR_CONTAINMENT: u64 = 120_000;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::super::Trouble;
 use super::super::next::Next;
 use super::super::shell::Shell;
-use crate::cloudformation::stack::StackView;
-use crate::ports::drill::{DRILL_TAG, Made};
+use crate::operator::ports::drill::{DRILL_TAG, Made};
+use crate::operator::stack::StackView;
 
 /// From what was read at the end. `why` is empty, or in parentheses.
 pub(super) fn left(

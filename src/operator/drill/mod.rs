@@ -22,10 +22,11 @@ use super::incident::cannot_look;
 use super::isolate::INCIDENT;
 use super::next::Next;
 use super::{Operator, Progress, Trouble, refused};
-use crate::cloudformation::stack::StackLife;
 use crate::model::{GroupId, Groups, InstanceId, InterfaceId, VpcId, short_digest};
-use crate::ports::drill::{Evaluates, Events, Fixtures, Launch, Probes};
-use crate::ports::{Archive, Call, CallError, Change, Survey};
+use crate::operator::ports::drill::{Evaluates, Events, Fixtures, Launch, Probes};
+use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::StackLife;
+use crate::ports::{Call, CallError, Change};
 
 pub use assumptions::{ASSUMPTIONS, Assumption};
 pub use clean::Cleaned;

@@ -8,11 +8,12 @@ use tokio::time::Instant;
 use super::super::{Operator, TRAILING};
 use super::notes::{Notes, ms};
 use super::{Stage, only, until};
-use crate::cloudformation::stack::StackLife;
 use crate::model::{Attribute, GroupId, Groups, InterfaceId, STACK_TAG, SnapshotId, VolumeId};
+use crate::operator::ports::drill::{DRILL_TAG, Details, Events, Fixtures, Probes};
+use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::StackLife;
 use crate::plan::{Change as Protecting, tag};
-use crate::ports::drill::{DRILL_TAG, Details, Events, Fixtures, Probes};
-use crate::ports::{Archive, Call, Change, GroupQuery, Survey};
+use crate::ports::{Call, Change, GroupQuery};
 
 /// No id that EC2 gives: it is well formed, and does not exist.
 const NOTHING: &str = "0dead0dead0dead00";

@@ -10,10 +10,11 @@ use super::super::target::Target;
 use super::super::{Operator, Progress, Trouble};
 use super::notes::{Notes, ms};
 use super::{DrillOrder, Stage, broken, failed, judge, only, until};
-use crate::cloudformation::stack::{Prepared, StackLife, StackView};
 use crate::model::{GroupId, Groups, Role};
-use crate::ports::drill::{Events, Fixtures, Probes, StackEvent, drill_name};
-use crate::ports::{Archive, Change, GroupQuery, Survey};
+use crate::operator::ports::drill::{Events, Fixtures, Probes, StackEvent, drill_name};
+use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::{Prepared, StackLife, StackView};
+use crate::ports::{Change, GroupQuery};
 use tokio::time::Instant;
 
 const LOOK_EVERY: Duration = Duration::from_secs(2);

@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use super::super::Operator;
 use super::notes::Notes;
-use crate::cloudformation::stack::StackLife;
-use crate::ports::drill::Evaluates;
-use crate::ports::{Archive, Call, Change, Survey};
+use crate::operator::ports::drill::Evaluates;
+use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::StackLife;
+use crate::ports::{Call, Change};
 
 /// A finding as EventBridge hands it over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::super::text::{duration, wrapped};
 use super::{Drill, DrillOrder, IMAGE, KIND, Outcome};
-use crate::ports::drill::{DRILL_TAG, drill_name};
+use crate::operator::ports::drill::{DRILL_TAG, drill_name};
 
 impl fmt::Display for DrillOrder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

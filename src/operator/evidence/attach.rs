@@ -10,14 +10,15 @@ use super::{
     Exhibit, Exhibits, LOOK_AGAIN, LOOK_EVERY, SCHEMA_VERSION, Tries, cannot, devices, failed_snapshot, is_of,
     is_there, recorded, tags,
 };
-use crate::cloudformation::stack::StackLife;
 use crate::model::{InstanceId, ROLE_TAG, SnapshotId, VolumeId, comma_list, short_digest};
 use crate::operator::incident::Incident;
+use crate::operator::ports::disks::{Bench, Disks, NewVolume};
+use crate::operator::ports::{Archive, Evidence, SnapshotDetails, Survey, VolumeDetails, VolumeQuery};
+use crate::operator::stack::StackLife;
 use crate::operator::text::count;
 use crate::operator::{Operator, Progress, Trouble, refused};
 use crate::plan::tag;
-use crate::ports::disks::{Bench, Disks, NewVolume};
-use crate::ports::{Archive, Change, Evidence, SnapshotDetails, Survey, VolumeDetails, VolumeQuery};
+use crate::ports::Change;
 
 /// EC2 takes a volume away again if its key does not work: so long one that was made may not be shown.
 const VANISHED: Duration = Duration::from_secs(60);

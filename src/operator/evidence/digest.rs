@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::TRIES;
 use crate::model::SnapshotId;
-use crate::ports::disks::Blocks;
+use crate::operator::ports::disks::Blocks;
 use crate::ports::{Call, CallError, Fault};
 
 /// Blocks of half a megabyte that are read at once. A snapshot answers 1,000 requests a second
@@ -127,7 +127,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::ports::disks::BlockPage;
+    use crate::operator::ports::disks::BlockPage;
 
     const BLOCK: u64 = 1 << 19;
     const BLOCKS: u64 = 64;

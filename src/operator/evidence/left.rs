@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{is_there, recorded};
-use crate::cloudformation::stack::StackLife;
 use crate::model::{Record, SnapshotId, VolumeId};
 use crate::operator::leftovers::{Kind, Left};
+use crate::operator::ports::{Archive, Evidence, Survey, VolumeDetails, VolumeQuery};
+use crate::operator::stack::StackLife;
 use crate::operator::{Operator, Shell};
 use crate::plan::tag;
-use crate::ports::{Archive, Call, Change, Evidence, Survey, VolumeDetails, VolumeQuery};
+use crate::ports::{Call, Change};
 
 impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R, S> {
     /// Volumes that were made as evidence of these records, and those of which only the tags say so. `is_over` is asked about stacks.

@@ -7,12 +7,13 @@ use tokio::time::Instant;
 
 use super::digest::image;
 use super::{Exhibit, LOOK_EVERY, SCHEMA_VERSION, failed_snapshot, recorded};
-use crate::cloudformation::stack::StackLife;
 use crate::model::{InstanceId, SnapshotId};
 use crate::operator::incident::Incident;
+use crate::operator::ports::disks::{Blocks, Disks};
+use crate::operator::ports::{Archive, Evidence, Survey};
+use crate::operator::stack::StackLife;
 use crate::operator::{Operator, Progress, Trouble, refused, seal};
-use crate::ports::disks::{Blocks, Disks};
-use crate::ports::{Archive, Change, Evidence, Survey};
+use crate::ports::Change;
 
 /// What the file says that it is.
 const KIND: &str = "ec2-isolation evidence manifest";

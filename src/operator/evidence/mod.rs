@@ -20,13 +20,12 @@ use std::time::Duration;
 
 use super::incident::Incident;
 use super::{Operator, Trouble, refused};
-use crate::cloudformation::stack::StackLife;
 use crate::model::{InstanceId, Owner, ROLE_TAG, SnapshotId, VolumeId, comma_list};
+use crate::operator::ports::disks::{Bench, Disks};
+use crate::operator::ports::{Archive, Evidence, SnapshotDetails, SnapshotQuery, Survey, VolumeDetails};
+use crate::operator::stack::StackLife;
 use crate::plan::tag;
-use crate::ports::disks::{Bench, Disks};
-use crate::ports::{
-    Archive, CallError, Change, Evidence, SnapshotDetails, SnapshotQuery, Stamp, Survey, VolumeDetails, Written,
-};
+use crate::ports::{CallError, Change, Stamp, Written};
 
 pub use attach::{Attached, Disk, VolumeOrder};
 pub(super) use manifest::digests;

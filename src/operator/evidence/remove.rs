@@ -6,12 +6,13 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{LOOK_AGAIN, LOOK_EVERY, SCHEMA_VERSION, TRIES, check_recorded, is_of, recorded};
-use crate::cloudformation::stack::StackLife;
 use crate::model::{InstanceId, Owner, SnapshotId, VolumeId};
 use crate::operator::incident::Incident;
+use crate::operator::ports::disks::Disks;
+use crate::operator::ports::{Archive, Attachment, Evidence, Survey, VolumeDetails};
+use crate::operator::stack::StackLife;
 use crate::operator::{Operator, Progress, Trouble};
-use crate::ports::disks::Disks;
-use crate::ports::{Archive, Attachment, Change, Evidence, Survey, VolumeDetails};
+use crate::ports::Change;
 
 /// What would be taken away.
 #[derive(Debug, Clone)]

@@ -8,13 +8,14 @@ use tokio::time::Instant;
 use super::{
     Exhibit, Exhibits, LOOK_AGAIN, LOOK_EVERY, SCHEMA_VERSION, Tries, cannot, failed_snapshot, left, recorded, tags,
 };
-use crate::cloudformation::stack::StackLife;
 use crate::model::{InstanceId, ROLE_TAG, Record, SnapshotId};
 use crate::operator::incident::Incident;
+use crate::operator::ports::disks::{Copies, Disks};
+use crate::operator::ports::{Archive, Evidence, SnapshotDetails, SnapshotQuery, Survey};
+use crate::operator::stack::StackLife;
 use crate::operator::{Operator, Progress, Trouble, refused};
 use crate::plan::tag;
-use crate::ports::disks::{Copies, Disks};
-use crate::ports::{Archive, Change, Evidence, SnapshotDetails, SnapshotQuery, Survey};
+use crate::ports::Change;
 
 /// Copies under way to one Region (EBS User Guide, "Copy a snapshot"): one more is `ResourceLimitExceeded`.
 const AT_ONCE: usize = 20;

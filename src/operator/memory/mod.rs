@@ -20,10 +20,11 @@ use std::str::FromStr;
 use super::incident::{Address, Incident, cannot_look};
 use super::shell::Shell;
 use super::{Operator, Trouble, refused};
-use crate::cloudformation::stack::StackLife;
 use crate::model::{InstanceId, Owner, short_digest};
-use crate::ports::machines::{Machine, Machines};
-use crate::ports::{Archive, Change, Stamp, Survey, Written};
+use crate::operator::ports::machines::{Machine, Machines};
+use crate::operator::ports::{Archive, Survey};
+use crate::operator::stack::StackLife;
+use crate::ports::{Change, Stamp, Written};
 use crate::reconcile::contained::Condition;
 
 pub use avml::NoAvml;

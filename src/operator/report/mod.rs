@@ -14,11 +14,12 @@ use serde::Serialize;
 use super::evidence::{Manifest, digests, left, recorded};
 use super::incident::Incident;
 use super::{Operator, Status, Trouble};
-use crate::cloudformation::stack::{StackLife, StackTimes};
 use crate::model::{Record, SnapshotId};
+use crate::operator::ports::approval::Questions;
+use crate::operator::ports::{Archive, Evidence, SnapshotDetails, SnapshotQuery, Survey, Trail};
+use crate::operator::stack::{StackLife, StackTimes};
 use crate::plan::tag;
-use crate::ports::approval::Questions;
-use crate::ports::{Archive, Change, Evidence, INTENT_PREFIX, SnapshotDetails, SnapshotQuery, Survey, Trail};
+use crate::ports::{Change, INTENT_PREFIX};
 
 pub use render::Format;
 pub use timeline::{Containment, Event, Source};

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::cloudformation::stack::StackTimes;
 use crate::model::{Owner, Time};
 use crate::operator::Status;
 use crate::operator::incident::Incident;
+use crate::operator::ports::{Trail, TrailEvent};
+use crate::operator::stack::StackTimes;
 use crate::operator::status::Interface;
-use crate::ports::{Call, Trail, TrailEvent};
+use crate::ports::Call;
 
 /// CloudTrail allows two look-ups a second in an account and Region (CloudTrail API reference, `LookupEvents`).
 const PAUSE: Duration = Duration::from_millis(500);

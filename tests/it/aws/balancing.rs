@@ -1,7 +1,7 @@
 //! Which targets a target group lists, on the wire.
 
+use ec2_isolation::operator::ports::balancers::{Balancers as _, Target, TargetGroup};
 use ec2_isolation::ports::Fault;
-use ec2_isolation::ports::balancers::{Balancers as _, Target, TargetGroup};
 
 use super::{balancing, wire};
 

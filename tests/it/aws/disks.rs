@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use aws_smithy_http_client::test_util::infallible_client_fn;
-use ec2_isolation::aws::ebs::Ebs;
 use ec2_isolation::model::{Owner, sha256_base64};
-use ec2_isolation::ports::disks::{Blocks as _, Copies as _, Disks as _, NewVolume};
-use ec2_isolation::ports::{Archive as _, Evidence as _, Fault, SnapshotQuery, VolumeQuery, Written};
+use ec2_isolation::operator::aws::ebs::Ebs;
+use ec2_isolation::operator::ports::disks::{Blocks as _, Copies as _, Disks as _, NewVolume};
+use ec2_isolation::operator::ports::{Archive as _, Evidence as _, SnapshotQuery, VolumeQuery};
+use ec2_isolation::ports::{Fault, Written};
 
 use super::{ec2, ec2_error, table, wire};
 

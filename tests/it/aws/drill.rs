@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ec2_isolation::ports::drill::{
+use ec2_isolation::operator::ports::drill::{
     DRILL_TAG, Details, Events as _, Fixtures as _, Launch, Made, Probes as _, StackEvent,
 };
 

@@ -6,8 +6,9 @@ use ec2_isolation::aws::ec2::Ec2;
 use ec2_isolation::model::{
     Attribute, Branch, Groups, InstanceId, Peer, Profile, Role, ScheduledEvent, ShutdownBehaviour, Volume,
 };
+use ec2_isolation::operator::ports::Survey as _;
 use ec2_isolation::plan::Change as Protecting;
-use ec2_isolation::ports::{Call, Change as _, Fault, GroupQuery, Look as _, Survey as _};
+use ec2_isolation::ports::{Call, Change as _, Fault, GroupQuery, Look as _};
 
 use super::{ec2, ec2_error, ids, wire};
 

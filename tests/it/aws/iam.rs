@@ -1,6 +1,7 @@
 //! Which role an instance profile holds, on the wire.
 
-use ec2_isolation::ports::{Fault, Identities as _, ProfileRole};
+use ec2_isolation::operator::ports::{Identities as _, ProfileRole};
+use ec2_isolation::ports::Fault;
 
 use super::{iam, wire};
 

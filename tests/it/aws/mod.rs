@@ -9,14 +9,14 @@ use aws_sdk_ec2::config::timeout::TimeoutConfig;
 use aws_sdk_ec2::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
 use aws_smithy_http_client::test_util::infallible_client_fn;
 use ec2_isolation::aws::autoscaling::AutoScaling;
-use ec2_isolation::aws::balancing::Balancing;
 use ec2_isolation::aws::cloudformation::CloudFormation;
-use ec2_isolation::aws::cloudtrail::CloudTrail;
 use ec2_isolation::aws::dynamodb::Table;
-use ec2_isolation::aws::ebs::Ebs;
 use ec2_isolation::aws::ec2::Ec2;
-use ec2_isolation::aws::iam::Iam;
 use ec2_isolation::model::{InstanceId, Owner};
+use ec2_isolation::operator::aws::balancing::Balancing;
+use ec2_isolation::operator::aws::cloudtrail::CloudTrail;
+use ec2_isolation::operator::aws::ebs::Ebs;
+use ec2_isolation::operator::aws::iam::Iam;
 
 macro_rules! config {
     ($sdk:ident, $http:expr) => {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ec2_isolation::cloudformation::stack::{NewStack, Prepared, StackLife as _, Template};
 use ec2_isolation::model::{Owner, Record, State};
-use ec2_isolation::ports::{Archive as _, Fault, Records as _, Stamp, Survey as _, Takeover, Written};
+use ec2_isolation::operator::ports::{Archive as _, Survey as _, Takeover};
+use ec2_isolation::operator::stack::{NewStack, Prepared, StackLife as _, Template};
+use ec2_isolation::ports::{Fault, Records as _, Stamp, Written};
 use serde_json::{Value, json};
 
 use super::{ec2, owner, stacks, table, wire};

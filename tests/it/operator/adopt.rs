@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ec2_isolation::cloudformation::answer::Status as Answered;
-use ec2_isolation::cloudformation::stack::{RECORDS_EXPORT, StackStatus};
+use ec2_isolation::cloudformation::stack::StackStatus;
 use ec2_isolation::model::{Desired, Group, Groups, Role, ShowGroups};
+use ec2_isolation::operator::stack::RECORDS_EXPORT;
 use ec2_isolation::operator::{Address, Trouble as Refusal};
 use ec2_isolation::ports::{Fault, INTENT_PREFIX};
 use serde_json::json;

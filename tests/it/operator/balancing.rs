@@ -2,7 +2,7 @@
 
 use ec2_isolation::model::Fault;
 use ec2_isolation::operator::Status;
-use ec2_isolation::ports::balancers::{Target, TargetGroup};
+use ec2_isolation::operator::ports::balancers::{Target, TargetGroup};
 
 use super::operator;
 use super::status::isolated;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ec2_isolation::model::Groups;
+use ec2_isolation::operator::ports::drill::{DRILL_TAG, drill_name};
 use ec2_isolation::operator::{ASSUMPTIONS, Drill, DrillOutcome, SHAPES, Trouble as Refusal};
 use ec2_isolation::ports::Fault;
-use ec2_isolation::ports::drill::{DRILL_TAG, drill_name};
 
 use super::{operator, reads};
 use crate::world::drill::SUBNET;

@@ -2,7 +2,7 @@
 
 use ec2_isolation::operator::{Address, Trouble};
 
-use ec2_isolation::cloudformation::stack::RECORDS_EXPORT;
+use ec2_isolation::operator::stack::RECORDS_EXPORT;
 
 use super::{ALL, by_table, kept, operator, reads};
 use crate::world::operator::view;

@@ -1,7 +1,7 @@
 //! What `isolate` makes of what an alert names, and that it never takes an instance off a list, whoever else is at work.
 
-use ec2_isolation::cloudformation::stack::{FUNCTION_EXPORT, RECORDS_EXPORT};
 use ec2_isolation::model::{Peer, Rule};
+use ec2_isolation::operator::stack::{FUNCTION_EXPORT, RECORDS_EXPORT};
 use ec2_isolation::operator::{Options, Target};
 
 use super::operator;
@@ -32,7 +32,7 @@ async fn orders(world: &World, names: &[&str], stack: Option<&str>) -> Result<Ve
     Ok(orders.iter().map(|order| order.to_string().trim_end().replace('\n', "|")).collect())
 }
 
-pub fn incident(name: &str, status: &str, list: &str) -> ec2_isolation::cloudformation::stack::StackView {
+pub fn incident(name: &str, status: &str, list: &str) -> ec2_isolation::operator::stack::StackView {
     let id = format!("arn:aws:cloudformation:us-east-1:123456789012:stack/{name}/1");
     let mut stack = view(&id, status, &[]);
     stack.function_outlives = true;

@@ -1,7 +1,7 @@
 //! What is left of incidents that are over, and that nothing of an open one is ever named for deletion.
 
-use ec2_isolation::cloudformation::stack::{RECORDS_EXPORT, StackResource};
 use ec2_isolation::model::{Fault, Lock, Snapshot};
+use ec2_isolation::operator::stack::{RECORDS_EXPORT, StackResource};
 use ec2_isolation::operator::{Address, Kind, Leftovers};
 
 use super::{by_table, kept, operator, restore};

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use ec2_isolation::cloudformation::stack::StackTimes;
 use ec2_isolation::model::{Fault, Lock, Time};
+use ec2_isolation::operator::ports::TrailEvent;
+use ec2_isolation::operator::ports::approval::Question;
+use ec2_isolation::operator::stack::StackTimes;
 use ec2_isolation::operator::{Address, Format, Report};
-use ec2_isolation::ports::TrailEvent;
-use ec2_isolation::ports::approval::Question;
 use ec2_isolation::timing::clock::Clock;
 use serde_json::json;
 

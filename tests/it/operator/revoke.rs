@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ec2_isolation::cloudformation::stack::StackView;
+use ec2_isolation::operator::ports::ProfileRole;
+use ec2_isolation::operator::stack::StackView;
 use ec2_isolation::operator::{Address, Options, Revocation, Revoked};
-use ec2_isolation::ports::{Fault, ProfileRole};
+use ec2_isolation::ports::Fault;
 
 use super::isolate::{incident, prepared, targets};
 use super::{by_table, named, operator};
@@ -271,7 +272,7 @@ async fn denied() -> World {
     succeeds(&world, event("create")).await;
     let mut own = incident("x", "CREATE_COMPLETE", &format!("{A},{B}"));
     (own.id, own.name) = (STACK.to_owned(), STACK.split('/').nth(1).unwrap().to_owned());
-    let table = ec2_isolation::cloudformation::stack::StackResource {
+    let table = ec2_isolation::operator::stack::StackResource {
         logical_id: "SecurityGroupTable".to_owned(),
         physical_id: crate::world::TABLE.to_owned(),
         kind: "AWS::DynamoDB::Table".to_owned(),

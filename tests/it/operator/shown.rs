@@ -97,7 +97,7 @@ async fn the_list_of_incidents() {
     (group.id, group.stack_id) = ("sg-0e".parse().unwrap(), Some(second.id.clone()));
     world.data().groups.insert(group.id.clone(), group);
     world.add("i-0c", VPC, &[("eni-0e", &["sg-0b"])]);
-    second.resources.push(ec2_isolation::cloudformation::stack::StackResource {
+    second.resources.push(ec2_isolation::operator::stack::StackResource {
         logical_id: "SecurityGroupTable".to_owned(),
         physical_id: "second-SecurityGroupTable-2".to_owned(),
         kind: "AWS::DynamoDB::Table".to_owned(),

@@ -17,7 +17,7 @@ pub async fn isolated() -> World {
     world
 }
 
-fn stack(status: &str) -> ec2_isolation::cloudformation::stack::StackView {
+fn stack(status: &str) -> ec2_isolation::operator::stack::StackView {
     let mut stack = view(STACK, status, &[("SecurityGroupTable", TABLE)]);
     stack.parameters.insert("CompromisedInstanceList".to_owned(), format!("{A},{B}"));
     stack

@@ -32,7 +32,7 @@ fn the_responders_function_has_its_name_for_ever() {
     for name in ["FunctionArn", "RecordsTable", "LogGroup"] {
         assert!(exports.contains(&format!("ec2-isolation-v1-{name}")), "{name}: {exports:?}");
     }
-    assert!(exports.contains(&ec2_isolation::cloudformation::stack::RECORDS_EXPORT.to_owned()));
+    assert!(exports.contains(&ec2_isolation::operator::stack::RECORDS_EXPORT.to_owned()));
 }
 
 #[test]
@@ -129,5 +129,5 @@ fn the_responders_parameter_says_where_everything_is() {
     });
     assert_eq!(value, expected);
     // The contract is that of the exports' names.
-    assert!(ec2_isolation::cloudformation::stack::FUNCTION_EXPORT.contains("-v1-"));
+    assert!(ec2_isolation::operator::stack::FUNCTION_EXPORT.contains("-v1-"));
 }

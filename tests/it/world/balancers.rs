@@ -1,7 +1,7 @@
 //! Elastic Load Balancing of the world.
 
+use ec2_isolation::operator::ports::balancers::{Balancers, Target, TargetGroup};
 use ec2_isolation::ports::Call;
-use ec2_isolation::ports::balancers::{Balancers, Target, TargetGroup};
 
 use super::World;
 

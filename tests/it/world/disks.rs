@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ec2_isolation::model::{InstanceId, Snapshot, SnapshotId, VolumeId};
-use ec2_isolation::ports::disks::{Bench, BlockPage, Blocks, Copies, Disks, NewVolume};
-use ec2_isolation::ports::{Attachment, Call, CallError, Fault, VolumeDetails};
+use ec2_isolation::operator::ports::disks::{Bench, BlockPage, Blocks, Copies, Disks, NewVolume};
+use ec2_isolation::operator::ports::{Attachment, VolumeDetails};
+use ec2_isolation::ports::{Call, CallError, Fault};
 
 use super::ports::refusal;
 use super::{Data, World};

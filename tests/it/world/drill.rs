@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ec2_isolation::cloudformation::stack::{StackResource, StackView};
 use ec2_isolation::model::{
     Attribute, Group, GroupId, Groups, Instance, InstanceId, InterfaceId, Owner, Peer, Record, Role, Rule, Snapshot,
     SnapshotId, Snapshots, State, Time, Volume, VolumeId, VpcId,
 };
 use ec2_isolation::operator::SHAPES;
-use ec2_isolation::ports::drill::{
+use ec2_isolation::operator::ports::drill::{
     DRILL_TAG, Details, Evaluates, Events, Fixtures, Launch, Made, Probes, StackEvent, drill_name,
 };
+use ec2_isolation::operator::stack::{StackResource, StackView};
 use ec2_isolation::ports::{Call, Fault};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -440,7 +440,7 @@ impl Events for World {
 impl World {
     /// A responder whose function works, and a subnet.
     pub fn with_responder(&self) {
-        use ec2_isolation::cloudformation::stack::{FUNCTION_EXPORT, RECORDS_EXPORT};
+        use ec2_isolation::operator::stack::{FUNCTION_EXPORT, RECORDS_EXPORT};
         let mut data = self.data();
         data.exports.insert(FUNCTION_EXPORT.to_owned(), "the function".to_owned());
         data.exports.insert(RECORDS_EXPORT.to_owned(), RECORDS.to_owned());

@@ -1,9 +1,10 @@
 //! What a case file is made from, in the world: snapshots in full, locks, CloudTrail.
 
 use ec2_isolation::model::{Snapshot, SnapshotId, Time};
-use ec2_isolation::ports::{
-    Call, Evidence, SnapshotDetails, SnapshotQuery, Trail, TrailEvent, VolumeDetails, VolumeQuery,
+use ec2_isolation::operator::ports::{
+    Evidence, SnapshotDetails, SnapshotQuery, Trail, TrailEvent, VolumeDetails, VolumeQuery,
 };
+use ec2_isolation::ports::Call;
 
 use super::disks::{KEY, ZONE};
 use super::{Data, World};

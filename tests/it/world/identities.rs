@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ec2_isolation::cloudformation::stack::{StackResource, StackView};
-use ec2_isolation::ports::{Call, Identities, ProfileRole};
+use ec2_isolation::operator::ports::{Identities, ProfileRole};
+use ec2_isolation::operator::stack::{StackResource, StackView};
+use ec2_isolation::ports::Call;
 
 use super::{Data, World};
 

@@ -1,8 +1,8 @@
 //! What only the capture of memory asks of EC2.
 
 use ec2_isolation::model::InstanceId;
+use ec2_isolation::operator::ports::machines::{Machine, Machines};
 use ec2_isolation::ports::Call;
-use ec2_isolation::ports::machines::{Machine, Machines};
 
 use super::World;
 

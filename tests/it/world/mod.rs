@@ -24,15 +24,17 @@ use std::time::Duration;
 
 use ec2_isolation::cloudformation::answer::Answer;
 use ec2_isolation::cloudformation::responder::Undelivered;
-use ec2_isolation::cloudformation::stack::{StackResource, StackStatus, StackTimes, StackView};
+use ec2_isolation::cloudformation::stack::StackStatus;
 use ec2_isolation::model::{
     Branch, Group, GroupId, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Lock, Peer, Record, Role,
     Rule, ScheduledEvent, Snapshot, SnapshotId, State, Volume, VolumeId, VpcId,
 };
-use ec2_isolation::ports::approval::Question;
-use ec2_isolation::ports::balancers::{Target, TargetGroup};
-use ec2_isolation::ports::machines::Machine;
-use ec2_isolation::ports::{Call, CallError, Fault, Ports, TrailEvent};
+use ec2_isolation::operator::ports::TrailEvent;
+use ec2_isolation::operator::ports::approval::Question;
+use ec2_isolation::operator::ports::balancers::{Target, TargetGroup};
+use ec2_isolation::operator::ports::machines::Machine;
+use ec2_isolation::operator::stack::{StackResource, StackTimes, StackView};
+use ec2_isolation::ports::{Call, CallError, Fault, Ports};
 use tokio::sync::watch;
 use tokio::time::Instant;
 

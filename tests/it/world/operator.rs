@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ec2_isolation::cloudformation::stack::{
-    Export, NewStack, Prepared, StackLife, StackResource, StackStatus, StackTimes, StackView,
-};
+use ec2_isolation::cloudformation::stack::StackStatus;
 use ec2_isolation::model::{Groups, InstanceId, Interface, Owner, Record, ScheduledEvent, State};
-use ec2_isolation::ports::approval::{Question, Questions};
-use ec2_isolation::ports::{Archive, Call, Fault, Survey, Takeover, Written};
+use ec2_isolation::operator::ports::approval::{Question, Questions};
+use ec2_isolation::operator::ports::{Archive, Survey, Takeover};
+use ec2_isolation::operator::stack::{Export, NewStack, Prepared, StackLife, StackResource, StackTimes, StackView};
+use ec2_isolation::ports::{Call, Fault, Written};
 
 use super::ports::refusal;
 use super::{Data, TABLE, World};

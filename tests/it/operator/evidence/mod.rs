@@ -44,7 +44,7 @@ fn snapshot_of(world: &World, instance: &str) -> SnapshotId {
 /// Where each volume is, by the snapshot that it was made of.
 fn places(world: &World) -> BTreeMap<SnapshotId, Option<(String, String)>> {
     let data = world.data();
-    let of = |volume: &ec2_isolation::ports::VolumeDetails| {
+    let of = |volume: &ec2_isolation::operator::ports::VolumeDetails| {
         let at = volume.attachment.as_ref().filter(|at| at.state == "attached");
         (volume.snapshot.clone().unwrap(), at.map(|at| (at.instance.to_string(), at.device.clone())))
     };

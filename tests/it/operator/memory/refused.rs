@@ -1,7 +1,7 @@
 //! What is refused before anything is copied to the instance.
 
+use ec2_isolation::operator::ports::machines::Machine;
 use ec2_isolation::operator::{Address, NoAvml, Why, Wish};
-use ec2_isolation::ports::machines::Machine;
 
 use super::super::status::isolated;
 use super::super::{by_table, operator};

@@ -2,11 +2,11 @@
 
 use aws_sdk_ec2::types::{HibernationOptions, Instance, PlatformValues, Reservation};
 
-use super::{Ec2, NO_INSTANCE};
+use crate::aws::ec2::{Ec2, NO_INSTANCE};
 use crate::aws::error::call_error;
 use crate::model::InstanceId;
+use crate::operator::ports::machines::{Machine, Machines};
 use crate::ports::Call;
-use crate::ports::machines::{Machine, Machines};
 
 impl Machines for Ec2 {
     async fn machine(&self, instance: &InstanceId) -> Call<Option<Machine>> {

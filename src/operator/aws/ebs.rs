@@ -8,7 +8,7 @@ use aws_sdk_ebs::types::ChecksumAlgorithm;
 
 use crate::aws::error::{garbled, sent};
 use crate::model::{SnapshotId, sha256_base64};
-use crate::ports::disks::{BlockPage, Blocks};
+use crate::operator::ports::disks::{BlockPage, Blocks};
 use crate::ports::{Call, CallError, Fault};
 
 const LIST: &str = "ebs:ListSnapshotBlocks";

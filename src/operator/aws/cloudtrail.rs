@@ -5,7 +5,8 @@ use aws_sdk_cloudtrail::types::{Event, LookupAttribute, LookupAttributeKey};
 use serde_json::Value;
 
 use crate::aws::error::{garbled, sent, time};
-use crate::ports::{Call, Trail, TrailEvent};
+use crate::operator::ports::{Trail, TrailEvent};
+use crate::ports::Call;
 
 const LOOKUP: &str = "cloudtrail:LookupEvents";
 /// The most that it answers at once (CloudTrail API reference).

@@ -16,8 +16,8 @@ use aws_credential_types::credential_fn::provide_credentials_fn;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sts::config::{ProvideCredentials as _, SharedCredentialsProvider};
 
-use crate::aws::config::BadSettings;
 use crate::aws::error::innermost;
+use crate::operator::aws::config::BadSettings;
 
 /// What the SDK reads in the name of a profile beside letters and digits (aws-runtime, env_config/normalize.rs). A shell leaves it
 /// alone.

@@ -1,8 +1,8 @@
-//! IAM: whom an instance acts as. Only the operator's program asks.
+//! IAM: whom an instance acts as.
 
 use std::future::Future;
 
-use super::Call;
+use crate::ports::Call;
 
 /// A role that an instance may act as.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,10 +1,10 @@
-//! What a case file is made from: snapshots in full, their locks, and what CloudTrail saw. Only the operator's program asks.
+//! What a case file is made from: snapshots in full, their locks, and what CloudTrail saw.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
-use super::Call;
 use crate::model::{GroupId, InstanceId, InterfaceId, SnapshotId, Time, VolumeId};
+use crate::ports::Call;
 
 /// What EC2 shows of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]

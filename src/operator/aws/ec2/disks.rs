@@ -7,11 +7,11 @@ use aws_sdk_ec2::types::{
     OperationType, PermissionGroup, ResourceType, SnapshotAttributeName, TagSpecification, VolumeType,
 };
 
-use super::change::tag_list;
-use super::{Ec2, id};
+use crate::aws::ec2::change::tag_list;
+use crate::aws::ec2::{Ec2, id};
 use crate::aws::error::sent;
 use crate::model::{InstanceId, SnapshotId, VolumeId};
-use crate::ports::disks::{Bench, Copies, Disks, NewVolume};
+use crate::operator::ports::disks::{Bench, Copies, Disks, NewVolume};
 use crate::ports::{Call, CallError};
 
 /// What is gone, or detached, already.

@@ -1,9 +1,9 @@
 //! The trigger's items: read only, since its state machine writes them.
 
-use super::Table;
-use super::item::{TRIGGER_PREFIX, text};
+use crate::aws::dynamodb::Table;
+use crate::aws::dynamodb::item::{TRIGGER_PREFIX, text};
+use crate::operator::ports::approval::{Question, Questions, Token};
 use crate::ports::Call;
-use crate::ports::approval::{Question, Questions, Token};
 
 impl Questions for Table {
     async fn question(&self, id: &str) -> Call<Option<Question>> {

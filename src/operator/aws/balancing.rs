@@ -6,8 +6,8 @@ use aws_sdk_elasticloadbalancingv2::types::{
 };
 
 use crate::aws::error::sent;
+use crate::operator::ports::balancers::{Balancers, Target, TargetGroup};
 use crate::ports::Call;
-use crate::ports::balancers::{Balancers, Target, TargetGroup};
 
 /// 1 to 400 (`PageSize`, DescribeTargetGroups, API reference).
 const PAGE: i32 = 400;

@@ -1,11 +1,11 @@
 //! What is done with snapshots as evidence: volumes of them on a forensic host, copies of them for another account, and what is in
-//! them, block by block. Only the operator's program asks.
+//! them, block by block.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
-use super::Call;
 use crate::model::{InstanceId, SnapshotId, VolumeId};
+use crate::ports::Call;
 
 /// An instance that takes the volumes, as EC2 shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]

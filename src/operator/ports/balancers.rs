@@ -1,9 +1,9 @@
-//! Elastic Load Balancing: which target groups list an instance. Only the operator's program asks.
+//! Elastic Load Balancing: which target groups list an instance.
 
 use std::future::Future;
 
-use super::Call;
 use crate::model::VpcId;
+use crate::ports::Call;
 
 /// A target group.
 #[derive(Debug, Clone, PartialEq, Eq)]

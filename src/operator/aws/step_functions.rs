@@ -5,8 +5,8 @@ use aws_sdk_sfn::types::TestExecutionStatus;
 use serde_json::Value;
 
 use crate::aws::error::sent;
-use crate::ports::approval::{Answers, Token};
-use crate::ports::drill::Evaluates;
+use crate::operator::ports::approval::{Answers, Token};
+use crate::operator::ports::drill::Evaluates;
 use crate::ports::{Call, CallError, Fault};
 
 #[derive(Debug, Clone)]

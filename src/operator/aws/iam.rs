@@ -4,7 +4,8 @@ use aws_sdk_iam::Client;
 use aws_sdk_iam::types::Role;
 
 use crate::aws::error::sent;
-use crate::ports::{Call, Identities, ProfileRole};
+use crate::operator::ports::{Identities, ProfileRole};
+use crate::ports::Call;
 
 /// Where AWS keeps its own: service-linked roles (IAM user guide), and those of Identity Center (rebuy-de/aws-nuke#441).
 const PROTECTED: [&str; 2] = ["/aws-service-role/", "/aws-reserved/"];

@@ -2,8 +2,8 @@
 
 use std::future::Future;
 
-use super::Call;
 use crate::model::InstanceId;
+use crate::ports::Call;
 
 /// What EC2 shows of the machine that an instance is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,10 +8,11 @@ use aws_sdk_ec2::types::{
     Tag, TagSpecification, UserIdGroupPair,
 };
 
-use super::{Ec2, id};
+use crate::aws::ec2::read::groups_of;
+use crate::aws::ec2::{Ec2, id};
 use crate::aws::error::{call_error, sent};
 use crate::model::{GroupId, Groups, InstanceId, InterfaceId, SnapshotId, VolumeId, VpcId};
-use crate::ports::drill::{DRILL_TAG, Details, Fixtures, Launch, Made, Probes, drill_name};
+use crate::operator::ports::drill::{DRILL_TAG, Details, Fixtures, Launch, Made, Probes, drill_name};
 use crate::ports::{Call, CallError};
 
 /// As everywhere (`MaxResults`, EC2 API reference).
@@ -189,7 +190,7 @@ impl Probes for Ec2 {
         let options = found.metadata_options();
         let word = |word: Option<&str>| word.unwrap_or_default().to_owned();
         Ok(Some(Details {
-            groups: super::read::groups_of(action, found.security_groups())?,
+            groups: groups_of(action, found.security_groups())?,
             is_metadata_on: options.and_then(|options| options.http_endpoint())
                 != Some(&InstanceMetadataEndpointState::Disabled),
             metadata_state: word(options.and_then(|options| options.state()).map(|state| state.as_str())),

@@ -1,0 +1,4 @@
+//! What only the program asks of the records table.
+
+mod archive;
+mod question;
