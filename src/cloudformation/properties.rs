@@ -20,6 +20,7 @@ pub enum Kind {
     Watch,
     /// In a list or in one text with commas.
     Names,
+    /// In a list or in one text with commas.
     Ports,
     /// A whole number of this unit, within these bounds.
     Number(&'static str, u64, u64),

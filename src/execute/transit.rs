@@ -92,20 +92,14 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
         let Step::Pass { instance, interface, through, hold_seconds, to, originals, .. } = step else { return Ok(()) };
         let isolation = Groups::from([to.clone()]);
         let is_outside = isolates(step);
-        if is_outside && self.transit.is_crowded.load(Ordering::Relaxed) {
+        let has_room = is_outside && !self.transit.is_crowded.load(Ordering::Relaxed);
+        // Whoever comes from inside has a seat, and waits in it until nothing is left to be isolated: who comes from outside cannot wait
+        // for it.
+        let seat = has_room.then(|| self.transit.seats.try_acquire().ok()).flatten();
+        if is_outside && seat.is_none() {
             *passage = Some(Passage::Postponed);
             return self.set_groups(instance, interface, &isolation).await;
         }
-        // Whoever comes from inside has a seat, and waits in it until nothing is left to be isolated: who comes from outside cannot wait
-        // for it.
-        let _seat = match self.transit.seats.try_acquire() {
-            Ok(seat) if is_outside => Some(seat),
-            Err(_) if is_outside => {
-                *passage = Some(Passage::Postponed);
-                return self.set_groups(instance, interface, &isolation).await;
-            }
-            _ => None,
-        };
         let inside = Groups::from([through.clone()]);
         match self.until_taken(instance, interface, &inside, || self.turn_to_enter()).await {
             Ok(()) => *passage = Some(Passage::Done),

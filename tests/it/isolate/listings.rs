@@ -68,17 +68,21 @@ async fn an_instance_in_the_isolation_of_another_stack_is_left_there_without_a_l
     }
 }
 
-/// A forensic host of its own stack, whose group the listing at the start did not have.
-#[tokio::test(start_paused = true)]
-async fn the_group_of_a_forensic_host_that_the_first_listing_did_not_show() {
-    let forensic = || Group {
+/// The group of a forensic host that has a stack of its own.
+fn forensic() -> Group {
+    Group {
         id: "sg-0f0f".parse().unwrap(),
         vpc: Some(VPC.parse().unwrap()),
         role: Some(Role::Forensic),
         stack_id: Some("arn:aws:cloudformation:us-east-1:123456789012:stack/host/1".to_owned()),
         ingress: vec![],
         egress: vec![],
-    };
+    }
+}
+
+/// A forensic host of its own stack, whose group the listing at the start did not have.
+#[tokio::test(start_paused = true)]
+async fn the_group_of_a_forensic_host_that_the_first_listing_did_not_show() {
     for is_made_later in [false, true] {
         let world = quick_fleet();
         let rule =
@@ -101,14 +105,7 @@ async fn the_group_of_a_forensic_host_that_the_first_listing_did_not_show() {
 /// A forensic host beside the incident is let in on every port, by its own stack.
 #[tokio::test(start_paused = true)]
 async fn what_is_kept_with_a_forensic_host_beside_it_is_isolated() {
-    let forensic = Group {
-        id: "sg-0f0f".parse().unwrap(),
-        vpc: Some(VPC.parse().unwrap()),
-        role: Some(Role::Forensic),
-        stack_id: Some("arn:aws:cloudformation:us-east-1:123456789012:stack/host/1".to_owned()),
-        ingress: vec![],
-        egress: vec![],
-    };
+    let forensic = forensic();
     let rule = Rule { protocol: "tcp".into(), ports: Some((0, 65535)), peer: Peer::Group(forensic.id.clone()) };
     let world = quick_fleet();
     succeeds(&world, event("create")).await;
