@@ -236,7 +236,10 @@ async fn a_dry_run_changes_nothing_and_says_what_it_would_do() {
     assert!(made.contains(&"ForensicInstance".to_owned()), "{made:?}");
     // The next one takes nothing away, whatever the parameters say.
     let reason = scene.incident.set("DryRun", "true").set("ForensicHost", "false").deploy_fails().await;
-    assert!(reason.contains("CloudFormation would delete the forensic host after it"), "{reason}");
+    assert!(
+        reason.contains("the function changed nothing: CloudFormation itself acts on new values of ForensicHost, even"),
+        "{reason}"
+    );
     assert_eq!(hosts(&scene.incident).await, made);
     scene.incident.set("ForensicHost", "true").set("Rerun", "once more").deploy();
     assert!(scene.incident.outputs().await["DryRun"].contains("DRY RUN. To isolate: sam deploy "));
