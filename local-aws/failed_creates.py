@@ -13,20 +13,12 @@ from xml.sax.saxutils import escape
 _failed: dict[tuple[str, str], tuple[str, str]] = {}
 
 
-def recording(original: Callable[..., Any]) -> Callable[..., Any]:
-    def provision(resource_type: str, logical_id: str, properties: Any, stack_name: str) -> Any:
-        from ministack.services.cloudformation import _stacks
-
-        key = (_stacks[stack_name]["StackId"], logical_id)
-        try:
-            made = original(resource_type, logical_id, properties, stack_name)
-        except Exception as error:
-            _failed[key] = (resource_type, str(error))
-            raise
-        _failed.pop(key, None)
-        return made
-
-    return provision
+def note(stack_id: str, logical_id: str, resource_type: str, status: str, reason: str) -> None:
+    """What an event tells of a resource, whether its properties could not be resolved or it could not be made."""
+    if status.endswith("_FAILED"):
+        _failed[(stack_id, logical_id)] = (resource_type, reason)
+    elif status.endswith("_COMPLETE"):
+        _failed.pop((stack_id, logical_id), None)
 
 
 def describing(original: Callable[..., Any]) -> Callable[..., Any]:

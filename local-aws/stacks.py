@@ -103,7 +103,6 @@ def install() -> None:
     _wrap(provisioners, "_property_recreation", replacements.told_of)
 
     _wrap(provisioners, "_physical_name", _unique_to_the_stack)
-    _wrap(provisioners, "_provision_resource", failed_creates.recording)
     _wrap(provisioners, "_provision_resource", _keeping_failed_creates)
     _wrap(provisioners, "_update_resource", _replacing_failed_creates)
     _wrap(provisioners, "_provision_resource", service_roles.creating)
@@ -621,6 +620,8 @@ def _worded_as_aws_does(original: Any) -> Any:
         elif status.endswith("_FAILED") and not physical_id:
             record = stack["_resources"].get(logical_id, {})
             physical_id = record.get("PhysicalResourceId", "")
+        if physical_id != stack_id:
+            failed_creates.note(stack_id, logical_id, resource_type, status, reason)
         original(stack_id, stack_name, logical_id, resource_type, status, reason, physical_id, *arguments, **keywords)
 
     return add

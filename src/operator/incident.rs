@@ -326,7 +326,12 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
 fn without_table(stack: &StackView) -> Option<Trouble> {
     let listed = stack.instances();
     let failed = stack.resources.iter().filter(|resource| resource.status.ends_with("_FAILED"));
-    let failed: String = failed.map(|resource| format!("; {}: {}", resource.logical_id, resource.reason)).collect();
+    let mut failed: String = failed.map(|resource| format!("; {}: {}", resource.logical_id, resource.reason)).collect();
+    // What fails a stack as a whole names no resource.
+    if failed.is_empty() && stack.status.status.ends_with("_FAILED") && !stack.status.reason.is_empty() {
+        failed = format!("; {}", stack.status.reason);
+    }
+    let failed = failed.trim_end_matches(['.', ' ']);
     let next = match stack.is_busy() {
         true => "It is at work: look again in a minute",
         false => "Remove the cause, delete the stack, then isolate again",

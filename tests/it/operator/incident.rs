@@ -125,17 +125,25 @@ async fn the_table_of_a_stack_that_is_gone_is_found_by_its_name_and_several_are_
 #[tokio::test]
 async fn a_stack_that_failed_before_it_had_a_table_has_isolated_nothing_and_is_open() {
     let world = fleet();
-    for (status, next) in [
-        ("CREATE_FAILED", "Remove the cause, delete the stack, then isolate again"),
-        ("CREATE_IN_PROGRESS", "It is at work: look again in a minute"),
+    let whole = "No export named ec2-isolation-v1-FunctionArn found. Rollback requested by user";
+    for (status, reason, told, next) in [
+        ("CREATE_FAILED", "", String::new(), "Remove the cause, delete the stack, then isolate again"),
+        (
+            "CREATE_FAILED",
+            &format!("{whole}. "),
+            format!("; {whole}"),
+            "Remove the cause, delete the stack, then isolate again",
+        ),
+        ("CREATE_IN_PROGRESS", "User Initiated", String::new(), "It is at work: look again in a minute"),
     ] {
         let mut stack = view(STACK, status, &[]);
+        stack.status.reason = reason.to_owned();
         stack.parameters.insert("CompromisedInstanceList".to_owned(), format!("{A},{B}"));
         world.data().views = vec![stack];
         let address = Address::Stack("incident-2026-11-25".to_owned());
         let trouble = operator(&world).incident(&address).await.unwrap_err();
         let said = format!(
-            "stack incident-2026-11-25 is {status} and has no records table, so it has isolated none of {A}, {B}. {next}"
+            "stack incident-2026-11-25 is {status} and has no records table, so it has isolated none of {A}, {B}{told}. {next}"
         );
         assert_eq!(trouble, Trouble::Open(said));
     }
