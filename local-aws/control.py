@@ -49,6 +49,7 @@ class Knobs:
     snapshot_seconds: float = 15.0
     standby_seconds: float = 0.0
     launch_failure: str | None = None
+    refuse_open_groups: bool = False
     failed_resource_delete: str = "after"
     page_size: int | None = None
     refuse_unpaginated: bool = False
@@ -159,6 +160,12 @@ def _launch_failure(body: Json, _query: dict[str, list[str]]) -> Json:
     code = body["error_code"]
     knobs.launch_failure = None if code is None else str(code)
     return {"error_code": knobs.launch_failure}
+
+
+@route("PUT", "open-groups")
+def _open_groups(body: Json, _query: dict[str, list[str]]) -> Json:
+    knobs.refuse_open_groups = bool(body["refused"])
+    return {"refused": knobs.refuse_open_groups}
 
 
 @route("PUT", "failed-resource-order")

@@ -105,6 +105,10 @@ def _group(group_id: str) -> Provisioned:
 
 def create_security_group(logical_id: str, properties: Properties, stack_name: str) -> Provisioned:
     """Explicit egress replaces the rule that allows everything, as CloudFormation does."""
+    is_open = any(rule.get("CidrIp") == "0.0.0.0/0" for rule in properties.get("SecurityGroupIngress", []))
+    if knobs.refuse_open_groups and is_open:
+        # CloudFormation Hooks user guide: how a resource fails that a hook refuses.
+        raise RuntimeError("The following hook(s) failed: [Guardrail::Network::NoOpenGroups]")
     ec2 = moto_ec2.client()
     name = properties.get("GroupName") or invented_name(stack_name, logical_id)
     placement = {"VpcId": properties["VpcId"]} if "VpcId" in properties else {}

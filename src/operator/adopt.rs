@@ -78,7 +78,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let new = self.incident(&Address::Stack(to.to_owned())).await?;
         let refuse = |why: &str| Trouble::Refused(format!("nothing was changed: stack {to} {why}: deploy it first"));
         let stack = new.stack.as_ref().ok_or_else(|| refuse("is gone"))?;
-        if !is_fit(stack) {
+        if !stack.takes_updates() || stack.is_busy() {
             return Err(refuse(&format!("is {}", stack.status.status)));
         }
         let custom = stack.isolation().ok_or_else(|| refuse("has no Custom::Ec2Isolation that would restore them"))?;
@@ -304,14 +304,6 @@ impl fmt::Display for HandoverReport {
         }
         Ok(())
     }
-}
-
-/// Whether a stack can be deployed again, so that it takes care of what it takes over.
-fn is_fit(stack: &StackView) -> bool {
-    let status = stack.status.status.as_str();
-    let is_deployable =
-        ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "CREATE_FAILED", "UPDATE_FAILED"];
-    is_deployable.contains(&status)
 }
 
 fn said(id: &InstanceId, what: &str, result: Call<Written>) -> Option<String> {

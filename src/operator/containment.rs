@@ -22,8 +22,9 @@ impl Incident {
     /// those that were restored.
     #[must_use]
     pub fn listed(&self) -> BTreeSet<InstanceId> {
-        let is_over =
-            |id: &InstanceId| self.ledger.records.get(id).is_some_and(|record| record.state == State::Restored);
+        let is_over = |id: &InstanceId| {
+            self.ledger.records.get(id).is_some_and(|record| !self.is_held(record) && self.was_reached(record))
+        };
         // A stack that is gone asks for nothing any more.
         let intents = self.ledger.intents.values().filter(|_| self.stack.is_some());
         let intents = intents.filter_map(|intent| match &intent.desired {
@@ -39,6 +40,17 @@ impl Incident {
     #[must_use]
     pub fn parameter_list(&self) -> BTreeSet<InstanceId> {
         self.stack.as_ref().map(StackView::instances).unwrap_or_default()
+    }
+
+    /// Whether the latest change of the stack has come to its function, so that the record of what it asked for is its answer.
+    fn was_reached(&self, record: &Record) -> bool {
+        let known = self.ledger.intents.get(&record.owner.digest()).and_then(|intent| intent.issued);
+        let changed = self
+            .stack
+            .as_ref()
+            .filter(|stack| stack.status.status.starts_with("UPDATE_") && !stack.status.status.ends_with("_COMPLETE"));
+        let changed = changed.and_then(|stack| stack.changed_at);
+        known.zip(changed).is_none_or(|(known, changed)| known >= changed)
     }
 
     /// What a request of this owner wants, as far as that is known.
@@ -83,7 +95,7 @@ impl Incident {
     }
 
     fn held_record(&self, id: &InstanceId) -> Option<&Record> {
-        self.ledger.records.get(id).map(Arc::as_ref).filter(|record| record.state != State::Restored)
+        self.ledger.records.get(id).map(Arc::as_ref).filter(|record| self.is_held(record))
     }
 }
 

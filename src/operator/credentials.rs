@@ -9,6 +9,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::incident::{Incident, cannot_look};
+use super::isolate::LIST;
 use super::shell::Shell;
 use super::text::{count, some, wrapped};
 use super::{Operator, TRAILING, Trouble};
@@ -26,6 +27,11 @@ pub(super) const ROLES: &str = "RevokeRoles";
 #[must_use]
 pub(super) fn credentials_name(incident: &str) -> String {
     format!("{incident}-credentials")
+}
+
+/// Whether a stack is of our template that denies.
+pub(super) fn denies(stack: &StackView) -> bool {
+    [ROLES, LIST].iter().all(|name| stack.parameters.contains_key(*name))
 }
 
 /// The roles that a stack's parameter names.
@@ -116,6 +122,13 @@ impl Credentials {
     }
 }
 
+impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
+    /// The stack of this name, if it is one that denies credentials: somebody else may have one of the same name.
+    pub(super) async fn denying(&self, name: &str) -> Result<Option<StackView>, Trouble> {
+        Ok(self.view(name).await?.filter(denies))
+    }
+}
+
 impl Incident {
     /// Whose credentials are denied for it, and by which stack.
     pub(super) fn denied(&self) -> Option<Credentials> {
@@ -171,7 +184,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
     async fn denial(&self, incident: &str) -> Result<Option<StackView>, Trouble> {
         match self.view(incident).await? {
             Some(stack) if stack.parameters.contains_key(ROLES) => Ok(Some(stack)),
-            Some(stack) => self.view(&credentials_name(&stack.name)).await,
+            Some(stack) => self.denying(&credentials_name(&stack.name)).await,
             None => Ok(None),
         }
     }
@@ -186,6 +199,10 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let held = self.still_held(&stack, &own.chain(recorded).collect()).await?;
         if !held.is_empty() {
             log.push(stays(&stack, &held, &self.shell));
+            return Ok(false);
+        }
+        if let Some(held) = self.held_meanwhile(incident).await? {
+            log.push(held);
             return Ok(false);
         }
         if stack.is_protected {

@@ -52,28 +52,31 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             tries += 1;
             let request = format!("{}|{}|{tries}", self.request_id, deployment.name);
             let token = format!("ec2-isolation-{}", short_digest(&request));
-            let Some(stack) = self.view(deployment.name).await? else {
-                let Deployment { name, template, role } = *deployment;
-                let parameters = parameters(None)?;
-                let new = NewStack { name, template, parameters: &parameters, role, token: &token, stays: true };
-                let made = self.ports.stacks.create(&new).await;
-                match made.map_err(|error| Trouble::Failed { what: "the stack cannot be made", error })? {
-                    Some(id) => return Ok(id),
-                    // Somebody else has made it meanwhile.
-                    None => continue,
+            let seen = self.view(deployment.name).await?;
+            let parameters = parameters(seen.as_ref());
+            match &seen {
+                None => {
+                    let Deployment { name, template, role } = *deployment;
+                    let parameters = parameters?;
+                    let new = NewStack { name, template, parameters: &parameters, role, token: &token, stays: true };
+                    let made = self.ports.stacks.create(&new).await;
+                    let made = made.map_err(|error| Trouble::Failed { what: "the stack cannot be made", error })?;
+                    // Without an id somebody else has made it meanwhile.
+                    if let Some(id) = made {
+                        return Ok(id);
+                    }
                 }
-            };
-            if !stack.is_busy() {
-                match self.change(&stack, &token, &parameters(Some(&stack))?).await? {
-                    Changed::Begun => return Ok(stack.id),
-                    Changed::Overtaken => continue,
-                    Changed::Busy => {}
-                }
+                Some(stack) if stack.is_busy() => meanwhile(stack).await,
+                Some(stack) => match self.change(stack, &token, &parameters?).await? {
+                    Changed::Begun => return Ok(stack.id.clone()),
+                    Changed::Overtaken => {}
+                    Changed::Busy => meanwhile(stack).await,
+                },
             }
             if began.elapsed() > LONGEST_WAIT {
-                return Err(refused(&format!("stack {} is {} for hours", stack.name, stack.status.status)));
+                let status = seen.map_or_else(|| "not shown".to_owned(), |stack| stack.status.status);
+                return Err(refused(&format!("stack {} is {status} for hours", deployment.name)));
             }
-            meanwhile(&stack).await;
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }

@@ -34,7 +34,7 @@ pub struct Ended {
 
 impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R, S> {
     /// Deletes the stack that denies the credentials of its instances, then the stack, by as many calls as that takes, and waits for their
-    /// end. Only where nothing of it is held isolated.
+    /// end. Only while nothing of it is held isolated, and nothing is listed that `incident` did not list.
     ///
     /// # Errors
     /// A call failed.
@@ -47,13 +47,19 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         });
         let ended = self.end(incident).await?;
         log.extend(ended.log);
+        // Both are kept from it by the same.
+        log.dedup();
         let is_gone = ended.is_gone && is_lifted;
         let next = ended.is_gone.then(|| self.shell.own("leftovers"));
         Ok(Ended { is_gone, log, next })
     }
 
     async fn end(&self, incident: &Incident) -> Result<Ended, Trouble> {
-        let Some(mut stack) = incident.stack.clone() else {
+        let shown = match &incident.stack {
+            Some(stack) => self.view(&stack.id).await?,
+            None => None,
+        };
+        let Some(mut stack) = shown else {
             let log = vec![format!("stack {} is gone already", incident.stack_name)];
             return Ok(Ended { is_gone: true, log, next: None });
         };
@@ -79,6 +85,10 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             if is_retained {
                 break;
             }
+            if let Some(held) = self.held_meanwhile(incident).await? {
+                log.push(held);
+                return Ok(Ended { is_gone: false, log, next: None });
+            }
             if stack.is_protected {
                 let off = self.ports.stacks.unprotect(&stack.id).await;
                 off.map_err(|error| Trouble::Failed { what: "termination protection cannot be turned off", error })?;
@@ -103,6 +113,21 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             format!("{} {} was not deleted: {}", resource.logical_id, resource.physical_id, resource.reason)
         }));
         Ok(Ended { is_gone: false, log, next: None })
+    }
+
+    /// Deleting the stack would restore what another person has isolated since, and this one was not shown that.
+    pub(super) async fn held_meanwhile(&self, incident: &Incident) -> Result<Option<String>, Trouble> {
+        // A stack that is gone restores nothing.
+        let Some(stack) = &incident.stack else { return Ok(None) };
+        let Some(now) = self.settled(&stack.id).await? else { return Ok(None) };
+        let new = now.instances().difference(&stack.instances()).next().cloned();
+        let held = match new {
+            Some(new) => Some(new),
+            None => self.incident(&incident.address).await?.held().next().map(|record| record.instance.clone()),
+        };
+        Ok(held.map(|id| {
+            format!("{id} was isolated meanwhile, so the stack was not deleted. To go on, run the same command again.")
+        }))
     }
 
     /// The stack when nothing is under way any more; nothing where it is gone.

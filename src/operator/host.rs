@@ -15,6 +15,8 @@ use crate::ports::Change;
 
 /// The host's template, as the responder holds it, too.
 const HOST: &str = include_str!("../../host.yaml");
+/// The host's parameter with the group of the isolated.
+const GROUP: &str = "IsolatedSecurityGroupId";
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// What the host's stack is made with.
@@ -47,8 +49,13 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
     ) -> Result<Option<InstanceId>, Trouble> {
         match stack.and_then(StackView::forensic_host) {
             Some(id) => Ok(Some(id)),
-            None => Ok(self.view(&host_name(incident)).await?.and_then(|stack| stack.forensic_host())),
+            None => Ok(self.host_stack(&host_name(incident)).await?.and_then(|stack| stack.forensic_host())),
         }
+    }
+
+    /// The stack of this name, if it is of the host's template.
+    async fn host_stack(&self, name: &str) -> Result<Option<StackView>, Trouble> {
+        Ok(self.view(name).await?.filter(|stack| stack.parameters.contains_key(GROUP)))
     }
 }
 
@@ -75,11 +82,16 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             return Err(refused(&format!("stack {name} has no isolation group yet: look again when it has")));
         };
         let stack = host_name(name);
-        if self.view(&stack).await?.is_some() {
-            return Err(refused(&format!("stack {stack} is there already: ec2-isolation host --delete deletes it")));
+        if let Some(view) = self.view(&stack).await? {
+            return Err(refused(&match view.parameters.contains_key(GROUP) {
+                true => format!("stack {stack} is there already: ec2-isolation host --delete deletes it"),
+                false => {
+                    format!("stack {stack} is there, and is no forensic host: deploy host.yaml under another name")
+                }
+            }));
         }
         let mut all = parameters;
-        all.insert("IsolatedSecurityGroupId".to_owned(), group.to_owned());
+        all.insert(GROUP.to_owned(), group.to_owned());
         all.insert("VpcId".to_owned(), vpc.clone());
         let role = self.responder().await?.and_then(|responder| responder.role);
         Ok(HostOrder { stack, parameters: all, role })
@@ -115,7 +127,8 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         on_progress: &(impl Fn(&Progress) + Sync),
     ) -> Result<Host, Trouble> {
         let name = host_name(incident);
-        let stack = self.view(&name).await?.ok_or_else(|| refused(&format!("there is no stack {name}")))?;
+        let stack = self.host_stack(&name).await?;
+        let stack = stack.ok_or_else(|| refused(&format!("there is no stack {name} with a forensic host")))?;
         let deleted = self.ports.stacks.delete(&stack.id, &[]).await;
         deleted.map_err(|error| Trouble::Failed { what: "the stack cannot be deleted", error })?;
         let ended = self.ended(&stack.id, on_progress).await?;

@@ -76,7 +76,20 @@ pub struct Incident {
 impl Incident {
     /// Records that are not only history.
     pub fn held(&self) -> impl Iterator<Item = &Record> {
-        self.ledger.records.values().map(Arc::as_ref).filter(|record| record.state != State::Restored)
+        self.ledger.records.values().map(Arc::as_ref).filter(|record| self.is_held(record))
+    }
+
+    /// Whether a record is more than history: by its word, or since EC2 shows an interface of it, which no other one holds, in a group
+    /// of ours.
+    pub(super) fn is_held(&self, record: &Record) -> bool {
+        if record.state != State::Restored {
+            return true;
+        }
+        let ours = self.isolating(record);
+        let shows = |id| self.observed.interfaces.get(id).is_some_and(|found| !found.groups.is_disjoint(&ours));
+        let others = || self.ledger.records.values().filter(|other| other.state != State::Restored);
+        let is_only_here = |id| !others().any(|other| other.interfaces.contains_key(id));
+        record.interfaces.keys().any(|id| shows(id) && is_only_here(id))
     }
 
     /// Whose they are, each with one of its instances.
@@ -123,12 +136,8 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
         let records = self.ports.records.named(&table);
         let mut ledger = records.scan().await.map_err(|error| unknown_table(&table, error))?;
         // Also by other incidents in this table.
-        let recorded: BTreeSet<InterfaceId> = ledger
-            .records
-            .values()
-            .filter(|record| record.state != State::Restored)
-            .flat_map(|record| record.interfaces.keys().cloned())
-            .collect();
+        let others = ledger.records.values().filter(|record| record.state != State::Restored);
+        let others: BTreeSet<InterfaceId> = others.flat_map(|record| record.interfaces.keys().cloned()).collect();
         if let (Address::Stack(named), true) = (address, is_shared) {
             keep_own(&mut ledger, stack.as_ref(), named);
             if stack.is_none() && ledger.records.is_empty() {
@@ -171,8 +180,11 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
         };
         let forensic: Groups =
             groups.iter().filter(|group| group.role == Some(Role::Forensic)).map(|group| group.id.clone()).collect();
+        let recorded = |id: &InterfaceId| {
+            others.contains(id) || ledger.records.values().any(|record| record.interfaces.contains_key(id))
+        };
         let strays = members.iter().filter(|interface| {
-            !recorded.contains(&interface.id) && !interface.groups.iter().all(|group| forensic.contains(group))
+            !recorded(&interface.id) && !interface.groups.iter().all(|group| forensic.contains(group))
         });
         let address = match (address, &stack) {
             (Address::Stack(_), Some(stack)) => Address::Stack(stack.name.clone()),
@@ -184,7 +196,7 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
             _ => false,
         };
         let denial = credentials_name(&stack_name);
-        let (credentials, host) = tokio::join!(self.view(&denial), self.forensic_host(&stack_name, stack.as_ref()));
+        let (credentials, host) = tokio::join!(self.denying(&denial), self.forensic_host(&stack_name, stack.as_ref()));
         Ok(Incident {
             address,
             credentials,

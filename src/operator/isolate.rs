@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
@@ -14,14 +14,14 @@ use super::deploy::{Deployment, LONGEST_WAIT, LOOK_EVERY};
 use super::incident::{Address, cannot_look};
 use super::target::Target;
 use super::text::{count, wrapped};
-use super::{Operator, Progress, Status, Trouble, refused};
+use super::{Operator, Progress, Status, TRAILING, Trouble, refused};
 use crate::cloudformation::properties;
 use crate::model::{
     Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Owner, Peer, Role, Rule, State, VpcId,
     comma_list,
 };
 use crate::operator::ports::{Archive, Survey};
-use crate::operator::stack::{FUNCTION_EXPORT, StackLife, StackView, Template};
+use crate::operator::stack::{FUNCTION_EXPORT, StackLife, StackResource, StackView, Template};
 use crate::plan::{Observed, holder};
 use crate::ports::{Change, GroupQuery};
 use crate::reconcile::report::Report;
@@ -30,6 +30,10 @@ use crate::reconcile::report::Report;
 pub(super) const INCIDENT: &str = include_str!("../../incident.yaml");
 /// The parameter with the list of instances.
 pub(super) const LIST: &str = "CompromisedInstanceList";
+/// Whether interfaces pass the transit group.
+const CUT: &str = "CutEstablishedConnections";
+/// The one with their VPC.
+pub(super) const VPC: &str = "VpcId";
 /// An output of the responder, and a parameter of an incident.
 const TOPIC: &str = "NotifyTopicArn";
 /// A resource of the responder, if its trigger is on.
@@ -87,6 +91,8 @@ pub struct Isolated {
     pub failed: bool,
     /// From the call of CloudFormation until EC2 showed every interface of what was asked for isolated, if it did.
     pub contained_after_ms: Option<u64>,
+    /// Why established connections were not cut although that was asked for.
+    pub not_cut: Option<String>,
     pub status: Status,
 }
 
@@ -107,7 +113,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         }
         let view = |stack: &String| known.get(stack)?.as_ref();
         let named = options.stack.as_ref().and_then(view);
-        let place = |view: Option<&StackView>| view?.parameters.get("VpcId").cloned();
+        let place = |view: Option<&StackView>| view?.parameters.get(VPC).cloned();
         for instance in instances {
             let is_named = |holder: &&String| named.is_some_and(|view| view.id == **holder);
             let holder = holders.get(&instance.id).filter(|holder| !is_named(holder)).cloned();
@@ -150,12 +156,11 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
                         )));
                     }
                     // Another stack would be refused for them, too.
-                    if let Some(view) = view.as_ref().filter(|view| !view.takes_updates()) {
+                    if let Some(why) = self.takes_no_update(view.as_ref()).await? {
                         return Err(refused(&format!(
-                            "{} held by stack {name}, which is {} and takes no update: ec2-isolation status --stack {name} shows what is open, \
-                             with the commands that isolate it",
-                            ids_are(&targets),
-                            view.status.status
+                            "{} held by stack {name}, which {why}: ec2-isolation status --stack {name} shows what is open, with the commands \
+                             that isolate it",
+                            ids_are(&targets)
                         )));
                     }
                     (name, view)
@@ -163,7 +168,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
                 (None, None) => self.free_name(&vpc).await?,
             };
             if let Some(view) = &existing {
-                check_usable(view, &vpc)?;
+                self.check_usable_now(view, &vpc).await?;
             } else if responder.is_none() && options.template_url.is_none() {
                 return Err(refused(&format!(
                     "there is no responder in account {}, region {}. Prepare it (a minute; in the project's folder: make responder), or give \
@@ -210,7 +215,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             (properties::ISOLATION_GROUP, isolation.id.to_string()),
             (properties::TRANSIT_GROUP, transit.id.to_string()),
         ];
-        let is_named = |name: &str| !["DryRun", "VpcId"].contains(&name);
+        let is_named = |name: &str| !["DryRun", VPC].contains(&name);
         let named = properties::PROPERTIES.iter().filter(|property| is_named(property.name));
         given.extend(named.filter_map(|property| Some((*property, parameters.get(property.name)?.clone()))));
         let wants = properties::wants(&given).map_err(|error| refused(&error.to_string()))?;
@@ -236,6 +241,20 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
     /// CloudFormation refused, or cannot be asked. What was begun goes on.
     pub async fn isolate(&self, order: &Order, on_progress: &(impl Fn(&Progress) + Sync)) -> Result<Isolated, Trouble> {
         let began = Instant::now();
+        let (mut isolated, stack) = self.try_to_isolate(order, began, on_progress).await?;
+        if let Some((order, refused)) = stack.and_then(|stack| order.without_transit(stack)) {
+            isolated = self.try_to_isolate(&order, began, on_progress).await?.0;
+            isolated.not_cut = Some(refused);
+        }
+        Ok(isolated)
+    }
+
+    async fn try_to_isolate(
+        &self,
+        order: &Order,
+        began: Instant,
+        on_progress: &(impl Fn(&Progress) + Sync),
+    ) -> Result<(Isolated, Option<StackView>), Trouble> {
         let id = self.begin(order, on_progress, began).await?;
         let mut contained_after_ms = None;
         let stack = loop {
@@ -262,9 +281,9 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         };
         let incident = self.incident(&Address::Stack(id)).await?;
         let status = self.status(&incident).await;
-        let failed = stack.is_none_or(|stack| !is_complete(&stack));
+        let failed = stack.as_ref().is_none_or(|stack| !is_complete(stack));
         let contained_after_ms = contained_after_ms.filter(|_| !status.is_anything_open());
-        Ok(Isolated { failed, contained_after_ms, status })
+        Ok((Isolated { failed, contained_after_ms, not_cut: None, status }, stack))
     }
 
     /// Asks CloudFormation. The id of the stack.
@@ -356,62 +375,46 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         for number in 1..=MOST_NAMES {
             let name = if number == 1 { format!("incident-{vpc}") } else { format!("incident-{vpc}-{number}") };
             let view = self.view(&name).await?;
-            if view.as_ref().is_none_or(|view| check_usable(view, vpc).is_ok()) {
-                return Ok((name, view));
+            match &view {
+                Some(view) => match self.check_usable_now(view, vpc).await {
+                    Err(Trouble::Refused(_)) => continue,
+                    other => other?,
+                },
+                None => {}
             }
+            return Ok((name, view));
         }
         Err(refused(&format!("{MOST_NAMES} stacks named incident-{vpc}-… cannot be used any more: give --stack")))
     }
 
-    async fn resolve(&self, targets: &[Target]) -> Result<Vec<Instance>, Trouble> {
-        let mut ids: BTreeSet<InstanceId> = BTreeSet::new();
-        for target in targets {
-            match target {
-                Target::Instance(id) => drop(ids.insert(id.clone())),
-                Target::Arn { arn, instance } => {
-                    self.check_place(arn)?;
-                    ids.insert(instance.clone());
-                }
-                Target::Address(address) => drop(ids.insert(self.at(*address).await?)),
+    /// Why CloudFormation refuses every update of a stack, if it does.
+    async fn takes_no_update(&self, stack: Option<&StackView>) -> Result<Option<String>, Trouble> {
+        let Some(stack) = stack else { return Ok(None) };
+        if !stack.takes_updates() {
+            return Ok(Some(format!("is {} and takes no update", stack.status.status)));
+        }
+        // The type of the parameter is a list of instances that are there.
+        let mut gone = stack.instances();
+        for pause in [Duration::ZERO, TRAILING] {
+            if !gone.is_empty() {
+                tokio::time::sleep(pause).await;
+                let shown = self.ports.ec2.instances(&gone).await.map_err(cannot_look)?;
+                gone.retain(|id| !shown.iter().any(|instance| instance.id == *id));
             }
         }
-        let found = self.ports.ec2.instances(&ids).await.map_err(cannot_look)?;
-        let gone: Vec<&InstanceId> =
-            found.iter().filter(|instance| instance.is_terminated()).map(|instance| &instance.id).collect();
-        let missing = ids.iter().filter(|id| !found.iter().any(|instance| instance.id == **id));
-        let missing = comma_list(missing);
-        if !missing.is_empty() {
-            let Self { site, .. } = self;
-            return Err(refused(&format!(
-                "there is no instance {missing} in account {}, region {}: check the id, --region and --profile",
-                site.account, site.region
-            )));
-        }
-        if !gone.is_empty() {
-            return Err(refused(&format!("already terminated: {}. Leave them out", comma_list(gone))));
-        }
-        Ok(found)
+        Ok((!gone.is_empty()).then(|| {
+            format!(
+                "lists {}, which EC2 no longer shows, so that CloudFormation refuses every update",
+                comma_list(gone)
+            )
+        }))
     }
 
-    /// The one instance at an address.
-    async fn at(&self, address: IpAddr) -> Result<InstanceId, Trouble> {
-        let found = self.ports.ec2.interfaces_at(address).await.map_err(cannot_look)?;
-        let instances: BTreeSet<&InstanceId> = found.iter().filter_map(|found| found.instance.as_ref()).collect();
-        let mut several = instances.iter();
-        match (several.next(), several.next()) {
-            (Some(only), None) => Ok((*only).clone()),
-            (Some(_), Some(_)) => Err(refused(&format!(
-                "{address} is the address of several instances, in different VPCs: {}. Say which by its id",
-                comma_list(instances)
-            ))),
-            (None, _) if !found.is_empty() => Err(refused(&format!(
-                "{address} belongs to {}, which is attached to no instance: to a load balancer, a NAT gateway or another service",
-                comma_list(found.iter().map(|interface| &interface.id))
-            ))),
-            (None, _) => Err(refused(&format!(
-                "nothing in account {}, region {} has the address {address}: it may have been given up since the alert, or be elsewhere",
-                self.site.account, self.site.region
-            ))),
+    async fn check_usable_now(&self, stack: &StackView, vpc: &VpcId) -> Result<(), Trouble> {
+        check_usable(stack, vpc)?;
+        match self.takes_no_update(Some(stack)).await? {
+            Some(why) => Err(refused(&format!("stack {} {why}: give another --stack", stack.name))),
+            None => Ok(()),
         }
     }
 }
@@ -443,13 +446,34 @@ impl Order {
         parameters.insert("Rerun".to_owned(), note.to_owned());
         // CloudFormation keeps a parameter's last value.
         parameters.insert("DryRun".to_owned(), "false".to_owned());
-        parameters.insert("VpcId".to_owned(), self.vpc.to_string());
+        parameters.insert(VPC.to_owned(), self.vpc.to_string());
         // One that is there keeps its own, and the one-shot stack is beside no responder.
         let topic = self.topic.iter().filter(|_| stack.is_none() && !self.is_one_shot());
         for topic in topic {
             parameters.entry(TOPIC.to_owned()).or_insert_with(|| topic.clone());
         }
         parameters
+    }
+
+    /// A guardrail of the account may refuse a group that is open to everybody, which keeps everything else from being made. So the same
+    /// once more without it, and why; nothing if it was not that, or if a person has decided about it.
+    fn without_transit(&self, stack: StackView) -> Option<(Self, String)> {
+        let is_cut = stack.parameters.get(CUT).is_none_or(|cut| cut == "true");
+        if !is_cut || self.options.parameters.contains_key(CUT) || !stack.takes_updates() {
+            return None;
+        }
+        let is_refused =
+            |group: &&StackResource| group.logical_id == "TransitSecurityGroup" && group.status.ends_with("_FAILED");
+        let refused = stack.resources.iter().find(is_refused)?;
+        let why = format!(
+            "TransitSecurityGroup was refused: {}. So stack {} was changed to {CUT}=false: established connections are not cut",
+            refused.reason.trim_end_matches(['.', ' ']),
+            stack.name
+        );
+        let mut order = self.clone();
+        order.options.parameters.insert(CUT.to_owned(), "false".to_owned());
+        order.existing = Some(stack);
+        Some((order, why))
     }
 
     /// Instances that the stack lists already and the operator did not name now: its update looks at them as well.
@@ -496,7 +520,7 @@ pub(super) fn is_complete(stack: &StackView) -> bool {
 
 /// Fails if an update of this stack isolates nothing in this VPC.
 fn check_usable(stack: &StackView, vpc: &VpcId) -> Result<(), Trouble> {
-    let Some(own) = stack.parameters.get("VpcId").filter(|_| stack.parameters.contains_key(LIST)) else {
+    let Some(own) = stack.parameters.get(VPC).filter(|_| stack.parameters.contains_key(LIST)) else {
         return Err(refused(&format!("stack {} is no incident: give another --stack", stack.name)));
     };
     if own != vpc.as_str() {
@@ -528,6 +552,9 @@ impl fmt::Display for Isolated {
             let (seconds, tenths) = (ms / 1000, ms % 1000 / 100);
             let text = format!("{stack}: contained {seconds}.{tenths} s after CloudFormation was called.");
             writeln!(f, "{}", wrapped(&text, "  "))?;
+        }
+        if let Some(not_cut) = &self.not_cut {
+            writeln!(f, "{}", wrapped(&format!("! {not_cut}."), "  "))?;
         }
         f.write_str(&self.status.short())
     }

@@ -168,13 +168,24 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
             stacks.extend(owners);
             known.records.extend(items.records.into_values());
         }
-        match only {
-            Some(incident) => stacks.extend(incident.stack.as_ref().map(|stack| stack.id.clone())),
-            None => {
-                let groups = self.ports.ec2.groups(&GroupQuery::Ours).await.map_err(cannot_look)?;
-                let isolating = groups.into_iter().filter(|group| group.role == Some(Role::Isolation));
-                stacks.extend(isolating.filter_map(|group| group.stack_id));
+        let groups: Vec<Group> = match only {
+            Some(incident) => {
+                stacks.extend(incident.stack.as_ref().map(|stack| stack.id.clone()));
+                incident.groups.values().cloned().collect()
             }
+            None => self.ports.ec2.groups(&GroupQuery::Ours).await.map_err(cannot_look)?,
+        };
+        let isolating = groups.iter().filter(|group| matches!(group.role, Some(Role::Isolation | Role::Transit)));
+        let of: BTreeMap<&GroupId, &String> =
+            isolating.filter_map(|group| Some((&group.id, group.stack_id.as_ref()?))).collect();
+        stacks.extend(of.values().map(|stack| (*stack).clone()));
+        if !of.is_empty() {
+            // Whatever became of stack and record: what is isolated by it is not over.
+            let ids: Groups = of.keys().map(|id| (*id).clone()).collect();
+            let inside = self.ports.ec2.interfaces_in(&ids).await.map_err(cannot_look)?;
+            let isolated = inside.iter().filter(|interface| interface.groups.is_subset(&ids));
+            let theirs = isolated.flat_map(|interface| &interface.groups).filter_map(|group| of.get(group));
+            held.extend(theirs.map(|stack| (*stack).clone()));
         }
         for stack in stacks.into_iter().chain(known.tables.values().flatten().cloned()) {
             let is_open = held.contains(&stack) || self.view(&stack).await?.is_some();
@@ -203,20 +214,20 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
             Ok(volumes) => volumes,
             Err(error) => return found.cannot_read("volumes", &error),
         };
-        for volume in recorded.iter().filter(|volume| !volume.is_attached) {
+        // Whatever its tags say, and whoever recorded it first: it may have changed hands.
+        let is_held = |volume: &VolumeDetails| {
+            let held = known.records.iter().filter(|record| !known.is_over(record));
+            held.flat_map(|record| volumes_of(record)).any(|id| *id == volume.id)
+        };
+        let is_loose = |volume: &&VolumeDetails| !volume.is_attached && !is_held(volume);
+        for volume in recorded.iter().filter(is_loose) {
             let Some(record) = of.get(&volume.id) else { continue };
             let why = format!("a volume of {}, attached to nothing now", record.instance);
             let delete = self.shell.delete_volume(&volume.id);
             found.left.push(left(volume, why, Some(name(&record.owner.stack_id)), vec![delete]));
         }
         let known_already = |volume: &&VolumeDetails| !of.contains_key(&volume.id);
-        // Whatever its tags say: it may have changed hands with its record.
-        let is_held = |volume: &&VolumeDetails| {
-            let held = known.records.iter().filter(|record| !known.is_over(record));
-            held.flat_map(|record| volumes_of(record)).any(|id| *id == volume.id)
-        };
-        let loose = marked.iter().filter(|volume| !volume.is_attached && !is_held(volume));
-        for volume in loose.filter(known_already) {
+        for volume in marked.iter().filter(is_loose).filter(known_already) {
             let Some(stack) = volume.tags.get(tag::STACK).filter(|stack| !known.open.contains(*stack)) else {
                 continue;
             };
@@ -367,7 +378,7 @@ impl<E: Survey + Evidence + Change + Clone, R: Archive, S: StackLife + Clone> Op
         let over: BTreeSet<String> = known.over.iter().map(|id| name(id)).collect();
         for incident in over.difference(&open).filter(|name| !name.is_empty()) {
             let read = async {
-                let Some(stack) = self.view(&credentials_name(incident)).await? else { return Ok(None) };
+                let Some(stack) = self.denying(&credentials_name(incident)).await? else { return Ok(None) };
                 let held = self.still_held(&stack, &known.over).await?;
                 Ok::<_, Trouble>(Some((stack, held)))
             };

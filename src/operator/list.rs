@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::incident::{Address, cannot_look};
+use super::isolate::{LIST, VPC};
 use super::text::{columns, count, wrapped};
 use super::{Operator, Status, Trouble, refused};
 use crate::model::{Role, State};
@@ -71,7 +72,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         }
     }
 
-    /// Every incident by the id of its stack. The groups show those whose stack is there, the tables those of which something is held.
+    /// Every incident by the id of its stack: those whose stack is there, by parameters or groups, and those of which something is held.
     async fn addresses(&self) -> Result<BTreeMap<String, Address>, Trouble> {
         let mut found = BTreeMap::new();
         let groups = self.ports.ec2.groups(&GroupQuery::Ours).await.map_err(cannot_look)?;
@@ -79,6 +80,10 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         for stack in isolating.filter_map(|group| group.stack_id) {
             found.insert(stack.clone(), Address::Stack(stack));
         }
+        // One that failed before it had a group, or a record, has isolated nothing of what it lists.
+        let listing = self.ports.stacks.with_parameters(&[LIST, VPC]).await;
+        let listing = listing.map_err(|error| Trouble::Failed { what: "the stacks cannot be listed", error })?;
+        found.extend(listing.into_iter().map(|stack| (stack.clone(), Address::Stack(stack))));
         let shared = self.responders_table().await?;
         for (table, items) in self.ledgers().await? {
             let held = items.records.values().filter(|record| record.state != State::Restored);

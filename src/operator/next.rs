@@ -67,7 +67,13 @@ fn open(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shel
     }
     let is_deployable =
         |stack: &&StackView| stack.is_deployable() && stack.takes_updates() && stack.status.parent.is_none();
-    let deployable = incident.stack.as_ref().filter(is_deployable);
+    // CloudFormation refuses every update that lists an instance which is not there.
+    let listed = incident.parameter_list();
+    let is_not_shown = |(id, found): &(&InstanceId, &Contained)| {
+        found.condition != Condition::Unknown && listed.contains(*id) && !found.observed.instances.contains_key(*id)
+    };
+    let gone: Vec<&InstanceId> = containment.iter().filter(is_not_shown).map(|(id, _)| id).collect();
+    let deployable = incident.stack.as_ref().filter(is_deployable).filter(|_| gone.is_empty());
     if let Some(stack) = deployable {
         let vpc = stack.parameters.get("VpcId").map(String::as_str);
         let again: Vec<&InstanceId> =
@@ -88,8 +94,28 @@ fn open(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shel
         interfaces
             .filter_map(move |interface| Some(shell.set_groups(interface, &[record?.isolation_group.clone()].into())))
     });
-    let commands: Vec<String> = interfaces.collect();
-    let what = "Not everything that is held is isolated, and the stack cannot isolate it any more. Put right what stands above.";
+    let mut commands: Vec<String> = interfaces.collect();
+    let unrecorded: Vec<&InstanceId> = open
+        .iter()
+        .filter(|(id, found)| {
+            found.observed.instances.contains_key(**id)
+                && incident.ledger.records.get(**id).is_none_or(|record| !incident.is_held(record))
+        })
+        .map(|(id, _)| *id)
+        .collect();
+    if !unrecorded.is_empty() {
+        commands.push(shell.own(&format!("isolate {}", plain_list(unrecorded))));
+    }
+    let why = match gone.is_empty() {
+        true => String::new(),
+        false => format!(
+            ": CloudFormation refuses every update, since it lists {}, which EC2 no longer shows",
+            comma_list(&gone)
+        ),
+    };
+    let what = format!(
+        "Not everything that is held is isolated, and the stack cannot isolate it any more{why}. Put right what stands above."
+    );
     let by_hand = if commands.is_empty() { "" } else { " These isolate what they name:" };
     vec![next(format!("{what}{by_hand}"), commands)]
 }

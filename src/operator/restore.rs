@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -12,7 +11,7 @@ use tokio::time::Instant;
 use super::incident::Incident;
 use super::text::{duration, wrapped};
 use super::{Operator, Progress, Status, Trouble};
-use crate::model::{Groups, InstanceId, Interface, InterfaceId, Owner, Record, State};
+use crate::model::{Groups, InstanceId, Interface, InterfaceId, Owner, Record};
 use crate::operator::ports::{Archive, Survey};
 use crate::operator::stack::StackLife;
 use crate::plan::{Plan, Severity};
@@ -204,16 +203,9 @@ impl fmt::Display for RestoreReport {
     }
 }
 
-/// The instances that the table holds for an owner, and those whose interfaces are in its groups although their records say that they
-/// were restored.
+/// The instances that are held for an owner.
 fn of(incident: &Incident, owner: &Owner) -> BTreeSet<InstanceId> {
-    let records = incident.ledger.records.values().filter(|record| record.owner == *owner);
-    let is_meant = |record: &&Arc<Record>| {
-        let ours = incident.isolating(record);
-        let shows = |id| incident.observed.interfaces.get(id).is_some_and(|found| !found.groups.is_disjoint(&ours));
-        record.state != State::Restored || record.interfaces.keys().any(shows)
-    };
-    records.filter(is_meant).map(|record| record.instance.clone()).collect()
+    incident.held().filter(|record| record.owner == *owner).map(|record| record.instance.clone()).collect()
 }
 
 fn check_names(incident: &Incident, only: &BTreeSet<InstanceId>) -> Result<(), Trouble> {

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::credentials::{Credentials, ROLES, credentials_name, roles};
+use super::credentials::{Credentials, ROLES, credentials_name, denies, roles};
 use super::deploy::{Deployment, Parameters};
 use super::incident::cannot_look;
 use super::isolate::{LIST, MOST_INSTANCES, Order, is_complete};
@@ -84,7 +84,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             None => !order.is_one_shot(),
         };
         let stack = if is_beside { credentials_name(&incident) } else { incident.clone() };
-        let existing = if is_beside { self.view(&stack).await? } else { view.clone() };
+        let existing = if is_beside { self.denying(&stack).await? } else { view.clone() };
         let mut instances = order.list(view.as_ref());
         instances.extend(existing.iter().flat_map(StackView::instances));
         let mut found = self.roles_of(&instances, view.as_ref(), iam).await?;
@@ -248,6 +248,9 @@ impl Revocation {
             let is_same = stack.parameters.get(ROLES) == Some(&roles);
             let again = is_same.then(|| ("Rerun".to_owned(), note.to_owned()));
             return Ok([(ROLES.to_owned(), roles)].into_iter().chain(again).collect());
+        }
+        if seen.is_some_and(|stack| !denies(stack)) {
+            return Err(self.refused("it has a parameter too few to be ours, so somebody else has made it"));
         }
         let instances: BTreeSet<InstanceId> =
             seen.map(StackView::instances).unwrap_or_default().into_iter().chain(self.instances.clone()).collect();

@@ -22,6 +22,9 @@ const ISOLATION: &str = "Custom::Ec2Isolation";
 pub trait StackLife: Stacks {
     /// `stack` is a name or an id. `None` if there is no such stack, or it is deleted.
     fn view(&self, stack: &str) -> impl Future<Output = Call<Option<StackView>>> + Send;
+    /// The ids of the stacks that are there and have parameters of all these names, but for those in which others are nested, which
+    /// have them for those, and for those that were never begun.
+    fn with_parameters(&self, names: &[&str]) -> impl Future<Output = Call<Vec<String>>> + Send;
     /// When a stack was made, changed and deleted, by its id: CloudFormation knows a deleted one for 90 days. `None` if it does not.
     fn times(&self, stack_id: &str) -> impl Future<Output = Call<Option<StackTimes>>> + Send;
     /// What a deleted stack has left behind by its template's word, by its id; nothing once CloudFormation has forgotten it.
@@ -107,7 +110,7 @@ pub struct StackView {
     pub is_protected: bool,
     /// The function is the responder's: it outlives this stack.
     pub function_outlives: bool,
-    /// When it was made or changed last.
+    /// When it was made or changed last, or its deletion began.
     pub changed_at: Option<Time>,
     pub parameters: BTreeMap<String, String>,
     pub outputs: BTreeMap<String, String>,

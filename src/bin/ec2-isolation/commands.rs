@@ -237,27 +237,34 @@ async fn isolate(
     watching.end();
     let (mut failed, mut open, mut trouble, mut done) = (false, false, None, vec![]);
     for (order, result) in orders.iter().zip(results) {
-        match result {
+        if let (Ok(isolated), Output::Text) = (&result, output) {
+            say(format!("{isolated}\n"));
+        }
+        // Whatever is left open, or could not be asked for: what can be denied is denied.
+        let revoked = match revoking {
+            Some(revoking) => revoking.revoke(program, order, yes, output).await,
+            None => None,
+        };
+        failed |= revoking.is_some() && revoked.as_ref().is_none_or(|revoked| revoked.failed);
+        let isolated = match result {
             Ok(isolated) => {
                 failed |= isolated.failed;
                 open |= isolated.status.is_anything_open();
-                if output == Output::Text {
-                    say(format!("{isolated}\n"));
-                }
-                // Whatever is left open: what can be denied is denied.
-                let revoked = match revoking {
-                    Some(revoking) => revoking.revoke(program, order, yes, output).await,
-                    None => None,
-                };
-                failed |= revoking.is_some() && revoked.as_ref().is_none_or(|revoked| revoked.failed);
-                done.push(revoke::Done { isolated, revoked });
+                Some(isolated)
             }
             // Of several stacks, one that fails is no reason to say nothing of the others, and what was done is not undone by it.
             Err(other) if orders.len() > 1 => {
                 progress::complain(&other);
                 failed = true;
+                None
             }
-            Err(other) => trouble = Some(other),
+            Err(other) => {
+                trouble = Some(other);
+                None
+            }
+        };
+        if isolated.is_some() || revoked.is_some() {
+            done.push(revoke::Done { isolated, revoked });
         }
     }
     if output == Output::Json {
@@ -419,22 +426,14 @@ async fn restore(
     let work = async {
         let report = program.restore(&incident, only, &on_progress).await?;
         watching.end();
-        let (mut ended, mut late) = (None, None);
-        if finish && !report.failed {
-            let after = program.incident(address).await?;
-            // Deleting the stack would restore it, and the person was not shown that.
-            late = after.held().next().map(|record| record.instance.clone());
-            if late.is_none() {
-                ended = Some(program.finish(&after).await?);
-            }
-        }
-        Ok::<_, Trouble>((report, ended, late))
+        let ended = if finish && !report.failed { Some(program.finish(&incident).await?) } else { None };
+        Ok::<_, Trouble>((report, ended))
     };
     let done = tokio::select! {
         done = work => Some(done?),
         () = progress::interrupted() => None,
     };
-    let Some((report, ended, late)) = done else {
+    let Some((report, ended)) = done else {
         watching.end();
         progress::tell(
             "The restore was interrupted. What it has restored stays restored. To go on, run the same command again.",
@@ -455,12 +454,7 @@ async fn restore(
             None => report.status.next.iter().for_each(|step| say(format!("\n{step}"))),
         }
     }
-    if let Some(instance) = &late {
-        progress::tell(format_args!(
-            "{instance} was isolated meanwhile, so the stack was not deleted. To go on, run the same command again."
-        ));
-    }
-    Ok(Outcome::done(!report.failed && late.is_none() && ended.is_none_or(|ended| ended.is_gone)))
+    Ok(Outcome::done(!report.failed && ended.is_none_or(|ended| ended.is_gone)))
 }
 
 async fn adopt(
@@ -487,8 +481,11 @@ async fn adopt(
     }
     let report = program.adopt(&handover).await?;
     show(output, &report, &report);
-    if output == Output::Text && !report.failed {
-        let after = program.incident(from).await?;
+    // Of a stack that is gone nothing can be read any more, once another one has its records.
+    if output == Output::Text
+        && !report.failed
+        && let Ok(after) = program.incident(from).await
+    {
         let status = program.status(&after).await;
         status.next.iter().for_each(|step| say(format!("\nOLD STACK, {step}")));
     }

@@ -21,8 +21,9 @@ pub struct Revoking<'a> {
 /// What became of one order.
 #[derive(Debug, Serialize)]
 pub struct Done {
+    /// Nothing if the stack could not be asked for, or read.
     #[serde(flatten)]
-    pub isolated: Isolated,
+    pub isolated: Option<Isolated>,
     /// Nothing if it was not asked for, or refused.
     pub revoked: Option<Revoked>,
 }

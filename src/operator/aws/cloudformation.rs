@@ -1,11 +1,11 @@
 //! A stack in full, what makes, changes and ends it, and what became of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aws_sdk_cloudformation::types::{
     Capability, ChangeSetStatus, ChangeSetType, DeploymentConfig, DeploymentConfigMode, Parameter, ResourceStatus,
-    StackEvent,
+    StackEvent, StackStatus,
 };
 
 use crate::aws::cloudformation::{CloudFormation, read_status};
@@ -75,7 +75,7 @@ impl StackLife for CloudFormation {
             parameters.filter_map(|parameter| pair(parameter.parameter_key(), parameter.parameter_value()));
         let outputs = stack.outputs().iter();
         let outputs = outputs.filter_map(|output| pair(output.output_key(), output.output_value()));
-        let changed_at = stack.last_updated_time().or(stack.creation_time());
+        let changed_at = stack.deletion_time().or(stack.last_updated_time()).or(stack.creation_time());
         let resources = output.stack_resources().iter().map(|resource| StackResource {
             logical_id: resource.logical_resource_id().unwrap_or_default().to_owned(),
             physical_id: resource.physical_resource_id().unwrap_or_default().to_owned(),
@@ -108,6 +108,23 @@ impl StackLife for CloudFormation {
             updated: stack.last_updated_time().and_then(time),
             deleted: stack.deletion_time().and_then(time),
         }))
+    }
+
+    async fn with_parameters(&self, names: &[&str]) -> Call<Vec<String>> {
+        let action = "cloudformation:DescribeStacks";
+        let mut pages = self.0.describe_stacks().into_paginator().send();
+        let (mut found, mut parents) = (BTreeSet::new(), BTreeSet::new());
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| call_error(action, &error))?;
+            for stack in page.stacks() {
+                let has = |name: &&str| stack.parameters().iter().any(|given| given.parameter_key() == Some(*name));
+                if names.iter().all(has) && stack.stack_status() != Some(&StackStatus::ReviewInProgress) {
+                    found.extend(stack.stack_id().map(str::to_owned));
+                }
+                parents.extend(stack.parent_id().map(str::to_owned));
+            }
+        }
+        Ok(found.difference(&parents).cloned().collect())
     }
 
     async fn left_behind(&self, stack_id: &str) -> Call<Vec<StackResource>> {

@@ -336,6 +336,7 @@ async fn the_alarms_of_a_new_incident_go_where_the_responders_go_unless_told_oth
 async fn a_list_longer_than_a_parameter_is_refused() {
     let world = prepared();
     let list: Vec<String> = (0..204).map(|n| format!("i-{n:017x}")).collect();
+    list.iter().for_each(|id| world.add(id, VPC, &[]));
     world.data().views.push(incident(&format!("incident-{VPC}"), "CREATE_COMPLETE", &list.join(",")));
     let refused = orders(&world, &[A], None).await.unwrap_err();
     assert!(refused.contains("would list 205 instances, and takes 204"), "{refused}");
@@ -378,4 +379,50 @@ async fn no_time_of_containment_is_claimed_of_what_ec2_does_not_show() {
         .unwrap();
     assert_eq!(isolated.contained_after_ms, None);
     assert!(shown.lock().unwrap().iter().all(|shown| *shown == (0, 1)), "{shown:?}");
+}
+
+/// DESIGN 5.3: nothing of such a stack would be isolated.
+#[tokio::test(start_paused = true)]
+async fn where_a_guardrail_refuses_the_transit_group_it_isolates_without_and_says_so() {
+    let made = async |given: &[(&str, &str)]| {
+        let world = fleet();
+        world.with_responder();
+        world.data().drill.refuses_open_groups = true;
+        let program = operator(&world);
+        let parameters = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let options = Options { parameters, ..Options::default() };
+        let orders = program.orders(&targets(&[A]), &options).await.unwrap();
+        let isolated = program.isolate(&orders[0], &|_| ()).await.unwrap();
+        let cut = world.data().views.last().unwrap().parameters.get("CutEstablishedConnections").cloned();
+        (isolated, cut)
+    };
+    let (isolated, cut) = made(&[]).await;
+    assert_eq!((isolated.failed, isolated.status.is_anything_open(), cut.as_deref()), (false, false, Some("false")));
+    let said = format!(
+        "TransitSecurityGroup was refused: The following hook(s) failed: [Guardrail::NoOpenGroups]. So stack incident-{VPC} was changed to \
+         CutEstablishedConnections=false: established connections are not cut"
+    );
+    assert_eq!(isolated.not_cut, Some(said.clone()));
+    let text = isolated.to_string().replace("\n  ", " ");
+    assert!(text.contains(&format!("! {said}.")), "{text}");
+    // A person who asked for it decides.
+    let (isolated, cut) = made(&[("CutEstablishedConnections", "true")]).await;
+    assert_eq!((isolated.failed, isolated.not_cut, cut.as_deref()), (true, None, Some("true")));
+}
+
+/// CloudFormation checks the ids of a list, those of before as well.
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_lists_an_instance_which_is_gone_is_passed_over_or_refused_with_the_reason() {
+    let world = prepared();
+    world.data().views.push(incident(&format!("incident-{VPC}"), "CREATE_COMPLETE", &format!("{B},i-0dead")));
+    let shown = orders(&world, &[A], None).await.unwrap();
+    assert!(shown[0].starts_with(&format!("stack incident-{VPC}-2 in {VPC}: to be made")), "{shown:?}");
+    let refused = orders(&world, &[A], Some(&format!("incident-{VPC}"))).await;
+    let why = "lists i-0dead, which EC2 no longer shows, so that CloudFormation refuses every update";
+    assert_eq!(refused, Err(format!("stack incident-{VPC} {why}: give another --stack")));
+    // One reading that leaves B out is not believed.
+    world.data().views[0].parameters.insert("CompromisedInstanceList".to_owned(), B.to_owned());
+    world.hide(B, std::time::Duration::from_secs(4));
+    let shown = orders(&world, &[A], None).await.unwrap();
+    assert!(shown[0].starts_with(&format!("stack incident-{VPC} in {VPC}: CREATE_COMPLETE")), "{shown:?}");
 }

@@ -196,3 +196,32 @@ async fn a_volume_that_a_held_record_names_is_not_named_whatever_its_tags_say() 
     restore(&world).await;
     assert_eq!(ids(&all(&world).await, Kind::Volume), [kept.as_str()]);
 }
+
+/// Its stack is gone, and its record says that it was restored: what EC2 shows counts.
+#[tokio::test(start_paused = true)]
+async fn an_incident_in_whose_group_an_interface_is_left_is_not_over() {
+    let world = over().await;
+    world.data().put_back(&"eni-0b".parse().unwrap(), groups(&[ISOLATION]));
+    for found in [all(&world).await, of(&world, &by_table()).await] {
+        let of_hosts = |left: &ec2_isolation::operator::Left| left.why.contains("forensic host");
+        assert!(found.left.iter().all(of_hosts), "{found}");
+        assert_eq!(found.said, ["Not over, so nothing of it is listed: incident-2026-11-25"]);
+    }
+}
+
+/// A volume may have been recorded by an incident that is over, and again by one that is open.
+#[tokio::test(start_paused = true)]
+async fn a_volume_that_an_open_incident_has_recorded_too_is_not_named() {
+    let world = over().await;
+    let table = "second-SecurityGroupTable-2";
+    {
+        let mut data = world.data();
+        let mut record = ec2_isolation::model::Record::clone(&data.records[&A.parse().unwrap()]);
+        record.owner.stack_id = STACK.replace("incident-2026-11-25", "second");
+        record.state = ec2_isolation::model::State::Isolated;
+        data.tables.entry(table.to_owned()).or_default().records.insert(record.instance.clone(), record);
+    }
+    let volume = format!("vol-{}", A.trim_start_matches("i-"));
+    let found = all(&world).await;
+    assert!(!ids(&found, Kind::Volume).contains(&volume.as_str()), "{found}");
+}

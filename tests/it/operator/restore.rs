@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ec2_isolation::model::{Desired, InstanceId, State};
+use ec2_isolation::operator::Address;
 use ec2_isolation::ports::Fault;
 
 use super::{ALL, assert_as_at_the_start, by_table, kept, named, operator, reads, restore, try_restore};
@@ -351,4 +352,74 @@ async fn a_restore_shows_how_far_it_is_and_how_long_it_took() {
     assert!(report.seconds < 60 && report.to_string().starts_with(&said), "{report}");
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["seconds"], report.seconds);
+}
+
+/// A stack that works, of which nothing is held any more.
+async fn over() -> World {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    let mut stack = view(STACK, "CREATE_COMPLETE", &[("SecurityGroupTable", TABLE)]);
+    stack.is_protected = true;
+    stack.parameters.insert("CompromisedInstanceList".to_owned(), format!("{A},{B}"));
+    world.data().views.push(stack);
+    assert!(!restore(&world).await.failed);
+    world
+}
+
+/// Deleting the stack would release it, and nobody was shown that.
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_another_responder_uses_meanwhile_is_not_ended() {
+    // Recorded; listed by a request that is at work; recorded only while that is waited for.
+    for case in ["recorded", "listed", "late"] {
+        let world = over().await;
+        let program = operator(&world);
+        let seen = program.incident(&Address::Stack(STACK.to_owned())).await.unwrap();
+        let (id, expected) = match case {
+            "recorded" => (A, A),
+            _ => (C, C),
+        };
+        world.add(C, crate::world::VPC, &[("eni-0c", &["sg-0b"])]);
+        let isolate = async || succeeds(&world, listing(&[A, B, id], rerun(&[A, B, id]))).await;
+        let later = async {
+            if case == "late" {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                isolate().await;
+                world.data().views[0].status.status = "UPDATE_COMPLETE".to_owned();
+            }
+        };
+        match case {
+            "recorded" => drop(isolate().await),
+            "listed" => {
+                let list = format!("{A},{B},{C}");
+                world.data().views[0].parameters.insert("CompromisedInstanceList".to_owned(), list);
+            }
+            _ => world.data().views[0].status.status = "UPDATE_IN_PROGRESS".to_owned(),
+        }
+        let (ended, ()) = tokio::join!(program.finish(&seen), later);
+        let ended = ended.unwrap();
+        let said = |id: &str| {
+            format!("{id} was isolated meanwhile, so the stack was not deleted. To go on, run the same command again.")
+        };
+        let is_said = ended.log == [said(expected)] || case == "late" && ended.log == [said(A)];
+        assert!(!ended.is_gone && is_said, "{case}: {ended:?}");
+        let stack = world.data().views[0].clone();
+        assert!(stack.is_protected, "{case}");
+        assert_eq!(world.count("cloudformation:DeleteStack"), 0, "{case}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interface_that_is_in_our_group_again_is_held_whatever_its_record_says() {
+    let world = over().await;
+    world.data().put_back(&"eni-0a".parse().unwrap(), crate::world::groups(&[ISOLATION]));
+    let program = operator(&world);
+    let incident = program.incident(&Address::Stack(STACK.to_owned())).await.unwrap();
+    assert_eq!(incident.strays, vec![]);
+    let held: Vec<&str> = incident.held().map(|record| record.instance.as_str()).collect();
+    assert_eq!(held, [A]);
+    let preview = program.preview(&incident, &ALL).await.unwrap();
+    assert!(preview.steps.contains(&format!("{A}: restore eni-0a [{ISOLATION}] -> [sg-0a]")), "{preview}");
+    let report = program.restore(&incident, &ALL, &|_| ()).await.unwrap();
+    assert!(!report.failed, "{report}");
+    assert_eq!(world.cards(), fleet().cards());
 }

@@ -403,3 +403,37 @@ async fn the_denial_of_an_instance_that_another_incident_holds_stays_until_that_
     let names: Vec<String> = world.data().views.iter().map(|view| view.name.clone()).collect();
     assert_eq!(names, ["other", "other-credentials"]);
 }
+
+/// Another team may have a stack of that name.
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_has_only_the_name_of_ours_is_left_alone() {
+    let world = denied().await;
+    for view in &mut world.data().views[1..] {
+        view.parameters = [("Environment".to_owned(), "test".to_owned())].into();
+    }
+    let program = operator(&world);
+    let seen = at(&world).await;
+    assert_eq!((seen.credentials_stack(), program.status(&seen).await.credentials), (None, None));
+    program.restore(&seen, &named(&[]), &|_| ()).await.unwrap();
+    let ended = program.finish(&at(&world).await).await.unwrap();
+    assert!(ended.is_gone, "{ended:?}");
+    assert!(beside(&world).is_some());
+    assert!(
+        program
+            .leftovers(None)
+            .await
+            .unwrap()
+            .left
+            .iter()
+            .all(|left| left.kind != ec2_isolation::operator::Kind::CredentialsStack)
+    );
+    // Nor is it changed.
+    let world = two_roles();
+    let mut other = incident(&format!("incident-{}-credentials", crate::world::VPC), "CREATE_COMPLETE", "");
+    other.parameters.clear();
+    world.data().views.push(other.clone());
+    let revocation = found(&world, &[]).await;
+    let refused = operator(&world).revoke(&revocation, &|_| ()).await.unwrap_err().to_string();
+    assert!(refused.ends_with("it has a parameter too few to be ours, so somebody else has made it"), "{refused}");
+    assert!(world.data().views.contains(&other));
+}

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use ec2_isolation::operator::{Host, Image, Options, Wish};
+use ec2_isolation::operator::{Address, Host, Image, Options, Wish};
 use ec2_isolation::timing::clock::Clock;
 
 use super::evidence::{self, order, removal, share_order};
@@ -287,4 +287,25 @@ async fn what_evidence_shows_of_what_failed() {
     world.data().disks.pending.insert(failed, crate::world::disks::Pending { looks: Some(0), fails: why });
     let order = order(&world, &ALL).await.unwrap();
     check("evidence-failed", &operator(&world).make_volumes(&order, &|_| ()).await.unwrap().to_string());
+}
+
+/// What failed as a whole has no group and no record, and has isolated nothing of what it lists.
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_failed_before_it_had_anything_is_listed_as_open() {
+    let world = World::new();
+    world.data().groups.clear();
+    let mut failed = incident("first", "CREATE_FAILED", "i-0c");
+    failed.resources.clear();
+    failed.function_outlives = false;
+    failed.status.reason = "No export named ec2-isolation-v1-FunctionArn found".to_owned();
+    let mut parent = incident("parent", "CREATE_FAILED", "i-0c");
+    parent.resources.clear();
+    failed.status.parent = Some(parent.id.clone());
+    let prepared = incident("prepared", "REVIEW_IN_PROGRESS", "i-0c");
+    world.data().views.extend([failed.clone(), parent, prepared]);
+    let list = operator(&world).list().await.unwrap();
+    assert!(list.is_anything_open() && list.incidents.is_empty(), "{list}");
+    assert_eq!(list.unreadable.keys().collect::<Vec<_>>(), [&failed.id]);
+    check("list-failed", &list.to_string());
+    assert_eq!(operator(&world).only_incident().await.unwrap(), Address::Stack(failed.id));
 }

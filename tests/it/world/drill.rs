@@ -30,6 +30,8 @@ pub const SUBNET: &str = "subnet-0a";
 pub struct Drills {
     /// The function of a responder is there, and answers.
     pub has_function: bool,
+    /// A guardrail of the account refuses a group that is open to everybody.
+    pub refuses_open_groups: bool,
     /// The VPC of each subnet.
     pub subnets: BTreeMap<String, VpcId>,
     /// EC2 is not as we assume.
@@ -110,6 +112,23 @@ impl Data {
             ("IsolatedSecurityGroup", Role::Isolation, vec![], rules(loopback)),
             ("TransitSecurityGroup", Role::Transit, rules(anywhere), rules(anywhere)),
         ] {
+            if role == Role::Transit
+                && view.parameters.get("CutEstablishedConnections").is_some_and(|cut| cut == "false")
+            {
+                continue;
+            }
+            if role == Role::Transit && self.drill.refuses_open_groups {
+                view.resources.retain(|resource| resource.logical_id != "Isolation");
+                view.resources.push(StackResource {
+                    logical_id: name.to_owned(),
+                    physical_id: String::new(),
+                    kind: "AWS::EC2::SecurityGroup".to_owned(),
+                    status: "CREATE_FAILED".to_owned(),
+                    reason: "The following hook(s) failed: [Guardrail::NoOpenGroups]".to_owned(),
+                });
+                view.status.status = "CREATE_FAILED".to_owned();
+                return;
+            }
             let group: GroupId = format!("sg-{:x}", self.next()).parse().unwrap();
             view.resources.push(StackResource {
                 logical_id: name.to_owned(),
@@ -122,7 +141,8 @@ impl Data {
             let (vpc, stack_id) = (Some(vpc.clone()), Some(id.clone()));
             self.groups.insert(group.clone(), Group { id: group, vpc, role: Some(role), stack_id, ingress, egress });
         }
-        for name in ["IsolatedSecurityGroup", "TransitSecurityGroup"] {
+        let made = ["IsolatedSecurityGroup", "TransitSecurityGroup"];
+        for name in made.into_iter().filter(|name| view.physical_id(name).is_some()) {
             self.tell(&id, name, "AWS::EC2::SecurityGroup", "CREATE_COMPLETE", "");
         }
         self.call_function(view, "CREATE");

@@ -43,6 +43,14 @@ pub fn view(id: &str, status: &str, others: &[(&str, &str)]) -> StackView {
     }
 }
 
+/// The stack of the forensic host of this incident, as `host` makes it.
+pub fn host_view(incident: &str, host: &str) -> StackView {
+    let id = format!("arn:aws:cloudformation:us-east-1:123456789012:stack/{incident}-host/1");
+    let mut stack = view(&id, "CREATE_COMPLETE", &[("ForensicInstance", host)]);
+    stack.parameters.insert("IsolatedSecurityGroupId".to_owned(), super::ISOLATION.to_owned());
+    stack
+}
+
 impl Data {
     /// Brings the items of a table to the fore, or puts them back.
     pub(super) fn turn_to(&mut self, table: &str) {
@@ -163,6 +171,18 @@ impl StackLife for World {
         .await
     }
 
+    async fn with_parameters(&self, names: &[&str]) -> Call<Vec<String>> {
+        self.call("cloudformation:DescribeStacks", names.join(","), |data| {
+            let parents: Vec<&String> = data.views.iter().filter_map(|view| view.status.parent.as_ref()).collect();
+            let is_meant = |view: &&StackView| {
+                let has = names.iter().all(|name| view.parameters.contains_key(*name));
+                has && view.status.status != "REVIEW_IN_PROGRESS" && !parents.contains(&&view.id)
+            };
+            Ok(data.views.iter().filter(is_meant).map(|view| view.id.clone()).collect())
+        })
+        .await
+    }
+
     async fn times(&self, stack_id: &str) -> Call<Option<StackTimes>> {
         self.call("cloudformation:DescribeStacks", stack_id.to_owned(), |data| Ok(data.times.get(stack_id).copied()))
             .await
@@ -229,7 +249,15 @@ impl StackLife for World {
             }
             view.parameters = after;
             let mut changed = view.clone();
-            if changed.isolation().is_some() {
+            // Of a stack that failed, what was not made is made now.
+            if changed
+                .resources
+                .iter()
+                .any(|resource| resource.status == "CREATE_FAILED" && resource.physical_id.is_empty())
+            {
+                changed.resources = super::operator::view(&changed.id, "CREATE_COMPLETE", &[]).resources;
+                data.deploy(&mut changed);
+            } else if changed.isolation().is_some() {
                 data.call_function(&mut changed, "UPDATE");
             }
             data.provision_policy(&mut changed, "UPDATE");

@@ -284,12 +284,7 @@ async fn the_host_is_that_of_the_incident_or_the_one_that_is_named_and_none_of_t
         format!("nothing was changed: the forensic host {HOST} is terminated: EC2 attaches nothing to it")
     );
     world.add_bench(HOST, None);
-    let host = crate::world::operator::view(
-        "arn:aws:cloudformation:us-east-1:123456789012:stack/incident-2026-11-25-host/1",
-        "CREATE_COMPLETE",
-        &[("ForensicInstance", HOST)],
-    );
-    world.data().views.push(host);
+    world.data().views.push(crate::world::operator::host_view("incident-2026-11-25", HOST));
     assert!(by(None).await.unwrap().contains(&format!("The forensic host is {HOST} (t3.large, us-east-1a, running).")));
 }
 

@@ -9,7 +9,7 @@ use super::bench::Bench;
 use crate::A;
 use crate::ssh::{images_of, sha256, user};
 use crate::world::machines::machine;
-use crate::world::operator::view;
+use crate::world::operator::host_view;
 use crate::world::{STACK, World, groups};
 
 #[tokio::test(start_paused = true)]
@@ -198,12 +198,7 @@ async fn without_a_forensic_host_there_is_no_way() {
     );
     // One that is there and stopped.
     let name = world.data().views[0].name.clone();
-    let host = view(
-        &format!("arn:aws:cloudformation:us-east-1:123456789012:stack/{name}-host/1"),
-        "CREATE_COMPLETE",
-        &[("ForensicInstance", "i-0f")],
-    );
-    world.data().views.push(host);
+    world.data().views.push(host_view(&name, "i-0f"));
     let stopped = Machine { state: "stopped".to_owned(), ..machine() };
     world.data().machines.insert("i-0f".parse().unwrap(), stopped);
     let text = refused(&world, |wish| wish.host = None).await;
@@ -215,12 +210,7 @@ async fn without_a_forensic_host_there_is_no_way() {
 async fn the_forensic_host_of_the_incident_is_found() {
     let world = isolated().await;
     let name = world.data().views[0].name.clone();
-    let host = view(
-        &format!("arn:aws:cloudformation:us-east-1:123456789012:stack/{name}-host/1"),
-        "CREATE_COMPLETE",
-        &[("ForensicInstance", "i-0f")],
-    );
-    world.data().views.push(host);
+    world.data().views.push(host_view(&name, "i-0f"));
     let found =
         Machine { public_address: Some("203.0.113.9".to_owned()), key_name: Some("ir".to_owned()), ..machine() };
     world.data().machines.insert("i-0f".parse().unwrap(), found);
