@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -13,7 +15,7 @@ use tokio::time::Instant;
 use super::deploy::{Deployment, LONGEST_WAIT, LOOK_EVERY};
 use super::incident::{Address, cannot_look};
 use super::target::Target;
-use super::text::{count, wrapped};
+use super::text::{count, named, wrapped};
 use super::{Operator, Progress, Status, TRAILING, Trouble, refused};
 use crate::cloudformation::properties;
 use crate::model::{
@@ -34,6 +36,10 @@ pub(super) const LIST: &str = "CompromisedInstanceList";
 const CUT: &str = "CutEstablishedConnections";
 /// The one with their VPC.
 pub(super) const VPC: &str = "VpcId";
+const DRY_RUN: &str = "DryRun";
+const RERUN: &str = "Rerun";
+/// Parameters that are not a person's here.
+const OWN: [&str; 4] = [DRY_RUN, RERUN, LIST, VPC];
 /// An output of the responder, and a parameter of an incident.
 const TOPIC: &str = "NotifyTopicArn";
 /// A resource of the responder, if its trigger is on.
@@ -71,6 +77,8 @@ pub struct Order {
     role: Option<String>,
     /// Where the alarms of a new stack go.
     topic: Option<String>,
+    /// CloudFormation has begun it.
+    has_begun: Arc<AtomicBool>,
 }
 
 /// What the responder has for incidents.
@@ -102,6 +110,10 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
     /// # Errors
     /// A target is not to be found or stands for several instances, its stack cannot take it, or something cannot be read.
     pub async fn orders(&self, targets: &[Target], options: &Options) -> Result<Vec<Order>, Trouble> {
+        if let Some(own) = OWN.iter().find(|name| options.parameters.contains_key(**name)) {
+            let instead = if *own == DRY_RUN { ": give --dry-run" } else { "" };
+            return Err(refused(&format!("isolate sets parameter {own} by itself{instead}")));
+        }
         let instances = self.resolve(targets).await?;
         let mut groups: BTreeMap<(VpcId, Option<String>), Vec<Instance>> = BTreeMap::new();
         let holders = self.holders(&instances).await?;
@@ -177,7 +189,8 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
                 )));
             }
             let Responder { role, topic, .. } = responder.clone().unwrap_or_default();
-            let order = Order { stack, vpc, targets, existing, options: options.clone(), role, topic };
+            let (options, has_begun) = (options.clone(), Arc::default());
+            let order = Order { stack, vpc, targets, existing, options, role, topic, has_begun };
             let listed = order.list(order.existing.as_ref()).len();
             if listed > MOST_INSTANCES {
                 return Err(refused(&format!(
@@ -215,7 +228,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             (properties::ISOLATION_GROUP, isolation.id.to_string()),
             (properties::TRANSIT_GROUP, transit.id.to_string()),
         ];
-        let is_named = |name: &str| !["DryRun", VPC].contains(&name);
+        let is_named = |name: &str| ![DRY_RUN, VPC].contains(&name);
         let named = properties::PROPERTIES.iter().filter(|property| is_named(property.name));
         given.extend(named.filter_map(|property| Some((*property, parameters.get(property.name)?.clone()))));
         let wants = properties::wants(&given).map_err(|error| refused(&error.to_string()))?;
@@ -279,7 +292,15 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             }
             tokio::time::sleep(LOOK_EVERY).await;
         };
-        let incident = self.incident(&Address::Stack(id)).await?;
+        let incident = self.incident(&Address::Stack(id)).await;
+        let incident = incident.map_err(|trouble| match trouble {
+            // It was there, and is gone again.
+            Trouble::Refused(_) => {
+                let ids = ids_are(&order.targets);
+                Trouble::Open(format!("{ids} not isolated by stack {}, which was deleted meanwhile", order.stack))
+            }
+            other => other,
+        })?;
         let status = self.status(&incident).await;
         let failed = stack.as_ref().is_none_or(|stack| !is_complete(stack));
         let contained_after_ms = contained_after_ms.filter(|_| !status.is_anything_open());
@@ -304,7 +325,9 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
                 on_progress(&progress);
             }
         };
-        self.deploy(&deployment, &parameters, &meanwhile).await
+        let id = self.deploy(&deployment, &parameters, &meanwhile).await?;
+        order.has_begun.store(true, Ordering::Relaxed);
+        Ok(id)
     }
 
     async fn progress(
@@ -428,6 +451,19 @@ impl Order {
         std::iter::once(first).chain(rest).map(|line| line + "\n").collect()
     }
 
+    /// Whether CloudFormation has begun it, which does not end with this program.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Relaxed)
+    }
+
+    /// The command that asks for the same once more.
+    #[must_use]
+    pub fn again_by_hand(&self) -> String {
+        let ids: Vec<String> = self.targets.iter().map(|target| target.id.to_string()).collect();
+        format!("isolate --stack {} {}", self.stack, ids.join(" "))
+    }
+
     /// It makes a stack that has everything in it.
     pub(super) fn is_one_shot(&self) -> bool {
         self.options.template_url.is_some()
@@ -443,9 +479,9 @@ impl Order {
         let mut parameters = self.options.parameters.clone();
         let list: Vec<String> = self.list(stack).iter().map(ToString::to_string).collect();
         parameters.insert(LIST.to_owned(), list.join(","));
-        parameters.insert("Rerun".to_owned(), note.to_owned());
+        parameters.insert(RERUN.to_owned(), note.to_owned());
         // CloudFormation keeps a parameter's last value.
-        parameters.insert("DryRun".to_owned(), "false".to_owned());
+        parameters.insert(DRY_RUN.to_owned(), "false".to_owned());
         parameters.insert(VPC.to_owned(), self.vpc.to_string());
         // One that is there keeps its own, and the one-shot stack is beside no responder.
         let topic = self.topic.iter().filter(|_| stack.is_none() && !self.is_one_shot());
@@ -491,9 +527,12 @@ impl fmt::Display for Order {
         };
         writeln!(f, "{}", wrapped(&format!("stack {} in {}: {what}", self.stack, self.vpc), "  "))?;
         for target in &self.targets {
-            let name = target.tags.get("Name").map(|name| format!(" ({name})")).unwrap_or_default();
+            let target_named = named(target.id.as_str(), target.tags.get("Name").map(String::as_str));
             let interfaces = count(target.interfaces.len(), "interface");
-            writeln!(f, "{}", wrapped(&format!("  {}{name}  {}, {interfaces}", target.id, target.state), "    "))?;
+            writeln!(f, "{}", wrapped(&format!("  {target_named}  {}, {interfaces}", target.state), "    "))?;
+        }
+        for (name, value) in &self.options.parameters {
+            writeln!(f, "{}", wrapped(&format!("  with {name}={value}"), "    "))?;
         }
         let again = self.again();
         if !again.is_empty() {
@@ -556,6 +595,6 @@ impl fmt::Display for Isolated {
         if let Some(not_cut) = &self.not_cut {
             writeln!(f, "{}", wrapped(&format!("! {not_cut}."), "  "))?;
         }
-        f.write_str(&self.status.short())
+        f.write_str(&self.status.brief(usize::MAX))
     }
 }

@@ -16,6 +16,8 @@ use crate::operator::stack::{Ending, StackView, ending};
 use crate::plan::tag;
 use crate::reconcile::contained::{Condition, Contained};
 
+/// Instances that a command names.
+const MOST_NAMES: usize = 8;
 /// Instances whose memory is named: one screen.
 const MOST_MEMORIES: usize = 4;
 
@@ -82,8 +84,16 @@ fn open(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shel
         if again.is_empty() {
             return vec![next(format!("{what}."), vec![])];
         }
-        let command = shell.own(&format!("isolate --stack {} {}", stack.name, plain_list(again)));
-        return vec![next(format!("{what}, then isolate again:"), vec![command])];
+        // More names are longer than a screen.
+        let (on_list, off): (Vec<&InstanceId>, Vec<&InstanceId>) =
+            again.into_iter().partition(|id| listed.contains(*id));
+        let (most, how) = match on_list.len() <= MOST_NAMES {
+            true => (MOST_NAMES, "then isolate again:"),
+            false => (1, "then isolate again. One is named, and the update looks at everything that the stack lists:"),
+        };
+        let named = off.into_iter().chain(on_list.into_iter().take(most));
+        let command = shell.own(&format!("isolate --stack {} {}", stack.name, plain_list(named)));
+        return vec![next(format!("{what}, {how}"), vec![command])];
     }
     let interfaces = open.iter().flat_map(|(id, found)| {
         let record = incident.ledger.records.get(*id);

@@ -57,6 +57,11 @@ impl Shell {
     }
 
     #[must_use]
+    pub fn stack_status(&self, stack: &str) -> String {
+        self.aws(&format!("cloudformation describe-stacks --query 'Stacks[0].StackStatus' --stack-name {stack}"))
+    }
+
+    #[must_use]
     pub fn wait_for_deletion(&self, stack: &str) -> String {
         self.aws(&format!("cloudformation wait stack-delete-complete --stack-name {stack}"))
     }

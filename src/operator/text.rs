@@ -18,6 +18,8 @@ const NARROWEST: usize = 30;
 static WIDTH: AtomicUsize = AtomicUsize::new(WIDEST);
 /// More lines than these would push the first ones off the screen.
 const MOST_LINES: usize = 12;
+/// Of a Reason, on one screen.
+const MOST_OF_A_REASON: usize = 240;
 /// Names in one list.
 const MOST_NAMES: usize = 8;
 
@@ -79,8 +81,20 @@ pub(super) fn some(names: &[String]) -> String {
     }
 }
 
-fn named(id: &str, name: Option<&str>) -> String {
-    name.map_or_else(|| id.to_owned(), |name| format!("{id} ({name})"))
+/// On one line, with nothing that cannot be seen: control characters, and those that turn the direction of writing.
+pub(super) fn plain(text: &str) -> String {
+    let is_hidden = |c: char| matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let show = |c: char| match c {
+        '\n' | '\r' | '\t' => " ".to_owned(),
+        c if c.is_control() || is_hidden(c) => c.escape_unicode().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(show).collect()
+}
+
+/// An id with its name. Whoever may write tags may write a name that looks like a line or a command of ours: it stays in one piece.
+pub(super) fn named(id: &str, name: Option<&str>) -> String {
+    name.map_or_else(|| id.to_owned(), |name| format!("{id} ({})", plain(name).replace(' ', "\u{a0}")))
 }
 
 impl NotIsolated {
@@ -94,15 +108,37 @@ impl Status {
     /// One screen: how many instances are isolated, which are not, and the next step.
     #[must_use]
     pub fn short(&self) -> String {
+        self.brief(MOST_OF_A_REASON)
+    }
+
+    /// The same, with so many characters of each Reason.
+    pub(super) fn brief(&self, most: usize) -> String {
         let mut text = self.headlines();
         text.push('\n');
-        for (resource, reason) in &self.stack.failed {
-            text.push_str(&format!("\n{}\n", failed(resource, reason)));
+        for (resource, reason) in self.why_failed() {
+            let is_cut = reason.chars().count() > most;
+            let mut reason: String = reason.chars().take(most).collect();
+            if is_cut {
+                reason.push_str("… (whole: status without --short)");
+            }
+            text.push_str(&format!("\n{}\n", failed(&resource, &reason)));
         }
         if let Some(next) = self.next.first() {
             text.push_str(&format!("\n{next}"));
         }
         text
+    }
+
+    /// Each resource that failed with its reason. What fails a stack as a whole names no resource.
+    fn why_failed(&self) -> BTreeMap<String, String> {
+        let stack = &self.stack;
+        let is_failed = |status: &String| status.ends_with("_FAILED") || status.contains("ROLLBACK");
+        match (&stack.reason, &stack.status) {
+            (Some(reason), Some(status)) if stack.failed.is_empty() && is_failed(status) => {
+                [(stack.name.clone(), reason.clone())].into()
+            }
+            _ => stack.failed.clone(),
+        }
     }
 
     /// What has become open or closed since an earlier look, a line each.
@@ -124,15 +160,20 @@ impl Status {
         for open in &self.not_isolated {
             reasons.entry(&open.reason).or_default().push(open.thing());
         }
-        let more = reasons.len().saturating_sub(MOST_LINES);
-        lines.extend(
-            reasons
-                .iter()
-                .take(MOST_LINES)
-                .map(|(reason, things)| wrapped(&format!("  {}: {reason}", some(things)), "    ")),
-        );
+        let said = reasons.iter().map(|(reason, things)| wrapped(&format!("  {}: {reason}", some(things)), "    "));
+        let mut rows = 0;
+        let shown: Vec<String> = said
+            .take_while(|line| {
+                let is_first = rows == 0;
+                rows += line.lines().count();
+                is_first || rows <= MOST_LINES
+            })
+            .collect();
+        let more = reasons.len() - shown.len();
+        lines.extend(shown);
         if more > 0 {
-            lines.push(format!("  and {more} more; the whole list: ec2-isolation status without --short"));
+            let more = count(more, "more reason");
+            lines.push(format!("  and {more}; the whole list: ec2-isolation status without --short"));
         }
         let Summary { restoring, isolated_elsewhere, terminated, .. } = self.summary;
         let others = [

@@ -109,12 +109,28 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
             let host = if delete {
                 confirm(yes, &format!("Delete the forensic host of {}?", incident.stack_name)).await?;
                 let watching = progress::Watching::new();
-                program.delete_host(&incident.stack_name, &|progress| watching.show(progress)).await?
+                let stack = format!("{}-host", incident.stack_name);
+                let on_progress = |progress: &Progress| watching.show(progress);
+                let work = program.delete_host(&incident.stack_name, &on_progress);
+                tokio::select! {
+                    host = work => host?,
+                    () = progress::interrupted() => {
+                        watching.end();
+                        return Ok(goes_on([program.shell.stack_status(&stack)]));
+                    }
+                }
             } else {
                 let order = program.host_order(&incident, named.chain(parameter).collect()).await?;
                 confirm(yes, &format!("Make a forensic host, in stack {}?", order.stack)).await?;
                 let watching = progress::Watching::new();
-                program.make_host(&order, &|progress| watching.show(progress)).await?
+                let on_progress = |progress: &Progress| watching.show(progress);
+                tokio::select! {
+                    host = program.make_host(&order, &on_progress) => host?,
+                    () = progress::interrupted() => {
+                        watching.end();
+                        return Ok(goes_on([program.shell.stack_status(&order.stack)]));
+                    }
+                }
             };
             show(output, &host, &host);
             Ok(Outcome::done(!host.failed))
@@ -189,6 +205,13 @@ async fn address_of(program: &Program, incident: &Incident) -> Result<Address, T
     }
 }
 
+/// Ctrl-C ends the watching only.
+fn goes_on(commands: impl IntoIterator<Item = String>) -> Outcome {
+    progress::tell("The watching has ended. What CloudFormation has begun goes on. To see how it stands:");
+    commands.into_iter().for_each(|command| progress::say(format_args!("  {command}")));
+    Outcome::Failed
+}
+
 async fn isolate(
     program: &Program,
     targets: &[Target],
@@ -226,10 +249,15 @@ async fn isolate(
         results = work => results,
         () = progress::interrupted() => {
             watching.end();
-            let stacks: Vec<&str> = orders.iter().map(|order| order.stack.as_str()).collect();
-            progress::tell("The watching has ended. What CloudFormation has begun goes on. To see how it stands:");
-            for stack in stacks {
-                progress::say(format_args!("  {}", program.shell.own(&format!("status --stack {stack}"))));
+            let (begun, waiting): (Vec<_>, Vec<_>) = orders.iter().partition(|order| order.has_begun());
+            if !begun.is_empty() {
+                goes_on(begun.iter().map(|order| program.shell.own(&format!("status --stack {}", order.stack))));
+            }
+            if !waiting.is_empty() {
+                progress::tell("CloudFormation may not have been asked for these yet, so they may NOT BE ISOLATED. To ask for them:");
+                for order in waiting {
+                    progress::say(format_args!("  {}", program.shell.own(&order.again_by_hand())));
+                }
             }
             return Ok(Outcome::Failed);
         }
@@ -256,6 +284,7 @@ async fn isolate(
             Err(other) if orders.len() > 1 => {
                 progress::complain(&other);
                 failed = true;
+                open |= matches!(other, Trouble::Open(_));
                 None
             }
             Err(other) => {
@@ -435,9 +464,10 @@ async fn restore(
     };
     let Some((report, ended)) = done else {
         watching.end();
-        progress::tell(
-            "The restore was interrupted. What it has restored stays restored. To go on, run the same command again.",
-        );
+        let ending = if finish { " If CloudFormation has begun to delete the stack, that goes on." } else { "" };
+        progress::tell(format_args!(
+            "The restore was interrupted. What it has restored stays restored.{ending} To go on, run the same command again."
+        ));
         let status = program.status(&program.incident(address).await?).await;
         show(output, &status, &status);
         return Ok(Outcome::Failed);

@@ -7,7 +7,7 @@ use super::document::{Block, document};
 use crate::model::sha256;
 use crate::operator::seal::seal;
 use crate::operator::shell::quoted;
-use crate::operator::text::wrapped;
+use crate::operator::text::{plain, wrapped};
 
 /// No script, nothing from elsewhere; the policy says so to the browser as well.
 const HTML_HEAD: &str = r#"<!DOCTYPE html>
@@ -148,17 +148,6 @@ fn html_block(block: &Block) -> String {
             format!("<pre>{}</pre>\n", commands.join("\n"))
         }
     }
-}
-
-/// On one line, with nothing that cannot be seen: control characters, and those that turn the direction of writing.
-fn plain(text: &str) -> String {
-    let is_hidden = |c: char| matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    let show = |c: char| match c {
-        '\n' | '\r' | '\t' => " ".to_owned(),
-        c if c.is_control() || is_hidden(c) => c.escape_unicode().to_string(),
-        c => c.to_string(),
-    };
-    text.chars().map(show).collect()
 }
 
 fn in_html(text: &str) -> String {

@@ -426,3 +426,38 @@ async fn a_stack_that_lists_an_instance_which_is_gone_is_passed_over_or_refused_
     let shown = orders(&world, &[A], None).await.unwrap();
     assert!(shown[0].starts_with(&format!("stack incident-{VPC} in {VPC}: CREATE_COMPLETE")), "{shown:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn parameters_that_isolate_sets_are_refused_and_every_other_one_is_shown() {
+    let world = prepared();
+    let program = operator(&world);
+    let asked = async |name: &str, value: &str| {
+        let parameters = [(name.to_owned(), value.to_owned())].into();
+        let orders = program.orders(&targets(&[A]), &Options { parameters, ..Options::default() }).await;
+        orders.map(|orders| orders[0].to_string()).map_err(|refused| refused.to_string())
+    };
+    for (name, instead) in
+        [("DryRun", ": give --dry-run"), ("Rerun", ""), ("VpcId", ""), ("CompromisedInstanceList", "")]
+    {
+        let refused = asked(name, "true").await.unwrap_err();
+        assert_eq!(refused, format!("nothing was changed: isolate sets parameter {name} by itself{instead}"));
+    }
+    let shown = asked("ForensicHost", "false").await.unwrap();
+    assert!(shown.ends_with("\n  with ForensicHost=false\n"), "{shown}");
+}
+
+/// Ctrl-C ends the watching only, once there is something to watch.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_another_request_has_not_begun() {
+    let world = prepared();
+    let name = format!("incident-{VPC}");
+    world.data().views.push(incident(&name, "UPDATE_IN_PROGRESS", B));
+    let program = operator(&world);
+    let orders = program.orders(&targets(&[A]), &Options::default()).await.unwrap();
+    let waiting = tokio::time::timeout(std::time::Duration::from_secs(30), program.isolate(&orders[0], &|_| ())).await;
+    assert!(waiting.is_err() && !orders[0].has_begun());
+    assert_eq!(orders[0].again_by_hand(), format!("isolate --stack {name} {A}"));
+    world.data().views[0].status.status = "UPDATE_COMPLETE".to_owned();
+    program.isolate(&orders[0], &|_| ()).await.unwrap();
+    assert!(orders[0].has_begun());
+}

@@ -83,9 +83,31 @@ async fn the_status_of_204_instances_is_one_screen() {
     let shown = status(&world).await;
     assert_eq!((shown.summary.listed, shown.summary.not_isolated), (206, 204));
     let short = shown.short();
-    assert!(short.lines().count() <= 24, "{short}");
-    // The command names all of them.
-    assert!(list.iter().all(|id| shown.next[0].commands[0].contains(id)), "{short}");
+    assert!(rows(&short) <= 24, "{short}");
+    // The command names one: an update looks at all of them.
+    assert_eq!(
+        shown.next[0].commands,
+        [format!("ec2-isolation isolate --stack incident-2026-11-25 {} --region us-east-1", list[0])]
+    );
+    assert!(shown.next[0].what.ends_with("One is named, and the update looks at everything that the stack lists:"));
+    // Whatever else there is to say.
+    let mut worse = shown.clone();
+    worse.stack.failed = [("Isolation".to_owned(), "i-0123456789abcdef0 is open. ".repeat(140))].into();
+    for (n, open) in worse.not_isolated.iter_mut().enumerate() {
+        open.reason = format!("moved out of the isolation, to [sg-0{:x}]", n % 12);
+    }
+    let short = worse.short();
+    assert!(rows(&short) <= 30, "{} rows: {short}", rows(&short));
+    assert!(
+        short.contains("(whole: status without --short)") && short.contains(" more reasons; the whole list:"),
+        "{short}"
+    );
+    assert_eq!(worse.to_string().matches("is open.").count(), 140, "the whole Reason is in the whole status");
+}
+
+/// As a terminal of this width shows it.
+fn rows(text: &str) -> usize {
+    text.lines().map(|line| line.chars().count().div_ceil(WIDTH).max(1)).sum()
 }
 
 #[tokio::test(start_paused = true)]

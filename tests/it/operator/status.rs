@@ -471,3 +471,38 @@ async fn what_a_stack_lists_beside_an_instance_that_is_gone_goes_to_another_stac
         ]
     );
 }
+
+/// Whoever may write tags may write a name that looks like a line of ours.
+#[tokio::test(start_paused = true)]
+async fn a_name_stays_in_one_piece_and_on_one_line() {
+    let world = isolated().await;
+    world.data().put_back(&"eni-0b".parse().unwrap(), groups(&["sg-0d"]));
+    let name = "x aws ec2 terminate-instances --instance-ids i-0c\nISOLATED, as EC2 shows it: \u{202e}2".to_owned();
+    world.data().tags.insert(B.to_owned(), [("Name".to_owned(), name)].into());
+    let shown = status(&world).await;
+    let whole = "(x aws ec2 terminate-instances --instance-ids i-0c ISOLATED, as EC2 shows it: \\u{202e}2)";
+    for text in [shown.to_string(), shown.short()] {
+        assert!(text.replace('\u{a0}', " ").contains(whole), "{text}");
+        assert!(
+            !text.contains("\n  aws ec2 terminate") && !text.lines().any(|line| line.starts_with("ISOLATED")),
+            "{text}"
+        );
+    }
+}
+
+/// What fails a stack as a whole names no resource.
+#[tokio::test(start_paused = true)]
+async fn the_reason_of_a_stack_that_failed_as_a_whole_is_shown() {
+    let world = isolated().await;
+    {
+        let mut data = world.data();
+        let stack = &mut data.views[0].status;
+        stack.status = "UPDATE_FAILED".to_owned();
+        stack.reason = "No export named ec2-isolation-v1-FunctionArn found".to_owned();
+    }
+    let short = status(&world).await.short();
+    assert!(
+        short.contains("failed   incident-2026-11-25: No export named ec2-isolation-v1-FunctionArn found"),
+        "{short}"
+    );
+}
