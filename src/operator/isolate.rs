@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::deploy::{Deployment, LONGEST_WAIT, LOOK_EVERY};
 use super::incident::{Address, cannot_look};
+use super::responder::{Responder, TOPIC};
 use super::target::Target;
 use super::text::{count, named, wrapped};
 use super::{Operator, Progress, Status, TRAILING, Trouble, refused};
@@ -23,7 +24,7 @@ use crate::model::{
     comma_list,
 };
 use crate::operator::ports::{Archive, Survey};
-use crate::operator::stack::{FUNCTION_EXPORT, StackLife, StackResource, StackView, Template};
+use crate::operator::stack::{StackLife, StackResource, StackView, Template};
 use crate::plan::{Observed, holder};
 use crate::ports::{Change, GroupQuery};
 use crate::reconcile::report::Report;
@@ -40,10 +41,6 @@ const DRY_RUN: &str = "DryRun";
 const RERUN: &str = "Rerun";
 /// Parameters that are not a person's here.
 const OWN: [&str; 4] = [DRY_RUN, RERUN, LIST, VPC];
-/// An output of the responder, and a parameter of an incident.
-const TOPIC: &str = "NotifyTopicArn";
-/// A resource of the responder, if its trigger is on.
-const STATE_MACHINE: &str = "TriggerStateMachine";
 /// A parameter of CloudFormation takes 4,096 characters: so many ids with their commas.
 pub(super) const MOST_INSTANCES: usize = 204;
 /// Names that are tried if the stack of the first one can no longer be used.
@@ -79,17 +76,6 @@ pub struct Order {
     topic: Option<String>,
     /// CloudFormation has begun it.
     has_begun: Arc<AtomicBool>,
-}
-
-/// What the responder has for incidents.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Responder {
-    /// CloudFormation makes them with it.
-    pub role: Option<String>,
-    /// Alarms go there.
-    pub topic: Option<String>,
-    /// The trigger's state machine, if the trigger is on.
-    pub trigger: Option<String>,
 }
 
 /// What became of one order.
@@ -188,7 +174,9 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
                     self.site.account, self.site.region
                 )));
             }
-            let Responder { role, topic, .. } = responder.clone().unwrap_or_default();
+            // A one-shot stack is beside no responder, whose role for incidents can make neither its function nor its table.
+            let beside = responder.clone().filter(|_| options.template_url.is_none());
+            let Responder { role, topic, .. } = beside.unwrap_or_default();
             let (options, has_begun) = (options.clone(), Arc::default());
             let order = Order { stack, vpc, targets, existing, options, role, topic, has_begun };
             let listed = order.list(order.existing.as_ref()).len();
@@ -359,17 +347,6 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         })
     }
 
-    /// The responder of this account and Region, if it is there.
-    pub(super) async fn responder(&self) -> Result<Option<Responder>, Trouble> {
-        let Some(export) = self.export(FUNCTION_EXPORT).await? else { return Ok(None) };
-        let stack = self.view(&export.stack_id).await?;
-        let output = |name: &str| stack.as_ref().and_then(|stack| stack.outputs.get(name).cloned());
-        let mut resources = stack.iter().flat_map(|stack| &stack.resources);
-        let trigger = resources.find(|resource| resource.logical_id == STATE_MACHINE);
-        let trigger = trigger.map(|resource| resource.physical_id.clone());
-        Ok(Some(Responder { role: output("IncidentRoleArn"), topic: output(TOPIC), trigger }))
-    }
-
     /// The stacks that hold some of the instances already, by their records and by the groups that they are in: the function would
     /// leave these to them.
     pub(super) async fn holders(&self, instances: &[Instance]) -> Result<BTreeMap<InstanceId, String>, Trouble> {
@@ -483,8 +460,8 @@ impl Order {
         // CloudFormation keeps a parameter's last value.
         parameters.insert(DRY_RUN.to_owned(), "false".to_owned());
         parameters.insert(VPC.to_owned(), self.vpc.to_string());
-        // One that is there keeps its own, and the one-shot stack is beside no responder.
-        let topic = self.topic.iter().filter(|_| stack.is_none() && !self.is_one_shot());
+        // One that is there keeps its own.
+        let topic = self.topic.iter().filter(|_| stack.is_none());
         for topic in topic {
             parameters.entry(TOPIC.to_owned()).or_insert_with(|| topic.clone());
         }

@@ -23,6 +23,7 @@ mod memory;
 mod next;
 pub mod ports;
 mod report;
+mod responder;
 mod restore;
 mod revoke;
 mod seal;

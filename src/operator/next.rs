@@ -289,12 +289,18 @@ fn held(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shel
             format!("{instances}. A restore was asked for and has not ended. This goes on with it:"),
             vec![restore],
         ),
-        Some(stack) if stack.takes_care() && stack.status.parent.is_none() => next(
-            format!(
-                "{instances}. When the incident is over, delete the stack, whose function restores them, or restore them with your own credentials, which needs no function:"
-            ),
-            vec![restore],
-        ),
+        Some(stack) if stack.takes_care() && stack.status.parent.is_none() => {
+            let delete = match stack.is_protected {
+                true => "turn off the stack's termination protection and delete it",
+                false => "delete the stack",
+            };
+            next(
+                format!(
+                    "{instances}. When the incident is over, {delete}, whose function restores them, or restore them with your own credentials, which needs no function:"
+                ),
+                vec![restore],
+            )
+        }
         Some(_) => next(
             format!(
                 "{instances}, and it takes you to restore them. When the incident is over, this does{}:",

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
-use crate::beside::RESPONDER;
+use crate::beside::{RESPONDER, deploy_responder};
 use crate::fleet::aws;
 use crate::operator::{operator, run, status_ends_with as status};
 use crate::prepared::without_host;
@@ -318,6 +318,8 @@ async fn the_packaged_template_isolates_without_a_responder() {
     let scene = Scene::new("cli-url").await;
     let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
     let before = scene.cards(&[&a, &b]).await;
+    // Its role for incidents is none for this.
+    deploy_responder(cloud(), &["IncidentRole=true"]);
     let url = one_shot("ir-one-shot-of-the-test");
     let isolate = ["isolate", &a, "--stack", "cli-url", "--template-url", &url, "--yes"];
     // Its forensic host needs more than an alert says: nothing is made.

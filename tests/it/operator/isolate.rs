@@ -461,3 +461,22 @@ async fn what_waits_for_another_request_has_not_begun() {
     program.isolate(&orders[0], &|_| ()).await.unwrap();
     assert!(orders[0].has_begun());
 }
+
+/// The responder's role for incidents can make neither function nor table: CloudFormation would fail at once, and nothing be isolated.
+#[tokio::test(start_paused = true)]
+async fn the_responders_role_makes_what_is_beside_it_and_no_one_shot_stack() {
+    const ROLE: &str = "arn:aws:iam::123456789012:role/incidents";
+    for (template_url, role) in
+        [(None, Some(ROLE)), (Some("https://b.s3.amazonaws.com/template.yaml".to_owned()), None)]
+    {
+        let world = prepared();
+        let mut responder = view(RESPONDER, "CREATE_COMPLETE", &[]);
+        responder.outputs.insert("IncidentRoleArn".to_owned(), ROLE.to_owned());
+        world.data().views.push(responder);
+        let program = operator(&world);
+        let options = Options { template_url, ..Options::default() };
+        let orders = program.orders(&targets(&[A]), &options).await.unwrap();
+        program.isolate(&orders[0], &|_| ()).await.unwrap();
+        assert_eq!(world.data().service_roles.get(&format!("incident-{VPC}")).map(String::as_str), role);
+    }
+}

@@ -107,6 +107,8 @@ pub struct Data {
     pub times: BTreeMap<String, StackTimes>,
     /// What deleted stacks have left behind, by their ids.
     pub left_behind: BTreeMap<String, Vec<StackResource>>,
+    /// The service role of each stack that was made with one, by its name.
+    pub service_roles: BTreeMap<String, String>,
     /// Volumes that no instance has.
     pub loose_volumes: BTreeSet<VolumeId>,
     /// Locked snapshots, and how.
@@ -260,6 +262,7 @@ impl World {
             views: vec![],
             times: BTreeMap::new(),
             left_behind: BTreeMap::new(),
+            service_roles: BTreeMap::new(),
             loose_volumes: BTreeSet::new(),
             locks: BTreeMap::new(),
             target_groups: vec![],

@@ -208,6 +208,7 @@ impl StackLife for World {
             if data.views.iter().any(|view| view.name == stack.name) {
                 return Ok(None);
             }
+            data.service_roles.extend(stack.role.map(|role| (stack.name.to_owned(), role.to_owned())));
             let id = format!("arn:aws:cloudformation:us-east-1:123456789012:stack/{}/1", stack.name);
             let mut made = view(&id, "CREATE_COMPLETE", &[]);
             made.function_outlives = true;
