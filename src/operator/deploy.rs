@@ -96,6 +96,11 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let now = self.view(&seen.id).await?;
         let is_as_seen = now.is_some_and(|now| !now.is_busy() && now.parameters == seen.parameters);
         if is_as_seen && stacks.carry_out(&change_set).await.map_err(failed)? {
+            // As one that is made here. A nested stack is protected by its parent's.
+            if !seen.is_protected && seen.status.parent.is_none() {
+                let protected = stacks.protect(&seen.id, true).await;
+                protected.unwrap_or_else(|error| tracing::warn!(%error, "the stack has no termination protection"));
+            }
             return Ok(Changed::Begun);
         }
         // It may be gone with the other change.

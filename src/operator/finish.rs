@@ -90,7 +90,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
                 return Ok(Ended { is_gone: false, log, next: None });
             }
             if stack.is_protected {
-                let off = self.ports.stacks.unprotect(&stack.id).await;
+                let off = self.ports.stacks.protect(&stack.id, false).await;
                 off.map_err(|error| Trouble::Failed { what: "termination protection cannot be turned off", error })?;
                 log.push(self.shell.unprotect(&stack.name));
             }

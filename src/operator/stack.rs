@@ -44,8 +44,8 @@ pub trait StackLife: Stacks {
     fn carry_out(&self, change_set: &str) -> impl Future<Output = Call<bool>> + Send;
     /// Takes back what was prepared.
     fn discard(&self, change_set: &str) -> impl Future<Output = Call<()>> + Send;
-    /// Turns termination protection off.
-    fn unprotect(&self, stack: &str) -> impl Future<Output = Call<()>> + Send;
+    /// Turns termination protection on or off.
+    fn protect(&self, stack: &str, on: bool) -> impl Future<Output = Call<()>> + Send;
     /// Begins to delete it. `retain` are logical ids that are left as they are, which CloudFormation allows in DELETE_FAILED only.
     fn delete(&self, stack: &str, retain: &[String]) -> impl Future<Output = Call<()>> + Send;
 }

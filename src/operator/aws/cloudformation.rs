@@ -245,8 +245,8 @@ impl StackLife for CloudFormation {
         sent("cloudformation:DeleteChangeSet", request.send()).await.map(drop)
     }
 
-    async fn unprotect(&self, stack: &str) -> Call<()> {
-        let request = self.0.update_termination_protection().stack_name(stack).enable_termination_protection(false);
+    async fn protect(&self, stack: &str, on: bool) -> Call<()> {
+        let request = self.0.update_termination_protection().stack_name(stack).enable_termination_protection(on);
         sent("cloudformation:UpdateTerminationProtection", request.send()).await.map(drop)
     }
 

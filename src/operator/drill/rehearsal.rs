@@ -223,7 +223,7 @@ where
         let ec2 = &self.ports.ec2;
         ec2.delete_group(b).await.map_err(failed("a group of the drill cannot be deleted"))?;
         let stacks = &self.ports.stacks;
-        stacks.unprotect(&stack.id).await.map_err(failed("termination protection cannot be turned off"))?;
+        stacks.protect(&stack.id, false).await.map_err(failed("termination protection cannot be turned off"))?;
         stacks.delete(&stack.id, &[]).await.map_err(failed("the stack cannot be deleted"))?;
         let after = self.settled(&stack.id).await?;
         let id = "cfn-failed-delete-status";

@@ -480,3 +480,20 @@ async fn the_responders_role_makes_what_is_beside_it_and_no_one_shot_stack() {
         assert_eq!(world.data().service_roles.get(&format!("incident-{VPC}")).map(String::as_str), role);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_was_made_otherwise_is_protected_from_deletion_as_well() {
+    let world = prepared();
+    world.data().views.push(incident(&format!("incident-{VPC}"), "CREATE_COMPLETE", B));
+    let program = operator(&world);
+    let orders = program.orders(&targets(&[A]), &Options::default()).await.unwrap();
+    // Without the right to do that the isolation stands.
+    let denied = crate::world::Trouble::Fails(ec2_isolation::model::Fault::Denied);
+    world.data().troubles_of.insert("cloudformation:UpdateTerminationProtection", (0, denied));
+    assert!(!program.isolate(&orders[0], &|_| ()).await.unwrap().failed);
+    assert!(!world.data().views[0].is_protected);
+    world.data().troubles_of.clear();
+    let orders = program.orders(&targets(&[A]), &Options::default()).await.unwrap();
+    program.isolate(&orders[0], &|_| ()).await.unwrap();
+    assert!(world.data().views[0].is_protected);
+}

@@ -276,9 +276,9 @@ impl StackLife for World {
         .await
     }
 
-    async fn unprotect(&self, stack: &str) -> Call<()> {
+    async fn protect(&self, stack: &str, on: bool) -> Call<()> {
         self.call("cloudformation:UpdateTerminationProtection", stack.to_owned(), |data| {
-            data.views.iter_mut().filter(|view| view.id == stack).for_each(|view| view.is_protected = false);
+            data.views.iter_mut().filter(|view| view.id == stack).for_each(|view| view.is_protected = on);
             Ok(())
         })
         .await
