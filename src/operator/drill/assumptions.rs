@@ -21,7 +21,7 @@ const fn unseen(id: &'static str, text: &'static str, source: &'static str, unse
 }
 
 /// Every one, those that a drill sees first.
-pub const ASSUMPTIONS: [Assumption; 72] = [
+pub const ASSUMPTIONS: [Assumption; 77] = [
     seen(
         "ec2-image-by-parameter",
         "RunInstances takes the name of a public parameter as its image.",
@@ -386,6 +386,36 @@ pub const ASSUMPTIONS: [Assumption; 72] = [
         "CloudFormation's helper on the forensic host works with a metadata service that takes IMDSv2 only.",
         "inferred",
         "a drill makes no forensic host",
+    ),
+    unseen(
+        "ec2-efa",
+        "Groups do not filter traffic of an Elastic Fabric Adapter that bypasses the operating system.",
+        "EC2 User Guide, Elastic Fabric Adapter; inferred",
+        "its instance has no such adapter",
+    ),
+    unseen(
+        "asg-terminates-protected",
+        "Auto Scaling terminates an instance although it has termination protection.",
+        "Auto Scaling User Guide, Instance scale-in protection; inferred",
+        "a drill makes no Auto Scaling group",
+    ),
+    unseen(
+        "ec2-locked-delete",
+        "DeleteSnapshot of a locked snapshot fails, and the code is not documented.",
+        "EBS User Guide, Amazon EBS snapshot lock; inferred",
+        "if you may not unlock it, the snapshot would stay for a day",
+    ),
+    unseen(
+        "ec2-policy-delay",
+        "IAM applies a new policy everywhere within some minutes.",
+        "IAM User Guide, Troubleshoot IAM",
+        "a drill makes no policy",
+    ),
+    unseen(
+        "cfn-vanished-in-list",
+        "CloudFormation refuses an update whose list names an instance that EC2 no longer shows.",
+        "CloudFormation User Guide, AWS-specific parameter types; for UsePreviousValue inferred",
+        "EC2 shows its instance until the end",
     ),
 ];
 
