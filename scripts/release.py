@@ -116,7 +116,8 @@ def templates() -> dict[str, str]:
     ):
         assert found[name].count(built) == 1, f"{name} names its function differently: {built}"
         found[name] = found[name].replace(built, f"CodeUri: {CODE}")
-    found["responder-plain.json"] = plain(found["responder.yaml"])
+    for name in ("responder", "template"):
+        found[f"{name}-plain.json"] = plain(found[f"{name}.yaml"])
     return found
 
 

@@ -371,18 +371,21 @@ fn the_templates_of_a_release_name_the_function_beside_them() {
     for name in ["incident.yaml", "host.yaml", "credentials.yaml", "README.md", "LICENSE-MIT", "LICENSE-APACHE"] {
         assert_eq!(read(name), std::fs::read_to_string(name).unwrap(), "{name}");
     }
-    let plain: serde_json::Value = serde_json::from_str(&read("responder-plain.json")).unwrap();
-    let function = &plain["Resources"]["IsolationFunction"];
-    assert_eq!(plain.get("Transform"), None);
-    assert_eq!(
-        (function["Type"].as_str(), function["Properties"]["Code"].as_str()),
-        (Some("AWS::Lambda::Function"), Some("function.zip"))
-    );
+    for name in ["responder-plain.json", "template-plain.json"] {
+        let plain: serde_json::Value = serde_json::from_str(&read(name)).unwrap();
+        let function = &plain["Resources"]["IsolationFunction"];
+        assert_eq!(plain.get("Transform"), None, "{name}");
+        assert_eq!(
+            (function["Type"].as_str(), function["Properties"]["Code"].as_str()),
+            (Some("AWS::Lambda::Function"), Some("function.zip")),
+            "{name}"
+        );
+    }
     // The AWS CLI packages it: what it uploads is the function as it was built.
     let bucket = "ir-release-of-the-test";
     make_bucket(bucket);
     let folder = assets.join(&whole);
-    for template in ["responder-plain.json", "responder.yaml", "template.yaml"] {
+    for template in ["responder-plain.json", "template-plain.json", "responder.yaml", "template.yaml"] {
         let package = format!(
             "aws cloudformation package --template-file {template} --s3-bucket {bucket} --output-template-file packaged-{template}"
         );

@@ -22,6 +22,13 @@ fn the_workflow_builds_by_the_target_that_builds_anywhere() {
     assert!(workflow.contains("tags: ['v*']") && workflow.contains("- run: make release\n"));
     assert!(workflow.contains("runner: [ubuntu-24.04, macos-15]"), "one for each half of the Makefile's target");
     assert_eq!(read("Makefile").matches("\nrelease: ").count(), 2);
+    // Where the files come from can be proved, and what is in them is listed.
+    let provenance = "subject-checksums: target/release-assets/SHA256SUMS";
+    assert!(workflow.contains("uses: actions/attest-build-provenance@") && workflow.contains(provenance));
+    assert!(workflow.contains("id-token: write") && workflow.contains("attestations: write"));
+    let makefile = read("Makefile");
+    let release = makefile.lines().find(|line| line.starts_with("release: ") && line.contains("ON_LINUX")).unwrap();
+    assert!(release.contains(" build release-sbom "), "{release}");
     let uploaded = workflow.matches("target/release-assets").count();
     assert!(uploaded >= 4 && read("scripts/release.py").contains("target/release-assets"));
 }
