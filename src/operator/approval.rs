@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::json;
 
-use super::text::wrapped;
+use super::text::{plain, wrapped};
 use super::{Operator, Trouble, refused};
 use crate::operator::ports::approval::{Answers, Question, Questions, Token};
 use crate::operator::ports::{Archive, Survey};
@@ -91,9 +91,9 @@ fn closed(id: &str, by: Option<&str>) -> String {
 
 impl fmt::Display for Open {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.question.about)?;
-        writeln!(f, "To be isolated:")?;
-        writeln!(f, "{}", self.question.list)
+        // A finding may be written by whoever may write to Security Hub.
+        let lines = self.question.about.lines().chain(["To be isolated:"]).chain(self.question.list.lines());
+        lines.map(plain).try_for_each(|line| writeln!(f, "{}", wrapped(&line, "  ")))
     }
 }
 

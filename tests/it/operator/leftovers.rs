@@ -52,6 +52,11 @@ async fn what_an_incident_that_is_over_has_left_is_named_with_what_deletes_it() 
     let world = over().await;
     let text = all(&world).await.to_string();
     let expected = include_str!("leftovers.txt");
+    let none = World::new();
+    none.data().groups.clear();
+    none.data().exports.insert(RECORDS_EXPORT.to_owned(), TABLE.to_owned());
+    super::shown::check("leftovers-none", &all(&none).await.to_string());
+    super::shown::fits("leftovers", &text);
     if text != expected {
         std::fs::create_dir_all("target/tmp").unwrap();
         std::fs::write("target/tmp/leftovers.txt", &text).unwrap();

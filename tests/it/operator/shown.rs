@@ -4,7 +4,9 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use ec2_isolation::operator::{Address, Host, Image, Options, Wish};
+use ec2_isolation::operator::ports::approval::{Answers, Question, Token};
+use ec2_isolation::operator::{Address, Decision, Host, Image, Options, Wish};
+use ec2_isolation::ports::Call;
 use ec2_isolation::timing::clock::Clock;
 
 use super::evidence::{self, order, removal, share_order};
@@ -35,15 +37,21 @@ fn at_one_moment(text: &str) -> String {
     shown
 }
 
-/// Compares with the file of this name. Lines that are commands stay whole; every other one fits.
+/// Lines that are commands stay whole; every other one fits.
 #[track_caller]
-fn check(name: &str, text: &str) {
-    let shown = at_one_moment(text);
-    for line in shown.lines().filter(|line| line.chars().count() > WIDTH) {
+pub fn fits(name: &str, text: &str) {
+    for line in text.lines().filter(|line| line.chars().count() > WIDTH) {
         let commands = ["aws ", "ec2-isolation ", "  echo ", "  printf ", "  ssh ", "  ssh-agent "];
         let is_whole = commands.iter().any(|command| line.contains(command));
         assert!(is_whole || !line.trim().contains(' '), "{name}: {line:?} is wider than {WIDTH} columns");
     }
+}
+
+/// Compares with the file of this name.
+#[track_caller]
+pub fn check(name: &str, text: &str) {
+    let shown = at_one_moment(text);
+    fits(name, &shown);
     let path = format!("tests/it/operator/shown/{name}.txt");
     if std::env::var_os("SHOWN").is_some() {
         std::fs::write(&path, &shown).unwrap();
@@ -330,4 +338,69 @@ async fn a_stack_that_failed_before_it_had_anything_is_listed_as_open() {
     assert_eq!(list.unreadable.keys().collect::<Vec<_>>(), [&failed.id]);
     check("list-failed", &list.to_string());
     assert_eq!(operator(&world).only_incident().await.unwrap(), Address::Stack(failed.id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_restore_ends_with_and_what_a_plan_shows_then() {
+    let world = isolated().await;
+    world.data().views[0].is_protected = true;
+    let program = operator(&world);
+    let incident = program.incident(&by_table()).await.unwrap();
+    assert!(!program.restore(&incident, &ALL, &|_| ()).await.unwrap().failed);
+    let after = program.incident(&by_table()).await.unwrap();
+    check("plan-none", &program.preview(&after, &ALL).await.unwrap().to_string());
+    check("restore-finish", &program.finish(&after).await.unwrap().to_string());
+}
+
+/// A finding may be written by whoever may write to Security Hub.
+#[tokio::test(start_paused = true)]
+async fn what_approve_shows_before_it_asks_and_afterwards() {
+    #[derive(Debug)]
+    struct Takes;
+    impl Answers for Takes {
+        async fn answer(&self, _: &Token, _: &str) -> Call<bool> {
+            Ok(true)
+        }
+    }
+    let world = prepared();
+    let about = "High: i-0a1b2c3d4e5f60718 talks to a command and control server that GuardDuty knows, in 12 requests since an hour\u{202e}";
+    let question = Question {
+        state: "asked".to_owned(),
+        token: Some(Token("token".to_owned())),
+        about: about.to_owned(),
+        list: A.to_owned(),
+        answered_by: None,
+    };
+    world.data().tables.entry("responder-SecurityGroupTable-1".to_owned()).or_default();
+    world.data().questions.insert("0123456789ab".to_owned(), question);
+    let program = operator(&world);
+    let open = program.open_question("0123456789ab").await.unwrap();
+    check("approve-question", &open.to_string());
+    for (name, decision) in [("approve", Decision::Approve), ("reject", Decision::Reject)] {
+        check(name, &program.answer(&open, decision, &Takes).await.unwrap().to_string());
+    }
+}
+
+/// What is measured differs from run to run, and is to be pasted into an issue: a line for each assumption, whatever its width.
+#[tokio::test(start_paused = true)]
+async fn what_a_drill_ends_with() {
+    let world = fleet();
+    world.with_responder();
+    let program = operator(&world);
+    let order = program.drill_order(crate::world::drill::SUBNET, None).await.unwrap();
+    let text = program.drill(&order, &world, &|_| ()).await.to_string();
+    let mut lines = text.lines();
+    assert!(lines.next().unwrap().starts_with("ec2-isolation 0.1.0, incident template "), "{text}");
+    assert!(lines.next().unwrap().ends_with(" not seen"), "{text}");
+    for assumption in ec2_isolation::operator::ASSUMPTIONS {
+        assert_eq!(
+            text.lines()
+                .filter(|line| line.contains(&format!(" {} ", assumption.id))
+                    || line.contains(&format!(" {}:", assumption.id)))
+                .count(),
+            1,
+            "{}: {text}",
+            assumption.id
+        );
+    }
 }
