@@ -163,6 +163,22 @@ fn what_an_output_says_of_its_value_is_no_alarm_and_no_call() {
     assert_eq!(said, "What is still reachable. Empty if everything is isolated.");
 }
 
+/// No pseudo parameter has the console's address: its domain is another one than the services' in every partition.
+#[test]
+fn no_output_guesses_the_consoles_address() {
+    for file in ["template.yaml", "incident.yaml", "host.yaml", "responder.yaml", "credentials.yaml"] {
+        let template = plain(&Yaml::load_from_str(&std::fs::read_to_string(file).unwrap()).unwrap()[0]);
+        for (name, output) in template["Outputs"].as_object().unwrap() {
+            let value = output["Value"].to_string();
+            let is_address = ["console.", "/home?", "#dashboards", "signin."].iter().any(|part| value.contains(part));
+            assert!(!is_address, "{file}, {name}: {value}");
+        }
+    }
+    let responder = Stack::of("responder.yaml", &[]);
+    assert_eq!(responder.outputs["Dashboard"]["Value"], "${Dashboard}");
+    assert_eq!(responder.resources["Dashboard"]["Properties"]["DashboardName"], "ec2-isolation-us-east-1");
+}
+
 #[test]
 fn the_role_has_a_permissions_boundary_where_one_is_given() {
     let role =
