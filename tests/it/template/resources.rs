@@ -219,22 +219,24 @@ fn no_resource_has_a_name_of_its_own() {
 /// Every parameter has its place, its label and its explanation in the console.
 #[test]
 fn the_console_shows_every_parameter_with_a_label_in_a_group() {
-    let text = std::fs::read_to_string("template.yaml").unwrap();
-    let template = plain(&Yaml::load_from_str(&text).unwrap()[0]);
-    let interface = &template["Metadata"]["AWS::CloudFormation::Interface"];
-    let groups = interface["ParameterGroups"].as_array().unwrap().iter();
-    let mut grouped: Vec<_> = groups.flat_map(|group| group["Parameters"].as_array().unwrap()).map(shown).collect();
-    grouped.sort();
-    let parameters = template["Parameters"].as_object().unwrap();
-    let mut names: Vec<_> = parameters.keys().cloned().collect();
-    names.sort();
-    assert_eq!(grouped, names);
-    for (name, parameter) in parameters {
-        let label = interface["ParameterLabels"][name]["default"].as_str().unwrap();
-        assert!(label.ends_with(&format!("({name})")), "{label}");
-        assert!(parameter["Description"].as_str().is_some_and(|text| text.len() < 4000), "{name}");
-        let is_checked = parameter.get("AllowedPattern").is_none() || parameter["ConstraintDescription"].is_string();
-        assert!(is_checked, "{name}: what is refused says what is wanted");
+    for file in ["template.yaml", "incident.yaml", "host.yaml", "responder.yaml", "credentials.yaml"] {
+        let text = std::fs::read_to_string(file).unwrap();
+        let template = plain(&Yaml::load_from_str(&text).unwrap()[0]);
+        let interface = &template["Metadata"]["AWS::CloudFormation::Interface"];
+        let groups = interface["ParameterGroups"].as_array().unwrap().iter();
+        let mut grouped: Vec<_> = groups.flat_map(|group| group["Parameters"].as_array().unwrap()).map(shown).collect();
+        grouped.sort();
+        let parameters = template["Parameters"].as_object().unwrap();
+        let mut names: Vec<_> = parameters.keys().cloned().collect();
+        names.sort();
+        assert_eq!(grouped, names, "{file}");
+        for (name, parameter) in parameters {
+            let label = interface["ParameterLabels"][name]["default"].as_str().unwrap();
+            assert!(label.ends_with(&format!("({name})")), "{file}: {label}");
+            assert!(parameter["Description"].as_str().is_some_and(|text| text.len() < 4000), "{file}: {name}");
+            let is_told = parameter.get("AllowedPattern").is_none() || parameter["ConstraintDescription"].is_string();
+            assert!(is_told, "{file}, {name}: what is refused says what is wanted");
+        }
     }
 }
 
