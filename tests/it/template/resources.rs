@@ -180,12 +180,31 @@ fn no_output_guesses_the_consoles_address() {
 }
 
 #[test]
-fn the_role_has_a_permissions_boundary_where_one_is_given() {
-    let role =
-        |overrides: &[(&str, &str)]| Stack::new(overrides).resources["IsolationFunctionRole"]["Properties"].clone();
-    assert_eq!(role(&[]).get("PermissionsBoundary"), None);
+fn every_role_has_a_permissions_boundary_where_one_is_given() {
     let boundary = "arn:aws:iam::111111111111:policy/boundary";
-    assert_eq!(role(&[("PermissionsBoundaryArn", boundary)])["PermissionsBoundary"], boundary);
+    let with_every_role = [("IncidentRole", "true"), ("Trigger", "Approve")];
+    for (file, parameters, roles) in [
+        ("template.yaml", &[][..], vec!["IsolationFunctionRole"]),
+        (
+            "responder.yaml",
+            &with_every_role,
+            vec!["IncidentStackRole", "IsolationFunctionRole", "TriggerEventsRole", "TriggerRole"],
+        ),
+    ] {
+        for (given, expected) in [("", None), (boundary, Some(boundary))] {
+            let stack = Stack::of(file, &[parameters, &[("PermissionsBoundaryArn", given)]].concat());
+            let found: Vec<_> =
+                stack.resources.iter().filter(|(_, resource)| resource["Type"] == "AWS::IAM::Role").collect();
+            assert_eq!(found.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), roles, "{file}");
+            for (name, role) in found {
+                let boundary = role["Properties"].get("PermissionsBoundary").map(shown);
+                assert_eq!(boundary.as_deref(), expected, "{file}, {name}");
+            }
+            // SAM makes a role for each function that names none.
+            let functions = stack.resources.values().filter(|of| of["Type"] == "AWS::Serverless::Function");
+            assert!(functions.into_iter().all(|of| of["Properties"].get("Role").is_some()), "{file}");
+        }
+    }
 }
 
 #[test]
