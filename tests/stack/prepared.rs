@@ -318,12 +318,33 @@ async fn an_incident_that_failed_in_express_mode_is_restored_and_ended_by_the_pr
     let express = DeploymentConfig::builder().mode(DeploymentConfigMode::Express).build();
     let request = cloud().cloudformation().await.create_stack().template_url(template_url("incident"));
     assert_eq!(scene.incident.created(request.deployment_config(express)).await, "CREATE_FAILED");
+    // A change is made in that mode, too, and fails for its own cause.
+    let b = scene.incident.parameters()["CompromisedInstanceList"].split(',').nth(1).unwrap().to_owned();
+    let isolate = ["isolate", &a, &b, "--stack", "prepared-express", "--yes"];
+    let ran = operator(&isolate).ends_with(4);
+    ran.says("NOT ISOLATED: 1 of 2 instances. Isolated: 1 (1 interface).").says("OperationNotPermitted");
     refuse_no_more().await;
     scene.assert_isolated(&[&a]).await;
     let id = scene.incident.stack_id().await;
     operator(&["restore", "--stack", "prepared-express", "--finish", "--yes"]).ends_with(0).says("is deleted");
     assert_eq!(scene.incident.ends_in(&id, &[]).await, "DELETE_COMPLETE");
     assert_eq!(scene.cards(&[&a]).await, before);
+}
+
+#[tokio::test]
+async fn an_incident_that_failed_in_express_mode_isolates_the_rest_by_the_program() {
+    let (scene, a) = Scene::half_refused("prepared-express-on").await;
+    let b = scene.incident.parameters()["CompromisedInstanceList"].split(',').nth(1).unwrap().to_owned();
+    let before = scene.cards(&[&a, &b]).await;
+    let express = DeploymentConfig::builder().mode(DeploymentConfigMode::Express).build();
+    let request = cloud().cloudformation().await.create_stack().template_url(template_url("incident"));
+    assert_eq!(scene.incident.created(request.deployment_config(express)).await, "CREATE_FAILED");
+    refuse_no_more().await;
+    let ran = operator(&["isolate", &a, &b, "--stack", "prepared-express-on", "--yes"]).ends_with(0);
+    ran.says("ISOLATED, as EC2 shows it: 2 of 2 instances");
+    scene.assert_isolated(&[&a, &b]).await;
+    scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a, &b]).await, before);
 }
 
 /// What Lambda runs for every incident.
