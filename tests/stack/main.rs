@@ -26,6 +26,7 @@ mod memory;
 mod moves;
 mod operator;
 mod package;
+mod people;
 mod permissions;
 mod prepared;
 mod readme;
