@@ -94,7 +94,9 @@ fn check_host(stack: &Stack, is_here: bool, image: &str) {
 #[test]
 fn nothing_waits_for_the_forensic_host() {
     let stack = Stack::new(&[]);
-    assert_eq!(stack.resources["ForensicInstance"]["DependsOn"], "Isolation");
+    for name in ["ForensicInstance", "ForensicEgressToIsolated"] {
+        assert_eq!(stack.resources[name]["DependsOn"], "Isolation", "{name}");
+    }
     let host = ["ForensicInstance", "ForensicLaunchTemplate"];
     for (name, resource) in &stack.resources {
         assert_eq!(resource.get("CreationPolicy"), None, "{name}");
@@ -108,7 +110,7 @@ fn nothing_waits_for_the_forensic_host() {
 
 /// What CloudFormation must have made before it calls the function. Each of these can keep an isolation from happening.
 #[test]
-fn the_isolation_waits_for_its_groups_and_its_function_and_for_one_rule_of_the_host() {
+fn the_isolation_waits_for_its_groups_and_its_function_and_for_the_group_of_the_host() {
     let before = |file: &str| {
         let stack = Stack::of(file, &[]);
         let mut found: BTreeSet<String> = ["Isolation".to_owned()].into();
@@ -129,8 +131,7 @@ fn the_isolation_waits_for_its_groups_and_its_function_and_for_one_rule_of_the_h
     };
     assert_eq!(before("incident.yaml"), ["IsolatedSecurityGroup", "TransitSecurityGroup"]);
     let expected = [
-        // So that the host reaches what it examines as soon as it is there; its group goes after the last interface has left.
-        "ForensicEgressToIsolated",
+        // The isolation group names it.
         "ForensicSecurityGroup",
         "IsolatedSecurityGroup",
         "IsolationFunction",
