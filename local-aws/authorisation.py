@@ -9,8 +9,9 @@ itself, whose NotFound says more than a refusal. Source of resources and keys: t
 from __future__ import annotations
 
 import contextvars
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +67,19 @@ def authorise(backend: Any, headers: dict[str, str], query: dict[str, list[str]]
     for check in checks(backend, params):
         if (reason := denial(backend.region_name, headers, query, check)) is not None:
             raise Refusal("UnauthorizedOperation", f"You are not authorized to perform this operation. {reason}", 403)
+
+
+def by_log_stream(original: Callable[..., str]) -> Callable[..., str]:
+    """The calls on a log stream are on it (aws-solutions/aws-crr-monitor#8), not on its group as in ministack."""
+
+    def resource(service: str, method: str, path: str, headers: dict[str, str], body: bytes, *rest: Any) -> str:
+        found = original(service, method, path, headers, body, *rest)
+        action = headers.get("x-amz-target", "").rpartition(".")[2]
+        if service == "logs" and action in ("CreateLogStream", "DeleteLogStream", "PutLogEvents"):
+            return f"{found}:log-stream:{json.loads(body).get('logStreamName', '')}"
+        return found
+
+    return resource
 
 
 def denial(region: str, headers: dict[str, str], query: dict[str, list[str]], check: Check) -> str | None:

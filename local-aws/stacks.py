@@ -85,7 +85,8 @@ def install() -> None:
     ministack_autoscaling.handle_request = autoscaling.handle_request
     ssm.handle_request = ssm_documents.handling(ssm.handle_request)
     _leave_to_authorisation(iam_actions)
-    iam_actions.extract_resource_arn = ssm_documents.authorised_by_arn(iam_actions.extract_resource_arn)
+    by_arn = ssm_documents.authorised_by_arn(iam_actions.extract_resource_arn)
+    iam_actions.extract_resource_arn = authorisation.by_log_stream(by_arn)
     app._dispatch_service_request = _recorded(app, iam_actions)
     lambda_svc._provided_worker_env = _with_log_group(lambda_svc._provided_worker_env)
 

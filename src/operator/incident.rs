@@ -346,6 +346,10 @@ fn without_table(stack: &StackView) -> Option<Trouble> {
     let failed = failed.trim_end_matches(['.', ' ']);
     let next = match stack.is_busy() {
         true => "It is at work: look again in a minute",
+        // Beside a responder that is not there: the name is that of one of its exports.
+        false if failed.contains("No export named ec2-isolation") => {
+            "Prepare this account and Region first (make responder), delete the stack, then isolate again"
+        }
         false => "Remove the cause, delete the stack, then isolate again",
     };
     (!listed.is_empty()).then(|| {

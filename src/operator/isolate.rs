@@ -375,12 +375,11 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         for number in 1..=MOST_NAMES {
             let name = if number == 1 { format!("incident-{vpc}") } else { format!("incident-{vpc}-{number}") };
             let view = self.view(&name).await?;
-            match &view {
-                Some(view) => match self.check_usable_now(view, vpc).await {
+            if let Some(view) = &view {
+                match self.check_usable_now(view, vpc).await {
                     Err(Trouble::Refused(_)) => continue,
                     other => other?,
-                },
-                None => {}
+                }
             }
             return Ok((name, view));
         }

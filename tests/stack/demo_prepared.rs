@@ -49,6 +49,7 @@ pub async fn show(cloud: &Cloud, clock: &Clock, ec2: &aws_sdk_ec2::Client) -> (V
     let called =
         events.iter().position(|event| event.starts_with("CREATE_IN_PROGRESS") && event.contains(" Isolation "));
     let made = events[..called.unwrap_or_default()].iter().filter(|event| event.starts_with("CREATE_COMPLETE")).count();
+    expect(made == 2, &format!("{made} resources were made before the function was called, not two groups"));
     println!("    {made} resources were made before the function was called; complete after {incident_seconds:.1} s");
     let group = BTreeSet::from([incident.physical_id("IsolatedSecurityGroup").await]);
     expect(cards(ec2, &[&first]).await.values().all(|now| *now == group), "the first instance was not isolated");

@@ -8,7 +8,7 @@ use aws_sdk_ec2::operation::run_instances::builders::RunInstancesFluentBuilder;
 use aws_sdk_ec2::types::{
     BlockDeviceMapping, EbsBlockDevice, Filter, IamInstanceProfileSpecification, InstanceAttributeName,
     InstanceMarketOptionsRequest, InstanceMetadataEndpointState, InstanceNetworkInterfaceSpecification, InstanceType,
-    MarketType, RequestLaunchTemplateData,
+    MarketType, NetworkInterface, RequestLaunchTemplateData,
 };
 use serde_json::{Value, json};
 
@@ -202,8 +202,7 @@ pub async fn cards(ec2: &Client, instances: &[&str]) -> Cards {
 async fn read_cards(ec2: &Client, instances: &[&str]) -> Cards {
     let mut cards = Cards::new();
     for instance in instances {
-        let answer = ec2.describe_network_interfaces().filters(filter("attachment.instance-id", instance)).send().await;
-        for interface in answer.expect("interfaces").network_interfaces() {
+        for interface in interfaces_of(ec2, instance).await {
             let groups = interface.groups().iter().map(|group| text(group.group_id()));
             cards.insert(text(interface.network_interface_id()), groups.collect());
         }
@@ -211,13 +210,19 @@ async fn read_cards(ec2: &Client, instances: &[&str]) -> Cards {
     cards
 }
 
+/// Page by page: a test may have an account where EC2 shows no more at once.
+async fn interfaces_of(ec2: &Client, instance: &str) -> Vec<NetworkInterface> {
+    let read = ec2.describe_network_interfaces().filters(filter("attachment.instance-id", instance));
+    read.into_paginator().page_size(1000).items().send().try_collect().await.expect("interfaces")
+}
+
 /// The interface at this device index.
 pub async fn interface_at(ec2: &Client, instance: &str, device: usize) -> String {
-    let answer = ec2.describe_network_interfaces().filters(filter("attachment.instance-id", instance)).send().await;
-    let answer = answer.expect("interfaces");
+    let interfaces = interfaces_of(ec2, instance).await;
     let at = |wanted: i32| {
-        let mut all = answer.network_interfaces().iter();
-        all.find(|found| found.attachment().and_then(|attachment| attachment.device_index()) == Some(wanted))
+        interfaces
+            .iter()
+            .find(|found| found.attachment().and_then(|attachment| attachment.device_index()) == Some(wanted))
     };
     let found = i32::try_from(device).ok().and_then(at);
     text(found.and_then(|interface| interface.network_interface_id()))

@@ -251,3 +251,43 @@ async fn what_replaces_the_host_of_a_prepared_incident_never_touches_the_isolati
     scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a]).await, before);
 }
+
+/// A host that cannot start takes back all that came with it, its way into the isolation group too; one whose group is in use stays
+/// until it is not. The incident notices neither.
+#[tokio::test]
+async fn a_host_that_cannot_start_and_one_that_cannot_go_leave_the_isolation_alone() {
+    let mut scene = Scene::prepared("host-lives").await;
+    let a = scene.site.plain(&scene.ec2, &[0]).await;
+    let before = scene.cards(&[&a]).await;
+    scene.incident.list(&[&a]);
+    assert_eq!(scene.incident.create(false).await, "CREATE_COMPLETE", "{}", scene.happened().await);
+    let (isolated, since) = (scene.cards(&[&a]).await, cloud().now().await);
+
+    cloud().set("launch-failure", &json!({"error_code": "InsufficientInstanceCapacity"})).await;
+    let status = scene.incident.host(&scene.site, "host-lives", "22").await;
+    cloud().set("launch-failure", &json!({"error_code": null})).await;
+    let events = scene.incident.events("host-lives-host").await;
+    assert_eq!(status, "ROLLBACK_COMPLETE", "{events:#?}");
+    let is_told = |event: &String| event.starts_with("CREATE_FAILED") && event.contains("InsufficientInstanceCapacity");
+    assert!(events.iter().any(is_told), "{events:#?}");
+    assert_eq!(scene.ingress().await, [], "nobody is let in any more");
+    // CloudFormation takes no update of it.
+    assert_eq!(scene.incident.delete_host().await, "DELETE_COMPLETE");
+    assert_eq!(scene.incident.host(&scene.site, "host-lives", "22").await, "CREATE_COMPLETE");
+    let group = scene.incident.physical_id_in("host-lives-host", "ForensicSecurityGroup").await;
+
+    let card = scene.ec2.create_network_interface().subnet_id(&scene.site.subnet).groups(&group).send().await.unwrap();
+    let card = card.network_interface.unwrap().network_interface_id.unwrap();
+    assert_eq!(scene.incident.delete_host().await, "DELETE_FAILED");
+    let events = scene.incident.events("host-lives-host").await;
+    let is_told = |event: &String| event.starts_with("DELETE_FAILED") && event.contains(" ForensicSecurityGroup ");
+    assert!(events.iter().any(is_told), "{events:#?}");
+    assert_eq!(scene.ingress().await, []);
+    assert_eq!(scene.cards(&[&a]).await, isolated);
+    scene.ec2.delete_network_interface().network_interface_id(&card).send().await.unwrap();
+    assert_eq!(scene.incident.delete_host().await, "DELETE_COMPLETE");
+
+    assert_eq!(changes_to_others(since, &[]).await, [""; 0], "no interface was touched");
+    scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a]).await, before);
+}

@@ -1,5 +1,6 @@
 //! What `make package` uploads and prints: addresses for the console, commands, and what makes a responder of a StackSet.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
@@ -393,4 +394,80 @@ fn the_templates_of_a_release_name_the_function_beside_them() {
         let packaged = read(&format!("packaged-{template}"));
         assert!(packaged.contains(bucket), "{template}: {packaged}");
     }
+}
+
+/// Without `make build` nothing is deployed: the sources could not start.
+#[test]
+fn what_was_not_built_is_not_deployed() {
+    let folder = Path::new("target/stack/not-built");
+    let _ = std::fs::remove_dir_all(folder);
+    std::fs::create_dir_all(folder).unwrap();
+    for file in ["samconfig.toml", "template.yaml"] {
+        std::fs::copy(file, folder.join(file)).unwrap();
+    }
+    let deploy = |cloud: &crate::cloud::Cloud, sam: &Path| {
+        let mut command = Command::new(sam);
+        let command = command.args(["deploy", "--stack-name", "not-built"]).current_dir(folder);
+        let command = command.envs(cloud.credentials()).env("AWS_DEFAULT_REGION", "us-east-1");
+        command.env("AWS_CONFIG_FILE", "/dev/null").env("SAM_CLI_TELEMETRY", "0").output().unwrap()
+    };
+    let output = deploy(cloud(), &std::path::absolute("target/venv/sam/bin/sam").unwrap());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("Template file not found at ") && said.contains(".aws-sam/build/template.yaml"), "{said}");
+}
+
+/// `scripts/templates.py check`, as `make check` runs it, over sources in a folder of the test.
+#[test]
+fn a_template_that_is_stale_or_larger_than_cloudformation_takes_is_refused() {
+    let makefile = std::fs::read_to_string("Makefile").unwrap();
+    assert!(makefile.contains("\t@$(PY) scripts/templates.py check\n"), "it is what make check runs");
+    let folder = std::path::absolute("target/stack/templates").unwrap();
+    let _ = std::fs::remove_dir_all(&folder);
+    for part in ["forensic-host", "parts", "scripts", "trigger", "."] {
+        std::fs::create_dir_all(folder.join(part)).unwrap();
+        for entry in std::fs::read_dir(part).unwrap().map(|entry| entry.unwrap().path()) {
+            let is_wanted = part != "." || entry.extension().is_some_and(|end| end == "yaml");
+            if entry.is_file() && is_wanted {
+                std::fs::copy(&entry, folder.join(&entry)).unwrap();
+            }
+        }
+    }
+    let python = std::path::absolute("target/venv/cloud/bin/python").unwrap();
+    let check = || {
+        let output =
+            Command::new(&python).args(["scripts/templates.py", "check"]).current_dir(&folder).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    };
+    assert_eq!(check(), (true, String::new()));
+    for (file, text, with, refusal) in [
+        (
+            "incident.yaml",
+            "GroupDescription",
+            "Groupdescription".to_owned(),
+            "not made from their sources: incident.yaml. Make them: make templates",
+        ),
+        // The responder carries it.
+        (
+            "parts/host.yaml",
+            "A forensic host for an incident.",
+            "A forensic host for some incident.".to_owned(),
+            "not made from their sources: host.yaml, responder.yaml. Make them: make templates",
+        ),
+        (
+            "parts/host.yaml",
+            "A forensic host for an incident.",
+            "A forensic host. ".repeat(2_000),
+            "bytes: more than the 51200 that CloudFormation takes",
+        ),
+    ] {
+        let path = folder.join(file);
+        let before = std::fs::read_to_string(&path).unwrap();
+        assert!(before.contains(text), "{file}");
+        std::fs::write(&path, before.replacen(text, &with, 1)).unwrap();
+        let (succeeded, said) = check();
+        assert!(!succeeded && said.ends_with(refusal), "{file}: {said}");
+        std::fs::write(&path, before).unwrap();
+    }
+    assert_eq!(check(), (true, String::new()));
 }

@@ -2,7 +2,11 @@
 
 use std::sync::Mutex;
 
+use aws_sdk_ec2::types::Tag;
+use serde_json::{Value, json};
+
 use crate::cloud::{BUILT, changed_template};
+use crate::fleet::aws;
 use crate::{Scene, alone, cloud, fleet};
 
 /// A template without one statement of a policy.
@@ -68,6 +72,58 @@ async fn deny(name: &str, steps: &[Denied]) {
     scene.incident.set("Rerun", "all").deploy();
     scene.assert_isolated(&[&listed]).await;
     scene.incident.delete().await;
+}
+
+/// What the statements leave out: a user who holds the role's policy does what the function may do, and nothing beside that.
+#[test]
+fn the_policy_reaches_its_own_snapshots_keys_and_log_only() {
+    alone(cloud(), async {
+        let (scene, listed) = deployed("narrow").await;
+        let iam =
+            |operation: &str, arguments: Value| aws(&cloud().credentials(), "iam", operation, &arguments).unwrap();
+        let role = scene.incident.physical_id("IsolationFunctionRole").await;
+        let policy =
+            iam("get_role_policy", json!({"RoleName": role, "PolicyName": "isolation"}))["PolicyDocument"].clone();
+        iam("create_user", json!({"UserName": "narrow"}));
+        let put = json!({"UserName": "narrow", "PolicyName": "isolation", "PolicyDocument": policy.to_string()});
+        iam("put_user_policy", put);
+        let key = iam("create_access_key", json!({"UserName": "narrow"}))["AccessKey"].clone();
+        let part = |name: &str| key[name].as_str().unwrap();
+        let mut environment = cloud().credentials();
+        let keys = [("AWS_ACCESS_KEY_ID", "AccessKeyId"), ("AWS_SECRET_ACCESS_KEY", "SecretAccessKey")];
+        environment.extend(keys.map(|(name, of)| (name, part(of))));
+
+        let own = scene.incident.outputs().await["Snapshots"].clone();
+        let volume = scene.ec2.describe_instances().instance_ids(&listed).send().await.unwrap();
+        let mapping = &volume.reservations()[0].instances()[0].block_device_mappings()[0];
+        let volume = mapping.ebs().and_then(|disk| disk.volume_id()).unwrap();
+        // Of somebody else, and of another stack. EC2 would want a pause after the function's own.
+        cloud().set("snapshot-rate", &json!({"seconds": 0})).await;
+        let foreign = scene.ec2.create_snapshot().volume_id(volume).send().await.unwrap().snapshot_id.unwrap();
+        let tag = |snapshot: &str, key: &str| {
+            let tag = json!({"Resources": [snapshot], "Tags": [{"Key": key, "Value": "of the test"}]});
+            aws(&environment, "ec2", "create_tags", &tag).map(drop)
+        };
+        let refused = Err("UnauthorizedOperation".to_owned());
+        assert_eq!(tag(&own, "ec2-isolation:test"), Ok(()));
+        assert_eq!(tag(&own, "Name"), refused);
+        assert_eq!(tag(&own, "Purpose"), refused, "that is given with the snapshot, once");
+        assert_eq!(tag(&foreign, "ec2-isolation:test"), refused);
+        let other = scene.incident.stack_id().await.replace(":stack/", ":stack/another-");
+        let mark = Tag::builder().key("ec2-isolation:stack").value(other).build();
+        scene.ec2.create_tags().resources(&foreign).tags(mark).send().await.unwrap();
+        assert_eq!(tag(&foreign, "ec2-isolation:test"), refused);
+
+        let log = scene.incident.physical_id("IsolationLogGroup").await;
+        aws(&cloud().credentials(), "logs", "create_log_group", &json!({"logGroupName": "narrow-other"})).unwrap();
+        let begin = |group: &str| {
+            let stream = json!({"logGroupName": group, "logStreamName": "of the test"});
+            aws(&environment, "logs", "create_log_stream", &stream).map(drop)
+        };
+        assert_eq!(begin(&log), Ok(()));
+        assert_eq!(begin("narrow-other"), Err("AccessDeniedException".to_owned()));
+        scene.incident.delete().await;
+    });
 }
 
 /// An Auto Scaling group, and an instance profile: detaching it, and the restore of an instance that is dropped.

@@ -318,12 +318,33 @@ async fn an_incident_that_failed_in_express_mode_is_restored_and_ended_by_the_pr
     let express = DeploymentConfig::builder().mode(DeploymentConfigMode::Express).build();
     let request = cloud().cloudformation().await.create_stack().template_url(template_url("incident"));
     assert_eq!(scene.incident.created(request.deployment_config(express)).await, "CREATE_FAILED");
+    // A change is made in that mode, too, and fails for its own cause.
+    let b = scene.incident.parameters()["CompromisedInstanceList"].split(',').nth(1).unwrap().to_owned();
+    let isolate = ["isolate", &a, &b, "--stack", "prepared-express", "--yes"];
+    let ran = operator(&isolate).ends_with(4);
+    ran.says("NOT ISOLATED: 1 of 2 instances. Isolated: 1 (1 interface).").says("OperationNotPermitted");
     refuse_no_more().await;
     scene.assert_isolated(&[&a]).await;
     let id = scene.incident.stack_id().await;
     operator(&["restore", "--stack", "prepared-express", "--finish", "--yes"]).ends_with(0).says("is deleted");
     assert_eq!(scene.incident.ends_in(&id, &[]).await, "DELETE_COMPLETE");
     assert_eq!(scene.cards(&[&a]).await, before);
+}
+
+#[tokio::test]
+async fn an_incident_that_failed_in_express_mode_isolates_the_rest_by_the_program() {
+    let (scene, a) = Scene::half_refused("prepared-express-on").await;
+    let b = scene.incident.parameters()["CompromisedInstanceList"].split(',').nth(1).unwrap().to_owned();
+    let before = scene.cards(&[&a, &b]).await;
+    let express = DeploymentConfig::builder().mode(DeploymentConfigMode::Express).build();
+    let request = cloud().cloudformation().await.create_stack().template_url(template_url("incident"));
+    assert_eq!(scene.incident.created(request.deployment_config(express)).await, "CREATE_FAILED");
+    refuse_no_more().await;
+    let ran = operator(&["isolate", &a, &b, "--stack", "prepared-express-on", "--yes"]).ends_with(0);
+    ran.says("ISOLATED, as EC2 shows it: 2 of 2 instances");
+    scene.assert_isolated(&[&a, &b]).await;
+    scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a, &b]).await, before);
 }
 
 /// What Lambda runs for every incident.
@@ -380,6 +401,76 @@ async fn the_responders_code_changes_under_an_open_incident_which_then_grows_and
     assert!(log.to_string().contains("a newer function starts"), "{log}");
     deploy_responder(cloud(), &parameters);
     assert_eq!(code_sha256(), code);
+}
+
+/// The new code is taken back with everything else. The incident keeps its function, its records and its isolation.
+#[tokio::test]
+async fn a_responder_whose_update_rolls_back_serves_its_open_incidents_as_before() {
+    let mut scene = Scene::prepared("prepared-undone").await;
+    let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
+    let before = scene.cards(&[&a, &b]).await;
+    scene.incident.list(&[&a]);
+    assert_eq!(scene.incident.create(false).await, "CREATE_COMPLETE", "{}", scene.happened().await);
+    let table = scene.incident.physical_id_in(RESPONDER, "SecurityGroupTable").await;
+    let (record, code, since) = (scene.incident.record(&table, &a).await, code_sha256(), cloud().now().await);
+    write_newer_function(&Path::new(BUILT).with_file_name("UndoneFunction"));
+    let failing = changed_responder("undone", |text| {
+        let newer = text.replace("Uri: IsolationFunction", "Uri: UndoneFunction");
+        with_a_resource_that_fails(&newer).replace("DependsOn: Isolation\n", "DependsOn: IsolationFunction\n")
+    });
+    let parameters = ["IncidentRole=true", "DetachInstanceProfile=true"];
+    let (succeeded, output) = try_responder(cloud(), &failing, &["--no-disable-rollback"], &parameters);
+    assert!(!succeeded && output.contains("Initiating deployment"), "{output}");
+    let on_the_way = ["UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS"];
+    assert_eq!(scene.incident.ends_in(RESPONDER, &on_the_way).await, "UPDATE_ROLLBACK_COMPLETE");
+    let events = scene.incident.events(RESPONDER).await;
+    let changes =
+        events.iter().filter(|event| event.starts_with("UPDATE_COMPLETE ") && event.contains(" IsolationFunction "));
+    assert!(changes.count() >= 2, "the code was there, and went back: {events:#?}");
+    assert_eq!(code_sha256(), code);
+    scene.assert_isolated(&[&a]).await;
+    assert_eq!(scene.incident.record(&table, &a).await, record);
+    assert_eq!(changes_to_others(since, &[]).await, [""; 0], "no interface was touched");
+
+    scene.incident.list(&[&a, &b]);
+    assert_eq!(scene.incident.update().await, "UPDATE_COMPLETE", "{}", scene.happened().await);
+    scene.assert_isolated(&[&a, &b]).await;
+    scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a, &b]).await, before);
+}
+
+/// The old list no longer names what the update isolated, and OnRemoval says Restore: a rollback releases nobody all the same.
+#[tokio::test]
+async fn an_incident_whose_update_rolls_back_keeps_what_the_update_isolated() {
+    let mut scene = Scene::prepared("prepared-undone-list").await;
+    let (a, b) = (scene.site.plain(&scene.ec2, &[0]).await, scene.site.plain(&scene.ec2, &[1]).await);
+    let before = scene.cards(&[&a, &b]).await;
+    scene.incident.set("OnRemoval", "Restore").list(&[&a]);
+    assert_eq!(scene.incident.create(false).await, "CREATE_COMPLETE", "{}", scene.happened().await);
+    let ours = [
+        scene.incident.physical_id("IsolatedSecurityGroup").await,
+        scene.incident.physical_id("TransitSecurityGroup").await,
+    ];
+    let since = cloud().now().await;
+    scene.incident.list(&[&a, &b]);
+    let failing = with_a_resource_that_fails(&std::fs::read_to_string("incident.yaml").unwrap());
+    let update =
+        cloud().cloudformation().await.update_stack().stack_name("prepared-undone-list").template_body(failing);
+    let update = update.set_parameters(Some(parameters(scene.incident.parameters()))).disable_rollback(false);
+    let id = update.send().await.unwrap().stack_id.unwrap();
+    let on_the_way =
+        ["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS"];
+    assert_eq!(scene.incident.ends_in(&id, &on_the_way).await, "UPDATE_ROLLBACK_COMPLETE");
+    scene.assert_isolated(&[&a, &b]).await;
+    assert_eq!(changes_to_others(since, &[&ours[0], &ours[1]]).await, [""; 0]);
+    let table = scene.incident.physical_id_in(RESPONDER, "SecurityGroupTable").await;
+    scene.assert_owns(&table, &a, "isolated").await;
+    scene.assert_owns(&table, &b, "kept").await;
+
+    assert_eq!(scene.incident.update().await, "UPDATE_COMPLETE", "{}", scene.happened().await);
+    scene.assert_owns(&table, &b, "isolated").await;
+    scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a, &b]).await, before);
 }
 
 /// Its names are fixed: what a rollback or a deletion left must not be in the way of the next one.

@@ -8,7 +8,7 @@ use aws_sdk_ec2::operation::modify_instance_attribute::builders::ModifyInstanceA
 use aws_sdk_ec2::types::{
     AttributeBooleanValue, AttributeValue, EbsInstanceBlockDeviceSpecification, Filter, HttpTokensState,
     IamInstanceProfileSpecification, InstanceBlockDeviceMappingSpecification, InstanceMetadataEndpointState,
-    InstanceSpecification,
+    InstanceSpecification, IpPermission, IpRange,
 };
 use serde_json::{Value, json};
 
@@ -127,6 +127,26 @@ async fn a_group_in_use_or_referenced_cannot_be_deleted() {
     rule.send().await.unwrap();
     assert_eq!(code(ec2.delete_security_group().group_id(&groups[1]).send().await), "DependencyViolation");
     ec2.delete_security_group().group_id(&groups[3]).send().await.expect("nothing uses it");
+}
+
+/// EC2 API errors: InvalidPermission.Duplicate. Another description makes no other rule.
+#[tokio::test]
+async fn a_rule_that_a_group_has_already_is_refused() {
+    let case = case("rule-twice").await;
+    let ec2 = &case.scene.ec2;
+    let rule = |description: &str| {
+        let range = IpRange::builder().cidr_ip("192.0.2.0/24").description(description).build();
+        let rule = IpPermission::builder().ip_protocol("tcp").from_port(22).to_port(22).ip_ranges(range).build();
+        (rule.clone(), ec2.authorize_security_group_ingress().group_id(&case.scene.site.groups[3]).ip_permissions(rule))
+    };
+    let (permission, first) = rule("one");
+    first.send().await.unwrap();
+    for description in ["one", "another"] {
+        assert_eq!(code(rule(description).1.send().await), "InvalidPermission.Duplicate", "{description}");
+    }
+    let out = || ec2.authorize_security_group_egress().group_id(&case.scene.site.groups[3]);
+    out().ip_permissions(permission.clone()).send().await.unwrap();
+    assert_eq!(code(out().ip_permissions(permission).send().await), "InvalidPermission.Duplicate");
 }
 
 #[tokio::test]

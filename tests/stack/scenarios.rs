@@ -1,5 +1,7 @@
 //! The life of an incident when AWS does what it is asked.
 
+use std::collections::BTreeSet;
+
 use crate::cloud::changed_template;
 use crate::fleet::{self, set_groups};
 use crate::{Incident, Scene, cloud};
@@ -11,6 +13,7 @@ async fn deleting_the_stack_gives_every_interface_back_what_it_had() {
     let plain = scene.site.plain(&scene.ec2, &[3]).await;
     let bystander = scene.site.plain(&scene.ec2, &[0]).await;
     let (before, beside) = (scene.cards(&[&two, &plain]).await, scene.cards(&[&bystander]).await);
+    let since = cloud().now().await;
 
     scene.incident.list(&[&two, &plain]).deploy();
     scene.assert_isolated(&[&two, &plain]).await;
@@ -28,6 +31,10 @@ async fn deleting_the_stack_gives_every_interface_back_what_it_had() {
     assert_eq!(scene.cards(&[&two, &plain]).await, before);
     assert_eq!(scene.cards(&[&bystander]).await, beside);
     assert_eq!(scene.incident.states(table).await, [(two, "restored".into()), (plain, "restored".into())].into());
+    // All of that page by page (LARGE_ACCOUNT).
+    let pages = cloud().calls(since).await.into_iter().filter(|call| call.parameters.contains_key("NextToken"));
+    let pages: BTreeSet<String> = pages.map(|call| call.action).collect();
+    assert!(pages.contains("DescribeSecurityGroups"), "{pages:?}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use aws_sdk_cloudformation::types::builders::DeploymentConfigBuilder;
 use aws_sdk_cloudformation::types::{
     Capability, ChangeSetStatus, ChangeSetType, DeploymentConfig, DeploymentConfigMode, Parameter, ResourceStatus,
     StackEvent, StackStatus,
@@ -28,6 +29,15 @@ const CHANGE_SET_PAUSE: Duration = Duration::from_millis(500);
 /// `Stack:arn:… is in UPDATE_IN_PROGRESS state and can not be updated.`
 fn is_busy(error: &CallError) -> bool {
     error.code == "ValidationError" && error.message.contains("_IN_PROGRESS state")
+}
+
+/// A stack that failed in express mode takes nothing else until it is complete (aws/aws-cdk-cli#1739).
+fn wants_express(error: &CallError) -> bool {
+    error.message.contains("mode=EXPRESS")
+}
+
+fn express_mode() -> DeploymentConfigBuilder {
+    DeploymentConfig::builder().mode(DeploymentConfigMode::Express)
 }
 
 fn is_void(error: &CallError) -> bool {
@@ -208,8 +218,12 @@ impl StackLife for CloudFormation {
             .use_previous_template(true)
             .set_parameters(Some(given(parameters).into_iter().chain(kept).collect()))
             .set_capabilities(Some(CAPABILITIES.to_vec()));
-        let made = match sent(action, request.send()).await {
+        let made = match sent(action, request.clone().send()).await {
             Ok(made) => made,
+            Err(error) if wants_express(&error) => {
+                let express = express_mode().disable_rollback(true).build();
+                sent(action, request.deployment_config(express).send()).await?
+            }
             Err(error) if is_busy(&error) => return Ok(Prepared::Busy),
             Err(error) => return Err(error),
         };
@@ -255,10 +269,8 @@ impl StackLife for CloudFormation {
         let retain = (!retain.is_empty()).then(|| retain.to_vec());
         let request = self.0.delete_stack().stack_name(stack).set_retain_resources(retain);
         match sent(action, request.clone().send()).await {
-            // A stack that failed in express mode takes nothing else (aws/aws-cdk-cli#1739).
-            Err(error) if error.message.contains("mode=EXPRESS") => {
-                let express = DeploymentConfig::builder().mode(DeploymentConfigMode::Express).build();
-                sent(action, request.deployment_config(express).send()).await?;
+            Err(error) if wants_express(&error) => {
+                sent(action, request.deployment_config(express_mode().build()).send()).await?;
             }
             other => drop(other?),
         }

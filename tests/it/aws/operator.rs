@@ -320,6 +320,25 @@ async fn a_stack_that_failed_in_express_mode_is_deleted_in_express_mode() {
 }
 
 #[tokio::test]
+async fn a_stack_that_failed_in_express_mode_is_changed_in_express_mode() {
+    let refusal = "This stack is in a CREATE_FAILED state from a previous operation that used EXPRESS deployment mode with disable-rollback. \
+                   Follow-up operations must use the same DeploymentConfig (mode=EXPRESS) until the stack reaches a *_COMPLETE state.";
+    let made = "<CreateChangeSetResponse><CreateChangeSetResult><Id>set</Id></CreateChangeSetResult></CreateChangeSetResponse>";
+    let ready = "<DescribeChangeSetResponse><DescribeChangeSetResult><Status>CREATE_COMPLETE</Status></DescribeChangeSetResult></DescribeChangeSetResponse>";
+    let (http, seen) = wire(&[(200, &stack("CREATE_FAILED")), (400, &error(refusal)), (200, made), (200, ready)]);
+    let change = BTreeMap::from([("Rerun".to_owned(), "now".to_owned())]);
+    assert_eq!(stacks(http).prepare("arn", "a-name", &change).await, Ok(Prepared::Ready("set".to_owned())));
+    let seen = seen.lock().unwrap().clone();
+    assert!(!seen[1].contains("DeploymentConfig"), "{}", seen[1]);
+    // What fails again stays as it is, as with every other change.
+    for part in ["DeploymentConfig.Mode=EXPRESS", "DeploymentConfig.DisableRollback=true", "ParameterValue=now"] {
+        assert!(seen[2].contains(part), "{part} in {}", seen[2]);
+    }
+    let (http, _) = wire(&[(200, &stack("CREATE_FAILED")), (400, &error(refusal)), (500, &error("InternalFailure"))]);
+    assert!(stacks(http).prepare("arn", "a-name", &change).await.is_err(), "it is sent in express mode once");
+}
+
+#[tokio::test]
 async fn interfaces_in_a_group_are_found_with_their_tags_and_their_instance() {
     let answer = "<DescribeNetworkInterfacesResponse><networkInterfaceSet>\
         <item><networkInterfaceId>eni-01</networkInterfaceId><attachment><instanceId>i-0a</instanceId></attachment>\

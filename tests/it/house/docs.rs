@@ -271,6 +271,7 @@ fn make_checks_its_arguments_first() {
         (&["responder", "PARAMETERS=a b"], "a belongs to no parameter"),
         (&["responder", "PARAMETERS=IncidentRole=true b"], "b belongs to no parameter"),
         (&["package"], "BUCKET is missing"),
+        (&["package", "BUCKET=b", "PARAMETERS=a b"], "a belongs to no parameter"),
         (&["status"], "STACK is missing"),
         (&["restore"], "STACK is missing"),
     ] {

@@ -132,6 +132,12 @@ async fn a_stack_that_failed_before_it_had_a_table_has_isolated_nothing_and_is_o
             "CREATE_FAILED",
             &format!("{whole}. "),
             format!("; {whole}"),
+            "Prepare this account and Region first (make responder), delete the stack, then isolate again",
+        ),
+        (
+            "CREATE_FAILED",
+            "No export named network found. Rollback requested by user.",
+            "; No export named network found. Rollback requested by user".to_owned(),
             "Remove the cause, delete the stack, then isolate again",
         ),
         ("CREATE_IN_PROGRESS", "User Initiated", String::new(), "It is at work: look again in a minute"),

@@ -94,7 +94,9 @@ fn check_host(stack: &Stack, is_here: bool, image: &str) {
 #[test]
 fn nothing_waits_for_the_forensic_host() {
     let stack = Stack::new(&[]);
-    assert_eq!(stack.resources["ForensicInstance"]["DependsOn"], "Isolation");
+    for name in ["ForensicInstance", "ForensicEgressToIsolated"] {
+        assert_eq!(stack.resources[name]["DependsOn"], "Isolation", "{name}");
+    }
     let host = ["ForensicInstance", "ForensicLaunchTemplate"];
     for (name, resource) in &stack.resources {
         assert_eq!(resource.get("CreationPolicy"), None, "{name}");
@@ -108,7 +110,7 @@ fn nothing_waits_for_the_forensic_host() {
 
 /// What CloudFormation must have made before it calls the function. Each of these can keep an isolation from happening.
 #[test]
-fn the_isolation_waits_for_its_groups_and_its_function_and_for_one_rule_of_the_host() {
+fn the_isolation_waits_for_its_groups_and_its_function_and_for_the_group_of_the_host() {
     let before = |file: &str| {
         let stack = Stack::of(file, &[]);
         let mut found: BTreeSet<String> = ["Isolation".to_owned()].into();
@@ -129,8 +131,7 @@ fn the_isolation_waits_for_its_groups_and_its_function_and_for_one_rule_of_the_h
     };
     assert_eq!(before("incident.yaml"), ["IsolatedSecurityGroup", "TransitSecurityGroup"]);
     let expected = [
-        // So that the host reaches what it examines as soon as it is there; its group goes after the last interface has left.
-        "ForensicEgressToIsolated",
+        // The isolation group names it.
         "ForensicSecurityGroup",
         "IsolatedSecurityGroup",
         "IsolationFunction",
@@ -163,13 +164,48 @@ fn what_an_output_says_of_its_value_is_no_alarm_and_no_call() {
     assert_eq!(said, "What is still reachable. Empty if everything is isolated.");
 }
 
+/// No pseudo parameter has the console's address: its domain is another one than the services' in every partition.
 #[test]
-fn the_role_has_a_permissions_boundary_where_one_is_given() {
-    let role =
-        |overrides: &[(&str, &str)]| Stack::new(overrides).resources["IsolationFunctionRole"]["Properties"].clone();
-    assert_eq!(role(&[]).get("PermissionsBoundary"), None);
+fn no_output_guesses_the_consoles_address() {
+    for file in ["template.yaml", "incident.yaml", "host.yaml", "responder.yaml", "credentials.yaml"] {
+        let template = plain(&Yaml::load_from_str(&std::fs::read_to_string(file).unwrap()).unwrap()[0]);
+        for (name, output) in template["Outputs"].as_object().unwrap() {
+            let value = output["Value"].to_string();
+            let is_address = ["console.", "/home?", "#dashboards", "signin."].iter().any(|part| value.contains(part));
+            assert!(!is_address, "{file}, {name}: {value}");
+        }
+    }
+    let responder = Stack::of("responder.yaml", &[]);
+    assert_eq!(responder.outputs["Dashboard"]["Value"], "${Dashboard}");
+    assert_eq!(responder.resources["Dashboard"]["Properties"]["DashboardName"], "ec2-isolation-us-east-1");
+}
+
+#[test]
+fn every_role_has_a_permissions_boundary_where_one_is_given() {
     let boundary = "arn:aws:iam::111111111111:policy/boundary";
-    assert_eq!(role(&[("PermissionsBoundaryArn", boundary)])["PermissionsBoundary"], boundary);
+    let with_every_role = [("IncidentRole", "true"), ("Trigger", "Approve")];
+    for (file, parameters, roles) in [
+        ("template.yaml", &[][..], vec!["IsolationFunctionRole"]),
+        (
+            "responder.yaml",
+            &with_every_role,
+            vec!["IncidentStackRole", "IsolationFunctionRole", "TriggerEventsRole", "TriggerRole"],
+        ),
+    ] {
+        for (given, expected) in [("", None), (boundary, Some(boundary))] {
+            let stack = Stack::of(file, &[parameters, &[("PermissionsBoundaryArn", given)]].concat());
+            let found: Vec<_> =
+                stack.resources.iter().filter(|(_, resource)| resource["Type"] == "AWS::IAM::Role").collect();
+            assert_eq!(found.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), roles, "{file}");
+            for (name, role) in found {
+                let boundary = role["Properties"].get("PermissionsBoundary").map(shown);
+                assert_eq!(boundary.as_deref(), expected, "{file}, {name}");
+            }
+            // SAM makes a role for each function that names none.
+            let functions = stack.resources.values().filter(|of| of["Type"] == "AWS::Serverless::Function");
+            assert!(functions.into_iter().all(|of| of["Properties"].get("Role").is_some()), "{file}");
+        }
+    }
 }
 
 #[test]
@@ -203,22 +239,24 @@ fn no_resource_has_a_name_of_its_own() {
 /// Every parameter has its place, its label and its explanation in the console.
 #[test]
 fn the_console_shows_every_parameter_with_a_label_in_a_group() {
-    let text = std::fs::read_to_string("template.yaml").unwrap();
-    let template = plain(&Yaml::load_from_str(&text).unwrap()[0]);
-    let interface = &template["Metadata"]["AWS::CloudFormation::Interface"];
-    let groups = interface["ParameterGroups"].as_array().unwrap().iter();
-    let mut grouped: Vec<_> = groups.flat_map(|group| group["Parameters"].as_array().unwrap()).map(shown).collect();
-    grouped.sort();
-    let parameters = template["Parameters"].as_object().unwrap();
-    let mut names: Vec<_> = parameters.keys().cloned().collect();
-    names.sort();
-    assert_eq!(grouped, names);
-    for (name, parameter) in parameters {
-        let label = interface["ParameterLabels"][name]["default"].as_str().unwrap();
-        assert!(label.ends_with(&format!("({name})")), "{label}");
-        assert!(parameter["Description"].as_str().is_some_and(|text| text.len() < 4000), "{name}");
-        let is_checked = parameter.get("AllowedPattern").is_none() || parameter["ConstraintDescription"].is_string();
-        assert!(is_checked, "{name}: what is refused says what is wanted");
+    for file in ["template.yaml", "incident.yaml", "host.yaml", "responder.yaml", "credentials.yaml"] {
+        let text = std::fs::read_to_string(file).unwrap();
+        let template = plain(&Yaml::load_from_str(&text).unwrap()[0]);
+        let interface = &template["Metadata"]["AWS::CloudFormation::Interface"];
+        let groups = interface["ParameterGroups"].as_array().unwrap().iter();
+        let mut grouped: Vec<_> = groups.flat_map(|group| group["Parameters"].as_array().unwrap()).map(shown).collect();
+        grouped.sort();
+        let parameters = template["Parameters"].as_object().unwrap();
+        let mut names: Vec<_> = parameters.keys().cloned().collect();
+        names.sort();
+        assert_eq!(grouped, names, "{file}");
+        for (name, parameter) in parameters {
+            let label = interface["ParameterLabels"][name]["default"].as_str().unwrap();
+            assert!(label.ends_with(&format!("({name})")), "{file}: {label}");
+            assert!(parameter["Description"].as_str().is_some_and(|text| text.len() < 4000), "{file}: {name}");
+            let is_told = parameter.get("AllowedPattern").is_none() || parameter["ConstraintDescription"].is_string();
+            assert!(is_told, "{file}, {name}: what is refused says what is wanted");
+        }
     }
 }
 

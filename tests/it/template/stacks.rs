@@ -1,10 +1,38 @@
 //! Responder, incident and forensic host: what must never change about them, and what must fit.
 
+use std::collections::BTreeSet;
+
+use ec2_isolation::cloudformation::properties::PROPERTIES;
 use saphyr::{LoadableYamlNode as _, Yaml};
 use serde_json::{Value, json};
 
 use super::{Stack, plain};
 use crate::template::shown;
+
+/// The properties of an incident that the contract of the exports' names, `v1`, is about.
+const CONTRACT_1: [&str; 21] = [
+    "AllowPartialIsolation",
+    "CutEstablishedConnections",
+    "DetachInstanceProfile",
+    "DisableInstanceMetadata",
+    "DryRun",
+    "ForensicPorts",
+    "ForensicSecurityGroupId",
+    "FunctionOutlivesStack",
+    "HoldSeconds",
+    "InstanceIds",
+    "IsolatedSecurityGroupId",
+    "LockSnapshotDays",
+    "OnRemoval",
+    "OnRollback",
+    "ProtectInstances",
+    "Purpose",
+    "Rerun",
+    "SnapshotVolumes",
+    "TransitSecurityGroupId",
+    "VpcId",
+    "Watch",
+];
 
 fn text(file: &str) -> String {
     std::fs::read_to_string(file).unwrap()
@@ -46,6 +74,22 @@ fn an_incident_imports_what_a_responder_exports_and_nothing_else() {
     }
     let token = &template("incident.yaml")["Resources"]["Isolation"]["Properties"]["ServiceToken"];
     assert_eq!(token, &json!({"Fn::ImportValue": "ec2-isolation-v1-FunctionArn"}));
+}
+
+/// A responder that is older than an incident ignores what it does not know. So another property is another contract.
+#[test]
+fn an_incident_asks_for_what_a_responder_of_this_contract_knows() {
+    let isolation = &template("incident.yaml")["Resources"]["Isolation"]["Properties"];
+    let given: BTreeSet<&str> = isolation.as_object().unwrap().keys().map(String::as_str).collect();
+    let read: BTreeSet<&str> = PROPERTIES.iter().map(|property| property.name).collect();
+    // What the first one answers to, beside what CloudFormation reads itself.
+    let first: BTreeSet<&str> = CONTRACT_1.into();
+    let of_cloudformation = BTreeSet::from(["ServiceToken", "ServiceTimeout"]);
+    let raise = "raise the contract to 2 (v1 in the exports)";
+    assert_eq!(&given - &of_cloudformation, first, "{raise}");
+    // The function reads more than an incident gives, from the stack that has its own host and policy. Whoever comes later reads all.
+    assert!(first.difference(&read).all(|name| *name == "Rerun"), "{raise}: {read:?}");
+    assert!(text("parts/responder.yaml").contains(r#""contract": 1,"#));
 }
 
 /// It goes in the request itself, needs no capability, and only its two groups come before the function is called.
