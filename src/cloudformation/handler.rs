@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::event::{Envelope, Request, RequestType};
-use super::rehearsal::rehearse;
+use super::rehearsal::{Rehearsal, rehearse};
 use super::responder::{Reply, Undelivered};
 use super::rollback::{StackGuard, may_restore, rolls_back, settled_chain};
 use super::stack::{StackStatus, Stacks};
@@ -172,7 +172,15 @@ where
     };
     match request {
         Request::Reconcile(wants) => reconciler.isolate(&wants).await,
-        Request::Rehearse { wants, by_oversight } => rehearse(&reconciler, &ports.stacks, &wants, by_oversight).await,
+        Request::Rehearse { wants, before, by_oversight } => {
+            let rehearsal = Rehearsal {
+                wants: &wants,
+                before: before.as_deref(),
+                by_oversight,
+                has_role: !envelope.function_outlives_stack,
+            };
+            rehearse(&reconciler, &ports.stacks, rehearsal).await
+        }
         Request::Delete { on_rollback } => {
             delete(&reconciler, &ports.stacks, on_rollback, envelope.function_outlives_stack).await
         }
