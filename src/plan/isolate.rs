@@ -35,6 +35,8 @@ pub(super) fn needs(case: &Case<'_>, wants: &Wants, reach: Reach) -> Needs {
     let episode = (wants.snapshot_volumes && snapshots::are_needed(record)).then(|| record.episode());
     if case.shown().is_some_and(Instance::is_terminated) {
         return Needs { episode, ..needs };
+    let is_locking = wants.snapshot_volumes && wants.lock_days > 0 && record.owner == *case.owner;
+    let locks = || record.snapshots.taken.values().filter(|_| is_locking).cloned().collect();
     }
     let Some(instance) = case.living().filter(|_| reach != Reach::First) else { return needs };
     let isolation = Groups::from([wants.isolation_group.clone()]);
@@ -43,9 +45,7 @@ pub(super) fn needs(case: &Case<'_>, wants: &Wants, reach: Reach) -> Needs {
     }
     needs.trunks = instance.interfaces.iter().filter(|found| found.is_trunk).map(|found| found.id.clone()).collect();
     needs.episode = episode;
-    if wants.snapshot_volumes && wants.lock_days > 0 {
-        needs.locks = record.snapshots.taken.values().cloned().collect();
-    }
+    needs.locks = locks();
     // Protections are read after the snapshots were asked for: EC2 shows them one instance at a time.
     let are_asked_for = record.snapshots.requested || !record.snapshots.taken.is_empty() || instance.volumes.is_empty();
     if reach == Reach::Full && (are_asked_for || !wants.snapshot_volumes) {
@@ -165,7 +165,8 @@ impl<'a> Isolation<'a> {
             return None;
         };
         if instance.is_terminated() {
-            let is_saved = case.held().is_none_or(|record| snapshots::outlive(case, record, plan));
+            let wants = self.wants;
+            let is_saved = case.held().is_none_or(|record| snapshots::outlive(case, wants, record, instance, plan));
             plan.problems.push(match self.wants.snapshot_volumes && !is_saved {
                 true => Problem::TerminatedUnsaved { instance: id },
                 false => Problem::Terminated { instance: id },
