@@ -8,7 +8,7 @@ use ec2_isolation::model::{
 };
 use ec2_isolation::plan::Prior;
 use ec2_isolation::ports::{
-    Asked, Call, CallError, INTENT_PREFIX, Items, Marking, Originals, RECORDED_AT_ONCE, Records, Stamp, Written,
+    Asked, Call, CallError, Fault, INTENT_PREFIX, Items, Marking, Originals, RECORDED_AT_ONCE, Records, Stamp, Written,
 };
 
 use super::readings::record as record_key;
@@ -148,6 +148,15 @@ impl Records for World {
         tokio::time::sleep(slow.unwrap_or_default()).await;
         self.call(UPDATE, format!("intent {}", asked.request_id), |data| {
             let is_new = !data.intents.contains_key(&asked.owner.digest());
+            // Only a request that isolates writes it anew.
+            let key = format!("{INTENT_PREFIX}{}", asked.owner.digest());
+            if matches!(asked.desired, Desired::Isolated(_)) {
+                data.unreadable.remove(&key);
+            }
+            if let Some(reason) = data.unreadable.get(&key) {
+                let (fault, code) = (Fault::Garbled, "Garbled".to_owned());
+                return Err(CallError { action: UPDATE, fault, code, message: format!("item {key}: {reason}") });
+            }
             let (intent, seen) =
                 data.intents.entry(asked.owner.digest()).or_insert_with(|| (first(asked), BTreeSet::new()));
             let is_later = asked.issued.is_some_and(|issued| intent.issued.is_some_and(|before| before < issued));
