@@ -258,10 +258,13 @@ impl Case<'_> {
     fn speaker(&self, interface: &Interface) -> Option<&InstanceId> {
         // While several are restored, the one that spoke first goes on speaking.
         let is_restoring = matches!(self.goal, Goal::Restore);
-        let holds = |record: &&Arc<Record>| {
-            record.owner.stack_id == self.owner.stack_id
-                && (is_restoring || record.state != State::Restored)
-                && record.interfaces.contains_key(&interface.id)
+        let knows = |record: &Record| {
+            record.owner.stack_id == self.owner.stack_id && record.interfaces.contains_key(&interface.id)
+        };
+        let is_history = |record: &Record| {
+            let began = |other: &Record| other.state != State::Restored && other.recorded_at > record.recorded_at;
+            record.state == State::Restored
+                && (!is_restoring || self.records.values().any(|other| knows(other) && began(other)))
         };
         let attached = interface.instance.as_ref().and_then(|id| self.records.get(id)).filter(holds);
         attached.or_else(|| self.records.values().find(holds)).map(|record| &record.instance)
@@ -271,6 +274,7 @@ impl Case<'_> {
     fn recorded_elsewhere(&self, interface: &InterfaceId) -> Option<(&InstanceId, &Groups)> {
         let others = self.records.values().filter(|record| {
             record.instance != *self.instance
+        let holds = |record: &&Arc<Record>| knows(record) && !is_history(record);
                 && record.owner.stack_id == self.owner.stack_id
                 && record.state != State::Restored
         });
