@@ -22,6 +22,8 @@ pub(super) fn needs(case: &Case<'_>, wants: &Wants, reach: Reach) -> Needs {
         needs.groups = case.shown_groups();
     }
     if is_unlisted || reach != Reach::First {
+        // They are listed in one VPC.
+        needs.groups.extend(case.shown_groups_but_in(&wants.vpc));
         // A forensic host may have come since the groups of ours were listed. The one that is named is known by its id.
         let named = wants.forensic_group.as_ref().map(|group| &group.id);
         let peers = unknown_peers(case.observed, &wants.isolation_group);
@@ -33,10 +35,10 @@ pub(super) fn needs(case: &Case<'_>, wants: &Wants, reach: Reach) -> Needs {
     let recorded = record.interfaces.keys();
     needs.interfaces = recorded.filter(|id| reach == Reach::Full || !attached.contains(id)).cloned().collect();
     let episode = (wants.snapshot_volumes && snapshots::are_needed(record)).then(|| record.episode());
-    if case.shown().is_some_and(Instance::is_terminated) {
-        return Needs { episode, ..needs };
     let is_locking = wants.snapshot_volumes && wants.lock_days > 0 && record.owner == *case.owner;
     let locks = || record.snapshots.taken.values().filter(|_| is_locking).cloned().collect();
+    if case.shown().is_some_and(Instance::is_terminated) {
+        return Needs { episode, locks: locks(), ..needs };
     }
     let Some(instance) = case.living().filter(|_| reach != Reach::First) else { return needs };
     let isolation = Groups::from([wants.isolation_group.clone()]);
@@ -174,13 +176,17 @@ impl<'a> Isolation<'a> {
             return None;
         }
         if let Some(record) = case.held().filter(|record| record.owner.stack_id != case.owner.stack_id) {
-            plan.problems.push(Problem::HeldByOther { instance: id, holder: record.owner.stack_id.clone() });
+            self.leave_to(&record.owner.stack_id, instance, plan);
             return None;
         }
         let is_here = |interface: &Interface| interface.vpc.as_ref().is_none_or(|vpc| *vpc == self.wants.vpc);
         if let Some(vpc) = instance.vpc.as_ref().filter(|vpc| **vpc != self.wants.vpc)
             && !instance.interfaces.iter().any(is_here)
         {
+            if let Some(holder) = holder_of_all(case.observed, &self.ours, instance).cloned() {
+                plan.problems.push(Problem::HeldByOther { instance: id, holder });
+                return None;
+            }
             let (vpc, wanted) = (vpc.to_string(), self.wants.vpc.clone());
             plan.problems.push(Problem::OtherVpc { instance: id, vpc, wanted });
             return None;

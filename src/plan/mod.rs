@@ -253,10 +253,18 @@ impl Case<'_> {
         shown.filter(|group| !self.observed.groups.contains_key(*group)).cloned().collect()
     }
 
+    /// Those of them on interfaces in another VPC than this one.
+    fn shown_groups_but_in(&self, vpc: &VpcId) -> Groups {
+        let attached = self.shown().into_iter().flat_map(|instance| &instance.interfaces);
+        let away = attached.filter(|interface| interface.vpc.as_ref().is_some_and(|at| at != vpc));
+        let groups = away.flat_map(|interface| &interface.groups);
+        groups.filter(|group| !self.observed.groups.contains_key(*group)).cloned().collect()
+    }
+
     /// The instance whose record speaks for a recorded interface: the one that it is attached to, if that has a record of
     /// it, or else the first that has.
     fn speaker(&self, interface: &Interface) -> Option<&InstanceId> {
-        // While several are restored, the one that spoke first goes on speaking.
+        // While several are restored, the one that spoke first goes on speaking. One that was history when another began does not.
         let is_restoring = matches!(self.goal, Goal::Restore);
         let knows = |record: &Record| {
             record.owner.stack_id == self.owner.stack_id && record.interfaces.contains_key(&interface.id)
@@ -266,6 +274,7 @@ impl Case<'_> {
             record.state == State::Restored
                 && (!is_restoring || self.records.values().any(|other| knows(other) && began(other)))
         };
+        let holds = |record: &&Arc<Record>| knows(record) && !is_history(record);
         let attached = interface.instance.as_ref().and_then(|id| self.records.get(id)).filter(holds);
         attached.or_else(|| self.records.values().find(holds)).map(|record| &record.instance)
     }
@@ -274,7 +283,6 @@ impl Case<'_> {
     fn recorded_elsewhere(&self, interface: &InterfaceId) -> Option<(&InstanceId, &Groups)> {
         let others = self.records.values().filter(|record| {
             record.instance != *self.instance
-        let holds = |record: &&Arc<Record>| knows(record) && !is_history(record);
                 && record.owner.stack_id == self.owner.stack_id
                 && record.state != State::Restored
         });
