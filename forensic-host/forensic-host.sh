@@ -12,7 +12,7 @@ say() {
   echo "forensic-host: $(date -u +%FT%TZ) $state: $1" | tee /dev/console || true
   if [ "$state" != installing ] && ! cmp --silent /etc/motd $memory/said; then
     cp /etc/motd $memory/said
-    wall < /etc/motd
+    wall < /etc/motd || true
   fi
 }
 # failed REASON WHAT-NEXT

@@ -127,9 +127,16 @@ pub enum Request {
     Reconcile(Wants),
     /// Either of them with `DryRun`: nothing is changed. `DryRun` may be there by oversight, as CloudFormation keeps a parameter's
     /// last value: it was true before, and no new `Rerun` says that it is meant.
-    Rehearse { wants: Wants, by_oversight: bool },
+    Rehearse { wants: Wants, before: Option<Box<Before>>, by_oversight: bool },
     /// Delete: every instance that the owner holds ends restored, unless the stack's status forbids it.
     Delete { on_rollback: Release },
+}
+
+/// What the request before an Update wanted, as CloudFormation says it, if that can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Before {
+    pub wants: Wants,
+    pub is_dry_run: bool,
 }
 
 /// Why a request was refused before anything was changed.
@@ -167,8 +174,10 @@ impl Request {
                     return Ok(Self::Reconcile(wants));
                 }
                 let before = Properties::before(event);
-                let by_oversight = before.is_dry_run() == Ok(true) && before.rerun() == properties.rerun();
-                Ok(Self::Rehearse { wants, by_oversight })
+                let is_dry_run = before.is_dry_run() == Ok(true);
+                let by_oversight = is_dry_run && before.rerun() == properties.rerun();
+                let before = before.wants().ok().map(|wants| Box::new(Before { wants, is_dry_run }));
+                Ok(Self::Rehearse { wants, before, by_oversight })
             }
             // What is held is restored whatever DryRun says. Properties of years ago must not stop a Delete: what cannot be read means the safe default.
             Some(RequestType::Delete) => Ok(Self::Delete { on_rollback: properties.on_rollback().unwrap_or_default() }),

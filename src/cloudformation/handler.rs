@@ -12,12 +12,13 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::event::{Envelope, Request, RequestType};
-use super::rehearsal::rehearse;
+use super::rehearsal::{Rehearsal, rehearse};
 use super::responder::{Reply, Undelivered};
 use super::rollback::{StackGuard, may_restore, rolls_back, settled_chain};
 use super::stack::{StackStatus, Stacks};
 use crate::metrics::{self, Metric};
 use crate::model::{Intent, Release, Time};
+use crate::plan::DOUBTED;
 use crate::ports::{Change, Look, Ports, Records, Verdict};
 use crate::reconcile::report::{Asker, Report, overtaken};
 use crate::reconcile::{Reconciler, TO_THE_END, Why};
@@ -172,7 +173,15 @@ where
     };
     match request {
         Request::Reconcile(wants) => reconciler.isolate(&wants).await,
-        Request::Rehearse { wants, by_oversight } => rehearse(&reconciler, &ports.stacks, &wants, by_oversight).await,
+        Request::Rehearse { wants, before, by_oversight } => {
+            let rehearsal = Rehearsal {
+                wants: &wants,
+                before: before.as_deref(),
+                by_oversight,
+                has_role: !envelope.function_outlives_stack,
+            };
+            rehearse(&reconciler, &ports.stacks, rehearsal).await
+        }
         Request::Delete { on_rollback } => {
             delete(&reconciler, &ports.stacks, on_rollback, envelope.function_outlives_stack).await
         }
@@ -195,11 +204,15 @@ where
     // A stack is not seen being deleted before it is.
     let certain: fn(&[StackStatus]) -> bool = |chain| may_restore(chain, Release::KeepIsolated) == Verdict::Restore;
     let reading = || settled_chain(stacks, &reconciler.owner.stack_id, certain);
-    let (intent, chain) = tokio::join!(
-        reconciler.persist(TO_THE_END, || reconciler.intent()),
-        reconciler.clearing(reconciler.persist(TO_THE_END, reading)),
-    );
+    let asked = || reconciler.persist(TO_THE_END, || reconciler.intent());
+    let (mut intent, chain) = tokio::join!(asked(), reconciler.clearing(reconciler.persist(TO_THE_END, reading)));
     let chain = chain.0;
+    let restores = chain.as_ref().is_ok_and(|chain| may_restore(chain, on_rollback) == Verdict::Restore);
+    if !restores && intent == Ok(None) {
+        // Without it nothing is kept, and a restore writes it.
+        tokio::time::sleep(DOUBTED).await;
+        intent = asked().await;
+    }
     let intent = match intent {
         Ok(intent) => intent,
         Err(error) => return Report::failure(format!("nothing was restored: the records cannot be read: {error}")),

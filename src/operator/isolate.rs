@@ -233,7 +233,11 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         );
         let ports = self.ports_in(&records);
         let imagined = if view.is_some() { vec![] } else { vec![isolation, transit] };
-        Ok(self.reconciler(&ports, &owner).dry_run(&wants, &imagined).await)
+        let reconciler = self.reconciler(&ports, &owner);
+        Ok(match reconciler.persist(reconciler.patience(), || reconciler.intent()).await {
+            Ok(intent) => reconciler.dry_run(&wants, intent.as_ref(), &imagined).await,
+            Err(error) => Report::failure(format!("dry run, nothing was changed: {error}")),
+        })
     }
 
     /// Makes or changes the stack, watches until CloudFormation has ended, and looks.

@@ -22,6 +22,8 @@ pub(super) fn needs(case: &Case<'_>, wants: &Wants, reach: Reach) -> Needs {
         needs.groups = case.shown_groups();
     }
     if is_unlisted || reach != Reach::First {
+        // They are listed in one VPC.
+        needs.groups.extend(case.shown_groups_but_in(&wants.vpc));
         // A forensic host may have come since the groups of ours were listed. The one that is named is known by its id.
         let named = wants.forensic_group.as_ref().map(|group| &group.id);
         let peers = unknown_peers(case.observed, &wants.isolation_group);
@@ -33,8 +35,10 @@ pub(super) fn needs(case: &Case<'_>, wants: &Wants, reach: Reach) -> Needs {
     let recorded = record.interfaces.keys();
     needs.interfaces = recorded.filter(|id| reach == Reach::Full || !attached.contains(id)).cloned().collect();
     let episode = (wants.snapshot_volumes && snapshots::are_needed(record)).then(|| record.episode());
+    let is_locking = wants.snapshot_volumes && wants.lock_days > 0 && record.owner == *case.owner;
+    let locks = || record.snapshots.taken.values().filter(|_| is_locking).cloned().collect();
     if case.shown().is_some_and(Instance::is_terminated) {
-        return Needs { episode, ..needs };
+        return Needs { episode, locks: locks(), ..needs };
     }
     let Some(instance) = case.living().filter(|_| reach != Reach::First) else { return needs };
     let isolation = Groups::from([wants.isolation_group.clone()]);
@@ -43,9 +47,7 @@ pub(super) fn needs(case: &Case<'_>, wants: &Wants, reach: Reach) -> Needs {
     }
     needs.trunks = instance.interfaces.iter().filter(|found| found.is_trunk).map(|found| found.id.clone()).collect();
     needs.episode = episode;
-    if wants.snapshot_volumes && wants.lock_days > 0 {
-        needs.locks = record.snapshots.taken.values().cloned().collect();
-    }
+    needs.locks = locks();
     // Protections are read after the snapshots were asked for: EC2 shows them one instance at a time.
     let are_asked_for = record.snapshots.requested || !record.snapshots.taken.is_empty() || instance.volumes.is_empty();
     if reach == Reach::Full && (are_asked_for || !wants.snapshot_volumes) {
@@ -165,7 +167,8 @@ impl<'a> Isolation<'a> {
             return None;
         };
         if instance.is_terminated() {
-            let is_saved = case.held().is_none_or(|record| snapshots::outlive(case, record, plan));
+            let wants = self.wants;
+            let is_saved = case.held().is_none_or(|record| snapshots::outlive(case, wants, record, instance, plan));
             plan.problems.push(match self.wants.snapshot_volumes && !is_saved {
                 true => Problem::TerminatedUnsaved { instance: id },
                 false => Problem::Terminated { instance: id },
@@ -173,13 +176,17 @@ impl<'a> Isolation<'a> {
             return None;
         }
         if let Some(record) = case.held().filter(|record| record.owner.stack_id != case.owner.stack_id) {
-            plan.problems.push(Problem::HeldByOther { instance: id, holder: record.owner.stack_id.clone() });
+            self.leave_to(&record.owner.stack_id, instance, plan);
             return None;
         }
         let is_here = |interface: &Interface| interface.vpc.as_ref().is_none_or(|vpc| *vpc == self.wants.vpc);
         if let Some(vpc) = instance.vpc.as_ref().filter(|vpc| **vpc != self.wants.vpc)
             && !instance.interfaces.iter().any(is_here)
         {
+            if let Some(holder) = holder_of_all(case.observed, &self.ours, instance).cloned() {
+                plan.problems.push(Problem::HeldByOther { instance: id, holder });
+                return None;
+            }
             let (vpc, wanted) = (vpc.to_string(), self.wants.vpc.clone());
             plan.problems.push(Problem::OtherVpc { instance: id, vpc, wanted });
             return None;

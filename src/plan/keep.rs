@@ -34,8 +34,14 @@ pub(super) fn plan(case: &Case<'_>, reason: Option<&str>, plan: &mut Plan) {
     let target = Groups::from([record.isolation_group.clone()]);
     let ours = own_groups(case.observed, case.owner, &record.isolation_groups);
     let passages = open_groups(case, &ours, &record.isolation_group);
-    let wide = case.observed.groups.get(&record.isolation_group).map(|group| not_closed(case.observed, group));
-    let wide = wide.unwrap_or_default();
+    let wide = match case.observed.groups.get(&record.isolation_group) {
+        Some(group) => not_closed(case.observed, group),
+        None => {
+            // One that is not there holds nothing.
+            case.believes(Doubt::Group(record.isolation_group.clone()), plan);
+            vec![]
+        }
+    };
     let (mut is_gone, is_narrow) = (true, wide.is_empty());
     if !is_narrow {
         case.believes(Doubt::Rules(record.isolation_group.clone()), plan);

@@ -253,16 +253,28 @@ impl Case<'_> {
         shown.filter(|group| !self.observed.groups.contains_key(*group)).cloned().collect()
     }
 
+    /// Those of them on interfaces in another VPC than this one.
+    fn shown_groups_but_in(&self, vpc: &VpcId) -> Groups {
+        let attached = self.shown().into_iter().flat_map(|instance| &instance.interfaces);
+        let away = attached.filter(|interface| interface.vpc.as_ref().is_some_and(|at| at != vpc));
+        let groups = away.flat_map(|interface| &interface.groups);
+        groups.filter(|group| !self.observed.groups.contains_key(*group)).cloned().collect()
+    }
+
     /// The instance whose record speaks for a recorded interface: the one that it is attached to, if that has a record of
     /// it, or else the first that has.
     fn speaker(&self, interface: &Interface) -> Option<&InstanceId> {
-        // While several are restored, the one that spoke first goes on speaking.
+        // While several are restored, the one that spoke first goes on speaking. One that was history when another began does not.
         let is_restoring = matches!(self.goal, Goal::Restore);
-        let holds = |record: &&Arc<Record>| {
-            record.owner.stack_id == self.owner.stack_id
-                && (is_restoring || record.state != State::Restored)
-                && record.interfaces.contains_key(&interface.id)
+        let knows = |record: &Record| {
+            record.owner.stack_id == self.owner.stack_id && record.interfaces.contains_key(&interface.id)
         };
+        let is_history = |record: &Record| {
+            let began = |other: &Record| other.state != State::Restored && other.recorded_at > record.recorded_at;
+            record.state == State::Restored
+                && (!is_restoring || self.records.values().any(|other| knows(other) && began(other)))
+        };
+        let holds = |record: &&Arc<Record>| knows(record) && !is_history(record);
         let attached = interface.instance.as_ref().and_then(|id| self.records.get(id)).filter(holds);
         attached.or_else(|| self.records.values().find(holds)).map(|record| &record.instance)
     }

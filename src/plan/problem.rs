@@ -80,6 +80,13 @@ pub enum Problem {
         "{instance} is already isolated by {holder}: take it over with ec2-isolation adopt, or take it off CompromisedInstanceList"
     )]
     HeldByOther { instance: InstanceId, holder: String },
+    /// Another stack has it in its records, and EC2 does not show that it isolates it.
+    #[error(
+        "{instance} is held by {holder}, but EC2 shows {} outside of its isolation: deploy that stack again with a new Rerun, \
+         or take {instance} over with ec2-isolation adopt",
+        comma_list(.interfaces)
+    )]
+    HeldOpen { instance: InstanceId, holder: String, interfaces: BTreeSet<InterfaceId> },
     /// One interface of an instance whose others are not.
     #[error(
         "{instance}: {interface} is already isolated by {holder}, and was left to that stack: allow that with AllowPartialIsolation"
@@ -278,6 +285,7 @@ impl Problem {
             | Self::InterfaceElsewhere { .. }
             | Self::BranchOpen { .. }
             | Self::HeldByOther { .. }
+            | Self::HeldOpen { .. }
             | Self::InterfaceHeldByOther { .. } => Severity::NotIsolated,
             Self::NoTransit
             | Self::OriginalsDiffer { .. }

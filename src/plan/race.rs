@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::groups::{holder, is_closed};
 use super::isolate::Isolation;
-use super::{Aim, Step, Work};
+use super::{Aim, Doubt, Plan, Problem, Step, Work};
 use crate::model::{Group, Groups, Instance, Interface, Record, Role, State};
 
 impl<'a> Isolation<'a> {
@@ -14,6 +14,19 @@ impl<'a> Isolation<'a> {
 
     pub(super) fn foreign_holder(&self, instance: &Instance) -> Option<&'a String> {
         instance.interfaces.iter().find_map(|interface| self.holder(interface))
+    }
+
+    /// An instance in the records of another stack is left to that, whether or not EC2 shows that it isolates it.
+    pub(super) fn leave_to(&self, holder: &str, instance: &Instance, plan: &mut Plan) {
+        let (id, holder) = (self.case.id(), holder.to_owned());
+        let open = instance.interfaces.iter().filter(|interface| self.holder(interface).is_none());
+        let interfaces: BTreeSet<_> = open.map(|interface| interface.id.clone()).collect();
+        if interfaces.is_empty() {
+            plan.problems.push(Problem::HeldByOther { instance: id, holder });
+        } else if self.case.believes(Doubt::Holder, plan) {
+            // It is not about to isolate it.
+            plan.problems.push(Problem::HeldOpen { instance: id, holder, interfaces });
+        }
     }
 
     /// Two stacks that isolate one instance at once may each end with a part of it. **One of them has all of it in the end,

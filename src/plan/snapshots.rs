@@ -65,12 +65,17 @@ pub(super) fn count(case: &Case<'_>, record: &Record, plan: &mut Plan) {
     }
 }
 
-/// Counts the snapshots of an instance that is terminated, and saves those that were taken and are not in its record yet. Whether
-/// there are any.
-pub(super) fn outlive(case: &Case<'_>, record: &Record, plan: &mut Plan) -> bool {
+/// Labels, locks and counts the snapshots of an instance that is terminated, and saves those that were taken and are not in its record
+/// yet. Whether there are any.
+pub(super) fn outlive(case: &Case<'_>, wants: &Wants, record: &Record, instance: &Instance, plan: &mut Plan) -> bool {
     count(case, record, plan);
     let taken = &record.snapshots.taken;
-    let is_ours = record.snapshots.requested && record.owner == *case.owner;
+    let is_ours = record.owner == *case.owner;
+    if is_ours {
+        label(case, record, instance, plan);
+        lock(case, wants, plan);
+    }
+    let is_ours = is_ours && record.snapshots.requested;
     let unsaved: BTreeMap<VolumeId, SnapshotId> = usable(case, record)
         .filter(|snapshot| is_ours && !taken.contains_key(&snapshot.volume))
         .map(|snapshot| (snapshot.volume.clone(), snapshot.id.clone()))

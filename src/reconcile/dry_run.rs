@@ -12,7 +12,7 @@ use super::Reconciler;
 use super::instance::{Run, Seen, Subject};
 use super::report::{Rehearsed, Report};
 use crate::execute::Executor;
-use crate::model::{CallError, Group, InstanceId, InterfaceId, Wants};
+use crate::model::{CallError, Group, InstanceId, Intent, InterfaceId, Wants};
 use crate::observe::Observer;
 use crate::plan::{
     DOUBTED, Doubt, Goal, Needs, Observed, Outcome, Passage, Patience, Plan, Reach, Step, carried_out, needs, plan,
@@ -33,14 +33,15 @@ pub struct Looked {
 }
 
 impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
-    /// Says what a Create or Update with these wants would do now. `imagined` are groups that the stack would make before it.
-    pub async fn dry_run(&self, wants: &Wants, imagined: &[Group]) -> Report {
+    /// Says what a Create or Update with these wants would do now, after what was asked last. `imagined` are groups that the stack
+    /// would make before it.
+    pub async fn dry_run(&self, wants: &Wants, intent: Option<&Intent>, imagined: &[Group]) -> Report {
         let stays: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();
         let mut subjects: Vec<Subject<'_>> =
             wants.instances.iter().map(|id| Subject::new(id.clone(), Goal::Isolate(wants))).collect();
         let removed = || async {
-            match self.intent().await? {
-                Some(intent) => self.recorded_since(&intent, &stays).await,
+            match intent {
+                Some(intent) => self.recorded_since(intent, &stays).await,
                 None => Ok(BTreeSet::new()),
             }
         };

@@ -9,8 +9,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use serde::Serialize;
 
 use crate::model::{
-    Desired, GroupId, Groups, Intent, InterfaceId, Lease, Owner, Protection, Record, SnapshotId, Snapshots, State,
-    Stored, VolumeId, restore_command, sha256,
+    Desired, GroupId, Groups, InstanceId, Intent, InterfaceId, Lease, Owner, Protection, Record, SnapshotId, Snapshots,
+    State, Stored, VolumeId, restore_command, sha256,
 };
 use crate::ports::{INTENT_PREFIX, Items, Originals, Stamp};
 
@@ -162,6 +162,26 @@ pub(crate) fn read_intent(item: &Item) -> Result<Intent, String> {
         held: members(item, "Held")?,
         kept: text(item, "KeptReason").map(str::to_owned),
     })
+}
+
+/// What an intent holds, if that cannot be read: as much as can be, with what it asked for last, and what stands there.
+pub(crate) fn unreadable_held(item: &Item) -> Option<(BTreeSet<InstanceId>, AttributeValue)> {
+    let before = item.get("Held")?;
+    members::<InstanceId>(item, "Held").err()?;
+    let texts: Vec<&str> = match before {
+        AttributeValue::Ss(members) => members.iter().map(String::as_str).collect(),
+        AttributeValue::L(members) => {
+            members.iter().filter_map(|member| member.as_s().ok()).map(String::as_str).collect()
+        }
+        AttributeValue::S(text) => text.split(',').collect(),
+        _ => vec![],
+    };
+    let asked = match text(item, "Desired").and_then(|text| serde_json::from_str(text).ok()) {
+        Some(Desired::Isolated(wants)) => wants.instances,
+        Some(Desired::Restored | Desired::Unknown(_)) | None => vec![],
+    };
+    let held = texts.into_iter().filter_map(|text| text.trim().parse().ok());
+    Some((held.chain(asked).collect(), before.clone()))
 }
 
 pub(crate) fn read_record(item: &Item) -> Result<Record, String> {

@@ -19,7 +19,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValue, Re
 use futures_util::future::try_join_all;
 
 use self::edit::{Edit, PORTION};
-use self::item::{Item, KEY, digest, intent_key, protection_entries, read_intent, s, set, sort};
+use self::item::{Item, KEY, digest, intent_key, protection_entries, read_intent, s, set, sort, unreadable_held};
 use crate::aws::error::{call_error, garbled, sent};
 use crate::model::{Desired, InstanceId, Intent, Owner, Protection, SnapshotId, State, Time, VolumeId, comma_list};
 use crate::ports::{Asked, Call, CallError, Fault, Items, Marking, Originals, Records, Stamp, Written};
@@ -141,21 +141,8 @@ impl Table {
     }
 }
 
-impl Records for Table {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    async fn read(&self, owner: &Owner, ids: &BTreeSet<InstanceId>) -> Call<Items> {
-        let keys: Vec<String> = [intent_key(owner)].into_iter().chain(ids.iter().map(ToString::to_string)).collect();
-        let mut items = Items::default();
-        for item in try_join_all(keys.chunks(READ_AT_ONCE).map(|keys| self.read_keys(keys))).await?.iter().flatten() {
-            sort(item, &mut items);
-        }
-        Ok(items)
-    }
-
-    async fn write_intent(&self, asked: &Asked<'_>, now: Time) -> Call<Intent> {
+impl Table {
+    async fn try_write_intent(&self, asked: &Asked<'_>, now: Time) -> Call<Intent> {
         let key = intent_key(asked.owner);
         // Every request that ever wrote is in Requests; all but RequestId are superseded, and so is that one by a Delete that kept
         // what it had isolated.
@@ -182,6 +169,48 @@ impl Records for Table {
         let item = if item.is_some() { item } else { self.get(&key).await? };
         let item = item.ok_or_else(|| garbled(UPDATE, format!("item {key} vanished")))?;
         read_intent(&item).map_err(|reason| garbled(UPDATE, format!("item {key}: {reason}")))
+    }
+
+    /// Writes what is held anew if it cannot be read: what can be read of it, what was asked for last, and these instances. What was
+    /// there before is kept beside it.
+    async fn write_held_anew(&self, owner: &Owner, instances: &[InstanceId]) -> Call<Written> {
+        let key = intent_key(owner);
+        let Some(item) = self.get(&key).await? else { return Ok(Written::Lost) };
+        let Some((held, before)) = unreadable_held(&item) else { return Ok(Written::Lost) };
+        tracing::warn!(item = key, ?before, "what is held cannot be read, and is written anew");
+        let held: BTreeSet<InstanceId> = held.into_iter().chain(instances.iter().cloned()).collect();
+        let edit = Edit::only_if("Held = :before").with(":before", before.clone());
+        self.write(&key, edit.set_or_remove("Held", set(held)).set("HeldBefore", before)).await
+    }
+}
+
+impl Records for Table {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn read(&self, owner: &Owner, ids: &BTreeSet<InstanceId>) -> Call<Items> {
+        let keys: Vec<String> = [intent_key(owner)].into_iter().chain(ids.iter().map(ToString::to_string)).collect();
+        let mut items = Items::default();
+        for item in try_join_all(keys.chunks(READ_AT_ONCE).map(|keys| self.read_keys(keys))).await?.iter().flatten() {
+            sort(item, &mut items);
+        }
+        Ok(items)
+    }
+
+    async fn write_intent(&self, asked: &Asked<'_>, now: Time) -> Call<Intent> {
+        match (self.try_write_intent(asked, now).await, asked.desired) {
+            // A restore must not take what cannot be read for nothing.
+            (Err(error), Desired::Isolated(wants))
+                if matches!(error.code.as_str(), "ValidationException" | "Garbled") =>
+            {
+                match self.write_held_anew(asked.owner, &wants.instances).await? {
+                    Written::Done => self.try_write_intent(asked, now).await,
+                    _ => Err(error),
+                }
+            }
+            (written, _) => written,
+        }
     }
 
     async fn write_kept(&self, asked: &Asked<'_>, reason: &str, now: Time) -> Call<()> {

@@ -197,3 +197,11 @@ fn what_cannot_be_read_or_is_gone_is_said() {
     let nothing = "! i-1: nothing of it is left to keep isolated: it is terminated, or its interfaces are gone\n";
     assert_eq!(text(&gone.seen_before(&goal())), format!("{nothing}{doubts}"));
 }
+
+/// Its rules are what makes it an isolation.
+#[test]
+fn an_isolation_group_that_is_not_shown_is_looked_for_again() {
+    let inside = world(State::Kept, ["sg-150", "sg-150"]).without_group("sg-150");
+    check(&inside, "? sg-150 is not shown");
+    check(&world(State::Kept, ["sg-a", "sg-a"]).without_group("sg-150"), "? sg-150 is not shown");
+}

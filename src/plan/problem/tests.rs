@@ -123,6 +123,11 @@ fn each_problem_says_what_it_is_about_and_how_bad_it_is() {
     );
     check(
         NotIsolated,
+        Problem::HeldOpen { instance: instance(), holder: text("stack-2"), interfaces: [interface()].into() },
+        "i-1 is held by stack-2, but EC2 shows eni-1 outside of its isolation: deploy that stack again with a new Rerun, or take i-1 over with ec2-isolation adopt",
+    );
+    check(
+        NotIsolated,
         Problem::InterfaceHeldByOther { instance: instance(), interface: interface(), holder: text("stack-2") },
         "i-1: eni-1 is already isolated by stack-2, and was left to that stack: allow that with AllowPartialIsolation",
     );

@@ -266,3 +266,28 @@ fn locks_are_looked_up_if_some_are_wanted() {
     };
     assert_eq!([needed(30, true), needed(0, true), needed(30, false)], [1, 0, 0]);
 }
+
+/// It was terminated before they were told apart, or locked.
+#[test]
+fn the_snapshots_of_a_terminated_instance_are_labelled_and_locked() {
+    let world = World::new().terminated("i-1").record("i-1", State::Isolated, &[("eni-1", &["sg-a"])]);
+    let world = taken(world, &[("vol-1", "snap-1")]);
+    let world = shown(world, "snap-1", "vol-1", |snapshot| snapshot.labelled = false);
+    let locking = Wants { lock_days: 30, ..wants(&["i-1"]) };
+    let goal = Goal::Isolate(&locking);
+    assert_eq!(world.needs(&goal, crate::plan::Reach::Full).locks, ["snap-1".parse().unwrap()].into());
+    let read = |lock: Option<Lock>| {
+        world.clone().with(|world| _ = world.observed.locks.insert("snap-1".parse().unwrap(), lock)).plan(&goal)
+    };
+    let said = |plan: &Plan| plan.steps().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let open = read(None);
+    assert!(said(&open).contains("i-1: lock snap-1 for 30 days"), "{open}");
+    assert!(open.steps().any(|step| matches!(step, Step::Tag { resource, .. } if resource == "snap-1")), "{open}");
+    let locked = read(Some(Lock { mode: "governance".to_owned(), days: Some(30), until: None }));
+    assert!(!said(&locked).contains("lock snap-1"), "{locked}");
+    assert_eq!(locked.standing.locked.len(), 1);
+    // Those of another stack are that one's.
+    let theirs = world.saved_with(|record| record.owner.stack_id = "stack-2".to_owned());
+    assert!(theirs.needs(&goal, crate::plan::Reach::Full).locks.is_empty());
+    assert!(theirs.plan(&goal).is_empty());
+}

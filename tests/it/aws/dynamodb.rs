@@ -653,6 +653,55 @@ async fn a_superseded_intent_is_answered_with_what_is_wanted_now() {
     assert_eq!(table(http).write_intent(&asked, now()).await.unwrap_err().fault, Fault::Garbled);
 }
 
+/// A person has edited it. What it says is not lost, and what can be read of it is held still.
+#[tokio::test]
+async fn an_intent_whose_held_instances_cannot_be_read_is_written_anew_by_a_request_in_earnest() {
+    let refused = json!({
+        "__type": "com.amazon.coral.validate#ValidationException",
+        "message": "An operand in the update expression has an incorrect data type",
+    });
+    let done = json!({"Attributes": intent("req-1", &wants())}).to_string();
+    let owner = owner();
+    let wanted = wants();
+    let asked = Asked { owner: &owner, request_id: "req-1", issued: None, desired: &wanted };
+    for (held, kept) in [
+        (json!({"SS": ["i-0c", "web-1"]}), "{i-0a i-0b i-0c}"),
+        (json!({"S": "i-0c, web-1"}), "{i-0a i-0b i-0c}"),
+        (json!({"L": [{"S": "i-0c "}, {"N": "1"}]}), "{i-0a i-0b i-0c}"),
+        (json!({"BOOL": true}), "{i-0a i-0b}"),
+    ] {
+        let mut spoilt = intent("req-1", &wants());
+        spoilt["Held"] = held.clone();
+        let item = json!({"Responses": {"records": [spoilt]}}).to_string();
+        let shown = json!({"Attributes": spoilt}).to_string();
+        // DynamoDB adds to a set of strings, and to nothing else.
+        let is_set = held.get("SS").is_some();
+        let first = if is_set { (200, shown) } else { (400, refused.to_string()) };
+        let answers = [(first.0, first.1.as_str()), (200, item.as_str()), (200, "{}"), (200, done.as_str())];
+        let (http, seen) = wire(&answers);
+        let written = table(http).write_intent(&asked, now()).await.unwrap();
+        assert_eq!(written.request_id, "req-1", "{held}");
+        let requests = requests(&seen);
+        assert_eq!(requests.len(), 4, "{held}");
+        let text = said(&requests[2]);
+        assert!(text.starts_with(&format!("SET Held = {kept}, HeldBefore = ")), "{text}");
+        assert_eq!(requests[2]["ConditionExpression"], "Held = :before");
+        assert_eq!(requests[2]["ExpressionAttributeValues"][":HeldBefore"], held);
+        assert_eq!(requests[2]["ExpressionAttributeValues"][":before"], held);
+    }
+    // Whatever else DynamoDB does not accept is no reason to write anything anew.
+    let item = json!({"Responses": {"records": [intent("req-1", &wants())]}}).to_string();
+    let (http, seen) = wire(&[(400, &refused.to_string()), (200, &item)]);
+    let error = table(http).write_intent(&asked, now()).await.unwrap_err();
+    assert_eq!((error.code.as_str(), seen.lock().unwrap().len()), ("ValidationException", 2));
+    // A restore must not take what cannot be read for nothing.
+    let mut spoilt = intent("req-1", &Desired::Restored);
+    spoilt["Held"] = json!({"SS": ["web-1"]});
+    let (http, _) = wire(&[(200, &json!({"Attributes": spoilt}).to_string())]);
+    let restored = Asked { desired: &Desired::Restored, ..asked };
+    assert_eq!(table(http).write_intent(&restored, now()).await.unwrap_err().fault, Fault::Garbled);
+}
+
 #[tokio::test]
 async fn restored_instances_are_taken_off_the_intent_only_if_it_is_still_the_requests() {
     let (http, seen) = wire(&[(200, "{}"), (400, LOST)]);

@@ -6,8 +6,9 @@ use ec2_isolation::cloudformation::answer::Status;
 use ec2_isolation::ports::Fault;
 use serde_json::{Value, json};
 
+use crate::operator::{named, try_restore};
 use crate::world::{ISOLATION, STACK, TRANSIT, Trouble, World};
-use crate::{A, B, C, cutting, deliver, event, fails, fleet, isolated, quick_fleet, succeeds, with};
+use crate::{A, B, C, cutting, deliver, event, fails, fleet, isolated, listing, quick_fleet, succeeds, with};
 
 const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
 
@@ -126,8 +127,8 @@ async fn what_a_dry_run_did_not_isolate_needs_no_restore_and_what_is_isolated_ge
 /// CloudFormation keeps a parameter's last value: who deploys in earnest and forgets it must not read that all went well.
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_after_a_dry_run_fails_unless_a_new_rerun_says_that_it_is_meant() {
-    let text = "nothing was changed: DryRun is true, as in the deployment before: set DryRun=false to isolate; to rehearse once more, \
-                give a new Rerun as well";
+    let text = "the function changed nothing: DryRun is true, as in the deployment before: set DryRun=false to isolate; to rehearse \
+                once more, give a new Rerun as well";
     let again = |rerun: &str, instances: Value| {
         let mut event = dry(with("update", "InstanceIds", instances));
         event["OldResourceProperties"] = json!({"DryRun": "true", "Rerun": "1"});
@@ -142,6 +143,13 @@ async fn a_dry_run_after_a_dry_run_fails_unless_a_new_rerun_says_that_it_is_mean
     let mut first = again("1", json!([A]));
     first["OldResourceProperties"]["DryRun"] = json!("false");
     succeeds(&world, first).await;
+    // CloudFormation did change something.
+    let mut revoking = again("1", json!([A]));
+    revoking["ResourceProperties"]["RevokeRoles"] = json!(["web"]);
+    let reason = fails(&world, revoking).await;
+    let text = "the function changed nothing: DryRun is true, as in the deployment before, and CloudFormation itself acts on new values \
+                of RevokeRoles: set DryRun=false to isolate; to rehearse once more, set them back and give a new Rerun as well";
+    assert!(reason.starts_with(text), "{reason}");
     // A rollback goes back to what was there, a dry run.
     world.set_status("UPDATE_ROLLBACK_IN_PROGRESS");
     succeeds(&world, again("1", json!([A, B]))).await;
@@ -172,9 +180,13 @@ async fn a_dry_run_that_cloudformation_itself_would_not_keep_to_fails() {
     let world = fleet();
     world.set_status("UPDATE_IN_PROGRESS");
     // Nothing is isolated yet. A host costs money, and denies nobody anything.
-    let reason = fails(&world, dry(earnest())).await;
+    let first = |mut event: Value| {
+        event["OldResourceProperties"].take();
+        event
+    };
+    let reason = fails(&world, first(dry(earnest()))).await;
     assert!(reason.starts_with(&refused("RevokeRoles")), "{reason}");
-    succeeds(&world, other("RevokeRoles", json!([""]))).await;
+    succeeds(&world, first(other("RevokeRoles", json!([""])))).await;
     succeeds(&world, earnest()).await;
     succeeds(&world, dry(earnest())).await;
     let mut without = other("ForensicHost", json!("false"));
@@ -214,6 +226,120 @@ async fn a_rollback_to_a_dry_run_succeeds_though_the_stacks_status_trails() {
     });
     let back = succeeds(&world, dry(event("update"))).await;
     assert!(back.reason.starts_with("dry run, nothing was changed: "), "{}", back.reason);
+}
+
+/// DescribeStacks may still show how the update before ended: it was rolled back.
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_is_refused_though_one_reading_shows_the_rollback_before() {
+    for (status, is_refused) in [
+        ("UPDATE_ROLLBACK_COMPLETE", true),
+        ("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", true),
+        ("ROLLBACK_COMPLETE", true),
+        ("UPDATE_ROLLBACK_FAILED", true),
+        ("UPDATE_ROLLBACK_IN_PROGRESS", false),
+        ("ROLLBACK_IN_PROGRESS", false),
+    ] {
+        let world = fleet();
+        world.set_status("UPDATE_IN_PROGRESS");
+        succeeds(&world, hosting(event("update"))).await;
+        world.set_status(status);
+        world.before_call_of("cloudformation:DescribeStacks", 1, |data| {
+            data.stacks.get_mut(STACK).unwrap().status = "UPDATE_IN_PROGRESS".to_owned();
+        });
+        let answer = deliver(&world, dry(without_host(hosting(event("update"))))).await;
+        assert_eq!(answer.status == Status::Failed, is_refused, "{status}: {}", answer.reason);
+    }
+}
+
+fn hosting(mut event: Value) -> Value {
+    event["ResourceProperties"]["ForensicHost"] = json!("true");
+    event["ResourceProperties"]["RevokeRoles"] = json!(["web"]);
+    event
+}
+
+fn without_host(mut event: Value) -> Value {
+    event["ResourceProperties"]["ForensicHost"] = json!("false");
+    event["ResourceProperties"]["ForensicSecurityGroupId"] = json!("");
+    event
+}
+
+/// CloudFormation knows nothing of it: what it would act on is what is new since its own last deployment.
+#[tokio::test(start_paused = true)]
+async fn what_the_operators_program_restored_is_no_new_value() {
+    let refused =
+        |names: &str| format!("the function changed nothing: CloudFormation itself acts on new values of {names}, ");
+    let deployed = || hosting(with("update", "InstanceIds", json!([A, B])));
+    let update = |now: Value| {
+        let mut event = dry(now);
+        event["OldResourceProperties"] = deployed()["ResourceProperties"].take();
+        event
+    };
+    let set = |name: &str, value: Value| {
+        let mut event = deployed();
+        event["ResourceProperties"][name] = value;
+        update(event)
+    };
+    for restored in [vec![], vec![A], vec![A, B]] {
+        let world = fleet();
+        world.set_status("UPDATE_IN_PROGRESS");
+        succeeds(&world, deployed()).await;
+        try_restore(&world, &named(&restored)).await.unwrap();
+        for (name, value) in [("DryRun", json!("true")), ("LockSnapshotDays", json!("7"))] {
+            let answer = succeeds(&world, set(name, value)).await;
+            assert!(answer.reason.starts_with("dry run, nothing was changed: "), "{restored:?}: {}", answer.reason);
+        }
+        let others = [
+            (update(without_host(deployed())), "ForensicHost"),
+            (set("Watch", json!("Off")), "Watch"),
+            (set("ForensicPorts", json!("22,3389")), "ForensicPorts"),
+            (set("RevokeRoles", Value::Null), "RevokeRoles"),
+            (set("InstanceIds", json!([A, B, C])), "CompromisedInstanceList (for RevokeRoles)"),
+            (set("InstanceIds", json!([B])), "CompromisedInstanceList (for RevokeRoles)"),
+        ];
+        for (event, name) in others {
+            let reason = fails(&world, event).await;
+            assert!(reason.starts_with(&refused(name)), "{restored:?} {name}: {reason}");
+        }
+    }
+    // What cannot be read says as little.
+    let world = fleet();
+    world.set_status("UPDATE_IN_PROGRESS");
+    succeeds(&world, deployed()).await;
+    for (intent, _) in world.data().intents.values_mut() {
+        intent.desired = ec2_isolation::model::Desired::Unknown("garbled".to_owned());
+    }
+    succeeds(&world, update(deployed())).await;
+    let reason = fails(&world, update(without_host(deployed()))).await;
+    assert!(reason.starts_with(&refused("ForensicHost")), "{reason}");
+}
+
+/// CloudFormation may keep the list of a dry run that was refused as what was before.
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_that_was_refused_can_be_set_back() {
+    let world = fleet();
+    world.set_status("UPDATE_IN_PROGRESS");
+    succeeds(&world, hosting(listing(&[A, B], event("update")))).await;
+    let further = dry(hosting(listing(&[A, B, C], event("update"))));
+    fails(&world, further.clone()).await;
+    let mut back = dry(hosting(listing(&[A, B], event("update"))));
+    back["OldResourceProperties"] = further["ResourceProperties"].clone();
+    back["ResourceProperties"]["Rerun"] = json!("once more");
+    succeeds(&world, back).await;
+}
+
+/// The role of the function gets the right to detach profiles, or loses it, if it belongs to the stack.
+#[tokio::test(start_paused = true)]
+async fn a_new_detach_instance_profile_is_acted_on_where_the_role_is_the_stacks() {
+    for outlives in ["false", "true"] {
+        let world = fleet();
+        world.set_status("UPDATE_IN_PROGRESS");
+        succeeds(&world, event("update")).await;
+        let mut update = dry(with("update", "DetachInstanceProfile", json!("true")));
+        update["ResourceProperties"]["FunctionOutlivesStack"] = json!(outlives);
+        let answer = deliver(&world, update).await;
+        let acts = "the function changed nothing: CloudFormation itself acts on new values of DetachInstanceProfile, ";
+        assert_eq!(answer.reason.starts_with(acts), outlives == "false", "{}", answer.reason);
+    }
 }
 
 /// As the request in earnest would find it.

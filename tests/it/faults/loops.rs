@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::world::readings::INTENT;
 use crate::world::{Data, ISOLATION, TRANSIT, Trouble, VPC, World, groups};
 use crate::{A, B, BYSTANDER, C, D, as_request, cutting, deliver, die, entries, event, listing, run};
 
@@ -271,7 +272,10 @@ fn items(action: &str, what: &str) -> Vec<String> {
         "ec2:DescribeNetworkInterfaces" => named(&INTERFACES),
         "ec2:DescribeSecurityGroups" => named(&[ISOLATION, TRANSIT, "sg-0a", "sg-0b", "sg-0c"]),
         "ec2:DescribeSnapshots" => named(&["snap-10", "snap-11", "snap-12"]),
-        "dynamodb:BatchGetItem" => INSTANCES.map(|id| format!("record {id}")).into(),
+        "dynamodb:BatchGetItem" => {
+            let records = INSTANCES.map(|id| format!("record {id}"));
+            [records.into(), named(&[INTENT])].concat()
+        }
         "ec2:DescribeInstanceAttribute" => {
             INSTANCES.map(str::to_owned).into_iter().filter(|id| what.contains(id)).collect()
         }
@@ -287,7 +291,8 @@ async fn without_each_item(kind: Kind, time: Option<Duration>) {
     let mut count = 0;
     for (n, (action, what)) in (1..).zip(kind.calls().await) {
         // A consistent reading of the table misses nothing for long.
-        for item in items(action, &what).into_iter().filter(|item| time.is_none() || !item.starts_with("record")) {
+        let is_for_long = |item: &String| !item.starts_with("record") && item != INTENT;
+        for item in items(action, &what).into_iter().filter(|item| time.is_none() || is_for_long(item)) {
             count += 1;
             if count % stride != 0 {
                 continue;

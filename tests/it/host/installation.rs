@@ -29,6 +29,17 @@ fn sift_is_installed_from_what_was_verified_and_only_once() {
     assert_eq!(host.read("heard").matches("is installed.").count(), 1);
 }
 
+/// Whoever is logged in may be gone by then, or refuse messages.
+#[test]
+fn an_installation_is_no_failure_because_nobody_can_be_told() {
+    let host = Host::booted("unheard", &[]);
+    host.fail("wall *");
+    assert_eq!(host.tick(), "installed", "{}", host.read("var/log/forensic-host.log"));
+    host.assert_says("SIFT v2026.03.24 is installed.");
+    assert!(!host.read("dev/console").contains("NOT installed"), "{}", host.read("dev/console"));
+    assert_eq!(host.read("heard"), "");
+}
+
 #[test]
 fn a_change_of_the_metadata_installs_anew_on_the_host_that_is_there() {
     let host = Host::booted("changed", &[]);

@@ -2,7 +2,7 @@
 
 use ec2_isolation::cloudformation::answer::Status;
 use ec2_isolation::model::{Group, State, Volume};
-use ec2_isolation::ports::Fault;
+use ec2_isolation::ports::{Fault, INTENT_PREFIX};
 use serde_json::{Value, json};
 
 use crate::world::{ISOLATION, REPLACEMENT, TRANSIT, Trouble, World, groups};
@@ -193,6 +193,25 @@ async fn record_with_an_unreadable_state() {
         succeeds(&world, event("delete")).await;
         assert_eq!(world.cards(), quick_fleet().cards());
     }
+}
+
+/// As its answer to a Delete says: the next deployment writes it again.
+#[tokio::test(start_paused = true)]
+async fn intent_whose_held_instances_cannot_be_read() {
+    let world = quick_fleet();
+    succeeds(&world, event("create")).await;
+    let spoil = || {
+        let mut data = world.data();
+        let key = format!("{INTENT_PREFIX}{}", data.intents.keys().next().unwrap());
+        data.unreadable.insert(key, "attribute Held is no set of strings".to_owned());
+    };
+    spoil();
+    let reason = fails(&world, as_request("a delete", event("delete"))).await;
+    assert!(reason.contains("cannot be read (attribute Held is no set of strings): deploy it once more"), "{reason}");
+    let answer = succeeds(&world, listing(&[A, B, C], rerun(&[A, B]))).await;
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b", "eni-0c"], "{}", answer.reason);
+    succeeds(&world, event("delete")).await;
+    assert_eq!(world.cards(), quick_fleet().cards());
 }
 
 #[tokio::test(start_paused = true)]

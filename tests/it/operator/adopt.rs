@@ -13,11 +13,12 @@ use serde_json::json;
 
 use super::{ALL, assert_as_at_the_start, by_table, kept, named, operator};
 use crate::world::operator::view;
-use crate::world::{ISOLATION, STACK, TABLE, Trouble, VPC, World, groups};
+use crate::world::{ISOLATION, STACK, TABLE, TRANSIT, Trouble, VPC, World, groups};
 use crate::{A, B, deliver, event, fleet, isolated, once_in, quick_fleet, succeeds, with, with_everything};
 
 const NEW_STACK: &str = "arn:aws:cloudformation:us-east-1:123456789012:stack/incident-2/11111111-2222";
 const NEW_GROUP: &str = "sg-02e30000000000000";
+const NEW_TRANSIT: &str = "sg-02e30000000000001";
 const NEW_TABLE: &str = "incident-2-SecurityGroupTable-XYZ";
 
 /// The new stack: deployed, with a group and a table of its own.
@@ -31,7 +32,9 @@ pub fn deploy_heir(world: &World) {
         ingress: vec![],
         egress: vec![],
     };
-    data.groups.insert(heir.id.clone(), heir);
+    let transit = data.groups[&TRANSIT.parse().unwrap()].clone();
+    let transit = Group { id: NEW_TRANSIT.parse().unwrap(), stack_id: heir.stack_id.clone(), ..transit };
+    data.groups.extend([heir, transit].map(|group| (group.id.clone(), group)));
     data.tables.insert(NEW_TABLE.to_owned(), Default::default());
     let resources = [("SecurityGroupTable", NEW_TABLE), ("IsolatedSecurityGroup", NEW_GROUP)];
     data.views.push(view(NEW_STACK, "CREATE_FAILED", &resources));
@@ -125,7 +128,13 @@ async fn finished_by_the_next_one(is_shared: bool) {
             let heir = world.named_table(if is_shared { TABLE } else { NEW_TABLE });
             world.data().stacks.insert(NEW_STACK.to_owned(), status("UPDATE_IN_PROGRESS"));
             let writes = world.count("ec2:ModifyNetworkInterfaceAttribute");
-            let answer = deliver(&heir, of_heir(with_everything(event("create")))).await;
+            // What has passed once passes no second time.
+            let mut create = of_heir(with_everything(event("create")));
+            create["ResourceProperties"]["TransitSecurityGroupId"] = json!(NEW_TRANSIT);
+            create["ResourceProperties"]["CutEstablishedConnections"] = json!("true");
+            let answer = deliver(&heir, create).await;
+            let enters = |(_, what): &&(&str, String)| what.ends_with(&format!("[{NEW_TRANSIT}]"));
+            assert_eq!(world.data().calls.iter().filter(enters).count(), 0, "{when}");
             assert_eq!(
                 (answer.status, answer.data.isolated_instance_count.as_str()),
                 (Answered::Success, "2"),

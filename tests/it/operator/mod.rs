@@ -66,7 +66,7 @@ async fn kept() -> World {
     world
 }
 
-async fn try_restore(world: &World, only: &BTreeSet<InstanceId>) -> Result<RestoreReport, Refusal> {
+pub async fn try_restore(world: &World, only: &BTreeSet<InstanceId>) -> Result<RestoreReport, Refusal> {
     let program = operator(world);
     let incident = program.incident(&by_table()).await?;
     program.restore(&incident, only, &|_| ()).await
@@ -76,7 +76,7 @@ async fn restore(world: &World) -> RestoreReport {
     try_restore(world, &ALL).await.expect("it can be read")
 }
 
-fn named(ids: &[&str]) -> BTreeSet<InstanceId> {
+pub fn named(ids: &[&str]) -> BTreeSet<InstanceId> {
     ids.iter().map(|id| id.parse().unwrap()).collect()
 }
 

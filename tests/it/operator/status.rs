@@ -1,6 +1,7 @@
 //! What `status` says is what EC2 shows, whatever the records say: one situation of trials.md section 11 after the other.
 
 use ec2_isolation::model::{Fault, Peer, Rule, ScheduledEvent, Time};
+use ec2_isolation::operator::stack::RECORDS_EXPORT;
 use ec2_isolation::operator::{Address, Condition, Status};
 
 use super::{by_table, operator};
@@ -152,6 +153,29 @@ async fn an_interface_of_another_incident_hides_nothing_and_is_named() {
     world.data().put_back(&"eni-0b".parse().unwrap(), groups(&[other]));
     let shown = status(&world).await;
     assert_eq!((open(&shown), shown.summary.isolated_elsewhere), (vec![], 1));
+}
+
+/// A responder's table has the records of every stack.
+#[tokio::test(start_paused = true)]
+async fn what_another_stack_has_recorded_and_does_not_isolate_is_open() {
+    let world = isolated().await;
+    {
+        let mut data = world.data();
+        data.exports.insert(RECORDS_EXPORT.to_owned(), TABLE.to_owned());
+        for view in &mut data.views {
+            view.resources.retain(|resource| resource.logical_id != "SecurityGroupTable");
+            view.resources.extend(self::view(STACK, "", &[("IsolatedSecurityGroup", ISOLATION)]).resources);
+            view.function_outlives = true;
+        }
+        let record = data.records.get_mut(&B.parse().unwrap()).unwrap();
+        record.owner.stack_id = OTHER_STACK.to_owned();
+        data.put_back(&"eni-0b".parse().unwrap(), groups(&["sg-0d"]));
+    }
+    let shown = status(&world).await;
+    let why = format!("{B} -: {B} is held by {OTHER_STACK}, but EC2 shows eni-0b outside of its isolation: ");
+    assert!(open(&shown).iter().any(|line| line.starts_with(&why)), "{:?}", open(&shown));
+    assert_eq!((shown.is_anything_open(), shown.summary.isolated_elsewhere), (true, 0));
+    assert_eq!(shown.instances[1].condition, Some(Condition::NotIsolated));
 }
 
 /// What cannot be isolated here has its reason from there, and the printed command names only what the stack isolates.

@@ -249,6 +249,12 @@ async fn what_protects_an_instance_stays_while_a_stack_of_another_vpc_isolates_a
     assert_eq!(world.cards()["eni-0f"], groups(&[OTHER_ISOLATION]), "{}", answer.reason);
     let protected = world.protections();
     assert_ne!(protected, unprotected);
+    // It needs no other group: that would take it out of the other isolation.
+    let mut again = as_request("again", partial(world::VPC));
+    again["ResourceProperties"]["Rerun"] = json!("again");
+    let answer = succeeds(&world, again).await;
+    let theirs = format!("{D}: eni-0f is already isolated by {}, and was left to that stack", other.stack_id);
+    assert!(answer.reason.contains(&theirs) && !answer.reason.contains("allows nothing"), "{}", answer.reason);
     let answer = succeeds(&world, event("delete")).await;
     let named = format!("what protects it was left on, {} isolates it by now", other.stack_id);
     assert!(answer.reason.contains(&named), "{}", answer.reason);

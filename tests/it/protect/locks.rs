@@ -93,6 +93,24 @@ async fn a_denial_is_named_and_leaves_the_isolation_standing() {
     }
 }
 
+/// Whoever terminated it may want its snapshots gone as well.
+#[tokio::test(start_paused = true)]
+async fn the_snapshots_of_an_instance_terminated_since_are_locked_and_said_to_be() {
+    for was_locked in [true, false] {
+        let world = fleet();
+        let create = if was_locked { locking(event("create")) } else { event("create") };
+        succeeds(&world, create).await;
+        world.data().terminate(A);
+        let mut partial = locking(rerun());
+        partial["ResourceProperties"]["AllowPartialIsolation"] = json!("true");
+        let answer = succeeds(&world, partial).await;
+        let count = (answer.data.snapshot_count.as_str(), world.count(LOCK));
+        assert_eq!(count, ("2, locked for 30 days after completion", 2), "{was_locked}: {}", answer.reason);
+        assert_eq!(locks(&world), vec!["governance for 30 days after completion"; 2], "{was_locked}");
+        assert!(!answer.reason.contains("not locked"), "{was_locked}: {}", answer.reason);
+    }
+}
+
 /// As that of a snapshot on an Outpost: nobody can lock it.
 #[tokio::test(start_paused = true)]
 async fn what_ec2_refuses_for_good_is_a_note() {

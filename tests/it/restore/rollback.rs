@@ -10,6 +10,7 @@ use ec2_isolation::ports::{Fault, INTENT_PREFIX, Verdict};
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::world::readings::INTENT;
 use crate::world::{ISOLATION, STACK, TRANSIT, Trouble, World, groups};
 
 const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
@@ -46,6 +47,19 @@ async fn restores(status: &str, reason: &str, on_rollback: &str) {
 }
 
 const FAILED_CREATE: &str = "The following resource(s) failed to create: [ForensicInstance]. Delete requested by user.";
+
+/// Nothing is held only if that is read twice.
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_keeps_looks_twice_for_what_was_asked() {
+    let world = fleet();
+    succeeds(&world, event("create")).await;
+    world.set_status("ROLLBACK_IN_PROGRESS");
+    world.hide(INTENT, Duration::from_secs(2));
+    let answer = succeeds(&world, event("delete")).await;
+    assert!(answer.reason.starts_with("2 instances kept isolated, nothing was restored: "), "{}", answer.reason);
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
+    assert_eq!(world.state(A), Some(State::Kept));
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_stack_that_is_being_deleted_is_restored() {

@@ -13,7 +13,7 @@ pub mod operator;
 mod ports;
 mod profiles;
 pub mod protection;
-mod readings;
+pub mod readings;
 mod records;
 pub mod scaling;
 mod whereabouts;

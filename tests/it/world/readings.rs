@@ -32,6 +32,9 @@ pub fn record(instance: &InstanceId) -> String {
     format!("record {instance}")
 }
 
+/// What the stack asked for last, among [`Data::hidden`].
+pub const INTENT: &str = "intent";
+
 impl Data {
     /// Whether readings leave it out.
     pub(super) fn hides(&self, id: &str) -> bool {

@@ -8,10 +8,10 @@ use ec2_isolation::model::{
 };
 use ec2_isolation::plan::Prior;
 use ec2_isolation::ports::{
-    Asked, Call, CallError, INTENT_PREFIX, Items, Marking, Originals, RECORDED_AT_ONCE, Records, Stamp, Written,
+    Asked, Call, CallError, Fault, INTENT_PREFIX, Items, Marking, Originals, RECORDED_AT_ONCE, Records, Stamp, Written,
 };
 
-use super::readings::record as record_key;
+use super::readings::{INTENT, record as record_key};
 use super::{Data, World};
 
 const TRANSACT: &str = "dynamodb:TransactWriteItems";
@@ -41,7 +41,8 @@ impl Data {
         };
         let records = self.records.iter().filter(|(id, _)| is_shown(id));
         let is_lost = |digest: &str| self.unreadable.contains_key(&format!("{INTENT_PREFIX}{digest}"));
-        let intents = self.intents.iter().filter(|(digest, _)| has_intent(digest) && !is_lost(digest));
+        let is_shown = |digest: &str| has_intent(digest) && !is_lost(digest) && !self.hides(INTENT);
+        let intents = self.intents.iter().filter(|(digest, _)| is_shown(digest));
         let is_asked = |key: &str| key.strip_prefix(INTENT_PREFIX).map_or_else(|| has_record(key), &has_intent);
         let unreadable = self.unreadable.iter().filter(|(key, _)| is_asked(key));
         Items {
@@ -147,6 +148,15 @@ impl Records for World {
         let slow = self.data().slow_intent.take();
         tokio::time::sleep(slow.unwrap_or_default()).await;
         self.call(UPDATE, format!("intent {}", asked.request_id), |data| {
+            // Only a request that isolates writes it anew.
+            let key = format!("{INTENT_PREFIX}{}", asked.owner.digest());
+            if matches!(asked.desired, Desired::Isolated(_)) {
+                data.unreadable.remove(&key);
+            }
+            if let Some(reason) = data.unreadable.get(&key) {
+                let (fault, code) = (Fault::Garbled, "Garbled".to_owned());
+                return Err(CallError { action: UPDATE, fault, code, message: format!("item {key}: {reason}") });
+            }
             let is_new = !data.intents.contains_key(&asked.owner.digest());
             let (intent, seen) =
                 data.intents.entry(asked.owner.digest()).or_insert_with(|| (first(asked), BTreeSet::new()));

@@ -23,6 +23,29 @@ fn an_instance_in_another_stacks_isolation_is_left_to_it() {
     assert_eq!(standing, crate::plan::Standing::default());
 }
 
+fn held_open(stack: &str) -> String {
+    format!(
+        "! i-1 is held by {stack}, but EC2 shows eni-1 outside of its isolation: deploy that stack again with a new Rerun, or take \
+         i-1 over with ec2-isolation adopt"
+    )
+}
+
+/// Its record is in another stack's hands, and EC2 shows what that is worth.
+#[test]
+fn of_an_instance_that_another_stack_holds_and_does_not_isolate_that_is_said() {
+    let of_other = |ids: &[&str]| {
+        let world = shown(ids).record("i-1", State::Isolated, &[("eni-1", &["sg-a"])]);
+        world.saved_with(|record| record.owner.stack_id = "stack-2".to_owned())
+    };
+    check(&of_other(&["sg-f0"]), &held("stack-2"));
+    let open = held_open("stack-2");
+    // It may be about to isolate it.
+    check(&of_other(&["sg-a"]), "? another stack isolates it, too");
+    check_later(&of_other(&["sg-a"]), &bare(), &format!("{open}\n? another stack isolates it, too"));
+    let beside = of_other(&["sg-a", "sg-f0"]);
+    check_later(&beside, &bare(), &format!("{open}\n? another stack isolates it, too"));
+}
+
 fn part_held(interface: &str, stack: &str) -> String {
     format!(
         "! i-1: {interface} is already isolated by {stack}, and was left to that stack: allow that with AllowPartialIsolation"
@@ -47,6 +70,22 @@ fn of_one_interface_in_another_stacks_isolation_the_others_are_isolated_all_the_
     let isolated = part.shows("eni-1", &["sg-150"]).record("i-1", State::Isolated, &[("eni-1", &["sg-a"])]);
     check(&isolated, &format!("{named}\n? eni-1 shows what it should"));
     check_standing(&isolated, &bare(), "eni-1", "eni-2");
+}
+
+/// The groups of ours are listed in one VPC.
+#[test]
+fn whose_an_interface_in_another_vpc_is_is_read() {
+    let world = shown(&["sg-150"]).instance_in("i-1", "vpc-1", &[("eni-1", &["sg-150"]), ("eni-2", &["sg-f9"])]);
+    let vpc = Some("vpc-2".parse().unwrap());
+    let world = world.change_interface("eni-2", |found| found.vpc.clone_from(&vpc));
+    let world = world.record("i-1", State::Isolated, &[("eni-1", &["sg-a"])]);
+    assert_eq!(world.needs(&Goal::Isolate(&bare()), Reach::Light).groups, groups(&["sg-f9"]));
+    assert!(world.needs(&Goal::Isolate(&bare()), Reach::First).groups.is_empty());
+    let here = world.change_interface("eni-2", |found| found.vpc = Some("vpc-1".parse().unwrap()));
+    assert!(here.needs(&Goal::Isolate(&bare()), Reach::Light).groups.is_empty());
+    // All of it is in another VPC, where another stack isolates it.
+    let away = World::new().foreign_group("sg-f0", "stack-2").instance_in("i-1", "vpc-2", &[("eni-1", &["sg-f0"])]);
+    check(&away, &held("stack-2"));
 }
 
 #[test]
@@ -211,7 +250,9 @@ fn what_was_isolated_as_a_whole_before_is_not_shared() {
 fn a_record_of_another_stack_is_never_overwritten() {
     for state in [State::Isolating, State::Isolated, State::Kept, State::Restoring] {
         let world = recorded(state, &["sg-a"]).saved_with(|record| record.owner.stack_id = "stack-2".to_owned());
-        check(&world, &held("stack-2"));
+        check(&world, "? another stack isolates it, too");
+        let open = format!("{}\n? another stack isolates it, too", held_open("stack-2"));
+        check_later(&world, &bare(), &open);
     }
     // Its history is nobody's.
     let world = recorded(State::Restored, &["sg-a"]).saved_with(|record| record.owner.stack_id = "stack-2".to_owned());

@@ -99,6 +99,21 @@ fn of_two_records_that_hold_an_interface_one_speaks_for_it() {
     check(&both(None, State::Isolated).state(State::Restored), "i-1: restore eni-1 [sg-150] -> [sg-a]");
 }
 
+/// `i-1` was restored, then `eni-1` got other groups and moved to `i-2`, which was isolated, and from there on.
+#[test]
+fn a_record_that_was_history_before_another_began_does_not_speak() {
+    for at in [None, Some("i-1"), Some("i-3")] {
+        let world = World::new().instance("i-1", &[]).instance("i-2", &[]).plain_group("sg-a").plain_group("sg-ee");
+        let world = world.elsewhere("eni-1", &["sg-150"], at).record("i-2", State::Isolated, &[("eni-1", &["sg-ee"])]);
+        let mut history = world.record("i-1", State::Restored, &[("eni-1", &["sg-a"])]);
+        let record = std::sync::Arc::make_mut(history.records.get_mut(&"i-1".parse().unwrap()).unwrap());
+        record.recorded_at = Time(NOW.time.0 - 60);
+        check(&history, "");
+        let later = history.clone().with(|world| world.id = "i-2".parse().unwrap());
+        check(&later, "i-2: mark restoring\ni-2: restore eni-1 [sg-150] -> [sg-ee]");
+    }
+}
+
 #[test]
 fn an_interface_in_our_group_without_a_record_is_named_and_the_others_are_restored() {
     let named =
