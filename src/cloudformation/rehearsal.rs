@@ -32,10 +32,18 @@ pub(super) async fn rehearse<E: Look + Change, R: Records, S: Stacks>(
         Ok(intent) => intent,
         Err(error) => return Report::failure(format!("the function changed nothing: {error}")),
     };
-    match rehearsal.refusal(intent.as_ref()) {
+    let why = match rehearsal.refusal(intent.as_ref()) {
         // A rollback goes back to a dry run, and must succeed.
-        Some(why) if !is_rolling_back(reconciler, stacks).await => Report::failure(why),
-        _ => reconciler.dry_run(rehearsal.wants, intent.as_ref(), &[]).await,
+        Some(why) if !is_rolling_back(reconciler, stacks).await => Some(why),
+        _ => None,
+    };
+    let plan = reconciler.dry_run(rehearsal.wants, intent.as_ref(), &[]).await;
+    match why {
+        None => plan,
+        Some(why) => {
+            let details = std::iter::once(plan.headline).chain(plan.details).collect();
+            Report { details, ..Report::failure(why) }
+        }
     }
 }
 
@@ -85,6 +93,9 @@ impl Rehearsal<'_> {
                 ("CompromisedInstanceList (for RevokeRoles)", !now.revoke_roles.is_empty() && self.lists_others(asked)),
             ];
             names.extend(all.into_iter().filter_map(|(name, is_new)| is_new.then_some(name)));
+        } else if now.makes_host {
+            // A dry run comes first, and its stack goes on to make everything else.
+            names.push("ForensicHost (a first dry run needs false)");
         }
         let denied = asked.or(deployed).map(|before| &before.revoke_roles);
         if denied.map_or(!now.revoke_roles.is_empty(), |denied| *denied != now.revoke_roles) {
@@ -179,8 +190,8 @@ mod tests {
             },
             &["CompromisedInstanceList (for RevokeRoles)"],
         );
-        // What no function looks after yet is made: an alarm, a host.
-        assert_eq!(new_values(None, &wants(host)), [""; 0]);
+        // The stack of a first dry run goes on to make what comes after it.
+        assert_eq!(new_values(None, &wants(host)), ["ForensicHost (a first dry run needs false)"]);
         assert_eq!(new_values(None, &wants(roles)), ["RevokeRoles"]);
     }
 }

@@ -56,6 +56,27 @@ async fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
 }
 
+/// Its stack would go on and make the host, since CloudFormation knows nothing of a dry run (trials.md, section 10).
+#[tokio::test(start_paused = true)]
+async fn a_first_dry_run_fails_before_the_forensic_host_is_made_and_has_the_plan() {
+    let world = fleet();
+    let with_host = |host: &str| {
+        let mut event = dry(cutting(event("create")));
+        event["ResourceProperties"]["ForensicHost"] = json!(host);
+        event
+    };
+    let reason = fails(&world, with_host("true")).await;
+    let why = "the function changed nothing: CloudFormation itself acts on new values of ForensicHost (a first dry run needs false), even if \
+               DryRun is true: set them back and give a new Rerun, or set DryRun=false | dry run, nothing was changed: 0 of 2 instances \
+               isolated now; 29 steps would be taken | ";
+    assert!(reason.starts_with(why), "{reason}");
+    assert!(reason.contains(&format!("{A}: isolate eni-0a by way of {TRANSIT}")), "{reason}");
+    assert_eq!((changes(&world), world.data().intents.len()), (vec![], 0));
+    // What failed is created again.
+    let answer = succeeds(&world, with_host("false")).await;
+    assert!(answer.reason.starts_with("dry run, nothing was changed: "), "{}", answer.reason);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_fails_where_the_request_would() {
     let world = fleet();
