@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::model::{CallError, Fault, Groups, InstanceId, InterfaceId, Lease, Owner, State, Time};
-use crate::plan::{Aim, Change as Protecting, Outcome, Passage, Prior, Step, StepError, Work};
+use crate::plan::{Change as Protecting, Outcome, Passage, Prior, Step, StepError, Work};
 use crate::ports::{Call, Change, Marking, Originals, Records, Stamp, Written};
 use crate::timing::clock::Clock;
 use crate::timing::gate::{Gate, out_of_time};
@@ -373,15 +373,6 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
             Protecting::ExitStandby { group } => self.standby(group, instance, false).await,
             _ => self.pass_if_current(change.action(), self.ec2.protect(instance, change)).await,
         }
-    }
-}
-
-/// Whether a step isolates an interface that is outside of isolation.
-fn isolates(step: &Step) -> bool {
-    match step {
-        Step::SetGroups { aim, .. } => *aim != Aim::Restore,
-        Step::Pass { from, to, .. } => *from != Groups::from([to.clone()]),
-        _ => false,
     }
 }
 

@@ -149,7 +149,7 @@ enum Place {
     Isolated {
         is_cut: bool,
     },
-    /// A passage of ours holds it.
+    /// A passage of ours holds it, or is about to.
     Passing,
     Outside,
 }
@@ -330,6 +330,7 @@ impl<'a> Isolation<'a> {
                     }
                 }
                 Place::Outside => {
+                    waits |= case.ledger.passage_under_way(&interface.id).is_some();
                     plan.standing.open.insert(interface.id.clone());
                     // Connections were opened through whatever group is not ours.
                     if interface.groups.is_empty() || !interface.groups.is_subset(&self.ours) {
@@ -420,7 +421,7 @@ impl<'a> Isolation<'a> {
         plan: &mut Plan,
     ) -> Place {
         let (case, id) = (self.case, &interface.id);
-        if case.ledger.is_passing(id) {
+        if self.is_passing(interface) {
             return Place::Passing;
         }
         if !self.shows_target(interface) {

@@ -7,7 +7,7 @@
 //!
 //! Pure: time comes in as how long the invocation has lasted.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::time::Duration;
 
@@ -199,7 +199,8 @@ struct Contradiction {
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     attempts: HashMap<Step, Attempt>,
-    under_way: HashSet<Step>,
+    /// By their keys.
+    under_way: HashMap<Step, Step>,
     /// When it was looked last, and before that.
     looked: (Option<Duration>, Option<Duration>),
     doubts: BTreeMap<Doubt, Duration>,
@@ -274,22 +275,21 @@ impl Ledger {
         self.passages.get(interface)
     }
 
-    /// Whether a passage of ours holds the interface.
-    #[must_use]
-    pub(super) fn is_passing(&self, interface: &InterfaceId) -> bool {
-        self.under_way.iter().any(|step| matches!(step, Step::Pass { interface: passing, .. } if passing == interface))
+    /// The passages of ours that hold an interface, or wait for it.
+    pub fn passing(&self) -> impl Iterator<Item = &Step> {
+        self.under_way.values().filter(|step| matches!(step, Step::Pass { .. }))
     }
 
-    /// Whether any passage of ours holds an interface, or is about to.
+    /// That of one interface.
     #[must_use]
-    pub fn has_passages(&self) -> bool {
-        self.under_way.iter().any(|step| matches!(step, Step::Pass { .. }))
+    pub(super) fn passage_under_way(&self, of: &InterfaceId) -> Option<&Step> {
+        self.passing().find(|step| matches!(step, Step::Pass { interface, .. } if interface == of))
     }
 
     /// Whether a step is being carried out.
     #[must_use]
     pub fn is_under_way(&self, step: &Step) -> bool {
-        self.under_way.contains(&step.key())
+        self.under_way.contains_key(&step.key())
     }
 
     #[must_use]
@@ -434,7 +434,7 @@ impl Ledger {
 
     /// Of a step that was not accepted. `None` if it was.
     fn admit_untried(&mut self, key: &Step, elapsed: Duration, patience: Patience) -> Option<Admission> {
-        if self.under_way.contains(key) {
+        if self.under_way.contains_key(key) {
             return Some(Admission::Wait);
         }
         let Some(attempt) = self.attempts.get_mut(key) else { return Some(Admission::Due) };
@@ -455,7 +455,7 @@ impl Ledger {
     }
 
     pub fn begin(&mut self, step: &Step) {
-        self.under_way.insert(step.key());
+        self.under_way.insert(step.key(), step.clone());
         self.has_protected |= matches!(step, Step::Protect { aim: super::Aim::Isolate, .. });
     }
 

@@ -150,6 +150,16 @@ impl Step {
         key
     }
 
+    /// Whether it isolates an interface that is outside of isolation.
+    #[must_use]
+    pub(crate) fn isolates(&self) -> bool {
+        match self {
+            Self::SetGroups { aim, .. } => *aim != Aim::Restore,
+            Self::Pass { from, to, .. } => *from != Groups::from([to.clone()]),
+            _ => false,
+        }
+    }
+
     /// Whether it may be repeated if what it has done is not seen.
     #[must_use]
     pub(super) fn may_be_repeated(&self) -> bool {

@@ -129,7 +129,7 @@ fn what_has_passed_is_recorded_of_an_instance_that_is_isolated_in_part() {
     };
     let swap = "i-1: isolate eni-2 [sg-b] -> [sg-150]";
     check(&world(), swap);
-    let passed = world().with(|world| _ = world.passed.insert("eni-1".parse().unwrap()));
+    let passed = world().with(|world| _ = world.passages.done.insert("eni-1".parse().unwrap()));
     let plan = plan_for(&passed, &bare());
     let marks: Vec<&Step> = plan.steps().filter(|step| matches!(step, Step::Mark { .. })).collect();
     let [Step::Mark { from, state, reason: None, cut: Some(cut), .. }] = marks.as_slice() else { panic!("{plan}") };

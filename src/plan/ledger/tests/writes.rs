@@ -42,9 +42,10 @@ fn a_passage_is_remembered_and_counts_as_a_write() {
     let told = |passage: Option<Passage>, result: Result<(), StepError>| {
         let mut ledger = Ledger::default();
         ledger.begin(&pass());
-        assert!(ledger.is_passing(&interface) && !ledger.is_passing(&"eni-2".parse().unwrap()));
+        assert_eq!(ledger.passage_under_way(&interface), Some(&pass()));
+        assert_eq!(ledger.passage_under_way(&"eni-2".parse().unwrap()), None);
         ledger.learn(&Outcome { step: pass(), result: result.clone(), passage: passage.clone() }, at(0.0));
-        assert!(!ledger.is_passing(&interface));
+        assert_eq!(ledger.passage_under_way(&interface), None);
         assert_eq!(ledger.passage(&interface), passage.as_ref());
         assert_eq!(ledger.written(&interface), Some((&groups(&["sg-150"]), result.is_ok())));
         // What failed in any other way than for good is tried directly at once.
@@ -68,7 +69,7 @@ fn a_passage_is_remembered_and_counts_as_a_write() {
     // A change of groups that is under way is no passage.
     let mut ledger = Ledger::default();
     ledger.begin(&isolate());
-    assert!(!ledger.is_passing(&interface));
+    assert_eq!(ledger.passage_under_way(&interface), None);
 }
 
 #[test]
