@@ -136,8 +136,8 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
             Err(error @ (StepError::Overtaken | StepError::LeaseOver)) => return Err(error),
             // It cannot be isolated in any other way either.
             Err(error) if error.fault() == Some(Fault::Busy) => return Err(error),
-            // It waits isolated until EC2 has the transit group, or that it has not is believed.
-            Err(error) if error.fault() == Some(Fault::Unseen) => {
+            // It waits isolated until EC2 has the transit group and lets it in, or that it does not is believed.
+            Err(error) if matches!(error.fault(), Some(Fault::Unseen | Fault::Denied | Fault::Throttled)) => {
                 *passage = is_outside.then_some(Passage::Postponed);
                 return if is_outside { self.set_groups(instance, interface, &isolation).await } else { Err(error) };
             }

@@ -76,8 +76,7 @@ impl Isolation<'_> {
             Some(Passage::Refused(reason)) => Err(reason.clone()),
             Some(Passage::Postponed) | None => {
                 let passage = self.passage(interface, instance, originals)?;
-                let refused = ledger.given_up(&passage).filter(|error| error.is_for_good());
-                refused.map_or(Ok(passage), |error| Err(error.to_string()))
+                ledger.given_up(&passage).map_or(Ok(passage), |error| Err(error.to_string()))
             }
         };
         let not_cut = |reason| Problem::NotCut { instance: self.case.id(), interface: interface.id.clone(), reason };
