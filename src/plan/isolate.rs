@@ -306,7 +306,6 @@ impl<'a> Isolation<'a> {
         let (mut swaps, mut passages, mut cut) = (Vec::new(), Vec::new(), BTreeSet::new());
         // A rival marks what it has done.
         let mut waits = self.has_rival;
-        let mut reopened = BTreeSet::new();
         for interface in here {
             if interface.is_trunk {
                 plan.standing.trunks.insert(interface.id.clone());
@@ -334,7 +333,7 @@ impl<'a> Isolation<'a> {
                     plan.standing.open.insert(interface.id.clone());
                     // Connections were opened through whatever group is not ours.
                     if interface.groups.is_empty() || !interface.groups.is_subset(&self.ours) {
-                        reopened.insert(interface.id.clone());
+                        plan.standing.exposed.insert(interface.id.clone());
                     }
                     say_if_in_transit(case, &self.ours, &self.wants.isolation_group, interface, plan);
                     swaps.push(self.isolate(interface, instance, &originals));
@@ -344,7 +343,7 @@ impl<'a> Isolation<'a> {
         let is_settled = self.is_settled(plan, &swaps);
         // Without the instance nothing is isolated, so nothing is recorded either.
         if instance.is_some() || !swaps.is_empty() {
-            self.push(originals, reopened, swaps, plan);
+            self.push(originals, plan.standing.exposed.clone(), swaps, plan);
         }
         for portion in passages.chunks(MOST_IN_TRANSIT) {
             self.push(BTreeMap::new(), BTreeSet::new(), portion.to_vec(), plan);

@@ -154,6 +154,8 @@ pub struct Standing {
     pub isolated: BTreeSet<InterfaceId>,
     /// Interfaces that should be and are not.
     pub open: BTreeSet<InterfaceId>,
+    /// Those of the open ones that show a group that is not ours, or none: connections may be opened.
+    pub exposed: BTreeSet<InterfaceId>,
     /// Trunk interfaces. Their branches are not attached to an instance, and are not isolated.
     pub trunks: BTreeSet<InterfaceId>,
     /// Usable snapshots of this isolation.

@@ -40,6 +40,8 @@ pub struct Passages {
     pub held: BTreeSet<InterfaceId>,
     /// Those that it took through.
     pub done: BTreeSet<InterfaceId>,
+    /// Those of them that were open after that, and are isolated again. They do not pass twice.
+    pub undone: BTreeSet<InterfaceId>,
 }
 
 impl Isolation<'_> {
@@ -56,10 +58,11 @@ impl Isolation<'_> {
     pub(super) fn is_cut(&self, interface: &Interface, instance: Option<&Instance>) -> bool {
         let id = &interface.id;
         let records = self.case.records.values().filter(|record| record.owner.stack_id == self.case.owner.stack_id);
+        let is_undone = self.case.passages.undone.contains(id);
         let has_passed = self.case.ledger.passage(id) == Some(&Passage::Done)
             || self.case.passages.done.contains(id)
             || records.into_iter().any(|record| record.state != State::Restored && record.passed.contains(id));
-        has_passed || instance.is_none_or(|instance| instance.state == "stopped")
+        has_passed && !is_undone || instance.is_none_or(|instance| instance.state == "stopped")
     }
 
     /// The passage of an interface that is isolated already.
@@ -70,7 +73,11 @@ impl Isolation<'_> {
         originals: &BTreeMap<InterfaceId, Groups>,
         plan: &mut Plan,
     ) -> Option<Step> {
-        let ledger = self.case.ledger;
+        let (ledger, passages) = (self.case.ledger, self.case.passages);
+        if passages.undone.contains(&interface.id) {
+            plan.problems.push(Problem::Undone { instance: self.case.id(), interface: interface.id.clone() });
+            return None;
+        }
         let passage = match ledger.passage(&interface.id) {
             Some(Passage::Done) => return None,
             Some(Passage::Refused(reason)) => Err(reason.clone()),

@@ -208,6 +208,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                 tracing::info!(%plan, "to do");
                 plan.steps().for_each(|step| subject.ledger.begin(step));
                 let (slow, quick): (Vec<Work>, Vec<Work>) =
+                self.note_undone(&plan, &subject.plan.standing.exposed);
                     plan.work.into_iter().partition(|work| work.passes() || work.protects());
                 let is_all_slow = quick.is_empty();
                 let is_last = follows_nothing(&quick) && !due.waits && passing.is_empty() && slow.is_empty();
@@ -324,6 +325,19 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
     }
 
     async fn carry_out(&self, work: Work) -> (Work, Vec<Outcome>) {
+    /// What is isolated once more after its passage may have connections again.
+    fn note_undone(&self, due: &Plan, exposed: &BTreeSet<InterfaceId>) {
+        let mut passages = self.passages();
+        for step in due.steps() {
+            if let Step::SetGroups { interface, .. } = step
+                && exposed.contains(interface)
+                && passages.done.contains(interface)
+            {
+                passages.undone.insert(interface.clone());
+            }
+        }
+    }
+
         let outcomes = self.executor.carry_out(work.clone()).await;
         (work, outcomes)
     }

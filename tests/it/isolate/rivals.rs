@@ -240,6 +240,38 @@ async fn while_tags_and_snapshots_are_made_a_group_is_added_the_originals_are_pu
     }
 }
 
+/// What was opened after its passage may have connections again: it does not pass twice, so that is said, and the next request
+/// takes it through.
+#[tokio::test(start_paused = true)]
+async fn what_was_opened_after_its_passage_is_not_said_to_be_cut_and_passes_with_the_next_request() {
+    for change in [&["sg-0a"] as &[&str], &[ISOLATION, "sg-0d"], &[]] {
+        // Right after the passage, and once the record says that it has passed.
+        for action in ["ec2:CreateSnapshots", "ec2:ModifyInstanceAttribute"] {
+            let case = format!("{change:?} before {action}");
+            let world = quick_fleet();
+            world.before_call_of(action, 2, move |data| data.put_back(&"eni-0a".parse().unwrap(), groups(change)));
+            let answer = succeeds(&world, create(cutting)).await;
+            assert_eq!((isolated(&world), entries(&world, "eni-0a")), (ALL.map(String::from).to_vec(), 1), "{case}");
+            let record = |id: &str| world.data().records[&id.parse().unwrap()].clone();
+            let others: Vec<bool> = [B, C].map(|id| record(id).connections_cut).to_vec();
+            assert_eq!(
+                (record(A).passed.len(), record(A).connections_cut, others),
+                (0, false, vec![true; 2]),
+                "{case}"
+            );
+            let line = record(A).history.last().unwrap().clone();
+            assert!(line.contains("isolated, connections not cut"), "{case}: {line}");
+            let said = format!("{A}: eni-0a was opened after its passage");
+            assert!(answer.data.summary.contains(&said), "{case}: {}", answer.data.summary);
+            let rerun = listing(&[A, B, C], cutting(event("update")));
+            let answer = succeeds(&world, rerun).await;
+            assert!(!answer.data.summary.contains("was opened"), "{case}: {}", answer.data.summary);
+            assert_eq!((entries(&world, "eni-0a"), entries(&world, "eni-0b")), (2, 1), "{case}");
+            assert!(record(A).connections_cut && record(A).passed.len() == 1, "{case}");
+        }
+    }
+}
+
 /// https://github.com/kubernetes-sigs/cluster-api-provider-aws/pull/4363
 #[tokio::test(start_paused = true)]
 async fn while_tags_and_snapshots_are_made_it_is_changed_every_200_ms() {

@@ -175,6 +175,34 @@ fn an_interface_that_this_invocation_took_through_does_not_pass_again() {
     check_cut(&passed(&["sg-150"]).wrote("eni-1", &["sg-150"], Ok(())), "i-1: mark isolated");
 }
 
+/// It was isolated directly then: connections were opened, and nobody passes twice.
+#[test]
+fn what_was_opened_after_its_passage_is_not_cut_and_does_not_pass_again() {
+    let undone = |world: World| {
+        world.with(|world| {
+            let eni: InterfaceId = "eni-1".parse().unwrap();
+            (world.passages.done, world.passages.undone) = ([eni.clone()].into(), [eni].into());
+        })
+    };
+    let inside = || passed(cut(State::Isolating, &["sg-150"]), Passage::Done, true);
+    let named = "! i-1: eni-1 was opened after its passage, and is isolated again: what connected meanwhile may live on; \
+                 deploy again with a new Rerun";
+    check_cut(&undone(inside()), &format!("i-1: mark isolated\n{named}"));
+    assert_eq!(mark(&plan_for(&undone(inside()), &cutting())), (false, String::new()));
+    // Wherever it is attached by now.
+    let moved = cut(State::Isolating, &["sg-150"]).wrote("eni-1", &["sg-150"], Ok(()));
+    check_cut(&undone(moved), &format!("i-1: mark isolated\n{named}"));
+    // Opened once more.
+    let exposed = undone(inside().shows("eni-1", &["sg-a"]));
+    check_cut(&exposed, DIRECT);
+    assert_eq!(ids(&plan_for(&exposed, &cutting()).standing.exposed), "eni-1");
+    // The transit group opens nothing that stays.
+    assert_eq!(ids(&plan_for(&inside().shows("eni-1", &["sg-7a5"]), &cutting()).standing.exposed), "");
+    // It is off now.
+    let stopped = undone(inside()).change_instance(|instance| instance.state = "stopped".to_owned());
+    assert_eq!(mark(&plan_for(&stopped, &cutting())), (true, "eni-1".to_owned()));
+}
+
 /// A failed deployment that is corrected must not open again what is cut off.
 #[test]
 fn what_is_cut_and_kept_is_confirmed_without_passing_again() {
