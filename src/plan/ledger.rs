@@ -206,6 +206,8 @@ pub struct Ledger {
     doubts: BTreeMap<Doubt, Duration>,
     written: BTreeMap<InterfaceId, (Groups, bool)>,
     passages: BTreeMap<InterfaceId, Passage>,
+    /// The transit group of those that passed, while a reading that trails may show it: until one shows them isolated.
+    trailing: BTreeMap<InterfaceId, Groups>,
     /// The lease of another invocation: as its record says it, and until when it counts.
     rival: Option<(Time, Time)>,
     /// Problems that are seen once only, and must not go unsaid.
@@ -353,6 +355,7 @@ impl Ledger {
         }
         for work in &plan.work {
             // What is done first is done for the others: it may be done again with them.
+        self.trailing.retain(|interface, _| !plan.standing.isolated.contains(interface));
             let is_alone = work.then.is_empty();
             let first = work.first.as_ref().map(|step| match is_alone {
                 true => self.admit(step, elapsed, patience),
@@ -410,7 +413,8 @@ impl Ledger {
         seen.lasted += elapsed.saturating_sub(seen.last).min(APART);
         seen.last = elapsed;
         // What was never there before is another one's change, not a late reading.
-        let is_foreign = matches!(step, Step::SetGroups { from, .. } if !attempt.before.contains(from));
+        let is_foreign = matches!(step, Step::SetGroups { interface, from, .. }
+            if !attempt.before.contains(from) && self.trailing.get(interface) != Some(from));
         let rewrite = REWRITES.get(seen.rewrites).filter(|_| step.may_be_repeated());
         let admission = match rewrite {
             // However late a look comes: what may be written again is, before it is given up.
@@ -489,7 +493,10 @@ impl Ledger {
                     to,
                     aim: super::Aim::Isolate,
                 };
-                self.passed(direct.key(), [from.clone(), [through.clone()].into()], result, elapsed);
+                if passage == &Some(Passage::Done) && result.is_ok() {
+                    self.trailing.insert(interface.clone(), [through.clone()].into());
+                }
+                self.passed(direct.key(), from.clone(), result, elapsed);
                 if passage.is_some() && passage != &Some(Passage::Done) {
                     // It was not taken through: whatever became of it is a matter of its groups.
                     return;
@@ -511,7 +518,7 @@ impl Ledger {
     }
 
     /// A passage counts as the `direct` way as well; what was there `before` may be read for a while.
-    fn passed(&mut self, direct: Step, before: [Groups; 2], result: &Result<(), StepError>, elapsed: Duration) {
+    fn passed(&mut self, direct: Step, before: Groups, result: &Result<(), StepError>, elapsed: Duration) {
         // What failed in any other way is tried again directly, at once.
         if result.as_ref().is_err_and(|error| !error.is_for_good()) {
             return;
@@ -519,7 +526,7 @@ impl Ledger {
         self.note(direct.clone(), result, elapsed);
         // What was seen before the passage says nothing of what it left.
         if let Some(attempt) = self.attempts.get_mut(&direct) {
-            attempt.before.extend(before);
+            attempt.before.push(before);
             attempt.contradicted = None;
         }
     }

@@ -380,7 +380,11 @@ async fn it_is_changed_while_another_instance_is_waited_for_in_vain() {
 /// No reading that trails could show it: it was never in there.
 #[tokio::test(start_paused = true)]
 async fn put_into_our_transit_group_it_is_taken_out_at_once() {
-    for (name, from, to) in [("create", "sg-0a", ISOLATION), ("delete", ISOLATION, "sg-0a")] {
+    for (name, way, from, to) in [
+        ("create", directly as fn(Value) -> Value, "sg-0a", ISOLATION),
+        ("create", cutting, "sg-0a", ISOLATION),
+        ("delete", directly, ISOLATION, "sg-0a"),
+    ] {
         let world = quick_fleet();
         if name == "delete" {
             succeeds(&world, create(directly)).await;
@@ -394,7 +398,7 @@ async fn put_into_our_transit_group_it_is_taken_out_at_once() {
             once_in(&world, "eni-0a", to).await;
             open.elapsed()
         };
-        let event = listing(&[A, B, C], event(name));
+        let event = listing(&[A, B, C], way(event(name)));
         let (answer, open) = tokio::join!(deliver(&world, event), somebody);
         assert_eq!(answer.status, Status::Success, "{name}: {}", answer.reason);
         assert!(open < Duration::from_secs(1), "{name}: {open:?} open to everybody");
