@@ -218,6 +218,8 @@ pub struct Ledger {
     pub has_protected: bool,
     /// Its record said once that it was isolated as a whole.
     pub was_settled: bool,
+    /// Its record said that it was being restored, by another invocation.
+    was_restoring: bool,
     /// Readings are taken as they are: nothing is waited for.
     pub is_trusting: bool,
 }
@@ -326,6 +328,9 @@ impl Ledger {
     pub fn note_record(&mut self, record: Option<&Record>, writer: &str, now: Time) {
         let is_settled = |record: &Record| !matches!(record.state, State::Isolating | State::Restored);
         self.was_settled |= record.is_some_and(is_settled);
+        self.was_restoring |= record.is_some_and(|record| {
+            record.state == State::Restoring && record.lease.as_ref().is_none_or(|lease| lease.writer != writer)
+        });
         match record.map(|record| (record, &record.lease)) {
             Some((record, Some(lease))) if matches!(record.state, State::Isolating | State::Restoring) => {
                 if lease.writer != writer && self.rival.is_none_or(|(said, _)| said < lease.until) {
@@ -337,9 +342,20 @@ impl Ledger {
         }
     }
 
+    /// Whether what protects the instance is to be read again, although nothing of it was changed: another invocation may have been
+    /// at it when it was read, or had sent a change that arrives later.
+    pub fn rereads(&mut self, elapsed: Duration) -> bool {
+        let is_believed = |doubt: &Doubt| matches!(doubt, Doubt::Parts(..)) && self.believes(doubt, elapsed);
+        let is_later = self.was_restoring && self.doubts.keys().any(is_believed);
+        // Once is enough.
+        self.was_restoring &= !is_later;
+        is_later || self.doubts.contains_key(&Doubt::Rival)
+    }
+
     /// Looks at what a plan doubts, which is what the look behind it has shown.
     pub fn note_doubts(&mut self, plan: &Plan, elapsed: Duration) {
         self.looked = (Some(elapsed), self.looked.0);
+        self.trailing.retain(|interface, _| !plan.standing.isolated.contains(interface));
         let since = |doubt: &Doubt| self.doubts.get(doubt).copied().unwrap_or(elapsed);
         self.doubts = plan.doubts.iter().map(|doubt| (doubt.clone(), since(doubt))).collect();
         self.said.extend(plan.remember.iter().cloned());
@@ -355,7 +371,6 @@ impl Ledger {
         }
         for work in &plan.work {
             // What is done first is done for the others: it may be done again with them.
-        self.trailing.retain(|interface, _| !plan.standing.isolated.contains(interface));
             let is_alone = work.then.is_empty();
             let first = work.first.as_ref().map(|step| match is_alone {
                 true => self.admit(step, elapsed, patience),

@@ -159,7 +159,8 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             }
             // What was to be changed is read again, however that ended.
             let is_attribute = |step: &&Step| matches!(step, Step::Protect { change: Protecting::Attribute(_), .. });
-            if subject.plan.steps().filter(is_attribute).any(|step| !subject.ledger.is_under_way(step)) {
+            let is_changed = subject.plan.steps().filter(is_attribute).any(|step| !subject.ledger.is_under_way(step));
+            if subject.ledger.rereads(self.mandate.clock.elapsed()) || is_changed {
                 subject.inspection.forget();
             }
             if self.mandate.gate.is_closed() || self.executor.is_overtaken() {
@@ -207,8 +208,8 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                 let plan = Plan { work: due.work, problems: subject.plan.problems.clone(), ..Plan::default() };
                 tracing::info!(%plan, "to do");
                 plan.steps().for_each(|step| subject.ledger.begin(step));
-                let (slow, quick): (Vec<Work>, Vec<Work>) =
                 self.note_undone(&plan, &subject.plan.standing.exposed);
+                let (slow, quick): (Vec<Work>, Vec<Work>) =
                     plan.work.into_iter().partition(|work| work.passes() || work.protects());
                 let is_all_slow = quick.is_empty();
                 let is_last = follows_nothing(&quick) && !due.waits && passing.is_empty() && slow.is_empty();
@@ -324,7 +325,6 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
         self.passages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn carry_out(&self, work: Work) -> (Work, Vec<Outcome>) {
     /// What is isolated once more after its passage may have connections again.
     fn note_undone(&self, due: &Plan, exposed: &BTreeSet<InterfaceId>) {
         let mut passages = self.passages();
@@ -338,6 +338,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
         }
     }
 
+    async fn carry_out(&self, work: Work) -> (Work, Vec<Outcome>) {
         let outcomes = self.executor.carry_out(work.clone()).await;
         (work, outcomes)
     }
