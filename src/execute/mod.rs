@@ -154,20 +154,29 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
         })
     }
 
-    /// The same, but not for a request that was overtaken while the call waited for its turn.
+    /// The same, but not for a request that was overtaken while the call waited: for its turn, or for others since it was asked for.
     pub(super) fn pass_if_current<T>(
         &self,
         action: &'static str,
+        since: Instant,
         call: impl Future<Output = Call<T>>,
     ) -> impl Future<Output = Call<T>> {
-        let since = Instant::now();
-        self.pass(action, async move {
+        let passing = self.pass(action, async move {
             match self.check_current(since).await {
                 Ok(()) => call.await,
                 Err(StepError::Call(error)) => Err(error),
-                Err(_) => Err(too_late(action)),
+                Err(_) => Err(out_of_time(action)),
             }
-        })
+        });
+        async move {
+            // No turn is taken for it.
+            if self.is_overtaken() { Err(out_of_time(action)) } else { passing.await }
+        }
+    }
+
+    /// What became of such a call.
+    fn unless_overtaken<T>(&self, result: Call<T>) -> Result<T, StepError> {
+        result.map_err(|error| if self.is_overtaken() { StepError::Overtaken } else { error.into() })
     }
 
     /// Gives an interface groups, in turn, and in turn again if EC2 finds it to be one too many.
@@ -323,8 +332,8 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
             }
             Step::Pass { .. } => self.pass_through(step, passage).await,
             Step::SetGroups { instance, interface, to, .. } => self.set_groups(instance, interface, to).await,
-            Step::Tag { resource, tags, .. } => Ok(self.tag(resource, tags).await?),
-            Step::Untag { resource, keys, .. } => Ok(self.untag(resource, keys).await?),
+            Step::Tag { resource, tags, .. } => self.unless_overtaken(self.tag(resource, tags).await),
+            Step::Untag { resource, keys, .. } => self.unless_overtaken(self.untag(resource, keys).await),
             Step::Mark { instance, owner, from, state, reason, cut } => {
                 let lease = match state {
                     State::Restoring => Some(self.lease(instance, Duration::ZERO, Renewal::Restoring(owner.clone()))),
@@ -344,7 +353,8 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
             }
             Step::TakeSnapshots { instance, without, tags, .. } => {
                 let taking = ec2.take_snapshots(instance, without, tags);
-                let snapshots = self.pass("ec2:CreateSnapshots", taking).await?;
+                let snapshots =
+                    self.unless_overtaken(self.pass_if_current("ec2:CreateSnapshots", Instant::now(), taking).await)?;
                 let stamp = &self.stamp();
                 let saving = records.save_snapshots(owner, instance, &snapshots, stamp);
                 self.written(self.pass(update, saving).await?)
@@ -354,16 +364,14 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
                 self.written(self.pass(update, saving).await?)
             }
             Step::LockSnapshot { snapshot, days, .. } => {
-                Ok(self.pass("ec2:LockSnapshot", ec2.lock_snapshot(snapshot, *days)).await?)
+                let locking = ec2.lock_snapshot(snapshot, *days);
+                self.unless_overtaken(self.pass_if_current("ec2:LockSnapshot", Instant::now(), locking).await)
             }
             Step::SaveProtection { instance, prior } => {
                 let saving = records.save_protection(owner, instance, prior, stamp.now);
                 self.written(self.pass(update, saving).await?)
             }
-            Step::Protect { instance, change, .. } => self
-                .protect(instance, change)
-                .await
-                .map_err(|error| if self.is_overtaken() { StepError::Overtaken } else { error.into() }),
+            Step::Protect { instance, change, .. } => self.unless_overtaken(self.protect(instance, change).await),
         }
     }
 
@@ -371,7 +379,7 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
         match change {
             Protecting::EnterStandby { group } => self.standby(group, instance, true).await,
             Protecting::ExitStandby { group } => self.standby(group, instance, false).await,
-            _ => self.pass_if_current(change.action(), self.ec2.protect(instance, change)).await,
+            _ => self.pass_if_current(change.action(), Instant::now(), self.ec2.protect(instance, change)).await,
         }
     }
 }
