@@ -4,7 +4,7 @@ mod transit;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -210,7 +210,7 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
     /// Nothing is changed for a request that has been overtaken; a lease that is over is taken again first.
     async fn check_right(&self, instance: &InstanceId, since: Instant) -> Done {
         self.check_current(since).await?;
-        let lease = self.leases.lock().unwrap_or_else(PoisonError::into_inner).get(instance).cloned();
+        let lease = self.leases().get(instance).cloned();
         match lease.filter(|(until, _)| self.mandate.clock.now() >= *until) {
             Some((_, renewal)) => Box::pin(self.renew(instance, renewal)).await,
             None => Ok(()),
@@ -219,28 +219,25 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
 
     /// How long the record's lease still lasts, if it has one.
     fn lease_left(&self, instance: &InstanceId) -> Duration {
-        let leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
-        leases.get(instance).map_or(Duration::MAX, |(until, _)| self.mandate.clock.now().until(*until))
+        self.leases().get(instance).map_or(Duration::MAX, |(until, _)| self.mandate.clock.now().until(*until))
     }
 
     async fn renew(&self, instance: &InstanceId, renewal: Renewal) -> Done {
         let stamp = &self.stamp();
-        let written = match renewal {
+        match renewal {
             Renewal::Record(originals) => {
                 let (interfaces, prior, reopened) = (BTreeMap::new(), Prior::Ours, BTreeSet::new());
                 let history = Originals::line(&interfaces, &prior, stamp);
                 let originals = Originals { interfaces, prior, reopened, history, ..*originals };
-                self.record(self.leased(originals), stamp).await?
+                self.record_leased(originals, stamp).await
             }
             Renewal::Restoring(owner) => {
-                let (owner, state) = (&owner, State::Restoring);
-                let lease = Some(self.lease(instance, Duration::ZERO, Renewal::Restoring(owner.clone())));
-                let (from, reason, cut) = (state, None, None);
-                let marking = Marking { owner, instance, from, state, reason, cut, lease, stamp };
-                self.pass("dynamodb:UpdateItem", self.records.mark(&marking)).await?
+                let (from, state) = (State::Restoring, State::Restoring);
+                let marking =
+                    Marking { owner: &owner, instance, from, state, reason: None, cut: None, lease: None, stamp };
+                self.mark_leased(marking, Renewal::Restoring(owner.clone())).await
             }
-        };
-        self.written(written)
+        }
     }
 
     /// What was true `since` then may have changed.
@@ -275,16 +272,54 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
         Stamp { now: self.mandate.clock.now(), asked_by: self.mandate.asked_by, writer: self.mandate.writer }
     }
 
-    fn lease(&self, instance: &InstanceId, hold: Duration, renewal: Renewal) -> Lease {
-        let until = self.mandate.clock.now() + hold + LEASE;
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner).insert(instance.clone(), (until, renewal));
-        Lease { writer: self.mandate.writer.to_owned(), until, only: self.mandate.only.cloned().unwrap_or_default() }
+    fn leases(&self) -> MutexGuard<'_, BTreeMap<InstanceId, (Time, Renewal)>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The originals with a lease from now on.
-    fn leased(&self, originals: Originals) -> Originals {
-        let lease = self.lease(&originals.instance, originals.hold, Renewal::Record(Box::new(originals.clone())));
-        Originals { lease, ..originals }
+    /// What a record that is written now says of its lease.
+    fn lease(&self, hold: Duration) -> Lease {
+        let only = self.mandate.only.cloned().unwrap_or_default();
+        Lease { writer: self.mandate.writer.to_owned(), until: self.mandate.clock.now() + hold + LEASE, only }
+    }
+
+    /// Writes a record with a lease. **That counts once it is done.** If it may have been, and none was there before, it is taken
+    /// again before anything is changed.
+    async fn take(
+        &self,
+        instance: &InstanceId,
+        (until, renewal): (Time, Renewal),
+        writing: impl Future<Output = Call<Written>>,
+    ) -> Done {
+        let result = writing.await;
+        match &result {
+            Ok(Written::Done) => drop(self.leases().insert(instance.clone(), (until, renewal))),
+            Err(error) if !error.fault.is_without_effect() => {
+                self.leases().entry(instance.clone()).or_insert_with(|| (self.mandate.clock.now(), renewal));
+            }
+            _ => {}
+        }
+        self.written(result?)
+    }
+
+    /// Records originals with a lease from now on.
+    async fn record_leased(&self, originals: Originals, stamp: &Stamp<'_>) -> Done {
+        let lease = self.lease(originals.hold);
+        let (instance, renewal) = (originals.instance.clone(), Renewal::Record(Box::new(originals.clone())));
+        let until = lease.until;
+        self.take(&instance, (until, renewal), self.record(Originals { lease, ..originals }, stamp)).await
+    }
+
+    /// Marks a record with a lease from now on.
+    async fn mark_leased(&self, marking: Marking<'_>, renewal: Renewal) -> Done {
+        let hold = match &renewal {
+            Renewal::Record(originals) => originals.hold,
+            Renewal::Restoring(_) => Duration::ZERO,
+        };
+        let lease = self.lease(hold);
+        let until = lease.until;
+        let marking = Marking { lease: Some(lease), ..marking };
+        let writing = self.pass("dynamodb:UpdateItem", self.records.mark(&marking));
+        self.take(marking.instance, (until, renewal), writing).await
     }
 
     fn written(&self, written: Written) -> Done {
@@ -328,23 +363,24 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
                     hold,
                     history: Originals::line(interfaces, prior, stamp),
                 };
-                self.written(self.record(self.leased(originals), stamp).await?)
+                self.record_leased(originals, stamp).await
             }
             Step::Pass { .. } => self.pass_through(step, passage).await,
             Step::SetGroups { instance, interface, to, .. } => self.set_groups(instance, interface, to).await,
             Step::Tag { resource, tags, .. } => self.unless_overtaken(self.tag(resource, tags).await),
             Step::Untag { resource, keys, .. } => self.unless_overtaken(self.untag(resource, keys).await),
             Step::Mark { instance, owner, from, state, reason, cut } => {
-                let lease = match state {
-                    State::Restoring => Some(self.lease(instance, Duration::ZERO, Renewal::Restoring(owner.clone()))),
+                let (reason, cut) = (reason.as_deref(), cut.as_ref());
+                let marking = Marking { owner, instance, from: *from, state: *state, reason, cut, lease: None, stamp };
+                let renewal = match state {
+                    State::Restoring => Some(Renewal::Restoring(owner.clone())),
                     // The interfaces are as they should be.
                     _ => None,
                 };
-                if lease.is_none() {
-                    self.leases.lock().unwrap_or_else(PoisonError::into_inner).remove(instance);
+                if let Some(renewal) = renewal {
+                    return self.mark_leased(marking, renewal).await;
                 }
-                let (reason, cut) = (reason.as_deref(), cut.as_ref());
-                let marking = Marking { owner, instance, from: *from, state: *state, reason, cut, lease, stamp };
+                self.leases().remove(instance);
                 self.written(self.pass(update, records.mark(&marking)).await?)
             }
             Step::RequestSnapshots { instance, taken } => {

@@ -285,3 +285,35 @@ async fn delete_while_tags_snapshots_and_locks_of_a_create_wait_for_others() {
         assert_eq!(late.count(), 0, "{action} after the Delete's answer");
     }
 }
+
+/// A lease that could not be taken again is over: whoever is about to leave the transit group asks once more.
+#[tokio::test(start_paused = true)]
+async fn delete_once_a_create_in_the_transit_group_could_not_take_its_lease_again() {
+    let world = quick_fleet();
+    world.data().always_on = Some((SWAP, format!("eni-0b [{ISOLATION}]"), Fault::Server));
+    world.data().slow = Some((SWAP, "eni-0b [sg-0a11", Duration::from_secs(14)));
+    let late = async {
+        // It waits for the lease.
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        run(&world, event("delete")).await;
+        tokio::time::Instant::now()
+    };
+    let meddling = async {
+        // The lease is over after the hold and half a minute.
+        tokio::time::sleep(Duration::from_secs(34)).await;
+        world.data().troubles_of.insert("dynamodb:TransactWriteItems", (0, Trouble::Fails(Fault::Server)));
+        while world.data().troubles_of.contains_key("dynamodb:TransactWriteItems") {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        // The change that is under way now fails as well.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.data().always_on = None;
+    };
+    let (_, ended, ()) = tokio::join!(run(&world, listing(&[B], holding(5))), late, meddling);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_nothing_isolated_after_the_delete(&world, "a lease that was not taken again");
+    let data = world.data();
+    assert!(data.calls.iter().zip(&data.called_at).all(|((of, _), at)| *of != SWAP || *at <= ended));
+    drop(data);
+    assert_eq!(world.cards(), quick_fleet().cards());
+}
