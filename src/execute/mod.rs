@@ -369,11 +369,12 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
             Step::SetGroups { instance, interface, to, .. } => self.set_groups(instance, interface, to).await,
             Step::Tag { resource, tags, .. } => self.unless_overtaken(self.tag(resource, tags).await),
             Step::Untag { resource, keys, .. } => self.unless_overtaken(self.untag(resource, keys).await),
-            Step::Mark { instance, owner, from, state, reason, cut } => {
+            Step::Mark { instance, owner, from, state, reason, cut, keeps_lease } => {
                 let (reason, cut) = (reason.as_deref(), cut.as_ref());
                 let marking = Marking { owner, instance, from: *from, state: *state, reason, cut, lease: None, stamp };
                 let renewal = match state {
                     State::Restoring => Some(Renewal::Restoring(owner.clone())),
+                    _ if *keeps_lease => self.leases().get(instance).map(|(_, renewal)| renewal.clone()),
                     // The interfaces are as they should be.
                     _ => None,
                 };

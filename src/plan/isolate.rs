@@ -563,6 +563,7 @@ impl<'a> Isolation<'a> {
                 state,
                 reason: case.kept.map(str::to_owned).or(but),
                 cut: Some(Cut { whole, interfaces: cut.clone() }),
+                keeps_lease: state == State::Isolating && !is_over,
             });
         }
         if self.wants.snapshot_volumes {

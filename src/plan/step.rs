@@ -55,6 +55,8 @@ pub enum Step {
         reason: Option<String>,
         /// What to say of the connections; `None` if that does not change.
         cut: Option<Cut>,
+        /// Interfaces are still to be changed: whoever has the lease goes on with it.
+        keeps_lease: bool,
     },
     /// Says in the record that snapshots are about to be asked for.
     RequestSnapshots {
