@@ -4,7 +4,7 @@ mod transit;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::model::{CallError, Fault, Groups, InstanceId, InterfaceId, Lease, Owner, State, Time};
-use crate::plan::{Aim, Change as Protecting, Outcome, Passage, Prior, Step, StepError, Work};
+use crate::plan::{Change as Protecting, Outcome, Passage, Prior, Step, StepError, Work};
 use crate::ports::{Call, Change, Marking, Originals, Records, Stamp, Written};
 use crate::timing::clock::Clock;
 use crate::timing::gate::{Gate, out_of_time};
@@ -154,20 +154,29 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
         })
     }
 
-    /// The same, but not for a request that was overtaken while the call waited for its turn.
+    /// The same, but not for a request that was overtaken while the call waited: for its turn, or for others since it was asked for.
     pub(super) fn pass_if_current<T>(
         &self,
         action: &'static str,
+        since: Instant,
         call: impl Future<Output = Call<T>>,
     ) -> impl Future<Output = Call<T>> {
-        let since = Instant::now();
-        self.pass(action, async move {
+        let passing = self.pass(action, async move {
             match self.check_current(since).await {
                 Ok(()) => call.await,
                 Err(StepError::Call(error)) => Err(error),
-                Err(_) => Err(too_late(action)),
+                Err(_) => Err(out_of_time(action)),
             }
-        })
+        });
+        async move {
+            // No turn is taken for it.
+            if self.is_overtaken() { Err(out_of_time(action)) } else { passing.await }
+        }
+    }
+
+    /// What became of such a call.
+    fn unless_overtaken<T>(&self, result: Call<T>) -> Result<T, StepError> {
+        result.map_err(|error| if self.is_overtaken() { StepError::Overtaken } else { error.into() })
     }
 
     /// Gives an interface groups, in turn, and in turn again if EC2 finds it to be one too many.
@@ -201,7 +210,7 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
     /// Nothing is changed for a request that has been overtaken; a lease that is over is taken again first.
     async fn check_right(&self, instance: &InstanceId, since: Instant) -> Done {
         self.check_current(since).await?;
-        let lease = self.leases.lock().unwrap_or_else(PoisonError::into_inner).get(instance).cloned();
+        let lease = self.leases().get(instance).cloned();
         match lease.filter(|(until, _)| self.mandate.clock.now() >= *until) {
             Some((_, renewal)) => Box::pin(self.renew(instance, renewal)).await,
             None => Ok(()),
@@ -210,28 +219,25 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
 
     /// How long the record's lease still lasts, if it has one.
     fn lease_left(&self, instance: &InstanceId) -> Duration {
-        let leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
-        leases.get(instance).map_or(Duration::MAX, |(until, _)| self.mandate.clock.now().until(*until))
+        self.leases().get(instance).map_or(Duration::MAX, |(until, _)| self.mandate.clock.now().until(*until))
     }
 
     async fn renew(&self, instance: &InstanceId, renewal: Renewal) -> Done {
         let stamp = &self.stamp();
-        let written = match renewal {
+        match renewal {
             Renewal::Record(originals) => {
                 let (interfaces, prior, reopened) = (BTreeMap::new(), Prior::Ours, BTreeSet::new());
                 let history = Originals::line(&interfaces, &prior, stamp);
                 let originals = Originals { interfaces, prior, reopened, history, ..*originals };
-                self.record(self.leased(originals), stamp).await?
+                self.record_leased(originals, stamp).await
             }
             Renewal::Restoring(owner) => {
-                let (owner, state) = (&owner, State::Restoring);
-                let lease = Some(self.lease(instance, Duration::ZERO, Renewal::Restoring(owner.clone())));
-                let (from, reason, cut) = (state, None, None);
-                let marking = Marking { owner, instance, from, state, reason, cut, lease, stamp };
-                self.pass("dynamodb:UpdateItem", self.records.mark(&marking)).await?
+                let (from, state) = (State::Restoring, State::Restoring);
+                let marking =
+                    Marking { owner: &owner, instance, from, state, reason: None, cut: None, lease: None, stamp };
+                self.mark_leased(marking, Renewal::Restoring(owner.clone())).await
             }
-        };
-        self.written(written)
+        }
     }
 
     /// What was true `since` then may have changed.
@@ -266,16 +272,54 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
         Stamp { now: self.mandate.clock.now(), asked_by: self.mandate.asked_by, writer: self.mandate.writer }
     }
 
-    fn lease(&self, instance: &InstanceId, hold: Duration, renewal: Renewal) -> Lease {
-        let until = self.mandate.clock.now() + hold + LEASE;
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner).insert(instance.clone(), (until, renewal));
-        Lease { writer: self.mandate.writer.to_owned(), until, only: self.mandate.only.cloned().unwrap_or_default() }
+    fn leases(&self) -> MutexGuard<'_, BTreeMap<InstanceId, (Time, Renewal)>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The originals with a lease from now on.
-    fn leased(&self, originals: Originals) -> Originals {
-        let lease = self.lease(&originals.instance, originals.hold, Renewal::Record(Box::new(originals.clone())));
-        Originals { lease, ..originals }
+    /// What a record that is written now says of its lease.
+    fn lease(&self, hold: Duration) -> Lease {
+        let only = self.mandate.only.cloned().unwrap_or_default();
+        Lease { writer: self.mandate.writer.to_owned(), until: self.mandate.clock.now() + hold + LEASE, only }
+    }
+
+    /// Writes a record with a lease. **That counts once it is done.** If it may have been, and none was there before, it is taken
+    /// again before anything is changed.
+    async fn take(
+        &self,
+        instance: &InstanceId,
+        (until, renewal): (Time, Renewal),
+        writing: impl Future<Output = Call<Written>>,
+    ) -> Done {
+        let result = writing.await;
+        match &result {
+            Ok(Written::Done) => drop(self.leases().insert(instance.clone(), (until, renewal))),
+            Err(error) if !error.fault.is_without_effect() => {
+                self.leases().entry(instance.clone()).or_insert_with(|| (self.mandate.clock.now(), renewal));
+            }
+            _ => {}
+        }
+        self.written(result?)
+    }
+
+    /// Records originals with a lease from now on.
+    async fn record_leased(&self, originals: Originals, stamp: &Stamp<'_>) -> Done {
+        let lease = self.lease(originals.hold);
+        let (instance, renewal) = (originals.instance.clone(), Renewal::Record(Box::new(originals.clone())));
+        let until = lease.until;
+        self.take(&instance, (until, renewal), self.record(Originals { lease, ..originals }, stamp)).await
+    }
+
+    /// Marks a record with a lease from now on.
+    async fn mark_leased(&self, marking: Marking<'_>, renewal: Renewal) -> Done {
+        let hold = match &renewal {
+            Renewal::Record(originals) => originals.hold,
+            Renewal::Restoring(_) => Duration::ZERO,
+        };
+        let lease = self.lease(hold);
+        let until = lease.until;
+        let marking = Marking { lease: Some(lease), ..marking };
+        let writing = self.pass("dynamodb:UpdateItem", self.records.mark(&marking));
+        self.take(marking.instance, (until, renewal), writing).await
     }
 
     fn written(&self, written: Written) -> Done {
@@ -319,23 +363,25 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
                     hold,
                     history: Originals::line(interfaces, prior, stamp),
                 };
-                self.written(self.record(self.leased(originals), stamp).await?)
+                self.record_leased(originals, stamp).await
             }
             Step::Pass { .. } => self.pass_through(step, passage).await,
             Step::SetGroups { instance, interface, to, .. } => self.set_groups(instance, interface, to).await,
-            Step::Tag { resource, tags, .. } => Ok(self.tag(resource, tags).await?),
-            Step::Untag { resource, keys, .. } => Ok(self.untag(resource, keys).await?),
-            Step::Mark { instance, owner, from, state, reason, cut } => {
-                let lease = match state {
-                    State::Restoring => Some(self.lease(instance, Duration::ZERO, Renewal::Restoring(owner.clone()))),
+            Step::Tag { resource, tags, .. } => self.unless_overtaken(self.tag(resource, tags).await),
+            Step::Untag { resource, keys, .. } => self.unless_overtaken(self.untag(resource, keys).await),
+            Step::Mark { instance, owner, from, state, reason, cut, keeps_lease } => {
+                let (reason, cut) = (reason.as_deref(), cut.as_ref());
+                let marking = Marking { owner, instance, from: *from, state: *state, reason, cut, lease: None, stamp };
+                let renewal = match state {
+                    State::Restoring => Some(Renewal::Restoring(owner.clone())),
+                    _ if *keeps_lease => self.leases().get(instance).map(|(_, renewal)| renewal.clone()),
                     // The interfaces are as they should be.
                     _ => None,
                 };
-                if lease.is_none() {
-                    self.leases.lock().unwrap_or_else(PoisonError::into_inner).remove(instance);
+                if let Some(renewal) = renewal {
+                    return self.mark_leased(marking, renewal).await;
                 }
-                let (reason, cut) = (reason.as_deref(), cut.as_ref());
-                let marking = Marking { owner, instance, from: *from, state: *state, reason, cut, lease, stamp };
+                self.leases().remove(instance);
                 self.written(self.pass(update, records.mark(&marking)).await?)
             }
             Step::RequestSnapshots { instance, taken } => {
@@ -344,7 +390,8 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
             }
             Step::TakeSnapshots { instance, without, tags, .. } => {
                 let taking = ec2.take_snapshots(instance, without, tags);
-                let snapshots = self.pass("ec2:CreateSnapshots", taking).await?;
+                let snapshots =
+                    self.unless_overtaken(self.pass_if_current("ec2:CreateSnapshots", Instant::now(), taking).await)?;
                 let stamp = &self.stamp();
                 let saving = records.save_snapshots(owner, instance, &snapshots, stamp);
                 self.written(self.pass(update, saving).await?)
@@ -354,16 +401,14 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
                 self.written(self.pass(update, saving).await?)
             }
             Step::LockSnapshot { snapshot, days, .. } => {
-                Ok(self.pass("ec2:LockSnapshot", ec2.lock_snapshot(snapshot, *days)).await?)
+                let locking = ec2.lock_snapshot(snapshot, *days);
+                self.unless_overtaken(self.pass_if_current("ec2:LockSnapshot", Instant::now(), locking).await)
             }
             Step::SaveProtection { instance, prior } => {
                 let saving = records.save_protection(owner, instance, prior, stamp.now);
                 self.written(self.pass(update, saving).await?)
             }
-            Step::Protect { instance, change, .. } => self
-                .protect(instance, change)
-                .await
-                .map_err(|error| if self.is_overtaken() { StepError::Overtaken } else { error.into() }),
+            Step::Protect { instance, change, .. } => self.unless_overtaken(self.protect(instance, change).await),
         }
     }
 
@@ -371,17 +416,8 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
         match change {
             Protecting::EnterStandby { group } => self.standby(group, instance, true).await,
             Protecting::ExitStandby { group } => self.standby(group, instance, false).await,
-            _ => self.pass_if_current(change.action(), self.ec2.protect(instance, change)).await,
+            _ => self.pass_if_current(change.action(), Instant::now(), self.ec2.protect(instance, change)).await,
         }
-    }
-}
-
-/// Whether a step isolates an interface that is outside of isolation.
-fn isolates(step: &Step) -> bool {
-    match step {
-        Step::SetGroups { aim, .. } => *aim != Aim::Restore,
-        Step::Pass { from, to, .. } => *from != Groups::from([to.clone()]),
-        _ => false,
     }
 }
 

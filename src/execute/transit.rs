@@ -3,13 +3,15 @@
 //!
 //! **Nothing is left in the transit group, which is open to everybody.**
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use super::{ANSWER, Done, Executor, SWAP, isolates, too_late};
+use super::{ANSWER, Done, Executor, SWAP, too_late};
 use tokio::time::Instant;
 
 use crate::model::{Fault, GroupId, Groups, InstanceId, InterfaceId, restore_command};
@@ -35,12 +37,15 @@ pub(super) struct Transit {
     isolating: watch::Sender<usize>,
     /// More are to pass than may: all are isolated directly first.
     is_crowded: AtomicBool,
+    /// Interfaces that a passage holds, or is about to.
+    held: Mutex<BTreeSet<InterfaceId>>,
 }
 
 impl Default for Transit {
     fn default() -> Self {
         let [leaving, isolating] = [(); 2].map(|()| watch::Sender::new(0));
-        Self { seats: Semaphore::new(MOST_IN_TRANSIT), leaving, isolating, is_crowded: AtomicBool::new(false) }
+        let seats = Semaphore::new(MOST_IN_TRANSIT);
+        Self { seats, leaving, isolating, is_crowded: AtomicBool::new(false), held: Mutex::default() }
     }
 }
 
@@ -57,15 +62,28 @@ impl Drop for Counted<'_> {
     }
 }
 
+/// A passage that may hold its interface, as long as it lives.
+struct Holding<'a>(&'a Transit, &'a InterfaceId);
+
+impl Drop for Holding<'_> {
+    fn drop(&mut self) {
+        self.0.held().remove(self.1);
+    }
+}
+
 impl Transit {
     /// Counts what a piece of work isolates, until it is done.
     pub(super) fn begin(&self, work: &Work) -> Counted<'_> {
-        let count = work.then.iter().filter(|step| isolates(step)).count();
+        let count = work.then.iter().filter(|step| step.isolates()).count();
         self.isolating.send_modify(|isolating| *isolating += count);
         if *self.isolating.borrow() > MOST_IN_TRANSIT {
             self.is_crowded.store(true, Ordering::Relaxed);
         }
         Counted(&self.isolating, count, Some(&self.is_crowded))
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeSet<InterfaceId>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn are_none(counter: &watch::Sender<usize>) {
@@ -76,7 +94,7 @@ impl Transit {
 impl<E: Change, R: Records> Executor<'_, E, R> {
     /// Seats for interfaces that pass although they are isolated already, once nothing is left to be isolated.
     pub(super) async fn seats(&self, work: &Work) -> Option<SemaphorePermit<'_>> {
-        let passing = work.then.iter().filter(|step| matches!(step, Step::Pass { .. }) && !isolates(step)).count();
+        let passing = work.then.iter().filter(|step| matches!(step, Step::Pass { .. }) && !step.isolates()).count();
         let count = u32::try_from(passing).ok().filter(|count| *count > 0)?;
         let seats = async {
             let seats = self.transit.seats.acquire_many(count).await.ok();
@@ -87,11 +105,16 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
         self.mandate.gate.while_open(seats).await.flatten()
     }
 
+    /// The interfaces that are in the transit group by a passage, or on their way in or out.
+    pub fn held(&self) -> BTreeSet<InterfaceId> {
+        self.transit.held().clone()
+    }
+
     /// The whole passage of one interface. `passage` is how it fared.
     pub(super) async fn pass_through(&self, step: &Step, passage: &mut Option<Passage>) -> Done {
         let Step::Pass { instance, interface, through, hold_seconds, to, originals, .. } = step else { return Ok(()) };
         let isolation = Groups::from([to.clone()]);
-        let is_outside = isolates(step);
+        let is_outside = step.isolates();
         let has_room = is_outside && !self.transit.is_crowded.load(Ordering::Relaxed);
         // Whoever comes from inside has a seat, and waits in it until nothing is left to be isolated: who comes from outside cannot wait
         // for it.
@@ -101,14 +124,20 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
             return self.set_groups(instance, interface, &isolation).await;
         }
         let inside = Groups::from([through.clone()]);
-        match self.until_taken(instance, interface, &inside, || self.turn_to_enter()).await {
+        let holding = Holding(&self.transit, interface);
+        let turn = || async {
+            self.turn_to_enter().await?;
+            self.transit.held().insert(holding.1.clone());
+            Ok(())
+        };
+        match self.until_taken(instance, interface, &inside, turn).await {
             Ok(()) => *passage = Some(Passage::Done),
             Err(StepError::Overtaken | StepError::LeaseOver) if !is_outside => return Err(StepError::LeaseOver),
             Err(error @ (StepError::Overtaken | StepError::LeaseOver)) => return Err(error),
             // It cannot be isolated in any other way either.
             Err(error) if error.fault() == Some(Fault::Busy) => return Err(error),
-            // It waits isolated until EC2 has the transit group, or that it has not is believed.
-            Err(error) if error.fault() == Some(Fault::Unseen) => {
+            // It waits isolated until EC2 has the transit group and lets it in, or that it does not is believed.
+            Err(error) if matches!(error.fault(), Some(Fault::Unseen | Fault::Denied | Fault::Throttled)) => {
                 *passage = is_outside.then_some(Passage::Postponed);
                 return if is_outside { self.set_groups(instance, interface, &isolation).await } else { Err(error) };
             }

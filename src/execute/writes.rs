@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use super::Executor;
 use crate::model::{Fault, InstanceId, Intent, Owner};
@@ -54,20 +55,20 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
     }
 
     pub(super) async fn tag(&self, resource: &str, tags: &Tags) -> Call<()> {
-        let action = "ec2:CreateTags";
+        let (action, since) = ("ec2:CreateTags", Instant::now());
         let write = |asked| {
             alike(asked, TAGGED_AT_ONCE, move |tags: Tags, resources: BTreeSet<String>| async move {
-                self.pass(action, self.ec2.tag(&resources, &tags)).await
+                self.pass_if_current(action, since, self.ec2.tag(&resources, &tags)).await
             })
         };
         self.writes.tags.ask((tags.clone(), resource.to_owned()), ALL, write).await
     }
 
     pub(super) async fn untag(&self, resource: &str, keys: &BTreeSet<String>) -> Call<()> {
-        let action = "ec2:DeleteTags";
+        let (action, since) = ("ec2:DeleteTags", Instant::now());
         let write = |asked| {
             alike(asked, TAGGED_AT_ONCE, move |keys: BTreeSet<String>, resources: BTreeSet<String>| async move {
-                self.pass(action, self.ec2.untag(&resources, &keys)).await
+                self.pass_if_current(action, since, self.ec2.untag(&resources, &keys)).await
             })
         };
         self.writes.untags.ask((keys.clone(), resource.to_owned()), ALL, write).await
@@ -75,6 +76,7 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
 
     /// Moves an instance into Standby of its group, or out of it.
     pub(super) async fn standby(&self, group: &str, instance: &InstanceId, enters: bool) -> Call<()> {
+        let since = Instant::now();
         let write = |asked| {
             alike(
                 asked,
@@ -82,8 +84,8 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
                 move |(group, enters): (String, bool), instances: BTreeSet<InstanceId>| async move {
                     let (enter, exit) = ("autoscaling:EnterStandby", "autoscaling:ExitStandby");
                     match enters {
-                        true => self.pass_if_current(enter, self.ec2.enter_standby(&group, &instances)).await,
-                        false => self.pass_if_current(exit, self.ec2.exit_standby(&group, &instances)).await,
+                        true => self.pass_if_current(enter, since, self.ec2.enter_standby(&group, &instances)).await,
+                        false => self.pass_if_current(exit, since, self.ec2.exit_standby(&group, &instances)).await,
                     }
                 },
             )

@@ -236,7 +236,8 @@ impl Case<'_> {
         if successor.state == State::Isolating && self.is_whole() {
             let (from, state) = (successor.state, State::Isolated);
             let owner = successor.owner.clone();
-            let mark = Step::Mark { instance: self.id(), owner, from, state, reason: None, cut: None };
+            let mark =
+                Step::Mark { instance: self.id(), owner, from, state, reason: None, cut: None, keeps_lease: false };
             adoption.plan.work.push(Work::only(mark));
         } else {
             adoption.let_go.insert(self.id());

@@ -151,7 +151,7 @@ enum Place {
     Isolated {
         is_cut: bool,
     },
-    /// A passage of ours holds it.
+    /// A passage of ours holds it, or is about to.
     Passing,
     Outside,
 }
@@ -313,7 +313,6 @@ impl<'a> Isolation<'a> {
         let (mut swaps, mut passages, mut cut) = (Vec::new(), Vec::new(), BTreeSet::new());
         // A rival marks what it has done.
         let mut waits = self.has_rival;
-        let mut reopened = BTreeSet::new();
         for interface in here {
             if interface.is_trunk {
                 plan.standing.trunks.insert(interface.id.clone());
@@ -337,10 +336,11 @@ impl<'a> Isolation<'a> {
                     }
                 }
                 Place::Outside => {
+                    waits |= case.ledger.passage_under_way(&interface.id).is_some();
                     plan.standing.open.insert(interface.id.clone());
                     // Connections were opened through whatever group is not ours.
                     if interface.groups.is_empty() || !interface.groups.is_subset(&self.ours) {
-                        reopened.insert(interface.id.clone());
+                        plan.standing.exposed.insert(interface.id.clone());
                     }
                     say_if_in_transit(case, &self.ours, &self.wants.isolation_group, interface, plan);
                     swaps.push(self.isolate(interface, instance, &originals));
@@ -350,7 +350,7 @@ impl<'a> Isolation<'a> {
         let is_settled = self.is_settled(plan, &swaps);
         // Without the instance nothing is isolated, so nothing is recorded either.
         if instance.is_some() || !swaps.is_empty() {
-            self.push(originals, reopened, swaps, plan);
+            self.push(originals, plan.standing.exposed.clone(), swaps, plan);
         }
         for portion in passages.chunks(MOST_IN_TRANSIT) {
             self.push(BTreeMap::new(), BTreeSet::new(), portion.to_vec(), plan);
@@ -427,7 +427,7 @@ impl<'a> Isolation<'a> {
         plan: &mut Plan,
     ) -> Place {
         let (case, id) = (self.case, &interface.id);
-        if case.ledger.is_passing(id) {
+        if self.is_passing(interface) {
             return Place::Passing;
         }
         if !self.shows_target(interface) {
@@ -570,6 +570,7 @@ impl<'a> Isolation<'a> {
                 state,
                 reason: case.kept.map(str::to_owned).or(but),
                 cut: Some(Cut { whole, interfaces: cut.clone() }),
+                keeps_lease: state == State::Isolating && !is_over,
             });
         }
         if self.wants.snapshot_volumes {

@@ -88,7 +88,8 @@ pub(super) fn plan(case: &Case<'_>, reason: Option<&str>, plan: &mut Plan) {
     let may_be_marked = plan.is_empty() && !has_rival && !matches!(record.state, State::Kept | State::Restoring);
     if let Some(reason) = reason.filter(|_| may_be_marked) {
         let (from, state, reason) = (record.state, State::Kept, Some(reason.to_owned()));
-        plan.push(Step::Mark { instance: case.id(), owner: record.owner.clone(), from, state, reason, cut: None });
+        let (owner, keeps_lease) = (record.owner.clone(), false);
+        plan.push(Step::Mark { instance: case.id(), owner, from, state, reason, cut: None, keeps_lease });
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! Pure: time comes in as how long the invocation has lasted.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::time::Duration;
 
@@ -199,12 +199,15 @@ struct Contradiction {
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     attempts: HashMap<Step, Attempt>,
-    under_way: HashSet<Step>,
+    /// By their keys.
+    under_way: HashMap<Step, Step>,
     /// When it was looked last, and before that.
     looked: (Option<Duration>, Option<Duration>),
     doubts: BTreeMap<Doubt, Duration>,
     written: BTreeMap<InterfaceId, (Groups, bool)>,
     passages: BTreeMap<InterfaceId, Passage>,
+    /// The transit group of those that passed, while a reading that trails may show it: until one shows them isolated.
+    trailing: BTreeMap<InterfaceId, Groups>,
     /// The lease of another invocation: as its record says it, and until when it counts.
     rival: Option<(Time, Time)>,
     /// Problems that are seen once only, and must not go unsaid.
@@ -215,6 +218,8 @@ pub struct Ledger {
     pub has_protected: bool,
     /// Its record said once that it was isolated as a whole.
     pub was_settled: bool,
+    /// Its record said that it was being restored, by another invocation.
+    was_restoring: bool,
     /// Readings are taken as they are: nothing is waited for.
     pub is_trusting: bool,
 }
@@ -274,22 +279,21 @@ impl Ledger {
         self.passages.get(interface)
     }
 
-    /// Whether a passage of ours holds the interface.
-    #[must_use]
-    pub(super) fn is_passing(&self, interface: &InterfaceId) -> bool {
-        self.under_way.iter().any(|step| matches!(step, Step::Pass { interface: passing, .. } if passing == interface))
+    /// The passages of ours that hold an interface, or wait for it.
+    pub fn passing(&self) -> impl Iterator<Item = &Step> {
+        self.under_way.values().filter(|step| matches!(step, Step::Pass { .. }))
     }
 
-    /// Whether any passage of ours holds an interface, or is about to.
+    /// That of one interface.
     #[must_use]
-    pub fn has_passages(&self) -> bool {
-        self.under_way.iter().any(|step| matches!(step, Step::Pass { .. }))
+    pub(super) fn passage_under_way(&self, of: &InterfaceId) -> Option<&Step> {
+        self.passing().find(|step| matches!(step, Step::Pass { interface, .. } if interface == of))
     }
 
     /// Whether a step is being carried out.
     #[must_use]
     pub fn is_under_way(&self, step: &Step) -> bool {
-        self.under_way.contains(&step.key())
+        self.under_way.contains_key(&step.key())
     }
 
     #[must_use]
@@ -324,6 +328,9 @@ impl Ledger {
     pub fn note_record(&mut self, record: Option<&Record>, writer: &str, now: Time) {
         let is_settled = |record: &Record| !matches!(record.state, State::Isolating | State::Restored);
         self.was_settled |= record.is_some_and(is_settled);
+        self.was_restoring |= record.is_some_and(|record| {
+            record.state == State::Restoring && record.lease.as_ref().is_none_or(|lease| lease.writer != writer)
+        });
         match record.map(|record| (record, &record.lease)) {
             Some((record, Some(lease))) if matches!(record.state, State::Isolating | State::Restoring) => {
                 if lease.writer != writer && self.rival.is_none_or(|(said, _)| said < lease.until) {
@@ -335,9 +342,20 @@ impl Ledger {
         }
     }
 
+    /// Whether what protects the instance is to be read again, although nothing of it was changed: another invocation may have been
+    /// at it when it was read, or had sent a change that arrives later.
+    pub fn rereads(&mut self, elapsed: Duration) -> bool {
+        let is_believed = |doubt: &Doubt| matches!(doubt, Doubt::Parts(..)) && self.believes(doubt, elapsed);
+        let is_later = self.was_restoring && self.doubts.keys().any(is_believed);
+        // Once is enough.
+        self.was_restoring &= !is_later;
+        is_later || self.doubts.contains_key(&Doubt::Rival)
+    }
+
     /// Looks at what a plan doubts, which is what the look behind it has shown.
     pub fn note_doubts(&mut self, plan: &Plan, elapsed: Duration) {
         self.looked = (Some(elapsed), self.looked.0);
+        self.trailing.retain(|interface, _| !plan.standing.isolated.contains(interface));
         let since = |doubt: &Doubt| self.doubts.get(doubt).copied().unwrap_or(elapsed);
         self.doubts = plan.doubts.iter().map(|doubt| (doubt.clone(), since(doubt))).collect();
         self.said.extend(plan.remember.iter().cloned());
@@ -410,7 +428,8 @@ impl Ledger {
         seen.lasted += elapsed.saturating_sub(seen.last).min(APART);
         seen.last = elapsed;
         // What was never there before is another one's change, not a late reading.
-        let is_foreign = matches!(step, Step::SetGroups { from, .. } if !attempt.before.contains(from));
+        let is_foreign = matches!(step, Step::SetGroups { interface, from, .. }
+            if !attempt.before.contains(from) && self.trailing.get(interface) != Some(from));
         let rewrite = REWRITES.get(seen.rewrites).filter(|_| step.may_be_repeated());
         let admission = match rewrite {
             // However late a look comes: what may be written again is, before it is given up.
@@ -434,7 +453,7 @@ impl Ledger {
 
     /// Of a step that was not accepted. `None` if it was.
     fn admit_untried(&mut self, key: &Step, elapsed: Duration, patience: Patience) -> Option<Admission> {
-        if self.under_way.contains(key) {
+        if self.under_way.contains_key(key) {
             return Some(Admission::Wait);
         }
         let Some(attempt) = self.attempts.get_mut(key) else { return Some(Admission::Due) };
@@ -455,7 +474,7 @@ impl Ledger {
     }
 
     pub fn begin(&mut self, step: &Step) {
-        self.under_way.insert(step.key());
+        self.under_way.insert(step.key(), step.clone());
         self.has_protected |= matches!(step, Step::Protect { aim: super::Aim::Isolate, .. });
     }
 
@@ -489,7 +508,10 @@ impl Ledger {
                     to,
                     aim: super::Aim::Isolate,
                 };
-                self.passed(direct.key(), [from.clone(), [through.clone()].into()], result, elapsed);
+                if passage == &Some(Passage::Done) && result.is_ok() {
+                    self.trailing.insert(interface.clone(), [through.clone()].into());
+                }
+                self.passed(direct.key(), from.clone(), result, elapsed);
                 if passage.is_some() && passage != &Some(Passage::Done) {
                     // It was not taken through: whatever became of it is a matter of its groups.
                     return;
@@ -511,7 +533,7 @@ impl Ledger {
     }
 
     /// A passage counts as the `direct` way as well; what was there `before` may be read for a while.
-    fn passed(&mut self, direct: Step, before: [Groups; 2], result: &Result<(), StepError>, elapsed: Duration) {
+    fn passed(&mut self, direct: Step, before: Groups, result: &Result<(), StepError>, elapsed: Duration) {
         // What failed in any other way is tried again directly, at once.
         if result.as_ref().is_err_and(|error| !error.is_for_good()) {
             return;
@@ -519,7 +541,7 @@ impl Ledger {
         self.note(direct.clone(), result, elapsed);
         // What was seen before the passage says nothing of what it left.
         if let Some(attempt) = self.attempts.get_mut(&direct) {
-            attempt.before.extend(before);
+            attempt.before.push(before);
             attempt.contradicted = None;
         }
     }

@@ -40,7 +40,7 @@ pub use protections::Change;
 pub use simulate::carried_out;
 pub use step::{Aim, Cut, Prior, Step, StepError};
 pub(crate) use tags::tag;
-pub use transit::MOST_IN_TRANSIT;
+pub use transit::{MOST_IN_TRANSIT, Passages};
 
 /// What was read for one instance, or for several. Only what was asked for is here; absent means not there (or not asked for).
 #[derive(Debug, Clone, Default)]
@@ -120,8 +120,7 @@ pub struct Case<'a> {
     pub now: Now<'a>,
     /// Why a Delete left the instances isolated, if one came while they were being isolated.
     pub kept: Option<&'a str>,
-    /// Interfaces that this invocation took through the transit group, whatever they were attached to.
-    pub passed: &'a BTreeSet<InterfaceId>,
+    pub passages: &'a Passages,
     /// The instances that stay isolated.
     pub stays: &'a BTreeSet<InstanceId>,
     /// The interfaces that may be moved into isolation, where not all of them may.
@@ -155,6 +154,8 @@ pub struct Standing {
     pub isolated: BTreeSet<InterfaceId>,
     /// Interfaces that should be and are not.
     pub open: BTreeSet<InterfaceId>,
+    /// Those of the open ones that show a group that is not ours, or none: connections may be opened.
+    pub exposed: BTreeSet<InterfaceId>,
     /// Trunk interfaces. Their branches are not attached to an instance, and are not isolated.
     pub trunks: BTreeSet<InterfaceId>,
     /// Usable snapshots of this isolation.

@@ -50,6 +50,12 @@ pub enum Problem {
     /// Isolated, but its connections may live on.
     #[error("{instance}: {interface} is isolated, but connections that were open may live on: {reason}")]
     NotCut { instance: InstanceId, interface: InterfaceId, reason: String },
+    /// It passes once in a request: the next one takes it through again.
+    #[error(
+        "{instance}: {interface} was opened after its passage, and is isolated again: what connected meanwhile may live on; \
+         deploy again with a new Rerun"
+    )]
+    Undone { instance: InstanceId, interface: InterfaceId },
     /// EC2 knows no such instance.
     #[error(
         "{instance} does not exist in this account and region: check the id, or take it off CompromisedInstanceList"
@@ -288,6 +294,7 @@ impl Problem {
             | Self::HeldOpen { .. }
             | Self::InterfaceHeldByOther { .. } => Severity::NotIsolated,
             Self::NoTransit
+            | Self::Undone { .. }
             | Self::OriginalsDiffer { .. }
             | Self::RecordsDiffer { .. }
             | Self::OriginalDropped { .. }

@@ -277,7 +277,7 @@ fn holder_at<'a>(case: &Case<'a>, ours: &Groups, instance: &InstanceId) -> Optio
 
 fn mark(case: &Case<'_>, record: &Record, state: State, reason: Option<String>) -> Step {
     let owner = record.owner.clone();
-    Step::Mark { instance: case.id(), owner, from: record.state, state, reason, cut: None }
+    Step::Mark { instance: case.id(), owner, from: record.state, state, reason, cut: None, keeps_lease: false }
 }
 
 #[cfg(test)]

@@ -55,6 +55,8 @@ pub enum Step {
         reason: Option<String>,
         /// What to say of the connections; `None` if that does not change.
         cut: Option<Cut>,
+        /// Interfaces are still to be changed: whoever has the lease goes on with it.
+        keeps_lease: bool,
     },
     /// Says in the record that snapshots are about to be asked for.
     RequestSnapshots {
@@ -148,6 +150,16 @@ impl Step {
             _ => {}
         }
         key
+    }
+
+    /// Whether it isolates an interface that is outside of isolation.
+    #[must_use]
+    pub(crate) fn isolates(&self) -> bool {
+        match self {
+            Self::SetGroups { aim, .. } => *aim != Aim::Restore,
+            Self::Pass { from, to, .. } => *from != Groups::from([to.clone()]),
+            _ => false,
+        }
     }
 
     /// Whether it may be repeated if what it has done is not seen.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Aim, Case, Doubt, Goal, Ledger, Needs, Now, Observed, Outcome, Plan, Reach, Records, Step, StepError, needs, plan,
+    Aim, Case, Doubt, Goal, Ledger, Needs, Now, Observed, Outcome, Passages, Plan, Reach, Records, Step, StepError,
+    needs, plan,
 };
 use crate::model::{
     Attribute, Attributes, CallError, Fault, Group, Groups, Instance, InstanceId, Interface, InterfaceId, Lease,
@@ -24,7 +25,7 @@ pub(super) struct World {
     pub unreadable: Option<String>,
     pub stays: BTreeSet<InstanceId>,
     pub only: Option<BTreeSet<InterfaceId>>,
-    pub passed: BTreeSet<InterfaceId>,
+    pub passages: Passages,
     pub kept: Option<String>,
     pub elapsed: Duration,
 }
@@ -116,7 +117,7 @@ impl World {
             unreadable: None,
             stays: BTreeSet::new(),
             only: None,
-            passed: BTreeSet::new(),
+            passages: Passages::default(),
             kept: None,
             elapsed: NOW.elapsed,
         };
@@ -308,7 +309,7 @@ impl World {
             ledger: &self.ledger,
             now: Now { elapsed: self.elapsed, ..NOW },
             kept: self.kept.as_deref(),
-            passed: &self.passed,
+            passages: &self.passages,
             stays: &self.stays,
             only: self.only.as_ref(),
         }

@@ -3,7 +3,7 @@
 //! What is tracked through a group that allows everything is not tracked, and ends when the interface leaves it. **An
 //! interface passes once**, and nothing is left inside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::groups::{holder, is_closed, not_open};
 use super::isolate::Isolation;
@@ -33,15 +33,36 @@ pub(super) fn transit<'a>(case: &Case<'a>, wants: &'a Wants, plan: &mut Plan) ->
     None
 }
 
+/// What an invocation has done with interfaces in the transit group, whatever they are attached to by now.
+#[derive(Debug, Clone, Default)]
+pub struct Passages {
+    /// Those that a passage holds now, or held when the look began.
+    pub held: BTreeSet<InterfaceId>,
+    /// Those that it took through.
+    pub done: BTreeSet<InterfaceId>,
+    /// Those of them that were open after that, and are isolated again. They do not pass twice.
+    pub undone: BTreeSet<InterfaceId>,
+}
+
 impl Isolation<'_> {
+    /// Whether a passage of ours holds an interface, or is about to. **One that comes from isolation waits for its seat, perhaps for
+    /// minutes**: what shows anything else meanwhile was moved.
+    pub(super) fn is_passing(&self, interface: &Interface) -> bool {
+        let Some(passage) = self.case.ledger.passage_under_way(&interface.id) else { return false };
+        let is_inside = !interface.groups.is_empty() && interface.groups.is_subset(&self.ours);
+        let is_held = is_inside && self.case.passages.held.contains(&interface.id);
+        passage.isolates() || is_held || self.shows_target(interface)
+    }
+
     /// Whether an interface in our isolation has no connections from before.
     pub(super) fn is_cut(&self, interface: &Interface, instance: Option<&Instance>) -> bool {
         let id = &interface.id;
         let records = self.case.records.values().filter(|record| record.owner.stack_id == self.case.owner.stack_id);
+        let is_undone = self.case.passages.undone.contains(id);
         let has_passed = self.case.ledger.passage(id) == Some(&Passage::Done)
-            || self.case.passed.contains(id)
+            || self.case.passages.done.contains(id)
             || records.into_iter().any(|record| record.state != State::Restored && record.passed.contains(id));
-        has_passed || instance.is_none_or(|instance| instance.state == "stopped")
+        has_passed && !is_undone || instance.is_none_or(|instance| instance.state == "stopped")
     }
 
     /// The passage of an interface that is isolated already.
@@ -52,14 +73,17 @@ impl Isolation<'_> {
         originals: &BTreeMap<InterfaceId, Groups>,
         plan: &mut Plan,
     ) -> Option<Step> {
-        let ledger = self.case.ledger;
+        let (ledger, passages) = (self.case.ledger, self.case.passages);
+        if passages.undone.contains(&interface.id) {
+            plan.problems.push(Problem::Undone { instance: self.case.id(), interface: interface.id.clone() });
+            return None;
+        }
         let passage = match ledger.passage(&interface.id) {
             Some(Passage::Done) => return None,
             Some(Passage::Refused(reason)) => Err(reason.clone()),
             Some(Passage::Postponed) | None => {
                 let passage = self.passage(interface, instance, originals)?;
-                let refused = ledger.given_up(&passage).filter(|error| error.is_for_good());
-                refused.map_or(Ok(passage), |error| Err(error.to_string()))
+                ledger.given_up(&passage).map_or(Ok(passage), |error| Err(error.to_string()))
             }
         };
         let not_cut = |reason| Problem::NotCut { instance: self.case.id(), interface: interface.id.clone(), reason };
@@ -75,8 +99,9 @@ impl Isolation<'_> {
     ) -> Step {
         let is_inside = !interface.groups.is_empty() && interface.groups.is_subset(&self.ours);
         let is_foreign = holder(self.case.observed, &self.ours, interface).is_some();
-        let was_tried = self.case.ledger.written(&interface.id).is_some();
-        let may_pass = !is_inside && !is_foreign && !was_tried && !self.case.passed.contains(&interface.id);
+        let ledger = self.case.ledger;
+        let was_tried = ledger.written(&interface.id).is_some() || ledger.passage_under_way(&interface.id).is_some();
+        let may_pass = !is_inside && !is_foreign && !was_tried && !self.case.passages.done.contains(&interface.id);
         let passage = if may_pass { self.passage(interface, instance, originals) } else { None };
         let aim = if self.shows_target(interface) { Aim::Confirm } else { Aim::Isolate };
         passage.unwrap_or_else(|| self.set_groups(interface, &self.target(), aim))

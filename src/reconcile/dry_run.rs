@@ -12,10 +12,11 @@ use super::Reconciler;
 use super::instance::{Run, Seen, Subject};
 use super::report::{Rehearsed, Report};
 use crate::execute::Executor;
-use crate::model::{CallError, Group, InstanceId, Intent, InterfaceId, Wants};
+use crate::model::{CallError, Group, InstanceId, Intent, Wants};
 use crate::observe::Observer;
 use crate::plan::{
-    DOUBTED, Doubt, Goal, Needs, Observed, Outcome, Passage, Patience, Plan, Reach, Step, carried_out, needs, plan,
+    DOUBTED, Doubt, Goal, Needs, Observed, Outcome, Passage, Passages, Patience, Plan, Reach, Step, carried_out, needs,
+    plan,
 };
 use crate::ports::{Call, Change, Look, Records};
 
@@ -63,8 +64,8 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         let stays: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();
         let observer = Observer::new(self.ec2, self.records, self.owner, self.pace);
         let executor = Executor::new(self.ec2, self.records, self.mandate(false, None));
-        let passed = Mutex::default();
-        let run = self.by_steps(&observer, &executor, &stays, &passed);
+        let passages = Mutex::default();
+        let run = self.by_steps(&observer, &executor, &stays, &passages);
         let looks = wants.instances.iter().map(async |id| {
             let mut subject = Subject::new(id.clone(), Goal::Isolate(wants));
             let seen = first_sight(&run, &mut subject).await;
@@ -106,8 +107,8 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         observer.imagined = imagined;
         observer.items(others.clone()).await?;
         let executor = Executor::new(self.ec2, self.records, self.mandate(false, None));
-        let passed = Mutex::default();
-        let run = self.by_steps(&observer, &executor, stays, &passed);
+        let passages = Mutex::default();
+        let run = self.by_steps(&observer, &executor, stays, &passages);
         let mut plans: Vec<Vec<Plan>> = Vec::new();
         let looks = join_all(subjects.iter_mut().map(|subject| async {
             let (mut seen, mut observed) = first_sight(&run, subject).await?;
@@ -135,10 +136,10 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         observer: &'r Observer<'r, E, R>,
         executor: &'r Executor<'r, E, R>,
         stays: &'r BTreeSet<InstanceId>,
-        passed: &'r Mutex<BTreeSet<InterfaceId>>,
+        passages: &'r Mutex<Passages>,
     ) -> Run<'r, E, R> {
         let (mandate, patience) = (self.mandate(false, None), self.patience());
-        Run { observer, executor, mandate, patience, intent: None, stays, passed, only: None }
+        Run { observer, executor, mandate, patience, intent: None, stays, passages, only: None }
     }
 
     async fn rounds(

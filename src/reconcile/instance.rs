@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -15,8 +15,8 @@ use crate::execute::{Executor, Mandate};
 use crate::model::{CallError, Fault, Groups, InstanceId, Intent, InterfaceId, State, VpcId, Wants};
 use crate::observe::{Base, Inspection, Item, Observer};
 use crate::plan::{
-    Case, Change as Protecting, DOUBTED, Goal, Ledger, Needs, Now, Observed, Outcome, Passage, Patience, Plan, Problem,
-    Reach, Records as Known, Step, StepError, Work, needs, plan,
+    Case, Change as Protecting, DOUBTED, Goal, Ledger, Needs, Now, Observed, Outcome, Passage, Passages, Patience,
+    Plan, Problem, Reach, Records as Known, Step, StepError, Work, needs, plan,
 };
 use crate::ports::{Call, Change, Look, Records};
 use crate::timing::gate::out_of_time;
@@ -38,8 +38,7 @@ pub(crate) struct Run<'a, E, R> {
     pub(crate) stays: &'a BTreeSet<InstanceId>,
     /// The interfaces that may be moved into isolation, where not all of them may.
     pub(crate) only: Option<&'a BTreeSet<InterfaceId>>,
-    /// Interfaces that passed the transit group, whatever they are attached to by now.
-    pub(crate) passed: &'a Mutex<BTreeSet<InterfaceId>>,
+    pub(crate) passages: &'a Mutex<Passages>,
 }
 
 /// One instance, and what became of it.
@@ -160,7 +159,8 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             }
             // What was to be changed is read again, however that ended.
             let is_attribute = |step: &&Step| matches!(step, Step::Protect { change: Protecting::Attribute(_), .. });
-            if subject.plan.steps().filter(is_attribute).any(|step| !subject.ledger.is_under_way(step)) {
+            let is_changed = subject.plan.steps().filter(is_attribute).any(|step| !subject.ledger.is_under_way(step));
+            if subject.ledger.rereads(self.mandate.clock.elapsed()) || is_changed {
                 subject.inspection.forget();
             }
             if self.mandate.gate.is_closed() || self.executor.is_overtaken() {
@@ -208,6 +208,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                 let plan = Plan { work: due.work, problems: subject.plan.problems.clone(), ..Plan::default() };
                 tracing::info!(%plan, "to do");
                 plan.steps().for_each(|step| subject.ledger.begin(step));
+                self.note_undone(&plan, &subject.plan.standing.exposed);
                 let (slow, quick): (Vec<Work>, Vec<Work>) =
                     plan.work.into_iter().partition(|work| work.passes() || work.protects());
                 let is_all_slow = quick.is_empty();
@@ -221,7 +222,9 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                 done.extend(outcomes);
                 // What follows from a change of groups is planned from what is read back.
                 depth = if depth == Reach::First { Reach::Light } else { Reach::Full };
-                if is_all_slow && (subject.plan.standing.isolated.is_empty() || !subject.ledger.has_passages()) {
+                if is_all_slow
+                    && (subject.plan.standing.isolated.is_empty() || subject.ledger.passing().next().is_none())
+                {
                     // There is nothing to look at before one of them is through.
                     self.one_of(&mut passing, subject, &mut done).await;
                 } else if is_slow {
@@ -285,10 +288,11 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
         }
     }
 
-    /// Waits for one piece of work. A passage takes seconds: what it changes is looked at when it has ended. Anything else may
-    /// take long.
+    /// Waits for one piece of work. A passage from outside takes seconds: what it changes is looked at when it has ended. Anything
+    /// else may take long, and one from inside waits for its seat.
     async fn one_of(&self, passing: &mut Passing<'_>, subject: &Subject<'_>, done: &mut Vec<(Work, Vec<Outcome>)>) {
-        let limit = if subject.ledger.has_passages() { Duration::MAX } else { self.until_watched() };
+        let is_short = subject.ledger.passing().any(Step::isolates);
+        let limit = if is_short { Duration::MAX } else { self.until_watched() };
         done.extend(tokio::time::timeout(limit, passing.next()).await.ok().flatten());
     }
 
@@ -309,12 +313,29 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                 }
                 has_swapped |= matches!(outcome.step, Step::SetGroups { .. } | Step::Pass { .. });
                 if let (Step::Pass { interface, .. }, Some(Passage::Done)) = (&outcome.step, &outcome.passage) {
-                    self.passed.lock().unwrap_or_else(PoisonError::into_inner).insert(interface.clone());
+                    self.passages().done.insert(interface.clone());
                 }
                 subject.ledger.learn(&outcome, elapsed);
             }
         }
         has_swapped
+    }
+
+    fn passages(&self) -> MutexGuard<'_, Passages> {
+        self.passages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is isolated once more after its passage may have connections again.
+    fn note_undone(&self, due: &Plan, exposed: &BTreeSet<InterfaceId>) {
+        let mut passages = self.passages();
+        for step in due.steps() {
+            if let Step::SetGroups { interface, .. } = step
+                && exposed.contains(interface)
+                && passages.done.contains(interface)
+            {
+                passages.undone.insert(interface.clone());
+            }
+        }
     }
 
     async fn carry_out(&self, work: Work) -> (Work, Vec<Outcome>) {
@@ -382,13 +403,14 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             _ => Default::default(),
         };
         subject.inspection.begin();
+        let held = self.executor.held();
         let Base { instance, item, groups: found } = self.observer.base(&subject.instance, &groups, &vpcs).await?;
         subject.groups.retain(|id, _| !groups.contains(id));
         subject.groups.extend(found.into_iter().map(|group| (group.id.clone(), group)));
         let known = self.observer.known();
         let kept = self.observer.last_intent().and_then(|intent| intent.kept);
-        let passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut seen = Seen { known, unreadable: None, kept, passed };
+        let passages = self.passages().clone();
+        let mut seen = Seen { known, unreadable: None, kept, passages };
         match item {
             Some(Item::Record(record)) => {
                 let is_about = subject.goal.is_about(&record, self.mandate.owner, self.stays);
@@ -426,6 +448,8 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                 interface.groups.clone_from(&read.groups);
             }
         }
+        // Whoever enters or leaves meanwhile may have been read inside.
+        seen.passages.held = self.executor.held().into_iter().chain(held).collect();
         Ok((seen, observed))
     }
 
@@ -454,7 +478,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                 writer: self.mandate.writer,
             },
             kept: seen.kept.as_deref(),
-            passed: &seen.passed,
+            passages: &seen.passages,
             stays: self.stays,
             only: self.only,
         }
@@ -473,7 +497,7 @@ pub(crate) struct Announced {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
     pub(crate) kept: Option<String>,
-    pub(crate) passed: BTreeSet<InterfaceId>,
+    pub(crate) passages: Passages,
     pub(crate) known: Arc<Known>,
     pub(crate) unreadable: Option<String>,
 }

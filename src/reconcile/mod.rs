@@ -303,8 +303,8 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         let Some(Ok(Some(intent))) = self.gate.while_open(self.intent()).await else { return vec![] };
         let observer = Observer::new(self.ec2, self.records, self.owner, self.pace);
         let executor = Executor::new(self.ec2, self.records, self.mandate(false, None));
-        let passed = Mutex::default();
-        let run = self.by_steps(&observer, &executor, &intent.held, &passed);
+        let passages = Mutex::default();
+        let run = self.by_steps(&observer, &executor, &intent.held, &passages);
         let mut subjects: Vec<_> = intent.held.iter().map(|id| Subject::new(id.clone(), Goal::Keep(None))).collect();
         join_all(subjects.iter_mut().map(|subject| run.clear(subject))).await;
         subjects
@@ -389,7 +389,7 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
             intent: desired.map(|_| &intent),
             stays,
             only,
-            passed: &Mutex::default(),
+            passages: &Mutex::default(),
         };
         let mut subjects: Vec<Subject<'s>> = first.into_iter().map(|(id, goal)| Subject::new(id, goal)).collect();
         // Records of what is not looked at speak of interfaces that moved.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::cloudformation::properties;
 use crate::model::{Desired, Groups, InstanceId, Intent, InterfaceId, Owner, Record, State, Time, Wants, Watch};
-use crate::plan::{Case, Goal, Ledger, Now, Observed, Records as Known, plan};
+use crate::plan::{Case, Goal, Ledger, Now, Observed, Passages, Records as Known, plan};
 use crate::ports::{Call, GroupQuery, Items, Look};
 use crate::reconcile::Looked;
 use crate::reconcile::contained::{Contained, Situation, judge};
@@ -147,7 +147,7 @@ pub(super) fn judged(
             ledger: &ledger,
             now: Now { elapsed: std::time::Duration::ZERO, time: now, writer: "" },
             kept: incident.intent.as_ref().and_then(|intent| intent.kept.as_deref()),
-            passed: &BTreeSet::new(),
+            passages: &Passages::default(),
             stays: &stays,
             only: None,
         };

@@ -58,7 +58,7 @@ fn steps() -> Vec<(Step, &'static str, &'static str, bool)> {
     let prior = Protection { scaling_group: Some("web".to_owned()), ..Protection::default() };
     let mark = |state| {
         let (owner, from) = (owner.clone(), State::Isolating);
-        Step::Mark { instance: instance(), owner, from, state, reason: None, cut: None }
+        Step::Mark { instance: instance(), owner, from, state, reason: None, cut: None, keeps_lease: false }
     };
     let profile = Profile { association: "iip-assoc-1".to_owned(), arn: "arn:a".to_owned() };
     let (interfaces, records) = ("ec2:DescribeNetworkInterfaces", "dynamodb:BatchGetItem");

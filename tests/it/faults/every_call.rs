@@ -177,6 +177,70 @@ async fn a_permission_that_has_not_arrived_yet_is_waited_for_but_not_on_a_delete
     assert!(start.elapsed().as_secs() <= 2, "{:?}", start.elapsed());
 }
 
+const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
+
+/// The right to change interfaces takes up to a minute to arrive, and EC2's bucket may be empty for longer.
+#[tokio::test(start_paused = true)]
+async fn a_way_into_the_transit_group_that_is_not_free_yet_is_waited_for() {
+    let into = format!("[{}]", crate::world::TRANSIT);
+    for (fault, seconds) in [(Fault::Denied, 50), (Fault::Throttled, 200)] {
+        for only in ["eni-0", into.as_str()] {
+            // From outside, from outside beside what has passed, and from inside.
+            for kind in ["Create", "Update", "Update of what was not cut"] {
+                let case = format!("{kind}, {fault:?} of {only}");
+                let world = fleet();
+                let event = if kind == "Create" {
+                    cutting(event("create"))
+                } else {
+                    let first = event("create");
+                    deliver(&world, if kind == "Update" { cutting(first) } else { first }).await;
+                    world.set_status("UPDATE_IN_PROGRESS");
+                    cutting(with("update", "InstanceIds", json!([A, B, C])))
+                };
+                world.data().always_on = Some((SWAP, only.to_owned(), fault));
+                let freed = async {
+                    tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+                    world.data().always_on = None;
+                };
+                let (answer, ()) = tokio::join!(deliver(&world, event), freed);
+                assert_eq!(answer.status, Status::Success, "{case}: {}", answer.reason);
+                let data = world.data();
+                assert!(data.records.values().all(|record| record.connections_cut), "{case}");
+                assert_eq!(data.in_transit(), [""; 0], "{case}");
+            }
+        }
+    }
+}
+
+/// After a minute it is no matter of time: isolated, and named.
+#[tokio::test(start_paused = true)]
+async fn a_way_into_the_transit_group_that_is_denied_for_good_is_named() {
+    let into = format!("[{}]", crate::world::TRANSIT);
+    for kind in ["Create", "Update"] {
+        let world = fleet();
+        let event = if kind == "Create" {
+            cutting(event("create"))
+        } else {
+            deliver(&world, event("create")).await;
+            world.set_status("UPDATE_IN_PROGRESS");
+            cutting(with("update", "InstanceIds", json!([A, B])))
+        };
+        world.data().always_on = Some((SWAP, into.clone(), Fault::Denied));
+        let begun = tokio::time::Instant::now();
+        let answer = deliver(&world, event).await;
+        assert_eq!(answer.status, Status::Failed, "{kind}: {}", answer.reason);
+        assert!((60..100).contains(&begun.elapsed().as_secs()), "{kind}: {:?}", begun.elapsed());
+        assert_eq!(crate::isolated(&world), ["eni-0a", "eni-0b"], "{kind}");
+        for (instance, interface) in [(A, "eni-0a"), (B, "eni-0b")] {
+            let named = format!(
+                "{instance}: {interface} is isolated, but connections that were open may live on: {SWAP} failed: Denied"
+            );
+            assert!(answer.reason.contains(&named), "{kind}: {}", answer.reason);
+        }
+        assert!(answer.reason.starts_with("2 instances isolated (2 interfaces), 2 snapshots | "), "{}", answer.reason);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_change_that_never_becomes_visible_is_not_claimed() {
     let world = fleet();

@@ -240,6 +240,38 @@ async fn while_tags_and_snapshots_are_made_a_group_is_added_the_originals_are_pu
     }
 }
 
+/// What was opened after its passage may have connections again: it does not pass twice, so that is said, and the next request
+/// takes it through.
+#[tokio::test(start_paused = true)]
+async fn what_was_opened_after_its_passage_is_not_said_to_be_cut_and_passes_with_the_next_request() {
+    for change in [&["sg-0a"] as &[&str], &[ISOLATION, "sg-0d"], &[]] {
+        // Right after the passage, and once the record says that it has passed.
+        for action in ["ec2:CreateSnapshots", "ec2:ModifyInstanceAttribute"] {
+            let case = format!("{change:?} before {action}");
+            let world = quick_fleet();
+            world.before_call_of(action, 2, move |data| data.put_back(&"eni-0a".parse().unwrap(), groups(change)));
+            let answer = succeeds(&world, create(cutting)).await;
+            assert_eq!((isolated(&world), entries(&world, "eni-0a")), (ALL.map(String::from).to_vec(), 1), "{case}");
+            let record = |id: &str| world.data().records[&id.parse().unwrap()].clone();
+            let others: Vec<bool> = [B, C].map(|id| record(id).connections_cut).to_vec();
+            assert_eq!(
+                (record(A).passed.len(), record(A).connections_cut, others),
+                (0, false, vec![true; 2]),
+                "{case}"
+            );
+            let line = record(A).history.last().unwrap().clone();
+            assert!(line.contains("isolated, connections not cut"), "{case}: {line}");
+            let said = format!("{A}: eni-0a was opened after its passage");
+            assert!(answer.data.summary.contains(&said), "{case}: {}", answer.data.summary);
+            let rerun = listing(&[A, B, C], cutting(event("update")));
+            let answer = succeeds(&world, rerun).await;
+            assert!(!answer.data.summary.contains("was opened"), "{case}: {}", answer.data.summary);
+            assert_eq!((entries(&world, "eni-0a"), entries(&world, "eni-0b")), (2, 1), "{case}");
+            assert!(record(A).connections_cut && record(A).passed.len() == 1, "{case}");
+        }
+    }
+}
+
 /// https://github.com/kubernetes-sigs/cluster-api-provider-aws/pull/4363
 #[tokio::test(start_paused = true)]
 async fn while_tags_and_snapshots_are_made_it_is_changed_every_200_ms() {
@@ -348,7 +380,11 @@ async fn it_is_changed_while_another_instance_is_waited_for_in_vain() {
 /// No reading that trails could show it: it was never in there.
 #[tokio::test(start_paused = true)]
 async fn put_into_our_transit_group_it_is_taken_out_at_once() {
-    for (name, from, to) in [("create", "sg-0a", ISOLATION), ("delete", ISOLATION, "sg-0a")] {
+    for (name, way, from, to) in [
+        ("create", directly as fn(Value) -> Value, "sg-0a", ISOLATION),
+        ("create", cutting, "sg-0a", ISOLATION),
+        ("delete", directly, ISOLATION, "sg-0a"),
+    ] {
         let world = quick_fleet();
         if name == "delete" {
             succeeds(&world, create(directly)).await;
@@ -362,7 +398,7 @@ async fn put_into_our_transit_group_it_is_taken_out_at_once() {
             once_in(&world, "eni-0a", to).await;
             open.elapsed()
         };
-        let event = listing(&[A, B, C], event(name));
+        let event = listing(&[A, B, C], way(event(name)));
         let (answer, open) = tokio::join!(deliver(&world, event), somebody);
         assert_eq!(answer.status, Status::Success, "{name}: {}", answer.reason);
         assert!(open < Duration::from_secs(1), "{name}: {open:?} open to everybody");

@@ -8,7 +8,7 @@ use ec2_isolation::ports::Fault;
 use serde_json::{Value, json};
 
 use crate::world::{self, ISOLATION, TRANSIT, Trouble, World};
-use crate::{A, B, C, cutting, deliver, die, event, fails, fleet, isolated, run, succeeds, with};
+use crate::{A, B, C, D, cutting, deliver, die, event, fails, fleet, isolated, run, succeeds, with};
 
 const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
 
@@ -196,4 +196,46 @@ async fn without_a_transit_group_the_answer_says_that_nothing_was_cut() {
     let answer = deliver(&world, create).await;
     assert_eq!(answer.status, Status::Success);
     assert!(answer.data.summary.ends_with("established connections were not cut: TransitSecurityGroupId is empty"));
+}
+
+/// One has passed, which the record says; the other is still to be isolated. Whoever overtakes that sees the lease until then.
+#[tokio::test(start_paused = true)]
+async fn that_one_has_passed_is_told_without_giving_up_the_lease_under_which_the_other_is_changed() {
+    for fault in [Fault::Denied, Fault::Busy] {
+        let world = fleet();
+        world.data().stale_reads = 0;
+        world.data().always_on = Some((SWAP, "eni-0d2".to_owned(), fault));
+        let watched = async {
+            let mut is_told = false;
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            world.data().always_on = None;
+            while world.cards()["eni-0d2"] != world::groups(&[ISOLATION]) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let data = world.data();
+            let swaps = data.calls.iter().zip(&data.called_at);
+            let swaps = swaps.filter(|((action, what), _)| *action == SWAP && what.starts_with("eni-0d2"));
+            is_told |= data.calls.iter().any(|(_, what)| *what == format!("{D} isolating"));
+            (is_told, swaps.count())
+        };
+        let unleased = async {
+            let mut unleased = Vec::new();
+            let end = tokio::time::Instant::now() + Duration::from_secs(120);
+            while tokio::time::Instant::now() < end && world.cards()["eni-0d2"] != world::groups(&[ISOLATION]) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let data = world.data();
+                let record = data.records.get(&D.parse().unwrap());
+                if record.is_some_and(|record| record.state == State::Isolating && record.lease.is_none()) {
+                    unleased.push(data.start.elapsed());
+                }
+            }
+            unleased
+        };
+        let create = cutting(with("create", "InstanceIds", json!([D])));
+        let (answer, (is_told, swaps), unleased) = tokio::join!(deliver(&world, create), watched, unleased);
+        assert_eq!(answer.status, Status::Success, "{fault:?}: {}", answer.reason);
+        assert!(is_told && swaps > 2, "{fault:?}: {is_told} {swaps}");
+        assert_eq!(unleased, [Duration::ZERO; 0], "{fault:?}");
+        assert_eq!(world.data().records[&D.parse().unwrap()].lease, None, "{fault:?}");
+    }
 }

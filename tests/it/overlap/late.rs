@@ -254,3 +254,66 @@ async fn delete_while_the_protections_of_a_create_wait_for_ec2s_pace() {
         assert_eq!(world.protections(), protections, "{seconds}: {}", end.reason);
     }
 }
+
+/// What waits while others of its kind are under way is not done any more, either.
+#[tokio::test(start_paused = true)]
+async fn delete_while_tags_snapshots_and_locks_of_a_create_wait_for_others() {
+    for action in ["ec2:CreateTags", "ec2:CreateSnapshots", "ec2:LockSnapshot"] {
+        let world = World::new();
+        let ids: Vec<String> = (0..60).map(|n| format!("i-{:x}", 0x1000 + n)).collect();
+        for (n, id) in ids.iter().enumerate() {
+            world.add(id, crate::world::VPC, &[(&format!("eni-{:x}", 0x1000 + n), &["sg-0a"])]);
+        }
+        {
+            let mut data = world.data();
+            (data.latency, data.stale_reads) = (Duration::from_millis(20), 0);
+            data.slow = Some((action, "", Duration::from_secs(60)));
+        }
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let mut create = listing(&ids, event("create"));
+        create["ResourceProperties"]["LockSnapshotDays"] = json!("7");
+        let late = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            assert_ne!(world.count(action), 0);
+            succeeds(&world, event("delete")).await;
+            tokio::time::Instant::now()
+        };
+        let (_, ended) = tokio::join!(run(&world, create), late);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        let data = world.data();
+        let late = data.calls.iter().zip(&data.called_at).filter(|((of, _), at)| *of == action && **at > ended);
+        assert_eq!(late.count(), 0, "{action} after the Delete's answer");
+    }
+}
+
+/// A lease that could not be taken again is over: whoever is about to leave the transit group asks once more.
+#[tokio::test(start_paused = true)]
+async fn delete_once_a_create_in_the_transit_group_could_not_take_its_lease_again() {
+    let world = quick_fleet();
+    world.data().always_on = Some((SWAP, format!("eni-0b [{ISOLATION}]"), Fault::Server));
+    world.data().slow = Some((SWAP, "eni-0b [sg-0a11", Duration::from_secs(14)));
+    let late = async {
+        // It waits for the lease.
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        run(&world, event("delete")).await;
+        tokio::time::Instant::now()
+    };
+    let meddling = async {
+        // The lease is over after the hold and half a minute.
+        tokio::time::sleep(Duration::from_secs(34)).await;
+        world.data().troubles_of.insert("dynamodb:TransactWriteItems", (0, Trouble::Fails(Fault::Server)));
+        while world.data().troubles_of.contains_key("dynamodb:TransactWriteItems") {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        // The change that is under way now fails as well.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.data().always_on = None;
+    };
+    let (_, ended, ()) = tokio::join!(run(&world, listing(&[B], holding(5))), late, meddling);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_nothing_isolated_after_the_delete(&world, "a lease that was not taken again");
+    let data = world.data();
+    assert!(data.calls.iter().zip(&data.called_at).all(|((of, _), at)| *of != SWAP || *at <= ended));
+    drop(data);
+    assert_eq!(world.cards(), quick_fleet().cards());
+}

@@ -1,5 +1,6 @@
 //! Termination and stop protection, the shutdown behaviour, and the volumes that outlive their instance.
 
+use ec2_isolation::cloudformation::answer::Status;
 use ec2_isolation::model::{PROTECTING, State};
 use ec2_isolation::ports::Fault;
 use serde_json::json;
@@ -161,4 +162,28 @@ async fn what_an_operator_protects_after_a_restore_is_hers() {
     again["RequestId"] = json!("again");
     succeeds(&world, again).await;
     assert_eq!(world.protections()[A][..3], protected()[..3]);
+}
+
+/// What a Delete had sent arrives when it was overtaken, or had died.
+#[tokio::test(start_paused = true)]
+async fn what_a_delete_turned_off_while_an_update_was_at_work_is_on_again() {
+    for (lease, arrives) in [(true, 3), (true, 20), (true, 25), (false, 1), (false, 3)] {
+        let case = format!("lease {lease}, after {arrives} s");
+        let world = crate::quick_fleet();
+        succeeds(&world, event("create")).await;
+        world.data().troubles_of.insert(MODIFY, (0, crate::world::Trouble::Dies));
+        crate::die(&world, event("delete")).await;
+        assert_eq!(world.state(A), Some(State::Restoring));
+        if !lease {
+            tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        }
+        world.set_status("UPDATE_IN_PROGRESS");
+        let off = async {
+            tokio::time::sleep(std::time::Duration::from_secs(arrives)).await;
+            world.data().protections.attributes.insert(id(B), crate::world::protection::UNPROTECTED);
+        };
+        let (answer, ()) = tokio::join!(crate::deliver(&world, rerun()), off);
+        assert_eq!(answer.status, Status::Success, "{case}: {}", answer.reason);
+        assert_eq!(world.protections()[B], protected(), "{case}");
+    }
 }

@@ -129,15 +129,22 @@ fn what_has_passed_is_recorded_of_an_instance_that_is_isolated_in_part() {
     };
     let swap = "i-1: isolate eni-2 [sg-b] -> [sg-150]";
     check(&world(), swap);
-    let passed = world().with(|world| _ = world.passed.insert("eni-1".parse().unwrap()));
+    let passed = world().with(|world| _ = world.passages.done.insert("eni-1".parse().unwrap()));
     let plan = plan_for(&passed, &bare());
     let marks: Vec<&Step> = plan.steps().filter(|step| matches!(step, Step::Mark { .. })).collect();
-    let [Step::Mark { from, state, reason: None, cut: Some(cut), .. }] = marks.as_slice() else { panic!("{plan}") };
+    let [Step::Mark { from, state, reason: None, cut: Some(cut), keeps_lease: true, .. }] = marks.as_slice() else {
+        panic!("{plan}")
+    };
     assert_eq!(
         (*from, *state, cut.whole, ids(&cut.interfaces).as_str()),
         (State::Isolating, State::Isolating, false, "eni-1")
     );
-    check(&passed.saved_with(|record| _ = record.passed.insert("eni-1".parse().unwrap())), swap);
+    let told = passed.saved_with(|record| _ = record.passed.insert("eni-1".parse().unwrap()));
+    check(&told, swap);
+    // Nothing more is done about the other one: the lease ends.
+    let over = plan_for(&told.given_up(&Goal::Isolate(&bare())), &bare());
+    let is_end = |step: &Step| matches!(step, Step::Mark { state: State::Isolating, keeps_lease: false, .. });
+    assert!(over.steps().any(is_end), "{over}");
 }
 
 #[test]

@@ -168,10 +168,39 @@ fn what_the_record_of_another_stack_says_of_a_passage_is_not_believed() {
 /// It was attached to another instance then.
 #[test]
 fn an_interface_that_this_invocation_took_through_does_not_pass_again() {
-    let passed =
-        |shown: &[&str]| cut(State::Isolating, shown).with(|world| world.passed = ["eni-1".parse().unwrap()].into());
+    let passed = |shown: &[&str]| {
+        cut(State::Isolating, shown).with(|world| world.passages.done = ["eni-1".parse().unwrap()].into())
+    };
     check_cut(&passed(&["sg-a"]), DIRECT);
     check_cut(&passed(&["sg-150"]).wrote("eni-1", &["sg-150"], Ok(())), "i-1: mark isolated");
+}
+
+/// It was isolated directly then: connections were opened, and nobody passes twice.
+#[test]
+fn what_was_opened_after_its_passage_is_not_cut_and_does_not_pass_again() {
+    let undone = |world: World| {
+        world.with(|world| {
+            let eni: InterfaceId = "eni-1".parse().unwrap();
+            (world.passages.done, world.passages.undone) = ([eni.clone()].into(), [eni].into());
+        })
+    };
+    let inside = || passed(cut(State::Isolating, &["sg-150"]), Passage::Done, true);
+    let named = "! i-1: eni-1 was opened after its passage, and is isolated again: what connected meanwhile may live on; \
+                 deploy again with a new Rerun";
+    check_cut(&undone(inside()), &format!("i-1: mark isolated\n{named}"));
+    assert_eq!(mark(&plan_for(&undone(inside()), &cutting())), (false, String::new()));
+    // Wherever it is attached by now.
+    let moved = cut(State::Isolating, &["sg-150"]).wrote("eni-1", &["sg-150"], Ok(()));
+    check_cut(&undone(moved), &format!("i-1: mark isolated\n{named}"));
+    // Opened once more.
+    let exposed = undone(inside().shows("eni-1", &["sg-a"]));
+    check_cut(&exposed, DIRECT);
+    assert_eq!(ids(&plan_for(&exposed, &cutting()).standing.exposed), "eni-1");
+    // The transit group opens nothing that stays.
+    assert_eq!(ids(&plan_for(&inside().shows("eni-1", &["sg-7a5"]), &cutting()).standing.exposed), "");
+    // It is off now.
+    let stopped = undone(inside()).change_instance(|instance| instance.state = "stopped".to_owned());
+    assert_eq!(mark(&plan_for(&stopped, &cutting())), (true, "eni-1".to_owned()));
 }
 
 /// A failed deployment that is corrected must not open again what is cut off.
@@ -222,6 +251,38 @@ fn while_a_passage_of_ours_holds_an_interface_it_is_waited_for() {
     // The rest of its work is done meanwhile, but for the mark.
     let wants = Wants { snapshot_volumes: true, ..cutting() };
     check_for(&passing(&["sg-7a5"]), &wants, "i-1: mark snapshots requested\ni-1: snapshot vol-1");
+}
+
+/// It was isolated when its passage was planned, and waits for its seat.
+#[test]
+fn what_was_moved_out_while_its_passage_from_inside_waits_goes_straight_back() {
+    let waiting = |shown: &[&str]| {
+        let mut world = cut(State::Isolating, &["sg-150"]).wrote("eni-1", &["sg-150"], Ok(()));
+        let step = plan_for(&world, &cutting()).steps().next().unwrap().clone();
+        assert!(matches!(step, Step::Pass { .. }) && !step.isolates(), "{step}");
+        world.ledger.begin(&step);
+        world.shows("eni-1", shown)
+    };
+    let held = |shown: &[&str]| waiting(shown).with(|world| _ = world.passages.held.insert("eni-1".parse().unwrap()));
+    for world in [waiting(&["sg-150"]), held(&["sg-150"]), held(&["sg-7a5"])] {
+        check_cut(&world, "");
+        check_standing(&world, &cutting(), "eni-1", "");
+    }
+    let beside = "i-1: isolate eni-1 [sg-150, sg-a] -> [sg-150]";
+    for (shown, swap) in [(["sg-a"].as_slice(), DIRECT), (&["sg-150", "sg-a"], beside)] {
+        check_cut(&waiting(shown), swap);
+        check_cut(&held(shown), swap);
+        check_standing(&waiting(shown), &cutting(), "", "eni-1");
+    }
+    // Nobody who waits is in there.
+    check_cut(&waiting(&["sg-7a5"]), &format!("{OUT}\n{IN_TRANSIT}"));
+    // An earlier request had isolated it.
+    let earlier = || cut(State::Isolated, &["sg-150"]);
+    let mut world = earlier();
+    world
+        .ledger
+        .begin(plan_for(&earlier(), &cutting()).steps().find(|step| matches!(step, Step::Pass { .. })).unwrap());
+    check_cut(&world.shows("eni-1", &["sg-a"]), &format!("{RECORD}\n{DIRECT}"));
 }
 
 #[test]

@@ -123,3 +123,32 @@ fn another_invocation_is_a_rival_while_its_lease_lasts_or_until_the_record_says_
     trusting.note_record(Some(&other(State::Isolating)), "me", NOW.time);
     assert!(!trusting.has_rival(NOW.time));
 }
+
+/// What a Delete had sent may arrive after it was overtaken.
+#[test]
+fn what_protects_an_instance_is_read_again_beside_a_rival_and_once_after_a_restore() {
+    let parts = Doubt::Parts([].into(), [].into(), [].into());
+    let lease = |writer: &str| Lease { writer: writer.to_owned(), until: NOW.time, only: BTreeSet::new() };
+    let ledger = |state, lease: Option<Lease>| {
+        let world = World::isolated().saved_with(|record| (record.state, record.lease) = (state, lease));
+        let mut ledger = Ledger::default();
+        ledger.note_record(world.records.values().next().map(std::sync::Arc::as_ref), NOW.writer, NOW.time);
+        ledger.note_doubts(&doubting(&[&parts]), at(1.0));
+        ledger
+    };
+    for lease in [None, Some(lease("another"))] {
+        let mut restored = ledger(State::Restoring, lease);
+        let looks = [5.9, 6.0, 6.1].map(|seconds| restored.rereads(at(seconds)));
+        assert_eq!(looks, [false, true, false]);
+    }
+    for (state, lease) in
+        [(State::Restoring, Some(lease(NOW.writer))), (State::Isolated, None), (State::Isolating, None)]
+    {
+        assert!(!ledger(state, lease).rereads(at(6.0)), "{state:?}");
+    }
+    let mut beside = ledger(State::Isolating, None);
+    beside.note_doubts(&doubting(&[&parts, &Doubt::Rival]), at(2.0));
+    assert!(beside.rereads(at(2.1)) && beside.rereads(at(9.0)));
+    beside.note_doubts(&doubting(&[&parts]), at(9.1));
+    assert!(!beside.rereads(at(9.2)));
+}

@@ -1,8 +1,8 @@
 //! What this invocation wrote, as far as it knows.
 
 use super::*;
-use crate::plan::Goal;
 use crate::plan::testing::{World, wants};
+use crate::plan::{Goal, Standing};
 
 #[test]
 fn what_was_written_is_what_ec2_may_have_taken() {
@@ -42,9 +42,10 @@ fn a_passage_is_remembered_and_counts_as_a_write() {
     let told = |passage: Option<Passage>, result: Result<(), StepError>| {
         let mut ledger = Ledger::default();
         ledger.begin(&pass());
-        assert!(ledger.is_passing(&interface) && !ledger.is_passing(&"eni-2".parse().unwrap()));
+        assert_eq!(ledger.passage_under_way(&interface), Some(&pass()));
+        assert_eq!(ledger.passage_under_way(&"eni-2".parse().unwrap()), None);
         ledger.learn(&Outcome { step: pass(), result: result.clone(), passage: passage.clone() }, at(0.0));
-        assert!(!ledger.is_passing(&interface));
+        assert_eq!(ledger.passage_under_way(&interface), None);
         assert_eq!(ledger.passage(&interface), passage.as_ref());
         assert_eq!(ledger.written(&interface), Some((&groups(&["sg-150"]), result.is_ok())));
         // What failed in any other way than for good is tried directly at once.
@@ -68,7 +69,7 @@ fn a_passage_is_remembered_and_counts_as_a_write() {
     // A change of groups that is under way is no passage.
     let mut ledger = Ledger::default();
     ledger.begin(&isolate());
-    assert!(!ledger.is_passing(&interface));
+    assert_eq!(ledger.passage_under_way(&interface), None);
 }
 
 #[test]
@@ -127,6 +128,12 @@ fn what_was_never_there_before_is_another_ones_and_is_written_over_at_once() {
         };
         assert_eq!(verdict(&mut ledger(), &seen(&["sg-a"]), 0.1), "wait");
         assert_eq!(verdict(&mut ledger(), &seen(&["sg-7a5"]), 0.1), if may_trail { "wait" } else { "due" });
+        // Once it was read back, the group that it passed is another one's change.
+        let mut read_back = ledger();
+        let isolated = Standing { isolated: ["eni-1".parse().unwrap()].into(), ..Standing::default() };
+        read_back.note_doubts(&Plan { standing: isolated, ..Plan::default() }, at(0.05));
+        assert_eq!(verdict(&mut read_back.clone(), &seen(&["sg-7a5"]), 0.1), "due");
+        assert_eq!(verdict(&mut read_back, &seen(&["sg-a"]), 0.1), "wait");
         let mut ledger = ledger();
         assert_eq!(verdict(&mut ledger, &seen(&["sg-d"]), 0.1), "due");
         ledger.learn(&outcome(&seen(&["sg-d"]), Ok(())), at(0.2));
