@@ -8,6 +8,24 @@ use crate::fleet::{interface_at, set_groups};
 use crate::operator::{operator, run, start, status_ends_with as status};
 use crate::{Scene, cloud};
 
+/// A hook refuses the group that is open to everybody: nothing of the stack would be isolated (DESIGN 5.3).
+#[tokio::test]
+async fn where_a_guardrail_refuses_the_transit_group_the_instance_is_isolated_without_it() {
+    let scene = Scene::prepared("cli-guard").await;
+    let a = scene.site.plain(&scene.ec2, &[0]).await;
+    let before = scene.cards(&[&a]).await;
+    cloud().set("open-groups", &json!({"refused": true})).await;
+    let isolated = operator(&["isolate", &a, "--stack", "cli-guard", "--yes"]).ends_with(0);
+    let isolated = isolated.says_in_lines(
+        "! TransitSecurityGroup was refused: The following hook(s) failed: [Guardrail::Network::NoOpenGroups]. So stack cli-guard was \
+         changed to CutEstablishedConnections=false: established connections are not cut.",
+    );
+    isolated.says("ISOLATED, as EC2 shows it: 1 of 1 instance (1 interface).");
+    scene.assert_isolated(&[&a]).await;
+    operator(&["restore", "--stack", "cli-guard", "--finish", "--yes"]).ends_with(0).says("stack cli-guard is deleted");
+    assert_eq!(scene.cards(&[&a]).await, before);
+}
+
 /// What is not isolated: instance, interface, reason.
 fn open(status: &Value) -> Vec<(String, String, String)> {
     let open = status["not_isolated"].as_array().unwrap().iter();

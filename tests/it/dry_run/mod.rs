@@ -200,9 +200,10 @@ async fn a_dry_run_that_cloudformation_itself_would_not_keep_to_fails() {
     };
     let world = fleet();
     world.set_status("UPDATE_IN_PROGRESS");
-    // Nothing is isolated yet. A host costs money, and denies nobody anything.
+    // Nothing is isolated yet.
     let first = |mut event: Value| {
         event["OldResourceProperties"].take();
+        event["ResourceProperties"]["ForensicHost"] = json!("false");
         event
     };
     let reason = fails(&world, first(dry(earnest()))).await;
