@@ -169,6 +169,7 @@ async fn a_one_shot_stack_denies_by_itself_and_gives_the_credentials_back_with_t
     assert!(!cloud().calls(since).await.iter().any(|call| call.action == "AttachRolePolicy"));
     let shown = status_ends_with("cred-shot", 0);
     assert_eq!(shown["credentials"]["stack"], "cred-shot");
+    scene.incident.unprotect().await;
     scene.incident.delete().await;
     assert!(of_a.work() && of_b.work());
 }

@@ -84,6 +84,13 @@ impl<'a> Incident<'a> {
         }
     }
 
+    /// Lets a stack be deleted that the program has made or changed.
+    pub async fn unprotect(&self) {
+        let cloudformation = self.cloud.cloudformation().await;
+        let off = cloudformation.update_termination_protection().enable_termination_protection(false);
+        off.stack_name(&self.name).send().await.expect("it is there");
+    }
+
     /// `delete-stack`, which must succeed. Not with the SAM CLI: its waiter looks every 30 s.
     pub async fn delete(&self) {
         assert_eq!(self.delete_ends_in().await, "DELETE_COMPLETE", "{}", self.events(&self.name).await.join("\n"));

@@ -26,6 +26,20 @@ async fn where_a_guardrail_refuses_the_transit_group_the_instance_is_isolated_wi
     assert_eq!(scene.cards(&[&a]).await, before);
 }
 
+/// The output is pasted as it stands: `isolate` protects what it makes from deletion.
+#[tokio::test]
+async fn how_to_restore_can_be_pasted_for_a_stack_that_isolate_made() {
+    let scene = Scene::prepared("cli-paste").await;
+    let a = scene.site.plain(&scene.ec2, &[0]).await;
+    let before = scene.cards(&[&a]).await;
+    operator(&["isolate", &a, "--stack", "cli-paste", "--yes"]).ends_with(0);
+    let id = scene.incident.stack_id().await;
+    let command = scene.incident.outputs().await["HowToRestore"].clone();
+    run(&command).ends_with(0);
+    assert_eq!(scene.incident.ends_in(&id, &[]).await, "DELETE_COMPLETE");
+    assert_eq!(scene.cards(&[&a]).await, before);
+}
+
 /// What is not isolated: instance, interface, reason.
 fn open(status: &Value) -> Vec<(String, String, String)> {
     let open = status["not_isolated"].as_array().unwrap().iter();
@@ -150,6 +164,10 @@ async fn a_one_shot_stack_takes_further_instances() {
         .ends_with(0)
         .says("ISOLATED, as EC2 shows it: 2 of 2 instances (2 interfaces).");
     scene.assert_isolated(&[&a, &b]).await;
+    // Whoever made it: what isolate has changed is protected from deletion.
+    let stacks = cloud().cloudformation().await.describe_stacks().stack_name("cli-one-shot").send().await.unwrap();
+    assert_eq!(stacks.stacks()[0].enable_termination_protection(), Some(true));
+    scene.incident.unprotect().await;
     scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a, &b]).await, before);
 }

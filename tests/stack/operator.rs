@@ -395,7 +395,10 @@ async fn a_stack_that_works_is_restored_and_ended_too() {
     scene.incident.list(&[&a]).deploy();
     let shown = status("op-works");
     assert_eq!((&shown["stack"]["works"], &shown["instances"][0]["record_state"]), (&json!(true), &json!("isolated")));
-    operator(&["restore", "--stack", "op-works", "--yes"]).ends_with(0).says("aws cloudformation delete-stack");
+    let restored = operator(&["restore", "--stack", "op-works", "--yes"]).ends_with(0);
+    let restored = restored.says("aws cloudformation delete-stack").says_in_lines("still on the stack's list, so its next update");
+    let shown = [restored.out(), restored.err()].map(|text| text.matches("To be restored:").count());
+    assert_eq!(shown.iter().sum::<usize>(), 1, "the plan is shown once");
     assert_eq!(scene.cards(&[&a]).await, before);
     for command in next(&status("op-works")) {
         run(&command).ends_with(0);

@@ -343,6 +343,7 @@ async fn an_incident_that_failed_in_express_mode_isolates_the_rest_by_the_progra
     let ran = operator(&["isolate", &a, &b, "--stack", "prepared-express-on", "--yes"]).ends_with(0);
     ran.says("ISOLATED, as EC2 shows it: 2 of 2 instances");
     scene.assert_isolated(&[&a, &b]).await;
+    scene.incident.unprotect().await;
     scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a, &b]).await, before);
 }

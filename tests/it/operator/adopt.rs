@@ -412,3 +412,24 @@ async fn what_was_recorded_and_never_isolated_is_said_not_to_be() {
     succeeds(&world.named_table(NEW_TABLE), of_heir(event("create"))).await;
     assert_eq!(new_cards(&world).into_keys().collect::<Vec<_>>(), ["eni-0a", "eni-0b"]);
 }
+
+/// Its own table is lost. What point-in-time recovery gives back has another name, and the old stack's groups are left afterwards.
+#[tokio::test(start_paused = true)]
+async fn records_of_a_recovered_table_are_adopted_and_the_old_groups_are_left_over() {
+    let world = kept().await;
+    deploy_heir(&world);
+    let records = std::mem::take(&mut world.data().records);
+    world.data().tables.entry("recovered-2".to_owned()).or_default().records = records;
+    let program = operator(&world);
+    let handover = program.handover(&Address::Table("recovered-2".to_owned()), "incident-2", &ALL).await.unwrap();
+    let report = program.adopt(&handover).await.unwrap();
+    assert_eq!((report.failed, report.adopted), (false, vec![A.to_owned(), B.to_owned()]), "{:?}", report.details);
+    assert!(world.cards().into_iter().filter(|(id, _)| ["eni-0a", "eni-0b"].contains(&id.as_str())).all(|(_, groups)| {
+        groups == [NEW_GROUP.parse().unwrap()].into()
+    }));
+    let left = program.leftovers(None).await.unwrap();
+    let groups = left.left.iter().filter(|left| left.kind == ec2_isolation::operator::Kind::SecurityGroup);
+    let groups: Vec<(&str, bool)> = groups.map(|left| (left.id.as_str(), left.commands.is_empty())).collect();
+    assert_eq!(groups, [(TRANSIT, false), (ISOLATION, false)]);
+    assert!(left.said.iter().any(|said| said.starts_with("Not over, so nothing of it is listed: incident-2")), "{left}");
+}
