@@ -396,7 +396,8 @@ async fn a_stack_that_works_is_restored_and_ended_too() {
     let shown = status("op-works");
     assert_eq!((&shown["stack"]["works"], &shown["instances"][0]["record_state"]), (&json!(true), &json!("isolated")));
     let restored = operator(&["restore", "--stack", "op-works", "--yes"]).ends_with(0);
-    let restored = restored.says("aws cloudformation delete-stack").says_in_lines("still on the stack's list, so its next update");
+    let restored =
+        restored.says("aws cloudformation delete-stack").says_in_lines("still on the stack's list, so its next update");
     let shown = [restored.out(), restored.err()].map(|text| text.matches("To be restored:").count());
     assert_eq!(shown.iter().sum::<usize>(), 1, "the plan is shown once");
     assert_eq!(scene.cards(&[&a]).await, before);

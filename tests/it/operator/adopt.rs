@@ -424,12 +424,19 @@ async fn records_of_a_recovered_table_are_adopted_and_the_old_groups_are_left_ov
     let handover = program.handover(&Address::Table("recovered-2".to_owned()), "incident-2", &ALL).await.unwrap();
     let report = program.adopt(&handover).await.unwrap();
     assert_eq!((report.failed, report.adopted), (false, vec![A.to_owned(), B.to_owned()]), "{:?}", report.details);
-    assert!(world.cards().into_iter().filter(|(id, _)| ["eni-0a", "eni-0b"].contains(&id.as_str())).all(|(_, groups)| {
-        groups == [NEW_GROUP.parse().unwrap()].into()
-    }));
+    assert!(
+        world
+            .cards()
+            .into_iter()
+            .filter(|(id, _)| ["eni-0a", "eni-0b"].contains(&id.as_str()))
+            .all(|(_, groups)| { groups == [NEW_GROUP.parse().unwrap()].into() })
+    );
     let left = program.leftovers(None).await.unwrap();
     let groups = left.left.iter().filter(|left| left.kind == ec2_isolation::operator::Kind::SecurityGroup);
     let groups: Vec<(&str, bool)> = groups.map(|left| (left.id.as_str(), left.commands.is_empty())).collect();
     assert_eq!(groups, [(TRANSIT, false), (ISOLATION, false)]);
-    assert!(left.said.iter().any(|said| said.starts_with("Not over, so nothing of it is listed: incident-2")), "{left}");
+    assert!(
+        left.said.iter().any(|said| said.starts_with("Not over, so nothing of it is listed: incident-2")),
+        "{left}"
+    );
 }
