@@ -91,6 +91,8 @@ pub async fn show(cloud: &Cloud, clock: &Clock, ec2: &aws_sdk_ec2::Client) -> (V
     expect(cards(ec2, &[&first, &second]).await == isolated, "deleting the forensic host touched the isolation");
 
     let refused = before.keys().next().cloned().unwrap_or_default();
+    clock.step(&format!("update-termination-protection {STACK}: isolate has turned it on"));
+    incident.unprotect().await;
     clock.step(&format!("delete-stack {STACK}, while EC2 refuses every change of {refused}"));
     let refuse =
         json!({"action": "ModifyNetworkInterfaceAttribute", "id": refused, "error_code": "OperationNotPermitted"});
