@@ -9,7 +9,7 @@ use super::incident::{Address, cannot_look};
 use super::isolate::{LIST, VPC};
 use super::text::{columns, count, wrapped};
 use super::{Operator, Status, Trouble, refused};
-use crate::model::{Role, State};
+use crate::model::{Fault, Role, State};
 use crate::operator::ports::{Archive, Survey};
 use crate::operator::stack::StackLife;
 use crate::ports::{Change, GroupQuery};
@@ -82,8 +82,14 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         }
         // One that failed before it had a group, or a record, has isolated nothing of what it lists.
         let listing = self.ports.stacks.with_parameters(&[LIST, VPC]).await;
-        let listing = listing.map_err(|error| Trouble::Failed { what: "the stacks cannot be listed", error })?;
-        found.extend(listing.into_iter().map(|stack| (stack.clone(), Address::Stack(stack))));
+        match listing {
+            Ok(stacks) => found.extend(stacks.into_iter().map(|stack| (stack.clone(), Address::Stack(stack)))),
+            // Who may see the incidents only is shown these.
+            Err(error) if error.fault == Fault::Denied => {
+                tracing::warn!(%error, "a stack that failed before it had a group is not listed");
+            }
+            Err(error) => return Err(Trouble::Failed { what: "the stacks cannot be listed", error }),
+        }
         let shared = self.responders_table().await?;
         for (table, items) in self.ledgers().await? {
             let held = items.records.values().filter(|record| record.state != State::Restored);

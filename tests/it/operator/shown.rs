@@ -404,3 +404,14 @@ async fn what_a_drill_ends_with() {
         );
     }
 }
+
+/// Who may see the incidents only is shown these.
+#[tokio::test(start_paused = true)]
+async fn without_the_right_to_see_every_stack_the_incidents_are_listed() {
+    let world = isolated().await;
+    let denied = crate::world::Trouble::Fails(ec2_isolation::model::Fault::Denied);
+    world.data().troubles_of.insert("cloudformation:DescribeStacks", (0, denied));
+    let list = operator(&world).list().await.unwrap();
+    assert_eq!((list.incidents.len(), list.unreadable.len()), (1, 0), "{list}");
+    assert!(world.data().troubles_of.is_empty());
+}
