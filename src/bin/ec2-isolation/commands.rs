@@ -236,7 +236,11 @@ async fn isolate(
                 outcome = Outcome::Failed;
             }
             if let Some(revoking) = revoking {
-                progress::say(revoking.find(program, order).await?.to_string().trim_end());
+                let found = revoking.find(program, order).await?.to_string();
+                match output {
+                    Output::Text => say(found),
+                    Output::Json => progress::say(found.trim_end()),
+                }
             }
         }
         return Ok(outcome);
