@@ -99,7 +99,13 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             // As one that is made here. A nested stack is protected by its parent's.
             if !seen.is_protected && seen.status.parent.is_none() {
                 let protected = stacks.protect(&seen.id, true).await;
-                protected.unwrap_or_else(|error| tracing::warn!(%error, "the stack has no termination protection"));
+                protected.unwrap_or_else(|error| {
+                    let command = self.shell.protect(&seen.name);
+                    tracing::warn!(
+                        "stack {} has no termination protection, for {error}. This turns it on: {command}",
+                        seen.name
+                    );
+                });
             }
             return Ok(Changed::Begun);
         }

@@ -162,7 +162,8 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
 }
 
 /// The stack of an incident's host.
-pub(super) fn host_name(incident: &str) -> String {
+#[must_use]
+pub fn host_name(incident: &str) -> String {
     format!("{incident}-host")
 }
 

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::deploy::{Deployment, LONGEST_WAIT, LOOK_EVERY};
 use super::incident::{Address, cannot_look};
 use super::responder::{Responder, TOPIC};
+use super::shell::quoted;
 use super::target::Target;
 use super::text::{count, named, wrapped};
 use super::{Operator, Progress, Status, TRAILING, Trouble, refused};
@@ -142,32 +143,34 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
                             ids_are(&targets)
                         )));
                     }
+                    if let Some(view) = &view {
+                        self.check_usable_now(view, &vpc).await?;
+                    }
                     (name, view)
                 }
                 (None, Some(holder)) => {
                     let view = self.view(&holder).await?;
                     let name = holder.split('/').nth(1).unwrap_or(&holder).to_owned();
-                    if view.is_none() {
+                    let Some(view) = view else {
                         return Err(refused(&format!(
                             "{} held by {holder}, which is gone: take them over into another stack with ec2-isolation adopt --from {holder}",
                             ids_are(&targets)
                         )));
-                    }
+                    };
                     // Another stack would be refused for them, too.
-                    if let Some(why) = self.takes_no_update(view.as_ref()).await? {
+                    if let Some(why) = self.takes_no_update(&view).await? {
                         return Err(refused(&format!(
                             "{} held by stack {name}, which {why}: ec2-isolation status --stack {name} shows what is open, with the commands \
                              that isolate it",
                             ids_are(&targets)
                         )));
                     }
-                    (name, view)
+                    check_usable(&view, &vpc)?;
+                    (name, Some(view))
                 }
                 (None, None) => self.free_name(&vpc).await?,
             };
-            if let Some(view) = &existing {
-                self.check_usable_now(view, &vpc).await?;
-            } else if responder.is_none() && options.template_url.is_none() {
+            if existing.is_none() && responder.is_none() && options.template_url.is_none() {
                 return Err(refused(&format!(
                     "there is no responder in account {}, region {}. Prepare it (a minute; in the project's folder: make responder), or give \
                      --template-url with the address of the packaged one-shot template (make package)",
@@ -391,8 +394,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
     }
 
     /// Why CloudFormation refuses every update of a stack, if it does.
-    async fn takes_no_update(&self, stack: Option<&StackView>) -> Result<Option<String>, Trouble> {
-        let Some(stack) = stack else { return Ok(None) };
+    async fn takes_no_update(&self, stack: &StackView) -> Result<Option<String>, Trouble> {
         if !stack.takes_updates() {
             return Ok(Some(format!("is {} and takes no update", stack.status.status)));
         }
@@ -415,7 +417,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
 
     async fn check_usable_now(&self, stack: &StackView, vpc: &VpcId) -> Result<(), Trouble> {
         check_usable(stack, vpc)?;
-        match self.takes_no_update(Some(stack)).await? {
+        match self.takes_no_update(stack).await? {
             Some(why) => Err(refused(&format!("stack {} {why}: give another --stack", stack.name))),
             None => Ok(()),
         }
@@ -441,7 +443,10 @@ impl Order {
     #[must_use]
     pub fn again_by_hand(&self) -> String {
         let ids: Vec<String> = self.targets.iter().map(|target| target.id.to_string()).collect();
-        format!("isolate --stack {} {}", self.stack, ids.join(" "))
+        let url = self.options.template_url.iter().map(|url| format!(" --template-url {}", quoted(url)));
+        let given = self.options.parameters.iter();
+        let given = given.map(|(name, value)| format!(" --parameter {}", quoted(&format!("{name}={value}"))));
+        format!("isolate --stack {} {}{}", self.stack, ids.join(" "), url.chain(given).collect::<String>())
     }
 
     /// It makes a stack that has everything in it.

@@ -86,7 +86,7 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             Ok(stacks) => found.extend(stacks.into_iter().map(|stack| (stack.clone(), Address::Stack(stack)))),
             // Who may see the incidents only is shown these.
             Err(error) if error.fault == Fault::Denied => {
-                tracing::warn!(%error, "a stack that failed before it had a group is not listed");
+                tracing::warn!("stacks that failed before they had a group are not listed, for {error}");
             }
             Err(error) => return Err(Trouble::Failed { what: "the stacks cannot be listed", error }),
         }

@@ -58,7 +58,7 @@ pub use evidence::{
     Attached, Digest, Disk, Held, Manifest, Removal, Removed, ShareOrder, Shared, SharedSnapshot, VolumeOrder,
 };
 pub use finish::Ended;
-pub use host::{Host, HostOrder};
+pub use host::{Host, HostOrder, host_name};
 pub use incident::{Address, Incident};
 pub use isolate::{Isolated, Options, Order};
 pub use leftovers::{Kind, Left, Leftovers};

@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::evidence::recorded;
 use super::incident::Incident;
+use super::isolate::VPC;
 use super::memory::CAPTURED;
 use super::shell::Shell;
-use super::text::count;
+use super::text::{MOST_NAMES, count};
 use crate::model::{
     Group, GroupId, Groups, InstanceId, Interface, InterfaceId, Peer, Record, Role, State, VpcId, comma_list,
 };
@@ -16,8 +17,6 @@ use crate::operator::stack::{Ending, StackView, ending};
 use crate::plan::tag;
 use crate::reconcile::contained::{Condition, Contained};
 
-/// Instances that a command names.
-const MOST_NAMES: usize = 8;
 /// Instances whose memory is named: one screen.
 const MOST_MEMORIES: usize = 4;
 
@@ -77,7 +76,7 @@ fn open(incident: &Incident, containment: &BTreeMap<InstanceId, Contained>, shel
     let gone: Vec<&InstanceId> = containment.iter().filter(is_not_shown).map(|(id, _)| id).collect();
     let deployable = incident.stack.as_ref().filter(is_deployable).filter(|_| gone.is_empty());
     if let Some(stack) = deployable {
-        let vpc = stack.parameters.get("VpcId").map(String::as_str);
+        let vpc = stack.parameters.get(VPC).map(String::as_str);
         let again: Vec<&InstanceId> =
             open.iter().filter(|(id, found)| is_within(vpc, id, found)).map(|(id, _)| *id).collect();
         let what = "Not everything that is listed is isolated. Put right what stands above";

@@ -57,6 +57,13 @@ impl Shell {
     }
 
     #[must_use]
+    pub fn protect(&self, stack: &str) -> String {
+        self.aws(&format!(
+            "cloudformation update-termination-protection --enable-termination-protection --stack-name {stack}"
+        ))
+    }
+
+    #[must_use]
     pub fn stack_status(&self, stack: &str) -> String {
         self.aws(&format!("cloudformation describe-stacks --query 'Stacks[0].StackStatus' --stack-name {stack}"))
     }

@@ -21,7 +21,7 @@ const MOST_LINES: usize = 12;
 /// Of a Reason, on one screen.
 const MOST_OF_A_REASON: usize = 240;
 /// Names in one list.
-const MOST_NAMES: usize = 8;
+pub(super) const MOST_NAMES: usize = 8;
 
 /// Makes every line of this process fit into a terminal of so many columns, if it is narrower than 80.
 pub fn fit_into(columns: usize) {

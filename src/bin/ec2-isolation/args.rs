@@ -50,10 +50,10 @@ pub enum Command {
         /// What the alert names: instance ids, ARNs of instances, private or public addresses
         #[arg(required = true, value_delimiter = ',', value_name = "INSTANCE|ARN|ADDRESS")]
         targets: Vec<Target>,
-        /// The stack to make or to add to [default: the one that holds them, or incident-<VPC id>, or the next free number behind it]
+        /// The stack to make or to add to [default: the one that holds them, or incident-<VPC id>, with a number if that takes no update]
         #[arg(long)]
         stack: Option<String>,
-        /// A parameter of the incident's template, as in HoldSeconds=10; may be given several times. It sets DryRun, Rerun, VpcId and the list by itself
+        /// A parameter of the incident's template, as in HoldSeconds=10; may be given several times. DryRun, Rerun, VpcId and the list are refused
         #[arg(long, value_name = "NAME=VALUE", value_parser = parameter)]
         parameter: Vec<(String, String)>,
         /// The packaged one-shot template (make package), in an account that has no responder

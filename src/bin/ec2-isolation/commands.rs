@@ -14,7 +14,7 @@ use ec2_isolation::operator::aws::config::{self, Operators};
 use ec2_isolation::operator::aws::sts;
 use ec2_isolation::operator::{
     Address, Decision, Ended, Operator, Options, Progress, RestoreReport, Shell, Site, Status, Target, Trouble, Wish,
-    wrapped,
+    host_name, wrapped,
 };
 use ec2_isolation::timing::clock::Clock;
 use ec2_isolation::timing::gate::Gate;
@@ -106,32 +106,30 @@ pub async fn run(arguments: Arguments) -> Result<Outcome, Trouble> {
                 ("ForensicPorts", ports),
             ];
             let named = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-            let host = if delete {
-                confirm(yes, &format!("Delete the forensic host of {}?", incident.stack_name)).await?;
-                let watching = progress::Watching::new();
-                let stack = format!("{}-host", incident.stack_name);
-                let on_progress = |progress: &Progress| watching.show(progress);
-                let work = program.delete_host(&incident.stack_name, &on_progress);
-                tokio::select! {
-                    host = work => host?,
-                    () = progress::interrupted() => {
-                        watching.end();
-                        return Ok(goes_on([program.shell.stack_status(&stack)]));
-                    }
-                }
+            let (name, stack) = (&incident.stack_name, host_name(&incident.stack_name));
+            let (order, question) = if delete {
+                (None, format!("Delete the forensic host of {name}?"))
             } else {
                 let order = program.host_order(&incident, named.chain(parameter).collect()).await?;
-                confirm(yes, &format!("Make a forensic host, in stack {}?", order.stack)).await?;
-                let watching = progress::Watching::new();
-                let on_progress = |progress: &Progress| watching.show(progress);
-                tokio::select! {
-                    host = program.make_host(&order, &on_progress) => host?,
-                    () = progress::interrupted() => {
-                        watching.end();
-                        return Ok(goes_on([program.shell.stack_status(&order.stack)]));
-                    }
+                (Some(order), format!("Make a forensic host, in stack {stack}?"))
+            };
+            confirm(yes, &question).await?;
+            let watching = progress::Watching::new();
+            let on_progress = |progress: &Progress| watching.show(progress);
+            let work = async {
+                match &order {
+                    Some(order) => program.make_host(order, &on_progress).await,
+                    None => program.delete_host(name, &on_progress).await,
                 }
             };
+            let host = tokio::select! {
+                host = work => host?,
+                () = progress::interrupted() => {
+                    watching.end();
+                    return Ok(goes_on([program.shell.stack_status(&stack)]));
+                }
+            };
+            watching.end();
             show(output, &host, &host);
             Ok(Outcome::done(!host.failed))
         }
@@ -260,7 +258,8 @@ async fn isolate(
             if !waiting.is_empty() {
                 progress::tell("CloudFormation may not have been asked for these yet, so they may NOT BE ISOLATED. To ask for them:");
                 for order in waiting {
-                    progress::say(format_args!("  {}", program.shell.own(&order.again_by_hand())));
+                    let revoke = if revoking.is_some() { " --revoke" } else { "" };
+                    progress::say(format_args!("  {}", program.shell.own(&(order.again_by_hand() + revoke))));
                 }
             }
             return Ok(Outcome::Failed);

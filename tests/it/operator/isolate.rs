@@ -425,6 +425,10 @@ async fn a_stack_that_lists_an_instance_which_is_gone_is_passed_over_or_refused_
     world.hide(B, std::time::Duration::from_secs(4));
     let shown = orders(&world, &[A], None).await.unwrap();
     assert!(shown[0].starts_with(&format!("stack incident-{VPC} in {VPC}: CREATE_COMPLETE")), "{shown:?}");
+    // What was asked for, and what the stack lists: nothing is read twice.
+    let before = world.count("ec2:DescribeInstances");
+    orders(&world, &[A], None).await.unwrap();
+    assert_eq!(world.count("ec2:DescribeInstances") - before, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -444,6 +448,19 @@ async fn parameters_that_isolate_sets_are_refused_and_every_other_one_is_shown()
     }
     let shown = asked("ForensicHost", "false").await.unwrap();
     assert!(shown.ends_with("\n  with ForensicHost=false\n"), "{shown}");
+    // Nor does the command that asks once more leave anything out.
+    let options = Options {
+        template_url: Some("https://b.s3.amazonaws.com/template.yaml".to_owned()),
+        parameters: [("PurposeTag".to_owned(), "case 7".to_owned())].into(),
+        ..Options::default()
+    };
+    let orders = program.orders(&targets(&[A]), &options).await.unwrap();
+    assert_eq!(
+        orders[0].again_by_hand(),
+        format!(
+            "isolate --stack incident-{VPC} {A} --template-url https://b.s3.amazonaws.com/template.yaml --parameter 'PurposeTag=case 7'"
+        )
+    );
 }
 
 /// Ctrl-C ends the watching only, once there is something to watch.
