@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
@@ -24,7 +25,7 @@ type Tags = BTreeMap<String, String>;
 pub(super) struct Writes {
     records: Gather<Originals, Call<Written>>,
     intents: Gather<(), Call<Option<Intent>>>,
-    tags: Gather<(Tags, String), Call<()>>,
+    tags: Gather<(Arc<Tags>, String), Call<()>>,
     untags: Gather<(BTreeSet<String>, String), Call<()>>,
     moves: Gather<((String, bool), InstanceId), Call<()>>,
 }
@@ -54,14 +55,14 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
         self.writes.records.ask(originals, RECORDED_AT_ONCE, write).await
     }
 
-    pub(super) async fn tag(&self, resource: &str, tags: &Tags) -> Call<()> {
+    pub(super) async fn tag(&self, resource: &str, tags: &Arc<Tags>) -> Call<()> {
         let (action, since) = ("ec2:CreateTags", Instant::now());
         let write = |asked| {
-            alike(asked, TAGGED_AT_ONCE, move |tags: Tags, resources: BTreeSet<String>| async move {
+            alike(asked, TAGGED_AT_ONCE, move |tags: Arc<Tags>, resources: BTreeSet<String>| async move {
                 self.pass_if_current(action, since, self.ec2.tag(&resources, &tags)).await
             })
         };
-        self.writes.tags.ask((tags.clone(), resource.to_owned()), ALL, write).await
+        self.writes.tags.ask((Arc::clone(tags), resource.to_owned()), ALL, write).await
     }
 
     pub(super) async fn untag(&self, resource: &str, keys: &BTreeSet<String>) -> Call<()> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -21,7 +22,8 @@ macro_rules! identifier {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        // A large fleet has many copies of each.
+        pub struct $name(Arc<str>);
 
         impl FromStr for $name {
             type Err = MalformedId;
@@ -30,7 +32,7 @@ macro_rules! identifier {
                 let digits = value.strip_prefix($prefix).unwrap_or_default();
                 let hexadecimal = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
                 if (1..=17).contains(&digits.len()) && hexadecimal {
-                    Ok(Self(value.to_owned()))
+                    Ok(Self(value.into()))
                 } else {
                     // A pasted essay must not fill the answer.
                     let value = value.chars().take(80).collect();
@@ -49,7 +51,7 @@ macro_rules! identifier {
 
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0
+                id.0.as_ref().to_owned()
             }
         }
 

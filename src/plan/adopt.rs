@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::groups::{is_closed, own_groups, unknown_peers};
-use super::tags::{contains, original_groups_tags, way_out};
+use super::tags::{Tags, contains, original_groups_tags, way_out};
 use super::{Aim, Doubt, Ledger, Needs, Observed, Plan, Problem, Records, Step, Work, tag};
 use crate::model::{GroupId, Groups, InstanceId, InterfaceId, Owner, Record, State};
 
@@ -280,21 +280,24 @@ impl Case<'_> {
         let stack = BTreeMap::from([(tag::STACK.to_owned(), self.heir.owner.stack_id.clone())]);
         let mut on_instance = stack.clone();
         on_instance.insert(tag::RESTORE.to_owned(), way_out(self.heir.owner));
+        let on_instance = Arc::new(on_instance);
         let mut steps = Vec::new();
-        let mut tag = |resource: String, tags| steps.push(Step::Tag { instance: self.id(), resource, tags });
+        let mut tag = |resource: String, tags: &Arc<Tags>| {
+            steps.push(Step::Tag { instance: self.id(), resource, tags: Arc::clone(tags) });
+        };
         // The function finds its snapshots by the episode, and may tag those only that carry its stack.
         let successor = Record { owner: self.heir.owner.clone(), ..self.record.clone() };
         let mut on_snapshots = stack;
         on_snapshots.insert(tag::OWNER.to_owned(), self.heir.owner.logical_id.clone());
         on_snapshots.insert(tag::EPISODE.to_owned(), successor.episode());
-        let episode = self.record.episode();
+        let (on_snapshots, episode) = (Arc::new(on_snapshots), self.record.episode());
         for snapshot in self.observed.snapshots.iter().filter(|snapshot| snapshot.episode == episode) {
-            tag(snapshot.id.to_string(), on_snapshots.clone());
+            tag(snapshot.id.to_string(), &on_snapshots);
         }
         for (id, originals) in &self.record.interfaces {
             let wanted = original_groups_tags(originals);
             if self.observed.interfaces.get(id).is_some_and(|interface| !contains(&interface.tags, &wanted)) {
-                tag(id.to_string(), wanted);
+                tag(id.to_string(), &Arc::new(wanted));
             }
         }
         let shown = self.observed.instances.get(&self.record.instance);
@@ -302,11 +305,11 @@ impl Case<'_> {
         for id in instance.volumes.keys() {
             let tags = self.observed.volume_tags.get(id);
             if tags.is_some_and(|tags| tags.get(tag::STACK) == Some(&self.record.owner.stack_id)) {
-                tag(id.to_string(), on_instance.clone());
+                tag(id.to_string(), &on_instance);
             }
         }
         if !contains(&instance.tags, &on_instance) {
-            tag(instance.id.to_string(), on_instance);
+            tag(instance.id.to_string(), &on_instance);
         }
         steps
     }

@@ -169,18 +169,18 @@ pub enum Passage {
 struct Attempt {
     is_accepted: bool,
     /// Of the last try, and when the first of an unbroken series failed.
-    failure: Option<(StepError, Duration)>,
+    failure: Option<Box<(StepError, Duration)>>,
     tries: u32,
     /// What an interface showed before each time this was written to it, and went through: what readings that trail may show.
     before: Vec<Groups>,
     contradicted: Option<Contradiction>,
     next: Duration,
-    over: Option<StepError>,
+    over: Option<Box<StepError>>,
 }
 
 impl Attempt {
     fn failure(&self) -> Option<&StepError> {
-        self.over.as_ref().or(self.failure.as_ref().map(|(error, _)| error))
+        self.over.as_deref().or(self.failure.as_ref().map(|failure| &failure.0))
     }
 }
 
@@ -310,7 +310,7 @@ impl Ledger {
     /// Why a step is not tried any more.
     #[must_use]
     pub(super) fn given_up(&self, step: &Step) -> Option<&StepError> {
-        self.attempts.get(&step.key()).and_then(|attempt| attempt.over.as_ref())
+        self.attempts.get(&step.key()).and_then(|attempt| attempt.over.as_deref())
     }
 
     /// Why a step is not done yet, or will not be.
@@ -442,7 +442,7 @@ impl Ledger {
                     Step::SetGroups { interface, from, .. } => format!("{interface} in {}", ShowGroups(from)),
                     _ => "what was there before".to_owned(),
                 };
-                attempt.over = Some(StepError::NotSeen { seen_by: step.seen_by(), shown });
+                attempt.over = Some(Box::new(StepError::NotSeen { seen_by: step.seen_by(), shown }));
                 Admission::Over
             }
             _ => Admission::Wait,
@@ -460,14 +460,14 @@ impl Ledger {
         if attempt.over.is_some() {
             return Some(Admission::Over);
         }
-        let (error, since) = attempt.failure.as_ref()?;
+        let (error, since) = &**attempt.failure.as_ref()?;
         let for_faults = match key {
             Step::Tag { .. } | Step::Untag { .. } => patience.for_faults.min(FOR_TAGS),
             _ => patience.for_faults,
         };
         let patience = Patience { for_faults, ..patience };
         if !patience.covers_step(error, elapsed.saturating_sub(*since)) {
-            attempt.over = Some(error.clone());
+            attempt.over = Some(Box::new(error.clone()));
             return Some(Admission::Over);
         }
         Some(if elapsed >= attempt.next { Admission::Due } else { Admission::Wait })
@@ -556,7 +556,7 @@ impl Ledger {
             Err(error) => {
                 // That the time is up says less than what failed before.
                 let is_late = error.fault() == Some(Fault::OutOfTime);
-                let before = attempt.failure.take();
+                let before = attempt.failure.take().map(|before| *before);
                 let goes_on = |(before, _): &&(StepError, Duration)| !error.is_unseen() || before.is_unseen();
                 let since = before.as_ref().filter(goes_on).map_or(elapsed, |(_, since)| *since);
                 let is_believed = error.is_unseen() && elapsed.saturating_sub(since) >= DOUBTED;
@@ -567,7 +567,7 @@ impl Ledger {
                     _ => error.clone(),
                 };
                 let said = before.filter(|_| is_late).map_or(last, |(error, _)| error);
-                attempt.failure = Some((said, since));
+                attempt.failure = Some(Box::new((said, since)));
                 let pause = FIRST_PAUSE.saturating_mul(1 << attempt.tries.min(8)).min(LONGEST_PAUSE);
                 attempt.tries += 1;
                 // What is to be planned again is planned again at once.

@@ -105,7 +105,11 @@ fn label(case: &Case<'_>, record: &Record, instance: &Instance, plan: &mut Plan)
         let shown = case.observed.snapshots.iter().find(|snapshot| snapshot.id == *id);
         if shown.is_some_and(|snapshot| !snapshot.labelled && !snapshot.failed) {
             let device = instance.volumes.get(volume).map_or("", |volume| volume.device.as_str());
-            plan.push(Step::Tag { instance: case.id(), resource: id.to_string(), tags: volume_tags(volume, device) });
+            plan.push(Step::Tag {
+                instance: case.id(),
+                resource: id.to_string(),
+                tags: volume_tags(volume, device).into(),
+            });
         }
     }
 }
@@ -158,7 +162,7 @@ fn take(
         tags.extend(volume_tags(volume, device));
     }
     let without = instance.devices(|id, _| !volumes.contains_key(id));
-    Step::TakeSnapshots { instance: case.id(), volumes, without, tags }
+    Step::TakeSnapshots { instance: case.id(), volumes, without, tags: tags.into() }
 }
 
 /// What tells the snapshots of one set apart.

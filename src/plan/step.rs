@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use super::protections::Change;
 use crate::model::{
@@ -41,7 +42,7 @@ pub enum Step {
         originals: Groups,
     },
     /// Tags for people; they never decide.
-    Tag { instance: InstanceId, resource: String, tags: BTreeMap<String, String> },
+    Tag { instance: InstanceId, resource: String, tags: Arc<BTreeMap<String, String>> },
     /// Takes tags of ours off.
     Untag { instance: InstanceId, resource: String, keys: BTreeSet<String> },
     /// Writes the state of a record; refused if it is no longer `from`: what was seen in that state need not hold in another.
@@ -70,7 +71,7 @@ pub enum Step {
         volumes: BTreeMap<VolumeId, String>,
         /// Volumes of the instance that have a snapshot already.
         without: BTreeMap<VolumeId, String>,
-        tags: BTreeMap<String, String>,
+        tags: Arc<BTreeMap<String, String>>,
     },
     /// Saves snapshots that are there and not in the record.
     SaveSnapshots { instance: InstanceId, snapshots: BTreeMap<VolumeId, SnapshotId> },

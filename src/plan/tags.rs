@@ -1,6 +1,7 @@
 //! Tags, for people who find an instance or an interface in the console; they never decide.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::{Case, Plan, Step};
 use crate::model::{GroupId, Groups, Instance, Interface, Owner, Record, VolumeId, Wants};
@@ -47,8 +48,8 @@ pub(super) fn volumes_to_read(
     record: &Record,
     instance: &Instance,
 ) -> BTreeSet<VolumeId> {
-    let tags = instance_tags(wants, record);
-    let is_tagged = |id: &VolumeId| case.ledger.is_accepted(&tag_step(case, id.to_string(), tags.clone()));
+    let tags = Arc::new(instance_tags(wants, record));
+    let is_tagged = |id: &VolumeId| case.ledger.is_accepted(&tag_step(case, id.to_string(), Arc::clone(&tags)));
     kept_volumes(record, instance).filter(|id| !is_tagged(id)).cloned().collect()
 }
 
@@ -62,17 +63,17 @@ fn instance_tags(wants: &Wants, record: &Record) -> Tags {
     tags.map(|(key, value)| (key.to_owned(), value)).into()
 }
 
-fn tag_step(case: &Case<'_>, resource: String, tags: Tags) -> Step {
+fn tag_step(case: &Case<'_>, resource: String, tags: Arc<Tags>) -> Step {
     Step::Tag { instance: case.id(), resource, tags }
 }
 
 /// Tags an isolated instance, its interfaces, and the volumes that outlive it because of us. An interface is tagged by the record that speaks for it. Tags that were not
 /// read are written once, if this invocation has recorded the instance.
 pub(super) fn tag_isolated(case: &Case<'_>, wants: &Wants, record: &Record, instance: &Instance, plan: &mut Plan) {
-    let on_instance = instance_tags(wants, record);
+    let on_instance = Arc::new(instance_tags(wants, record));
     let is_new = record.lease.as_ref().is_some_and(|lease| lease.writer == case.now.writer);
-    let mut add = |resource: String, tags: Tags, found: Option<&Tags>| {
-        let step = tag_step(case, resource, tags.clone());
+    let mut add = |resource: String, tags: Arc<Tags>, found: Option<&Tags>| {
+        let step = tag_step(case, resource, Arc::clone(&tags));
         let is_there = found.map_or_else(|| !is_new || case.ledger.is_accepted(&step), |found| contains(found, &tags));
         if !is_there {
             plan.push(step);
@@ -83,12 +84,12 @@ pub(super) fn tag_isolated(case: &Case<'_>, wants: &Wants, record: &Record, inst
             continue;
         };
         let found = case.observed.looked_up.contains(id).then_some(&interface.tags);
-        add(id.to_string(), original_groups_tags(groups), found);
+        add(id.to_string(), Arc::new(original_groups_tags(groups)), found);
     }
     // Those that go with it are about to be kept: so they are tagged in one call with it.
     let is_kept = |id: &VolumeId, goes: bool| wants.protect && goes || record.protection.volumes.contains_key(id);
     for (id, _) in instance.volumes.iter().filter(|(id, volume)| is_kept(id, volume.delete_on_termination)) {
-        add(id.to_string(), on_instance.clone(), case.observed.volume_tags.get(id));
+        add(id.to_string(), Arc::clone(&on_instance), case.observed.volume_tags.get(id));
     }
     add(instance.id.to_string(), on_instance, Some(&instance.tags));
 }
@@ -210,7 +211,7 @@ mod tests {
         let written: Vec<&Tags> = plan
             .steps()
             .filter_map(|step| match step {
-                Step::Tag { tags, .. } => Some(tags),
+                Step::Tag { tags, .. } => Some(&**tags),
                 _ => None,
             })
             .collect();

@@ -69,9 +69,11 @@ fn check_counted(world: &World, expected: &[&str]) {
 
 fn take_of(plan: &Plan) -> (Vec<&str>, Vec<&str>, &Tags) {
     let take = plan.steps().find_map(|step| match step {
-        Step::TakeSnapshots { volumes, without, tags, .. } => {
-            Some((volumes.keys().map(VolumeId::as_str).collect(), without.keys().map(VolumeId::as_str).collect(), tags))
-        }
+        Step::TakeSnapshots { volumes, without, tags, .. } => Some((
+            volumes.keys().map(VolumeId::as_str).collect(),
+            without.keys().map(VolumeId::as_str).collect(),
+            &**tags,
+        )),
         _ => None,
     });
     take.expect("snapshots")

@@ -87,7 +87,7 @@ fn steps() -> Vec<(Step, &'static str, &'static str, bool)> {
         (set_groups(&[], &["sg-a"], Aim::Confirm), "i-1: confirm eni-1 [] -> [sg-a]", interfaces, true),
         (pass(&["sg-a"], "sg-150"), "i-1: isolate eni-1 by way of sg-7a5 for 7 s -> [sg-150]", interfaces, false),
         (
-            Step::Tag { instance: instance(), resource: "eni-1".to_owned(), tags: tags.clone() },
+            Step::Tag { instance: instance(), resource: "eni-1".to_owned(), tags: tags.clone().into() },
             "tag eni-1 with a, b",
             interfaces,
             true,
@@ -107,7 +107,7 @@ fn steps() -> Vec<(Step, &'static str, &'static str, bool)> {
             false,
         ),
         (
-            Step::TakeSnapshots { instance: instance(), volumes: volumes(), without: [].into(), tags },
+            Step::TakeSnapshots { instance: instance(), volumes: volumes(), without: [].into(), tags: tags.into() },
             "i-1: snapshot vol-1, vol-2",
             "ec2:DescribeSnapshots",
             false,

@@ -44,7 +44,7 @@ fn request() -> Step {
 
 fn take() -> Step {
     let instance = "i-1".parse().unwrap();
-    Step::TakeSnapshots { instance, volumes: [].into(), without: [].into(), tags: [].into() }
+    Step::TakeSnapshots { instance, volumes: [].into(), without: [].into(), tags: Default::default() }
 }
 
 fn protect(aim: Aim) -> Step {
