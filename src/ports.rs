@@ -117,8 +117,8 @@ pub struct Items {
     pub intents: BTreeMap<String, Intent>,
     /// Items that are no record or intent although they should be, by their key, and why.
     pub unreadable: BTreeMap<String, String>,
-    /// The SHA-256 of each item as it was read, by its key; only [`Records::scan`] fills it. It is that of the item as DynamoDB's
-    /// JSON, on one line without blanks, keys and the members of sets in their order.
+    /// The SHA-256 of each item as it was read, by its key; only a scan fills it. It is that of the item as DynamoDB's JSON, on one
+    /// line without blanks, keys and the members of sets in their order.
     pub digests: BTreeMap<String, String>,
 }
 
@@ -233,17 +233,22 @@ pub trait Records: Send + Sync {
     /// Says why a Delete left everything isolated, without changing what is wanted. If nothing ever was, that Delete is what asked
     /// last: what was issued before it and arrives later changes nothing.
     fn write_kept(&self, asked: &Asked<'_>, reason: &str, now: Time) -> impl Future<Output = Call<()>> + Send;
-    /// Takes restored instances off the intent, if it is still this request's.
+    /// The intent of this owner, or those of all incidents that are open, and the records that they hold: what else the table
+    /// holds costs nothing.
+    fn incidents(&self, owner: Option<&Owner>) -> impl Future<Output = Call<Items>> + Send;
+    /// Says that the owner's incident is open. [`Records::record`] does so, too.
+    fn open(&self, owner: &Owner) -> impl Future<Output = Call<()>> + Send;
+    /// Takes restored instances off the intent, if it is still this request's. If that was all, and the incident `is_over`, it is
+    /// open no longer.
     fn release(
         &self,
         owner: &Owner,
         request_id: &str,
         ids: &BTreeSet<InstanceId>,
+        is_over: bool,
     ) -> impl Future<Output = Call<()>> + Send;
     /// Adds instances to those that an owner holds, if it ever asked for anything.
     fn hold(&self, owner: &Owner, ids: &BTreeSet<InstanceId>) -> impl Future<Output = Call<()>> + Send;
-    /// Everything that the table holds.
-    fn scan(&self) -> impl Future<Output = Call<Items>> + Send;
     /// Saves originals of several instances at once; can never overwrite one. **Nothing is recorded for a request that has
     /// been overtaken.** At most [`RECORDED_AT_ONCE`], of different instances; one result for each.
     fn record(
@@ -290,8 +295,8 @@ pub trait Records: Send + Sync {
     ) -> impl Future<Output = Call<Written>> + Send;
 }
 
-/// A DynamoDB transaction has at most 100 operations (DynamoDB quotas); one of them checks the intent.
-pub const RECORDED_AT_ONCE: usize = 99;
+/// A DynamoDB transaction has at most 100 operations (DynamoDB quotas); one of them checks the intent, one opens the incident.
+pub const RECORDED_AT_ONCE: usize = 98;
 
 /// Whether what is held may be released.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::model::{GroupId, Groups, InstanceId, Interface, Owner, Record, ScheduledEvent};
-use crate::ports::{Call, Look, Records, Stamp, Written};
+use crate::ports::{Call, Items, Look, Records, Stamp, Written};
 
 pub use evidence::{
     Attachment, Evidence, SnapshotDetails, SnapshotQuery, Trail, TrailEvent, VolumeDetails, VolumeQuery,
@@ -36,6 +36,8 @@ pub trait Survey: Look {
 pub trait Archive: Records {
     /// The names of all tables that begin so.
     fn tables(&self, prefix: &str) -> impl Future<Output = Call<Vec<String>>> + Send;
+    /// Everything that the table holds.
+    fn scan(&self) -> impl Future<Output = Call<Items>> + Send;
     /// These ports for another table.
     fn named(&self, table: &str) -> Self;
     /// Copies a record into this table, with everything that it holds, for its new owner, whose intent holds it from then on;

@@ -18,7 +18,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::execute::{Executor, Mandate};
-use crate::model::{CallError, Desired, Fault, InstanceId, Intent, InterfaceId, Owner, Release, State, Time, Wants};
+use crate::model::{
+    CallError, Desired, Fault, InstanceId, Intent, InterfaceId, Owner, Record, Release, State, Time, Wants,
+};
 use crate::observe::Observer;
 use crate::plan::{Goal, Heritage, Patience, Reach, Records as Known, Severity, Step};
 use crate::ports::{Asked, Call, Change, Guard, Look, Records, Verdict};
@@ -152,7 +154,7 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         let listed = wants.instances.iter().map(|id| (id.clone(), Goal::Isolate(wants))).collect();
         let then = Then::Remove(wants.on_removal);
         let ended = self.run(Some(&desired), (&stays, None), listed, self.patience(), then).await;
-        self.release(&ended).await;
+        self.release(&ended, false).await;
         let Ended { subjects, verdict, unannounced, overtaken_by, .. } = ended;
         Isolated { asker: self.asker, wants, ended: &subjects, verdict, unannounced: unannounced.as_ref() }
             .report()
@@ -359,7 +361,7 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         then: Then<'_>,
     ) -> Result<Restored, String> {
         let ended = self.run(Some(desired), (stays, None), vec![], patience, then).await;
-        self.release(&ended).await;
+        self.release(&ended, *desired == Desired::Restored).await;
         match ended.overtaken_by {
             Some(request) => Err(request),
             None => Ok(Restored::of(self.asker, &ended.subjects, ended.unannounced)),
@@ -422,7 +424,9 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
             }
         };
         let looping = join_all(subjects.iter_mut().map(|subject| run.pursue(subject, Reach::First)));
-        let ((others, verdict, unannounced), _) = tokio::join!(announcing, looping);
+        let working = async { tokio::join!(announcing, looping) };
+        let isolates = matches!(desired, Some(Desired::Isolated(_)));
+        let ((others, verdict, unannounced), _) = self.opened(isolates, &observer, working).await;
         subjects.extend(others);
         // The last look: whoever was settled before something was changed, or while others were waited for, is looked at once more.
         while !gate.is_closed() && !executor.is_overtaken() && unannounced.is_none() {
@@ -440,6 +444,31 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
             read.or(announced).map_or_else(|| "unknown".to_owned(), |intent| intent.request_id)
         });
         Ended { subjects, verdict, known: observer.known(), overtaken_by, unannounced }
+    }
+
+    /// To record something opens the incident. **One that can record nothing is opened by itself**: its watch is to find it.
+    async fn opened<T>(&self, isolates: bool, observer: &Observer<'_, E, R>, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        let done = tokio::time::timeout(SOON, &mut work).await;
+        let is_ours = |record: &Arc<Record>| record.owner == *self.owner && record.state != State::Restored;
+        if !isolates || observer.known().values().any(is_ours) {
+            return match done {
+                Ok(done) => done,
+                Err(_) => work.await,
+            };
+        }
+        let opening = async {
+            if let Err(error) = self.persist(self.patience(), || self.records.open(self.owner)).await {
+                tracing::warn!(%error, "the incident is not listed as open");
+            }
+        };
+        match done {
+            Ok(done) => {
+                opening.await;
+                done
+            }
+            Err(_) => tokio::join!(work, opening).0,
+        }
     }
 
     fn asked<'d>(&'d self, desired: &'d Desired) -> Asked<'d> {
@@ -463,14 +492,16 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         })
     }
 
-    /// Takes what was restored off the intent. What is not taken off is looked at once more by the next request.
-    async fn release(&self, ended: &Ended<'_>) {
+    /// Takes what was restored off the intent, which ends an incident that asks for nothing. What is not taken off is looked at
+    /// once more by the next request.
+    async fn release(&self, ended: &Ended<'_>, ends: bool) {
         let restored = ended.subjects.iter().filter(|subject| subject.is_restored());
         let ids: BTreeSet<InstanceId> = restored.map(|subject| subject.instance.clone()).collect();
-        if ids.is_empty() || ended.overtaken_by.is_some() {
+        let is_over = ends && ended.unannounced.is_none() && ids.len() == ended.subjects.len();
+        if ids.is_empty() && !is_over || ended.overtaken_by.is_some() {
             return;
         }
-        let releasing = self.records.release(self.owner, self.request_id, &ids);
+        let releasing = self.records.release(self.owner, self.request_id, &ids, is_over);
         if let Some(Err(error)) = self.gate.while_open(releasing).await {
             tracing::warn!(%error, "restored instances stay on the intent");
         }

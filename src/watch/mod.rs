@@ -20,9 +20,11 @@ use tokio::runtime::Handle;
 use crate::cloudformation::handler::Invocation;
 use crate::cloudformation::stack::Stacks;
 use crate::metrics::{self, Metric};
-use crate::model::{Groups, InstanceId, InterfaceId, Owner, Record, State, Time, Watch};
+use crate::model::{Groups, InstanceId, InterfaceId, Record, State, Time, Watch};
 use crate::plan::{DOUBTED, Observed};
-use crate::ports::{Call, CallError, Change, Guard, Items, Look, Ports, Records, Stamp, Verdict, Written};
+use crate::ports::{
+    Call, CallError, Change, Guard, INTENT_PREFIX, Items, Look, Ports, Records, Stamp, Verdict, Written,
+};
 use crate::reconcile::Reconciler;
 use crate::reconcile::contained::{Condition, Contained};
 use crate::reconcile::report::Asker;
@@ -210,33 +212,23 @@ impl<E: Look + Change, R: Records, S: Stacks> Watcher<'_, E, R, S> {
     /// # Errors
     /// The table or EC2 cannot be read: nothing is known.
     pub async fn watch(&self, trigger: &Trigger) -> Call<Watched> {
-        let items = self.items(trigger.owner.as_ref(), &BTreeSet::new()).await?;
+        let items = self.ports.records.incidents(trigger.owner.as_ref()).await?;
         let mut incidents = look::open(&items, trigger.owner.as_ref());
         incidents.retain(|incident| incident.policy() != Watch::Off);
         if let Some(cause) = &trigger.cause {
             incidents.retain(|incident| !cause.is_refused && incident.is_meant(&cause.ids, &items));
         }
+        let mut found = Watched { incidents: lost(&items, &incidents, trigger.cause.is_some()), ..Watched::default() };
         if incidents.is_empty() {
-            return Ok(Watched::default());
+            found.drift = found.incidents.len();
+            return Ok(found);
         }
         let observed = look::observe(&self.ports.ec2, &items, &incidents).await?;
         let looks = incidents.iter().map(|incident| self.one(incident, trigger.cause.as_ref(), &items, &observed));
-        let mut found = Watched { incidents: join_all(looks).await, ..Watched::default() };
+        found.incidents.extend(join_all(looks).await);
         found.not_isolated = found.incidents.iter().map(|incident| incident.not_isolated.len()).sum();
         found.drift = found.incidents.iter().map(WatchedIncident::drift).sum();
         Ok(found)
-    }
-
-    /// The intent of one incident and the records that it names, or that are known; or all there are.
-    async fn items(&self, owner: Option<&Owner>, known: &BTreeSet<InstanceId>) -> Call<Items> {
-        let records = &self.ports.records;
-        let Some(owner) = owner else { return records.scan().await };
-        let items = records.read(owner, &BTreeSet::new()).await?;
-        let mut ids = known.clone();
-        if let Some(intent) = items.intents.get(&owner.digest()) {
-            ids.extend(intent.held.iter().cloned());
-        }
-        records.read(owner, &ids).await
     }
 
     async fn one(
@@ -308,7 +300,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Watcher<'_, E, R, S> {
     }
 
     async fn again(&self, incident: &Incident) -> Call<(Items, Arc<Observed>)> {
-        let items = self.items(Some(&incident.owner), &incident.instances).await?;
+        let items = self.ports.records.incidents(Some(&incident.owner)).await?;
         let observed = look::observe(&self.ports.ec2, &items, std::slice::from_ref(incident)).await?;
         Ok((items, observed))
     }
@@ -420,6 +412,22 @@ fn begun(record: &Record, now: Time) -> Option<&BTreeSet<InterfaceId>> {
         (State::Isolating, Some(lease)) if !lease.only.is_empty() && lease.until <= now => Some(&lease.only),
         _ => None,
     }
+}
+
+/// What is listed as open, and nobody can tell what it is. An event is about what is known.
+fn lost(items: &Items, incidents: &[Incident], is_event: bool) -> Vec<WatchedIncident> {
+    let known: BTreeSet<String> = incidents.iter().map(|incident| incident.owner.digest()).collect();
+    let unknown = items
+        .unreadable
+        .iter()
+        .filter(|(key, _)| !is_event && key.strip_prefix(INTENT_PREFIX).is_some_and(|digest| !known.contains(digest)));
+    let told = |(key, reason): (&String, &String)| WatchedIncident {
+        stack: key.clone(),
+        is_doubtful: true,
+        warnings: vec![format!("an open incident cannot be read, and no record of it is known: item {key}: {reason}")],
+        ..WatchedIncident::default()
+    };
+    unknown.map(told).collect()
 }
 
 /// What there is to tell of an incident.

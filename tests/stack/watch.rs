@@ -467,8 +467,9 @@ async fn a_responder_watches_every_open_incident_and_tells_by_its_topic() {
     assert_eq!((&alarm["StateValue"], &alarm["AlarmActions"]), (&json!("ALARM"), &json!([topic])), "{alarm}");
 
     // Without the right to look for incidents nothing is known, and that is told.
-    let without =
-        changed_responder("blind", |text| text.replace("Action: dynamodb:Scan", "Action: dynamodb:DescribeTable"));
+    let without = changed_responder("blind", |text| {
+        text.replace("Action: dynamodb:BatchGetItem", "Action: dynamodb:DescribeTable")
+    });
     let parameters = ["IncidentRole=true", "DetachInstanceProfile=true"];
     let (succeeded, output) = try_responder(cloud(), &without, &[], &parameters);
     assert!(succeeded, "{output}");
@@ -476,7 +477,7 @@ async fn a_responder_watches_every_open_incident_and_tells_by_its_topic() {
     cloud().set("schedule", &json!({"stack": RESPONDER})).await;
     let call = called(RESPONDER, since).await.remove(0);
     assert_eq!(call["status"], "failed", "{call}");
-    assert!(call["answer"].to_string().contains("dynamodb:Scan"), "{call}");
+    assert!(call["answer"].to_string().contains("dynamodb:BatchGetItem"), "{call}");
     let messages = alarms("", 0).await;
     assert!(subjects(&messages).contains(&subject("ALARM", "errors").as_str()), "{messages:?}");
     crate::beside::deploy_responder(cloud(), &parameters);

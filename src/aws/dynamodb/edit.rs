@@ -100,6 +100,11 @@ impl Edit {
         self.with(format!(":{name}"), members)
     }
 
+    /// None of an edit that needs none.
+    pub fn condition(&self) -> Option<String> {
+        Some(self.condition.clone()).filter(|condition| !condition.is_empty())
+    }
+
     pub fn expression(&self) -> String {
         let clauses = [("SET", &self.sets), ("REMOVE", &self.removes), ("ADD", &self.adds), ("DELETE", &self.deletes)];
         let clauses = clauses.into_iter().filter(|(_, parts)| !parts.is_empty());

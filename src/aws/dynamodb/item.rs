@@ -18,6 +18,10 @@ pub(crate) const KEY: &str = "InstanceId";
 const UNREADABLE_PREFIX: &str = "unreadable:";
 /// Items of the trigger's state machine: which findings it has handled, what it asks, how many instances it isolated in an hour.
 pub(crate) const TRIGGER_PREFIX: &str = "trigger:";
+/// The item that lists the open incidents: which intents the watch reads.
+pub(crate) const OPEN: &str = "incidents:open";
+/// Its one attribute, a set of [`Owner::digest`].
+pub(crate) const OWNERS: &str = "Owners";
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
@@ -98,7 +102,7 @@ pub(crate) fn new_record(
 /// Puts an item where it belongs.
 pub(crate) fn sort(item: &Item, items: &mut Items) {
     let key = text(item, KEY).unwrap_or_default();
-    if key.starts_with(UNREADABLE_PREFIX) || key.starts_with(TRIGGER_PREFIX) {
+    if key == OPEN || key.starts_with(UNREADABLE_PREFIX) || key.starts_with(TRIGGER_PREFIX) {
         return;
     }
     if let Some(digest) = key.strip_prefix(INTENT_PREFIX) {
@@ -164,24 +168,26 @@ pub(crate) fn read_intent(item: &Item) -> Result<Intent, String> {
     })
 }
 
-/// What an intent holds, if that cannot be read: as much as can be, with what it asked for last, and what stands there.
-pub(crate) fn unreadable_held(item: &Item) -> Option<(BTreeSet<InstanceId>, AttributeValue)> {
-    let before = item.get("Held")?;
-    members::<InstanceId>(item, "Held").err()?;
-    let texts: Vec<&str> = match before {
-        AttributeValue::Ss(members) => members.iter().map(String::as_str).collect(),
-        AttributeValue::L(members) => {
+/// What stands where an intent holds something, if that cannot be read.
+pub(crate) fn unreadable_held(item: &Item) -> Option<&AttributeValue> {
+    item.get("Held").filter(|_| members::<InstanceId>(item, "Held").is_err())
+}
+
+/// What an intent holds: as much of it as can be read, with what it asked for last.
+pub(crate) fn held_by(item: &Item) -> BTreeSet<InstanceId> {
+    let texts: Vec<&str> = match item.get("Held") {
+        Some(AttributeValue::Ss(members)) => members.iter().map(String::as_str).collect(),
+        Some(AttributeValue::L(members)) => {
             members.iter().filter_map(|member| member.as_s().ok()).map(String::as_str).collect()
         }
-        AttributeValue::S(text) => text.split(',').collect(),
+        Some(AttributeValue::S(text)) => text.split(',').collect(),
         _ => vec![],
     };
     let asked = match text(item, "Desired").and_then(|text| serde_json::from_str(text).ok()) {
         Some(Desired::Isolated(wants)) => wants.instances,
         Some(Desired::Restored | Desired::Unknown(_)) | None => vec![],
     };
-    let held = texts.into_iter().filter_map(|text| text.trim().parse().ok());
-    Some((held.chain(asked).collect(), before.clone()))
+    texts.into_iter().filter_map(|text| text.trim().parse().ok()).chain(asked).collect()
 }
 
 pub(crate) fn read_record(item: &Item) -> Result<Record, String> {
@@ -276,7 +282,7 @@ pub(crate) fn map<'a>(item: &'a Item, name: &str) -> Result<Option<&'a Item>, St
     value.as_m().map(Some).map_err(|_| format!("attribute {name} is no map"))
 }
 
-fn members<T: FromStr<Err: Display> + Ord>(item: &Item, name: &str) -> Result<BTreeSet<T>, String> {
+pub(crate) fn members<T: FromStr<Err: Display> + Ord>(item: &Item, name: &str) -> Result<BTreeSet<T>, String> {
     let Some(value) = item.get(name) else { return Ok(BTreeSet::new()) };
     let members = value.as_ss().map_err(|_| format!("attribute {name} is no set of strings"))?;
     members.iter().map(|member| parsed(member)).collect()

@@ -1,7 +1,7 @@
 //! DynamoDB's adapter: the records table. Only this folder and the program's part of it name its SDK.
 //!
-//! One item per instance, key `InstanceId`; one more per owner, key `owner:<digest>`, for the intent; and what could not be
-//! read, under `unreadable:<instance>:<time>`. Every write is conditional: **a recorded original is never overwritten.**
+//! One item per instance, key `InstanceId`; one more per owner, key `owner:<digest>`, for the intent; one that lists the open
+//! incidents, by which the watch finds them; and what could not be read, under `unreadable:<instance>:<time>`. Every write is conditional: **a recorded original is never overwritten.**
 
 pub(crate) mod edit;
 pub(crate) mod item;
@@ -19,10 +19,14 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValue, Re
 use futures_util::future::try_join_all;
 
 use self::edit::{Edit, PORTION};
-use self::item::{Item, KEY, digest, intent_key, protection_entries, read_intent, s, set, sort, unreadable_held};
+use self::item::{
+    Item, KEY, OPEN, OWNERS, held_by, intent_key, members, protection_entries, read_intent, s, set, sort,
+    unreadable_held,
+};
+use self::transaction::Write;
 use crate::aws::error::{call_error, garbled, sent};
 use crate::model::{Desired, InstanceId, Intent, Owner, Protection, SnapshotId, State, Time, VolumeId, comma_list};
-use crate::ports::{Asked, Call, CallError, Fault, Items, Marking, Originals, Records, Stamp, Written};
+use crate::ports::{Asked, Call, CallError, Fault, INTENT_PREFIX, Items, Marking, Originals, Records, Stamp, Written};
 
 const READ: &str = "dynamodb:BatchGetItem";
 const UPDATE: &str = "dynamodb:UpdateItem";
@@ -44,6 +48,17 @@ fn held(holder: &Owner) -> Edit {
     Edit::only_if("#Owner = :holder AND #State <> :restored")
         .with(":holder", s(holder))
         .with(":restored", s(State::Restored.as_str()))
+}
+
+/// Lists an incident as open.
+pub(crate) fn opening(owner: &Owner) -> Edit {
+    Edit::default().add(OWNERS, [owner.digest()])
+}
+
+fn sorted(found: &[Item]) -> Items {
+    let mut items = Items::default();
+    found.iter().for_each(|item| sort(item, &mut items));
+    items
 }
 
 /// An intent that says what this request wants.
@@ -108,7 +123,7 @@ impl Table {
             .table_name(&self.name)
             .key(KEY, s(key))
             .update_expression(edit.expression())
-            .condition_expression(&edit.condition)
+            .set_condition_expression(edit.condition())
             .set_expression_attribute_names(edit.names())
             .set_expression_attribute_values(Some(edit.values))
     }
@@ -119,6 +134,11 @@ impl Table {
             Err(error) if is_lost(&error) => Ok(Written::Lost),
             Err(error) => Err(call_error(UPDATE, &error)),
         }
+    }
+
+    async fn read_all(&self, keys: &[String]) -> Call<Vec<Item>> {
+        let reads = keys.chunks(READ_AT_ONCE).map(|keys| self.read_keys(keys));
+        Ok(try_join_all(reads).await?.into_iter().flatten().collect())
     }
 
     async fn read_keys(&self, keys: &[String]) -> Call<Vec<Item>> {
@@ -176,9 +196,9 @@ impl Table {
     async fn write_held_anew(&self, owner: &Owner, instances: &[InstanceId]) -> Call<Written> {
         let key = intent_key(owner);
         let Some(item) = self.get(&key).await? else { return Ok(Written::Lost) };
-        let Some((held, before)) = unreadable_held(&item) else { return Ok(Written::Lost) };
+        let Some(before) = unreadable_held(&item).cloned() else { return Ok(Written::Lost) };
         tracing::warn!(item = key, ?before, "what is held cannot be read, and is written anew");
-        let held: BTreeSet<InstanceId> = held.into_iter().chain(instances.iter().cloned()).collect();
+        let held: BTreeSet<InstanceId> = held_by(&item).into_iter().chain(instances.iter().cloned()).collect();
         let edit = Edit::only_if("Held = :before").with(":before", before.clone());
         self.write(&key, edit.set_or_remove("Held", set(held)).set("HeldBefore", before)).await
     }
@@ -191,11 +211,26 @@ impl Records for Table {
 
     async fn read(&self, owner: &Owner, ids: &BTreeSet<InstanceId>) -> Call<Items> {
         let keys: Vec<String> = [intent_key(owner)].into_iter().chain(ids.iter().map(ToString::to_string)).collect();
-        let mut items = Items::default();
-        for item in try_join_all(keys.chunks(READ_AT_ONCE).map(|keys| self.read_keys(keys))).await?.iter().flatten() {
-            sort(item, &mut items);
-        }
-        Ok(items)
+        Ok(sorted(&self.read_all(&keys).await?))
+    }
+
+    async fn incidents(&self, owner: Option<&Owner>) -> Call<Items> {
+        let intents = match owner {
+            Some(owner) => vec![intent_key(owner)],
+            None => {
+                let open = self.get(OPEN).await?.unwrap_or_default();
+                let digests: BTreeSet<String> = members(&open, OWNERS).map_err(|reason| garbled(READ, reason))?;
+                digests.iter().map(|digest| format!("{INTENT_PREFIX}{digest}")).collect()
+            }
+        };
+        let mut items = self.read_all(&intents).await?;
+        let held: BTreeSet<InstanceId> = items.iter().flat_map(held_by).collect();
+        items.extend(self.read_all(&held.iter().map(ToString::to_string).collect::<Vec<_>>()).await?);
+        Ok(sorted(&items))
+    }
+
+    async fn open(&self, owner: &Owner) -> Call<()> {
+        self.write(OPEN, opening(owner)).await.map(|_| ())
     }
 
     async fn write_intent(&self, asked: &Asked<'_>, now: Time) -> Call<Intent> {
@@ -227,12 +262,27 @@ impl Records for Table {
         Ok(())
     }
 
-    async fn release(&self, owner: &Owner, request_id: &str, ids: &BTreeSet<InstanceId>) -> Call<()> {
+    async fn release(&self, owner: &Owner, request_id: &str, ids: &BTreeSet<InstanceId>, is_over: bool) -> Call<()> {
+        let key = intent_key(owner);
+        let ours = || Edit::only_if("RequestId = :request").with(":request", s(request_id));
+        if is_over {
+            let all = match set(ids) {
+                Some(held) => ours().and("(attribute_not_exists(Held) OR Held = :held)").with(":held", held),
+                None => ours().and("attribute_not_exists(Held)"),
+            };
+            let mut result = Ok(Written::Done);
+            let closing = self.change(OPEN, Edit::default().delete(OWNERS, [owner.digest()]))?;
+            let write = Write { result: &mut result, operations: vec![closing] };
+            self.transact(&[self.change(&key, all.remove(&["Held"]))?], vec![write]).await;
+            // Where it holds more, it is over for these only.
+            if result? == Written::Done {
+                return Ok(());
+            }
+        }
         if ids.is_empty() {
             return Ok(());
         }
-        let edit = Edit::only_if("RequestId = :request").with(":request", s(request_id)).delete("Held", ids);
-        self.write(&intent_key(owner), edit).await.map(|_| ())
+        self.write(&key, ours().delete("Held", ids)).await.map(|_| ())
     }
 
     async fn hold(&self, owner: &Owner, ids: &BTreeSet<InstanceId>) -> Call<()> {
@@ -241,21 +291,6 @@ impl Records for Table {
         }
         let edit = Edit::only_if("attribute_exists(InstanceId)").add("Held", ids);
         self.write(&intent_key(owner), edit).await.map(|_| ())
-    }
-
-    async fn scan(&self) -> Call<Items> {
-        let mut items = Items::default();
-        let mut pages = self.client.scan().table_name(&self.name).consistent_read(true).into_paginator().send();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| call_error("dynamodb:Scan", &error))?;
-            for item in page.items() {
-                sort(item, &mut items);
-                if let Some((key, digest)) = digest(item) {
-                    items.digests.insert(key, digest);
-                }
-            }
-        }
-        Ok(items)
     }
 
     async fn record(

@@ -9,10 +9,10 @@ use aws_sdk_dynamodb::types::{CancellationReason, ConditionCheck, Put, TransactW
 
 use super::edit::{Edit, PORTION};
 use super::item::{
-    Item, KEY, intent_key, interface_commands, interface_entries, lines, new_record, no_entries, read_record, s, set,
-    unreadable_key,
+    Item, KEY, OPEN, intent_key, interface_commands, interface_entries, lines, new_record, no_entries, read_record, s,
+    set, unreadable_key,
 };
-use super::{Table, held, pauses, portions};
+use super::{Table, held, opening, pauses, portions};
 use crate::aws::error::{call_error, garbled};
 use crate::model::{Owner, State};
 use crate::plan::Prior;
@@ -52,7 +52,7 @@ impl Table {
             .table_name(&self.name)
             .key(KEY, s(key))
             .update_expression(edit.expression())
-            .condition_expression(&edit.condition)
+            .set_condition_expression(edit.condition())
             .set_expression_attribute_names(edit.names())
             .set_expression_attribute_values(Some(edit.values))
             .build();
@@ -79,8 +79,9 @@ impl Table {
         stamp: &Stamp<'_>,
     ) -> Vec<Call<Written>> {
         let is_ours = Edit::only_if("RequestId = :request").with(":request", s(request_id));
-        let check = match self.check(intent_key(owner), &is_ours) {
-            Ok(check) => check,
+        let both = || Ok([self.check(intent_key(owner), &is_ours)?, self.change(OPEN, opening(owner))?]);
+        let firsts = match both() {
+            Ok(firsts) => firsts,
             Err(error) => return vec![Err(error); originals.len()],
         };
         let mut results = vec![Ok(Written::Done); originals.len()];
@@ -95,7 +96,7 @@ impl Table {
                     Err(error) => *result = Err(error),
                 }
             }
-            self.transact(&check, writes).await;
+            self.transact(&firsts, writes).await;
         }
         results
     }
@@ -141,8 +142,8 @@ impl Table {
         Ok(vec![self.put(copy, Edit::only_if("attribute_not_exists(InstanceId)"))?, self.put(record, as_read)?])
     }
 
-    /// Writes what can be written, unless the condition of `first`, which goes with each transaction, does not hold.
-    pub(crate) async fn transact(&self, first: &TransactWriteItem, writes: Vec<Write<'_>>) {
+    /// Writes what can be written, unless a condition of the `firsts`, which go with each transaction, does not hold.
+    pub(crate) async fn transact(&self, firsts: &[TransactWriteItem], writes: Vec<Write<'_>>) {
         let (simple, other): (Vec<_>, Vec<_>) = writes.into_iter().partition(|write| write.operations.len() == 1);
         let mut batches: Vec<Vec<Write<'_>>> = other.into_iter().map(|write| vec![write]).chain([simple]).collect();
         let mut pauses = pauses();
@@ -150,12 +151,12 @@ impl Table {
             if batch.is_empty() {
                 continue;
             }
-            let operations = [first].into_iter().chain(batch.iter().flat_map(|write| &write.operations));
+            let operations = firsts.iter().chain(batch.iter().flat_map(|write| &write.operations));
             let request = self.client.transact_write_items().set_transact_items(Some(operations.cloned().collect()));
             let Err(error) = Box::pin(request.send()).await else { continue };
             let whole = call_error(TRANSACT, &error);
             let mut reasons = reasons(error).into_iter();
-            let of_first = reasons.next().flatten();
+            let of_first = reasons.by_ref().take(firsts.len()).fold(None, Option::or);
             if of_first.as_ref().is_some_and(|error| error.code == LOST) {
                 set_all(batch, &Ok(Written::Overtaken));
                 continue;

@@ -6,6 +6,7 @@ use ec2_isolation::model::{
     Attribute, Desired, Groups, InstanceId, InterfaceId, Lease, Owner, Protection, ShutdownBehaviour, Snapshots, State,
     Time, Wants, Watch,
 };
+use ec2_isolation::operator::ports::Archive as _;
 use ec2_isolation::plan::{Cut, Prior};
 use ec2_isolation::ports::{Asked, CallError, Fault, Marking, Originals, Records as _, Stamp, Written};
 use serde_json::{Value, json};
@@ -93,14 +94,20 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// The operations of a transaction.
+/// The operations of a transaction, but for the second one, which lists the incident as open.
 fn operations(request: &Value) -> Vec<&Value> {
-    request["TransactItems"].as_array().unwrap().iter().collect()
+    let mut operations: Vec<&Value> = request["TransactItems"].as_array().unwrap().iter().collect();
+    let opening = &operations.remove(1)["Update"];
+    assert_eq!(opening["Key"], json!({"InstanceId": {"S": "incidents:open"}}));
+    assert_eq!(said(opening), format!("ADD Owners {{{}}} IF ", owner().digest()));
+    assert!(opening.get("ConditionExpression").is_none(), "{opening}");
+    operations
 }
 
-/// DynamoDB's word for a transaction that was cancelled for these reasons.
+/// DynamoDB's word for a transaction that was cancelled for these reasons of [`operations`].
 fn cancelled(reasons: &[&str]) -> String {
-    let reasons: Vec<Value> = reasons.iter().map(|code| json!({"Code": code, "Message": "m"})).collect();
+    let mut reasons: Vec<Value> = reasons.iter().map(|code| json!({"Code": code, "Message": "m"})).collect();
+    reasons.insert(1.min(reasons.len()), json!({"Code": "None"}));
     let kind = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException";
     json!({"__type": kind, "Message": "cancelled", "CancellationReasons": reasons}).to_string()
 }
@@ -354,7 +361,7 @@ async fn an_item_that_cannot_be_read_is_set_aside_whole_and_never_overwritten() 
     assert_eq!(results, vec![Ok(Written::Done); 2]);
     let requests = requests(&seen);
     assert_eq!(requests[0]["RequestItems"]["records"]["ConsistentRead"], json!(true));
-    let transaction = requests.iter().find(|request| request["TransactItems"][1]["Put"].is_object()).unwrap();
+    let transaction = requests.iter().find(|request| request["TransactItems"][2]["Put"].is_object()).unwrap();
     let (copy, put) = (&operations(transaction)[1]["Put"], &operations(transaction)[2]["Put"]);
     let mut expected = item.clone();
     expected["InstanceId"]["S"] = json!("unreadable:i-0a:2026-11-25T03:00:00Z");
@@ -707,13 +714,83 @@ async fn restored_instances_are_taken_off_the_intent_only_if_it_is_still_the_req
     let (http, seen) = wire(&[(200, "{}"), (400, LOST)]);
     let table = table(http);
     let restored: BTreeSet<InstanceId> = ["i-0a", "i-0b"].map(|id| id.parse().unwrap()).into();
-    assert_eq!(table.release(&owner(), "req-1", &restored).await, Ok(()));
-    assert_eq!(table.release(&owner(), "req-1", &restored).await, Ok(()));
-    assert_eq!(table.release(&owner(), "req-1", &BTreeSet::new()).await, Ok(()));
+    assert_eq!(table.release(&owner(), "req-1", &restored, false).await, Ok(()));
+    assert_eq!(table.release(&owner(), "req-1", &restored, false).await, Ok(()));
+    assert_eq!(table.release(&owner(), "req-1", &BTreeSet::new(), false).await, Ok(()));
     let requests = requests(&seen);
     assert_eq!(requests.len(), 2);
     assert_eq!(requests[0]["Key"], json!({"InstanceId": {"S": format!("owner:{}", owner().digest())}}));
     assert_eq!(said(&requests[0]), "DELETE Held {i-0a i-0b} IF RequestId = req-1");
+}
+
+#[tokio::test]
+async fn the_last_of_an_incident_is_taken_off_and_the_incident_off_the_open_ones_at_once() {
+    let release = |held: &'static [&'static str], answers: &'static [(u16, &'static str)]| async move {
+        let (http, seen) = wire(answers);
+        let held = held.iter().map(|id| id.parse().unwrap()).collect();
+        assert_eq!(table(http).release(&owner(), "req-1", &held, true).await, Ok(()));
+        requests(&seen)
+    };
+    let closed = release(&["i-0a", "i-0b"], &[(200, "{}")]).await;
+    let updates: Vec<&Value> = closed[0]["TransactItems"].as_array().unwrap().iter().map(|of| &of["Update"]).collect();
+    let key = |key: &str| json!({"InstanceId": {"S": key}});
+    assert_eq!((closed.len(), updates.len()), (1, 2));
+    assert_eq!(updates[0]["Key"], key(&format!("owner:{}", owner().digest())));
+    let condition = "IF RequestId = req-1 AND (attribute_not_exists(Held) OR Held = {i-0a i-0b})";
+    assert_eq!(said(updates[0]), format!("REMOVE Held {condition}"));
+    assert_eq!(updates[1]["Key"], key("incidents:open"));
+    assert_eq!(said(updates[1]), format!("DELETE Owners {{{}}} IF ", owner().digest()));
+    // One that holds nothing is over as well.
+    let nothing = release(&[], &[(200, "{}")]).await;
+    let intent = &nothing[0]["TransactItems"][0]["Update"];
+    assert_eq!(said(intent), "REMOVE Held IF RequestId = req-1 AND attribute_not_exists(Held)");
+    // It holds more, or another request has come: it stays open.
+    const MORE: &str = r#"{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","Message":"no",
+        "CancellationReasons":[{"Code":"ConditionalCheckFailed"},{"Code":"None"}]}"#;
+    let more = release(&["i-0a"], &[(400, MORE), (200, "{}")]).await;
+    assert_eq!((more.len(), said(&more[1]).as_str()), (2, "DELETE Held {i-0a} IF RequestId = req-1"));
+    assert_eq!(release(&[], &[(400, MORE)]).await.len(), 1);
+}
+
+/// An intent that cannot be read is found by what can be read of it.
+#[tokio::test]
+async fn open_incidents_are_read_by_a_list_and_their_intents() {
+    let found = |items: &[Value]| json!({"Responses": {"records": items}, "UnprocessedKeys": {}}).to_string();
+    let open = json!({"InstanceId": {"S": "incidents:open"}, "Owners": {"SS": ["aa", owner().digest()]}});
+    let mut whole = intent("req-1", &Desired::Restored);
+    whole["InstanceId"]["S"] = json!(format!("owner:{}", owner().digest()));
+    let mut broken = whole.clone();
+    (broken["InstanceId"]["S"], broken["Held"]) = (json!("owner:aa"), json!({"L": [{"S": "i-0d"}, {"N": "1"}]}));
+    let intents = found(&[whole.clone(), broken]);
+    let records = found(&[item_of("i-0a", "kept"), item_of("i-0d", "isolated")]);
+    let (http, seen) = wire(&[(200, &found(&[open])), (200, &intents), (200, &records)]);
+    let items = table(http).incidents(None).await.unwrap();
+    let asked = requests(&seen);
+    assert_eq!(keys(&asked[0]), ["incidents:open"]);
+    let own = format!("owner:{}", owner().digest());
+    assert_eq!(keys(&asked[1]).into_iter().collect::<BTreeSet<_>>(), BTreeSet::from(["owner:aa", own.as_str()]));
+    assert_eq!(keys(&asked[2]), ["i-0a", "i-0c", "i-0d"]);
+    assert_eq!(items.records.keys().map(InstanceId::as_str).collect::<Vec<_>>(), ["i-0a", "i-0d"]);
+    assert_eq!(items.intents.keys().collect::<Vec<_>>(), [&owner().digest()]);
+    let reason = "attribute Held is no set of strings";
+    assert_eq!(items.unreadable, [("owner:aa".to_owned(), reason.to_owned())].into());
+
+    // One is read without the list, and a table without one has no open incident.
+    let (http, seen) = wire(&[(200, &found(&[whole])), (200, &found(&[item_of("i-0a", "kept")]))]);
+    let items = table(http).incidents(Some(&owner())).await.unwrap();
+    assert_eq!((keys(&requests(&seen)[0]), items.records.len()), (vec![own.as_str()], 1));
+    let (http, seen) = wire(&[(200, &found(&[]))]);
+    assert_eq!(table(http).incidents(None).await, Ok(ec2_isolation::ports::Items::default()));
+    assert_eq!(requests(&seen).len(), 1);
+    // A list that cannot be read is no list of nothing.
+    let (http, _) = wire(&[(200, &found(&[json!({"InstanceId": {"S": "incidents:open"}, "Owners": {"S": "aa"}})]))]);
+    assert_eq!(table(http).incidents(None).await.unwrap_err().fault, Fault::Garbled);
+    // One that has recorded nothing is listed by itself.
+    let (http, seen) = wire(&[(200, "{}")]);
+    assert_eq!(table(http).open(&owner()).await, Ok(()));
+    let update = &requests(&seen)[0];
+    assert_eq!(update["Key"], json!({"InstanceId": {"S": "incidents:open"}}));
+    assert_eq!(said(update), format!("ADD Owners {{{}}} IF ", owner().digest()));
 }
 
 #[tokio::test]
@@ -749,7 +826,8 @@ async fn records_are_scanned_consistently_over_all_pages_and_what_cannot_be_read
     let trigger = json!({"InstanceId": {"S": "trigger:0123456789ab"}, "State": {"S": "asked"}});
     let mut kept = item_of("i-0a", "kept");
     kept["LeaseOnly"] = json!({"SS": ["eni-01"]});
-    let first = json!({"Items": [kept, aside, trigger], "LastEvaluatedKey": {"InstanceId": {"S": "i-0a"}}});
+    let open = json!({"InstanceId": {"S": "incidents:open"}, "Owners": {"SS": ["aa"]}});
+    let first = json!({"Items": [kept, aside, trigger, open], "LastEvaluatedKey": {"InstanceId": {"S": "i-0a"}}});
     let second = json!({"Items": [item_of("i-0b", "melted")]});
     let (http, seen) = wire(&[(200, &first.to_string()), (200, &second.to_string())]);
     let items = table(http).scan().await.unwrap();

@@ -1,9 +1,10 @@
 //! What a case file is made from, on the wire: snapshots in full, locks, CloudTrail, the times of a stack, digests of records.
 
 use ec2_isolation::model::{Lock, Time, sha256};
+use ec2_isolation::operator::ports::Archive as _;
 use ec2_isolation::operator::ports::{Evidence as _, SnapshotQuery, Trail as _, VolumeQuery};
 use ec2_isolation::operator::stack::{StackLife as _, StackTimes};
-use ec2_isolation::ports::{Change as _, Fault, Look as _, Records as _};
+use ec2_isolation::ports::{Change as _, Fault, Look as _};
 use serde_json::{Value, json};
 
 use super::{ec2, ec2_error, stacks, table, trail, wire};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ec2_isolation::model::{Owner, Record, State};
 use ec2_isolation::operator::ports::{Archive as _, Survey as _, Takeover};
 use ec2_isolation::operator::stack::{NewStack, Prepared, StackLife as _, Template};
-use ec2_isolation::ports::{Fault, Records as _, Stamp, Written};
+use ec2_isolation::ports::{Fault, Stamp, Written};
 use serde_json::{Value, json};
 
 use super::{ec2, owner, stacks, table, wire};
@@ -70,7 +70,10 @@ async fn a_record_changes_hands_with_everything_that_it_holds_and_its_heirs_inte
     let (result, transaction) = take_over(&item(), &past, (200, "{}")).await;
     assert_eq!(result, Ok(Written::Done));
     let transaction = transaction.unwrap();
-    let (intent, put) = (&transaction["TransactItems"][0]["Update"], &transaction["TransactItems"][1]["Put"]);
+    let (intent, put) = (&transaction["TransactItems"][0]["Update"], &transaction["TransactItems"][2]["Put"]);
+    let opening = &transaction["TransactItems"][1]["Update"];
+    assert_eq!(opening["Key"], json!({"InstanceId": {"S": "incidents:open"}}));
+    assert_eq!(opening["ExpressionAttributeValues"], json!({":Owners": {"SS": [heir().digest()]}}));
     assert_eq!((&intent["TableName"], &put["TableName"]), (&json!("records-2"), &json!("records-2")));
     assert_eq!(intent["Key"], json!({"InstanceId": {"S": format!("owner:{}", heir().digest())}}));
     assert_eq!(
@@ -110,7 +113,7 @@ async fn a_record_changes_hands_in_its_place() {
     let table = table(http);
     assert_eq!(table.take_over(&table, &seen, &takeover).await, Ok(Written::Done));
     let transaction: Value = serde_json::from_str(&requests.lock().unwrap()[1]).unwrap();
-    let put = &transaction["TransactItems"][1]["Put"];
+    let put = &transaction["TransactItems"][2]["Put"];
     // The whole item is written: what was recorded meanwhile is not lost.
     let condition = "#Owner = :owner AND #State = :state AND RecordedAt = :recorded AND Interfaces = :interfaces";
     assert_eq!(put["ConditionExpression"], condition);
@@ -132,7 +135,7 @@ async fn a_record_that_changed_meanwhile_or_meets_another_one_does_not_change_ha
         assert_eq!(take_over(&found, &Value::Null, (200, "{}")).await, (Ok(Written::Lost), None), "{found}");
     }
     // There is a record, or no intent.
-    for reasons in [["None", "ConditionalCheckFailed"], ["ConditionalCheckFailed", "None"]] {
+    for reasons in [["None", "None", "ConditionalCheckFailed"], ["ConditionalCheckFailed", "None", "None"]] {
         let reasons = reasons.map(|code| json!({"Code": code}));
         let kind = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException";
         let lost = json!({"__type": kind, "CancellationReasons": reasons}).to_string();

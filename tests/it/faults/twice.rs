@@ -123,8 +123,13 @@ impl Records for Twice {
         self.0.read(owner, ids).await
     }
 
-    async fn scan(&self) -> Call<Items> {
-        self.0.scan().await
+    async fn incidents(&self, owner: Option<&Owner>) -> Call<Items> {
+        self.0.incidents(owner).await
+    }
+
+    async fn open(&self, owner: &Owner) -> Call<()> {
+        let _ = self.0.open(owner).await;
+        self.0.open(owner).await
     }
 
     async fn count_return(
@@ -148,9 +153,9 @@ impl Records for Twice {
         self.0.write_kept(asked, reason, now).await
     }
 
-    async fn release(&self, owner: &Owner, request_id: &str, ids: &BTreeSet<InstanceId>) -> Call<()> {
-        let _ = self.0.release(owner, request_id, ids).await;
-        self.0.release(owner, request_id, ids).await
+    async fn release(&self, owner: &Owner, request_id: &str, ids: &BTreeSet<InstanceId>, is_over: bool) -> Call<()> {
+        let _ = self.0.release(owner, request_id, ids, is_over).await;
+        self.0.release(owner, request_id, ids, is_over).await
     }
 
     async fn hold(&self, owner: &Owner, ids: &BTreeSet<InstanceId>) -> Call<()> {

@@ -15,6 +15,7 @@ use ec2_isolation::timing::pace::Pace;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::watch::{schedule, watch};
 use crate::world::{self, VPC, World, groups};
 use crate::{cutting, event, isolated, succeeds, with_everything};
 
@@ -105,6 +106,9 @@ async fn a_table_with_a_thousand_old_incidents_costs_nothing() {
                 let mut record = restored.clone();
                 record.instance = format!("i-{:x}", 0x90000 + n).parse().unwrap();
                 record.owner.stack_id = format!("arn:aws:cloudformation:us-east-1:123456789012:stack/old-{n}/1");
+                let mut intent = data.intents.values().next().unwrap().clone();
+                intent.0.owner = record.owner.clone();
+                data.intents.insert(record.owner.digest(), intent);
                 data.records.insert(record.instance.clone(), record);
             }
         }
@@ -118,6 +122,13 @@ async fn a_table_with_a_thousand_old_incidents_costs_nothing() {
             again["ResourceProperties"]["InstanceIds"] = json!(ids);
             succeeds(&world, again).await;
         }
+        let mut open = event("create");
+        open["RequestId"] = json!("open");
+        open["ResourceProperties"]["InstanceIds"] = json!(ids);
+        succeeds(&world, open).await;
+        // It looks at what is open, whatever else the table holds.
+        let found = watch(&world, schedule()).await;
+        assert_eq!(found["incidents"].as_array().unwrap().len(), 1, "{found}");
         let data = world.data();
         assert!(data.calls.iter().all(|(action, _)| *action != "dynamodb:Scan"));
         (data.calls.len() - begun.0, data.start.elapsed() - begun.1)

@@ -85,7 +85,7 @@ pub fn open(found: &Value) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_incident_that_is_as_it_was_left_costs_three_reads_and_is_said_to_be() {
+async fn an_incident_that_is_as_it_was_left_costs_five_reads_and_is_said_to_be() {
     let world = watched("Isolate").await;
     for event in [schedule(), json!({"Watch": {"StackId": STACK, "LogicalResourceId": "Isolation"}})] {
         world.data().calls.clear();
@@ -95,7 +95,7 @@ async fn an_incident_that_is_as_it_was_left_costs_three_reads_and_is_said_to_be(
         assert_eq!(found, json!({"incidents": [expected], "not_isolated": 0, "drift": 0}));
         let calls: Vec<_> = world.data().calls.iter().map(|(action, _)| *action).collect();
         assert_eq!(calls.iter().filter(|action| action.starts_with("ec2:")).count(), 2, "{calls:?}");
-        assert!(calls.len() <= 4 && writes(&world).is_empty(), "{calls:?}");
+        assert!(calls.len() <= 5 && writes(&world).is_empty(), "{calls:?}");
     }
     // Of another stack there is nothing.
     let other = json!({"Watch": {"StackId": "arn:aws:cloudformation:us-east-1:1:stack/other/1"}});
@@ -248,11 +248,11 @@ async fn what_cannot_be_read_of_one_incident_is_said_of_that_one() {
     // What the first look saw stays said.
     assert_eq!((&found["not_isolated"], &found["incidents"][0]["is_doubtful"]), (&json!(1), &json!(true)), "{found}");
     // Where nothing at all can be read, Lambda calls again.
-    world.data().always = Some(("dynamodb:Scan", Fault::Server));
+    world.data().always = Some(("dynamodb:BatchGetItem", Fault::Server));
     let trigger = Trigger::read(&schedule()).unwrap();
     let blind = handle(&Ok(world.ports()), &Handle::current(), trigger, &invocation()).await;
     let said = blind.unwrap_err().to_string();
-    assert!(said.starts_with("nothing is known of the open incidents: dynamodb:Scan failed"), "{said}");
+    assert!(said.starts_with("nothing is known of the open incidents: dynamodb:BatchGetItem failed"), "{said}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -281,7 +281,8 @@ async fn an_incident_that_is_over_or_not_to_be_watched_is_not_looked_at() {
     world.attach(A, "eni-0f", &["sg-0c"]);
     world.data().calls.clear();
     assert_eq!(watch(&world, schedule()).await["incidents"], json!([]));
-    assert_eq!(world.data().calls.len(), 1);
+    // The list of open incidents only: this one is over.
+    assert_eq!(world.data().calls, [("dynamodb:BatchGetItem", "open".to_owned())]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -311,6 +312,48 @@ async fn an_instance_that_was_never_reached_is_told_and_not_isolated() {
     let found = watch(&world, schedule()).await;
     assert!(open(&found).iter().any(|open| open.starts_with(&format!("{C} eni-0c"))), "{found}");
     assert_eq!(writes(&world), [""; 0]);
+}
+
+/// To record something lists the incident as open. One that could record nothing is found all the same.
+#[tokio::test(start_paused = true)]
+async fn an_incident_that_could_record_nothing_is_watched_too() {
+    // Refused at once, and for as long as the request lasts.
+    for fault in [Fault::Refused, Fault::Throttled] {
+        let world = fleet();
+        world.data().always = Some(("dynamodb:TransactWriteItems", fault));
+        run(&world, event("create")).await;
+        assert_eq!(world.data().records.len(), 0);
+        world.set_status("CREATE_FAILED");
+        world.data().always = None;
+        world.data().calm();
+        let found = watch(&world, schedule()).await;
+        assert!(open(&found).iter().any(|open| open.starts_with(A)), "{found}");
+        // Its Delete ends that.
+        world.set_status("DELETE_IN_PROGRESS");
+        let mut delete = event("delete");
+        delete["RequestId"] = json!("delete-it");
+        succeeds(&world, delete).await;
+        assert_eq!(world.data().open, BTreeSet::new());
+        assert_eq!(watch(&world, schedule()).await["incidents"], json!([]));
+    }
+}
+
+/// Some of an incident is restored: it is open as long as it holds anything.
+#[tokio::test(start_paused = true)]
+async fn an_incident_is_listed_until_the_last_of_it_is_restored() {
+    let world = watched("Notify").await;
+    let listed = world.data().open.clone();
+    assert_eq!(listed.len(), 1);
+    world.set_status("DELETE_IN_PROGRESS");
+    world.data().refused.insert("eni-0b".parse().unwrap());
+    let answer = run(&world, event("delete")).await;
+    assert_eq!(world.state(A), Some(State::Restored), "{answer:?}");
+    assert_eq!(world.data().open, listed);
+    world.data().refused.clear();
+    let mut again = event("delete");
+    again["RequestId"] = json!("delete-again");
+    succeeds(&world, again).await;
+    assert_eq!(world.data().open, BTreeSet::new());
 }
 
 /// Of what was never isolated as a whole nobody can tell what was moved out.
@@ -348,6 +391,21 @@ async fn where_nobody_can_read_what_was_asked_what_is_recorded_is_watched() {
     }
 }
 
+/// Nothing of it can be read, and nothing is silent about it.
+#[tokio::test(start_paused = true)]
+async fn an_open_incident_that_cannot_be_read_at_all_is_told() {
+    let world = watched("Notify").await;
+    let digest = world.data().intents.keys().next().unwrap().clone();
+    world.data().intents.values_mut().next().unwrap().0.held.clear();
+    world.data().unreadable.insert(format!("{INTENT_PREFIX}{digest}"), "attribute Owner is missing".to_owned());
+    let found = watch(&world, schedule()).await;
+    let expected = format!(
+        "an open incident cannot be read, and no record of it is known: item {INTENT_PREFIX}{digest}: attribute Owner is missing"
+    );
+    assert_eq!(found["incidents"][0]["warnings"], json!([expected]), "{found}");
+    assert_eq!((&found["drift"], &found["incidents"][0]["is_doubtful"]), (&json!(1), &json!(true)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn fifty_incidents_cost_at_most_two_describe_calls_for_a_hundred_interfaces_and_no_write() {
     let world = World::new();
@@ -378,7 +436,7 @@ async fn fifty_incidents_cost_at_most_two_describe_calls_for_a_hundred_interface
     let actions: Vec<&str> = world.data().calls.iter().map(|(action, _)| *action).collect();
     let describes = actions.iter().filter(|action| action.contains(":Describe")).count();
     assert!(describes <= 2 * 200 / 100, "{actions:?}");
-    let all = ["dynamodb:Scan", "ec2:DescribeInstances", "ec2:DescribeSecurityGroups"];
+    let all = ["dynamodb:BatchGetItem", "ec2:DescribeInstances", "ec2:DescribeSecurityGroups"];
     assert_eq!(actions.iter().copied().collect::<BTreeSet<_>>(), BTreeSet::from(all));
     assert_eq!(writes(&world), [""; 0]);
 }

@@ -93,6 +93,8 @@ pub struct Data {
     pub intents: BTreeMap<String, (Intent, BTreeSet<String>)>,
     /// Items that cannot be read, by their key, and why.
     pub unreadable: BTreeMap<String, String>,
+    /// The digests of owners whose incidents are open.
+    pub open: BTreeSet<String>,
     /// How long the next writing of an intent is on its way.
     pub slow_intent: Option<std::time::Duration>,
     /// Who counted a return last, and up to what.
@@ -255,6 +257,7 @@ impl World {
             records: BTreeMap::new(),
             intents: BTreeMap::new(),
             unreadable: BTreeMap::new(),
+            open: BTreeSet::new(),
             slow_intent: None,
             returns: BTreeMap::new(),
             set_aside: BTreeMap::new(),

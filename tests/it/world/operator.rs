@@ -8,7 +8,7 @@ use ec2_isolation::model::{Groups, InstanceId, Interface, Owner, Record, Schedul
 use ec2_isolation::operator::ports::approval::{Question, Questions};
 use ec2_isolation::operator::ports::{Archive, Survey, Takeover};
 use ec2_isolation::operator::stack::{Export, NewStack, Prepared, StackLife, StackResource, StackTimes, StackView};
-use ec2_isolation::ports::{Call, Fault, Written};
+use ec2_isolation::ports::{Call, Fault, Items, Written};
 
 use super::ports::refusal;
 use super::{Data, TABLE, World};
@@ -59,6 +59,7 @@ impl Data {
             std::mem::swap(&mut self.records, &mut table.records);
             std::mem::swap(&mut self.intents, &mut table.intents);
             std::mem::swap(&mut self.unreadable, &mut table.unreadable);
+            std::mem::swap(&mut self.open, &mut table.open);
         }
     }
 }
@@ -106,6 +107,10 @@ impl Archive for World {
         .await
     }
 
+    async fn scan(&self) -> Call<Items> {
+        self.call("dynamodb:Scan", String::new(), |data| Ok(data.items(|_| true, |_| true))).await
+    }
+
     fn named(&self, table: &str) -> Self {
         Self { table: table.to_owned(), ..self.clone() }
     }
@@ -134,6 +139,7 @@ impl Archive for World {
             if let Some((intent, _)) = data.intents.get_mut(&takeover.owner.digest()) {
                 intent.held.insert(seen.instance.clone());
             }
+            data.open.insert(takeover.owner.digest());
             Ok(Written::Done)
         })
         .await

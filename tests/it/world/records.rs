@@ -14,6 +14,7 @@ use ec2_isolation::ports::{
 use super::readings::{INTENT, record as record_key};
 use super::{Data, World};
 
+const READ: &str = "dynamodb:BatchGetItem";
 const TRANSACT: &str = "dynamodb:TransactWriteItems";
 const UPDATE: &str = "dynamodb:UpdateItem";
 
@@ -23,6 +24,7 @@ pub struct Table {
     pub records: BTreeMap<InstanceId, Record>,
     pub intents: BTreeMap<String, (Intent, BTreeSet<String>)>,
     pub unreadable: BTreeMap<String, String>,
+    pub open: BTreeSet<String>,
 }
 
 impl Data {
@@ -134,14 +136,36 @@ impl Records for World {
     }
 
     async fn read(&self, owner: &Owner, ids: &BTreeSet<InstanceId>) -> Call<Items> {
-        self.call("dynamodb:BatchGetItem", ids.len().to_string(), |data| {
+        self.call(READ, ids.len().to_string(), |data| {
             Ok(data.items(|digest| digest == owner.digest(), |key| ids.iter().any(|id| id.as_str() == key)))
         })
         .await
     }
 
-    async fn scan(&self) -> Call<Items> {
-        self.call("dynamodb:Scan", String::new(), |data| Ok(data.items(|_| true, |_| true))).await
+    async fn incidents(&self, owner: Option<&Owner>) -> Call<Items> {
+        let digests = match owner {
+            Some(owner) => [owner.digest()].into(),
+            None => self.call(READ, "open".to_owned(), |data| Ok(data.open.clone())).await?,
+        };
+        if digests.is_empty() {
+            return Ok(Items::default());
+        }
+        let held: BTreeSet<String> = self
+            .call(READ, digests.len().to_string(), |data| {
+                let intents = data.intents.iter().filter(|(digest, _)| digests.contains(*digest));
+                Ok(intents.flat_map(|(_, (intent, _))| intent.held.iter().map(ToString::to_string)).collect())
+            })
+            .await?;
+        let both = |data: &mut Data| Ok(data.items(|digest| digests.contains(digest), |key| held.contains(key)));
+        if held.is_empty() { both(&mut self.data()) } else { self.call(READ, held.len().to_string(), both).await }
+    }
+
+    async fn open(&self, owner: &Owner) -> Call<()> {
+        self.call(UPDATE, "open".to_owned(), |data| {
+            data.open.insert(owner.digest());
+            Ok(())
+        })
+        .await
     }
 
     async fn write_intent(&self, asked: &Asked<'_>, _now: Time) -> Call<Intent> {
@@ -194,12 +218,16 @@ impl Records for World {
         .await
     }
 
-    async fn release(&self, owner: &Owner, request_id: &str, ids: &BTreeSet<InstanceId>) -> Call<()> {
-        self.call(UPDATE, format!("release {}", comma_list(ids)), |data| {
+    async fn release(&self, owner: &Owner, request_id: &str, ids: &BTreeSet<InstanceId>, is_over: bool) -> Call<()> {
+        let action = if is_over { TRANSACT } else { UPDATE };
+        self.call(action, format!("release {}", comma_list(ids)), |data| {
             if let Some((intent, _)) = data.intents.get_mut(&owner.digest())
                 && intent.request_id == request_id
             {
                 intent.held.retain(|id| !ids.contains(id));
+                if is_over && intent.held.is_empty() {
+                    data.open.remove(&owner.digest());
+                }
             }
             Ok(())
         })
@@ -241,7 +269,11 @@ impl Records for World {
                 }),
                 _ => Ok(data.record(owner, of, stamp)),
             });
-            Ok(each.collect::<Vec<_>>())
+            let each = each.collect::<Vec<_>>();
+            if each.contains(&Ok(Written::Done)) {
+                data.open.insert(owner.digest());
+            }
+            Ok(each)
         });
         match all.await {
             Ok(each) => each,

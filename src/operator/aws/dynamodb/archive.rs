@@ -4,14 +4,14 @@ use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use crate::aws::dynamodb::Table;
 use crate::aws::dynamodb::edit::Edit;
-use crate::aws::dynamodb::item::{KEY, intent_key, lines, map, read_history, read_record, s, set};
+use crate::aws::dynamodb::item::{KEY, OPEN, digest, intent_key, lines, map, read_history, read_record, s, set, sort};
 use crate::aws::dynamodb::transaction::{Write, unless_held};
+use crate::aws::dynamodb::{Table, opening};
 use crate::aws::error::call_error;
 use crate::model::{InstanceId, Owner, Record, State};
 use crate::operator::ports::{Archive, Takeover};
-use crate::ports::{Call, Written};
+use crate::ports::{Call, Items, Written};
 
 /// What must be true of a record that changes hands in its place, or is taken out.
 fn as_seen(seen: &Record) -> Edit {
@@ -30,6 +30,21 @@ impl Archive for Table {
             names.extend(page.table_names().iter().filter(|name| name.starts_with(prefix)).cloned());
         }
         Ok(names)
+    }
+
+    async fn scan(&self) -> Call<Items> {
+        let mut items = Items::default();
+        let mut pages = self.client.scan().table_name(&self.name).consistent_read(true).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| call_error("dynamodb:Scan", &error))?;
+            for item in page.items() {
+                sort(item, &mut items);
+                if let Some((key, digest)) = digest(item) {
+                    items.digests.insert(key, digest);
+                }
+            }
+        }
+        Ok(items)
     }
 
     fn named(&self, table: &str) -> Self {
@@ -75,7 +90,7 @@ impl Archive for Table {
         let holds = self.change(&intent_key(takeover.owner), holds)?;
         let mut result = Ok(Written::Done);
         let write = Write { result: &mut result, operations: vec![self.put(item, condition)?] };
-        self.transact(&holds, vec![write]).await;
+        self.transact(&[holds, self.change(OPEN, opening(takeover.owner))?], vec![write]).await;
         // No intent, no heir.
         result.map(|written| if written == Written::Overtaken { Written::Lost } else { written })
     }
