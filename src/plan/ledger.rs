@@ -27,7 +27,10 @@ const UNDER_WAY: Duration = Duration::from_secs(60);
 /// What lies between two looks counts for no longer than this: after a long pause the same is written again, and looked at.
 const APART: Duration = Duration::from_secs(10);
 /// When the same is written again, counted from the first contradicting look.
-const REWRITES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(12)];
+const REWRITES: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(12), Duration::from_secs(25)];
+/// How often that is done besides, at once, if a look shows what was never there before: another one's change.
+const ANSWERS: usize = 3;
 /// No lease is longer: the longest hold, and half a minute. A longer one was written by another clock.
 const LONGEST_LEASE: Duration = Duration::from_secs(90);
 /// Calls that are throttled are tried again at least so long: others use the account's buckets for a while only, and
@@ -142,7 +145,9 @@ impl Patience {
             _ if error.is_unseen() => true,
             StepError::Call(error) | StepError::InTransit { cause: error, .. } => self.covers(error.fault, lasted),
             StepError::Lost | StepError::LeaseOver => lasted < FIGHT,
-            StepError::Overtaken | StepError::NotSeen { .. } => false,
+            // Whoever tries to the end writes it again.
+            StepError::NotSeen { .. } => self.for_faults == Duration::MAX,
+            StepError::Overtaken => false,
         }
     }
 }
@@ -191,8 +196,9 @@ struct Contradiction {
     last: Duration,
     /// How long they have gone on, without what is beyond [`APART`] between two of them.
     lasted: Duration,
-    /// How often the same was written again since the first.
+    /// How often the same was written again since the first, and how often because another one had changed it.
     rewrites: usize,
+    answers: usize,
 }
 
 /// What this invocation did to one instance.
@@ -270,7 +276,8 @@ impl Ledger {
         self.attempts.iter().any(|(step, attempt)| {
             let is_meant = matches!(step, Step::SetGroups { interface: of, to, .. } if of == interface && to == groups);
             let is_recent = |last: Duration| elapsed.saturating_sub(last) <= FIGHT;
-            is_meant && attempt.contradicted.is_some_and(|seen| seen.rewrites > 0 && is_recent(seen.last))
+            is_meant
+                && attempt.contradicted.is_some_and(|seen| seen.rewrites + seen.answers > 0 && is_recent(seen.last))
         })
     }
 
@@ -424,7 +431,7 @@ impl Ledger {
             elapsed.saturating_sub(seen.last) <= FIGHT || self.looked.1.is_none_or(|before| before <= seen.last)
         };
         let seen = attempt.contradicted.filter(goes_on);
-        let mut seen = seen.unwrap_or(Contradiction { last: elapsed, lasted: Duration::ZERO, rewrites: 0 });
+        let mut seen = seen.unwrap_or(Contradiction { last: elapsed, lasted: Duration::ZERO, rewrites: 0, answers: 0 });
         seen.lasted += elapsed.saturating_sub(seen.last).min(APART);
         seen.last = elapsed;
         // What was never there before is another one's change, not a late reading.
@@ -432,8 +439,12 @@ impl Ledger {
             if !attempt.before.contains(from) && self.trailing.get(interface) != Some(from));
         let rewrite = REWRITES.get(seen.rewrites).filter(|_| step.may_be_repeated());
         let admission = match rewrite {
+            Some(_) if is_foreign && seen.answers < ANSWERS => {
+                seen.answers += 1;
+                Admission::Due
+            }
             // However late a look comes: what may be written again is, before it is given up.
-            Some(after) if is_foreign || seen.lasted >= *after => {
+            Some(after) if seen.lasted >= *after => {
                 seen.rewrites += 1;
                 Admission::Due
             }
@@ -442,8 +453,11 @@ impl Ledger {
                     Step::SetGroups { interface, from, .. } => format!("{interface} in {}", ShowGroups(from)),
                     _ => "what was there before".to_owned(),
                 };
-                attempt.over = Some(Box::new(StepError::NotSeen { seen_by: step.seen_by(), shown }));
-                Admission::Over
+                let error = StepError::NotSeen { seen_by: step.seen_by(), shown };
+                attempt.failure = Some(Box::new((error, elapsed)));
+                attempt.next = elapsed + FIGHT;
+                attempt.contradicted = Some(seen);
+                return self.admit_untried(&key, elapsed, patience).unwrap_or(Admission::Wait);
             }
             _ => Admission::Wait,
         };

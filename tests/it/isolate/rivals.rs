@@ -143,6 +143,40 @@ async fn delete_put_back_into_the_isolation_group_once() {
     }
 }
 
+/// Whoever gives up after a few seconds does not leave it open for the rest of the request, and after it.
+#[tokio::test(start_paused = true)]
+async fn somebody_changes_it_six_times_within_seconds_and_then_stops() {
+    for to in [["sg-0d"].as_slice(), &["sg-0a"], &[TRANSIT]] {
+        let world = quick_fleet();
+        let somebody = async {
+            for _ in 0..6 {
+                tokio::time::timeout(Duration::from_secs(2), once_in(&world, "eni-0a", ISOLATION)).await.ok();
+                put(&world, "eni-0a", to);
+            }
+        };
+        let (answer, ()) = tokio::join!(deliver(&world, create(directly)), somebody);
+        assert_eq!(answer.status, Status::Success, "{to:?}: {}", answer.reason);
+        assert_eq!(isolated(&world), ALL, "{to:?}");
+    }
+}
+
+/// CloudFormation sends a failed Delete again to a function that is gone by then: it goes on for as long as it can.
+#[tokio::test(start_paused = true)]
+async fn delete_put_back_into_the_isolation_group_for_a_minute() {
+    let world = quick_fleet();
+    succeeds(&world, create(directly)).await;
+    let begun = tokio::time::Instant::now();
+    let somebody = async {
+        while begun.elapsed() < Duration::from_secs(60) {
+            put(&world, "eni-0a", &[ISOLATION]);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let (answer, ()) = tokio::join!(deliver(&world, event("delete")), somebody);
+    assert_eq!((answer.status, answer.reason.as_str()), (Status::Success, "3 instances restored"));
+    assert_eq!(world.cards(), quick_fleet().cards());
+}
+
 /// A controller keeps a group of its own on everything that is not isolated, as AWS Firewall Manager does.
 #[tokio::test(start_paused = true)]
 async fn a_group_that_a_controller_adds_to_the_restored_originals_is_left_alone_and_named() {

@@ -63,7 +63,7 @@ fn that_something_is_not_there_is_believed_when_it_is_said_again_5_s_later() {
 }
 
 #[test]
-fn what_was_accepted_and_is_still_planned_is_written_three_times_more_and_then_named() {
+fn what_was_accepted_and_is_still_planned_is_written_four_times_more_and_then_named() {
     let story = Story::of(isolate()).accepted(9.0).check(&[
         (10.0, "wait"),
         (10.999, "wait"),
@@ -74,6 +74,8 @@ fn what_was_accepted_and_is_still_planned_is_written_three_times_more_and_then_n
         (21.999, "wait"),
         (22.0, "due"),
         (30.0, "wait"),
+        (34.999, "wait"),
+        (35.0, "due"),
         (39.999, "wait"),
     ]);
     assert_eq!(story.ledger.given_up(&isolate()), None);
@@ -93,7 +95,7 @@ fn what_was_accepted_and_is_still_planned_is_written_three_times_more_and_then_n
         (30.1, "due"),
         (70.0, "due"),
         (70.1, "wait"),
-        (79.8, "wait"),
+        (79.8, "due"),
         (79.9, "over"),
     ]);
     assert_eq!(not_seen(&story), "ec2:DescribeInstanceAttribute: what was there before");
@@ -117,7 +119,15 @@ fn an_interface_is_contested_while_it_had_to_be_written_again_a_moment_ago() {
 #[test]
 fn a_write_in_between_does_not_start_the_fight_anew() {
     let story = Story::of(isolate()).accepted(0.0).check(&[(0.0, "wait"), (1.0, "due")]).accepted(1.1);
-    story.check(&[(1.2, "wait"), (4.0, "due"), (12.0, "due"), (21.0, "wait"), (29.999, "wait"), (30.0, "over")]);
+    story.check(&[
+        (1.2, "wait"),
+        (4.0, "due"),
+        (12.0, "due"),
+        (21.0, "wait"),
+        (29.9, "due"),
+        (29.999, "wait"),
+        (30.0, "over"),
+    ]);
 }
 
 #[test]
@@ -127,14 +137,33 @@ fn a_contradiction_that_ended_more_than_30_s_ago_starts_anew() {
         story.ledger.note_doubts(&Plan::default(), at(16.0));
         story
     };
-    ended().check(&[(45.0, "due"), (45.1, "due"), (45.2, "wait"), (55.0, "wait"), (60.0, "over")]);
+    ended().check(&[(45.0, "due"), (45.1, "due"), (45.2, "wait"), (55.0, "due"), (60.0, "over")]);
     ended().check(&[(45.001, "wait"), (46.0, "wait"), (46.001, "due"), (75.0, "due"), (75.001, "wait"), (80.0, "due")]);
 }
 
 #[test]
 fn a_contradiction_goes_on_until_a_look_shows_that_it_is_over() {
     let story = Story::of(isolate()).accepted(0.0).check(&[(10.0, "wait")]);
-    story.check(&[(50.0, "due"), (90.0, "due"), (130.0, "due"), (170.0, "over")]);
+    story.check(&[(50.0, "due"), (90.0, "due"), (130.0, "due"), (170.0, "due"), (210.0, "over")]);
+}
+
+/// A Delete that fails is not sent again while its function still exists.
+#[test]
+fn whoever_tries_to_the_end_writes_on_and_says_what_is_shown() {
+    const ENDLESS: Patience = Patience { for_faults: Duration::MAX, ..PATIENCE };
+    let mut story = Story::of(isolate()).accepted(0.0);
+    let plan = plan_of(&[Work::only(isolate())]);
+    let mut due = Vec::new();
+    for seconds in 0..=125 {
+        if !story.ledger.due(&plan, at(f64::from(seconds)), ENDLESS).work.is_empty() {
+            due.push(seconds);
+            assert_eq!(story.ledger.failure(&isolate()).is_some(), seconds > 30);
+            story = story.accepted(f64::from(seconds));
+        }
+    }
+    assert_eq!(due, [1, 4, 12, 25, 60, 91, 122]);
+    assert_eq!(story.ledger.given_up(&isolate()), None);
+    assert!(matches!(story.ledger.failure(&isolate()), Some(StepError::NotSeen { .. })));
 }
 
 /// What follows from giving up is in the next plan only.
@@ -288,7 +317,7 @@ fn failures_are_told_until_a_step_succeeds() {
     ledger.learn(&outcome(&isolate(), Ok(())), at(1.0));
     assert_eq!(told(&ledger), "");
     // What is given up without a failure is told, too.
-    for seconds in [1.0, 2.0, 5.0, 13.0, 22.0, 31.0] {
+    for seconds in [1.0, 2.0, 5.0, 13.0, 22.0, 26.0, 31.0] {
         verdict(&mut ledger, &tag, seconds);
     }
     assert!(told(&ledger).contains("30 s later"), "{}", told(&ledger));
@@ -369,9 +398,16 @@ fn the_next_look_is_when_something_can_be_done_or_believed() {
     assert_eq!((until(&mut ledger, &Plan::default(), 0.0), until(&mut ledger, &only(&isolate()), 0.0)), (None, None));
     // What was accepted is written again, and named in the end.
     ledger.learn(&outcome(&isolate(), Ok(())), at(9.0));
-    for (look, next) in
-        [(10.0, 11_000), (10.5, 11_000), (11.0, 14_000), (14.0, 22_000), (22.0, 40_000), (31.0, 40_000), (39.0, 40_000)]
-    {
+    for (look, next) in [
+        (10.0, 11_000),
+        (10.5, 11_000),
+        (11.0, 14_000),
+        (14.0, 22_000),
+        (22.0, 35_000),
+        (31.0, 35_000),
+        (35.0, 40_000),
+        (39.0, 40_000),
+    ] {
         assert_eq!(until(&mut ledger, &only(&isolate()), look), Some(next), "{look}");
     }
     assert_eq!(until(&mut ledger, &only(&isolate()), 40.0), None);

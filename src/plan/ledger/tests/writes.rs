@@ -137,11 +137,16 @@ fn what_was_never_there_before_is_another_ones_and_is_written_over_at_once() {
         let mut ledger = ledger();
         assert_eq!(verdict(&mut ledger, &seen(&["sg-d"]), 0.1), "due");
         ledger.learn(&outcome(&seen(&["sg-d"]), Ok(())), at(0.2));
-        // From now on that may be a late reading, too. Of the three tries one is gone.
+        // From now on that may be a late reading, too.
         for (seconds, expected) in
-            [(0.3, "wait"), (3.9, "wait"), (4.2, "due"), (11.0, "wait"), (12.2, "due"), (29.0, "wait")]
+            [(0.3, "wait"), (1.0, "wait"), (1.2, "due"), (4.0, "wait"), (4.2, "due"), (12.2, "due"), (12.3, "wait")]
         {
             assert_eq!((seconds, verdict(&mut ledger, &seen(&["sg-d"]), seconds)), (seconds, expected));
         }
+        // Three changes are answered at once, whatever was written besides; what comes then is a fight.
+        for (group, expected) in [("sg-e", "due"), ("sg-f", "due"), ("sg-0", "wait")] {
+            assert_eq!((group, verdict(&mut ledger, &seen(&[group]), 12.4)), (group, expected));
+        }
+        assert_eq!([20.0, 25.2].map(|seconds| verdict(&mut ledger, &seen(&["sg-0"]), seconds)), ["wait", "due"]);
     }
 }
