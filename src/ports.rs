@@ -230,8 +230,8 @@ pub trait Records: Send + Sync {
     /// Says what this request wants and which instances it is about, unless a later one of the owner was already here.
     /// Returns what is wanted now.
     fn write_intent(&self, asked: &Asked<'_>, now: Time) -> impl Future<Output = Call<Intent>> + Send;
-    /// Says why a Delete left everything isolated, without changing what is wanted. If nothing ever was, that Delete is what asked
-    /// last: what was issued before it and arrives later changes nothing.
+    /// Says why a Delete left everything isolated, without changing what is wanted, unless a later request was already here. What was
+    /// issued before it and arrives later changes nothing. If nothing was ever wanted, that Delete is what asked last.
     fn write_kept(&self, asked: &Asked<'_>, reason: &str, now: Time) -> impl Future<Output = Call<()>> + Send;
     /// The intent of this owner, or those of all incidents that are open, and the records that they hold: what else the table
     /// holds costs nothing.

@@ -30,6 +30,8 @@ use crate::ports::{Asked, Call, CallError, Fault, INTENT_PREFIX, Items, Marking,
 
 const READ: &str = "dynamodb:BatchGetItem";
 const UPDATE: &str = "dynamodb:UpdateItem";
+/// No later request has written the intent.
+const IN_TURN: &str = "(attribute_not_exists(IssuedAt) OR IssuedAt <= :IssuedAt)";
 /// `BatchGetItem` takes at most 100 keys (DynamoDB API reference).
 const READ_AT_ONCE: usize = 100;
 /// Before what DynamoDB did not get to, or what a transaction kept it from, is asked for again.
@@ -172,7 +174,7 @@ impl Table {
         let is_later = if asked.issued.is_some() { " OR IssuedAt < :IssuedAt" } else { "" };
         let mut edit = asking(asked, &format!("({is_new}{is_later})"), now)?;
         if asked.issued.is_some() {
-            edit = edit.and("(attribute_not_exists(IssuedAt) OR IssuedAt <= :IssuedAt)");
+            edit = edit.and(IN_TURN);
         }
         let update = self
             .update(&key, edit)
@@ -250,8 +252,14 @@ impl Records for Table {
 
     async fn write_kept(&self, asked: &Asked<'_>, reason: &str, now: Time) -> Call<()> {
         let key = intent_key(asked.owner);
-        let kept =
-            || Edit::only_if("attribute_exists(InstanceId)").set("KeptReason", s(reason)).set("UpdatedAt", s(now));
+        let kept = || {
+            let edit =
+                Edit::only_if("attribute_exists(InstanceId)").set("KeptReason", s(reason)).set("UpdatedAt", s(now));
+            match asked.issued {
+                Some(issued) => edit.and(IN_TURN).set("IssuedAt", s(issued)),
+                None => edit,
+            }
+        };
         let first = asking(asked, "attribute_not_exists(InstanceId)", now)?;
         // If there is no intent to write it to, and another request is quicker with the first one, there is one then.
         for edit in [kept(), first, kept()] {

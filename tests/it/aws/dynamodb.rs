@@ -626,7 +626,9 @@ async fn why_it_was_kept_is_written_to_the_intent_or_to_a_first_one() {
     let owner = owner();
     let issued = Some("2026-11-25T02:59:59Z".parse().unwrap());
     let asked = Asked { owner: &owner, request_id: "req-1", issued, desired: &Desired::Restored };
-    let kept = "SET KeptReason = it rolls back, UpdatedAt = 2026-11-25T03:00:00Z IF attribute_exists(InstanceId)";
+    // What was issued before it and comes later changes nothing; if that came first, it was issued after it.
+    let kept = "SET KeptReason = it rolls back, UpdatedAt = 2026-11-25T03:00:00Z, IssuedAt = 2026-11-25T02:59:59Z \
+                IF attribute_exists(InstanceId) AND (attribute_not_exists(IssuedAt) OR IssuedAt <= 2026-11-25T02:59:59Z)";
     let first = format!(
         "SET Owner = {owner}, RequestId = req-1, Desired = \"Restored\", UpdatedAt = 2026-11-25T03:00:00Z, \
          IssuedAt = 2026-11-25T02:59:59Z REMOVE KeptReason ADD Requests {{req-1}} IF attribute_not_exists(InstanceId)"

@@ -143,6 +143,26 @@ async fn delete_that_keeps_nothing_then_the_create_that_was_issued_earlier_is_de
     }
 }
 
+/// So does one that keeps what a request before has isolated: what the rolled-back update asked for besides is not isolated later.
+#[tokio::test(start_paused = true)]
+async fn delete_that_keeps_what_is_isolated_then_the_update_that_was_issued_earlier_is_delivered_for_the_first_time() {
+    let world = quick_fleet();
+    succeeds(&world, issued_before(600, event("create"))).await;
+    world.set_status("ROLLBACK_IN_PROGRESS");
+    let kept = succeeds(&world, as_request("delete", event("delete"))).await;
+    assert!(kept.reason.starts_with("2 instances kept isolated"), "{}", kept.reason);
+    let update = issued_before(300, listing(&[A, B, C], as_request("update", event("update"))));
+    let late = deliver(&world, update).await;
+    assert!(late.reason.starts_with("superseded by request "), "{}", late.reason);
+    assert_eq!((isolated(&world), world.state(A)), (vec!["eni-0a".into(), "eni-0b".into()], Some(State::Kept)));
+    // A Delete that CloudFormation issued earlier, and that comes after what a person has deployed since, says nothing of that.
+    world.set_status("UPDATE_COMPLETE");
+    succeeds(&world, as_request("next", event("create"))).await;
+    world.set_status("ROLLBACK_IN_PROGRESS");
+    deliver(&world, issued_before(100, as_request("late", event("delete")))).await;
+    assert_eq!(world.data().intents.values().next().unwrap().0.kept, None);
+}
+
 /// CloudFormation gives the id of a request again; its URL is signed anew.
 /// https://github.com/aws/aws-cdk/issues/35957
 #[tokio::test(start_paused = true)]

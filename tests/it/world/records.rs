@@ -207,7 +207,11 @@ impl Records for World {
     async fn write_kept(&self, asked: &Asked<'_>, reason: &str, _now: Time) -> Call<()> {
         self.call(UPDATE, "kept".to_owned(), |data| {
             match data.intents.get_mut(&asked.owner.digest()) {
-                Some((intent, _)) => intent.kept = Some(reason.to_owned()),
+                Some((intent, _)) if asked.issued.is_some() && asked.issued < intent.issued => {}
+                Some((intent, _)) => {
+                    intent.kept = Some(reason.to_owned());
+                    intent.issued = asked.issued.or(intent.issued);
+                }
                 None => {
                     let requests = [asked.request_id.to_owned()].into();
                     data.intents.insert(asked.owner.digest(), (first(asked), requests));
