@@ -230,6 +230,9 @@ pub trait Records: Send + Sync {
     /// Says what this request wants and which instances it is about, unless a later one of the owner was already here.
     /// Returns what is wanted now.
     fn write_intent(&self, asked: &Asked<'_>, now: Time) -> impl Future<Output = Call<Intent>> + Send;
+    /// Writes the owner's intent so that it can be read, and written, and keeps what stood there before. What it holds is written
+    /// only where that cannot be read, and these are `known`. `Done` if there was anything to write.
+    fn mend(&self, owner: &Owner, known: Option<&BTreeSet<InstanceId>>) -> impl Future<Output = Call<Written>> + Send;
     /// Says why a Delete left everything isolated, without changing what is wanted, unless a later request was already here. What was
     /// issued before it and arrives later changes nothing. If nothing was ever wanted, that Delete is what asked last.
     fn write_kept(&self, asked: &Asked<'_>, reason: &str, now: Time) -> impl Future<Output = Call<()>> + Send;

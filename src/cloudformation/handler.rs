@@ -204,7 +204,7 @@ where
     // A stack is not seen being deleted before it is.
     let certain: fn(&[StackStatus]) -> bool = |chain| may_restore(chain, Release::KeepIsolated) == Verdict::Restore;
     let reading = || settled_chain(stacks, &reconciler.owner.stack_id, certain);
-    let asked = || reconciler.persist(TO_THE_END, || reconciler.intent());
+    let asked = || reconciler.persist(TO_THE_END, || reconciler.mended_intent(None));
     let (mut intent, chain) = tokio::join!(asked(), reconciler.clearing(reconciler.persist(TO_THE_END, reading)));
     let chain = chain.0;
     let restores = chain.as_ref().is_ok_and(|chain| may_restore(chain, on_rollback) == Verdict::Restore);

@@ -23,7 +23,7 @@ use crate::model::{
 };
 use crate::observe::Observer;
 use crate::plan::{Goal, Heritage, Patience, Reach, Records as Known, Severity, Step};
-use crate::ports::{Asked, Call, Change, Guard, Look, Records, Verdict};
+use crate::ports::{Asked, Call, Change, Guard, Look, Records, Verdict, Written};
 use crate::timing::clock::Clock;
 use crate::timing::gate::{Gate, out_of_time};
 use crate::timing::pace::Pace;
@@ -227,7 +227,7 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
     /// The id of the request that wants something else.
     pub async fn restore(&self, all: &BTreeSet<InstanceId>, only: &BTreeSet<InstanceId>) -> Result<Restored, String> {
         let patience = self.patience();
-        let intent = match self.persist(patience, || self.intent()).await {
+        let intent = match self.persist(patience, || self.mended_intent(Some(all))).await {
             Ok(intent) => intent,
             Err(error) => return Ok(Restored::unread(self.asker, error, only)),
         };
@@ -302,7 +302,7 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
     }
 
     async fn clear(&self) -> Vec<Subject<'static>> {
-        let Some(Ok(Some(intent))) = self.gate.while_open(self.intent()).await else { return vec![] };
+        let Some(Ok(Some(intent))) = self.gate.while_open(self.mended_intent(None)).await else { return vec![] };
         let observer = Observer::new(self.ec2, self.records, self.owner, self.pace);
         let executor = Executor::new(self.ec2, self.records, self.mandate(false, None));
         let passages = Mutex::default();
@@ -351,6 +351,21 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
             return Err(unreadable(reason));
         }
         Ok(items.intents.remove(&self.owner.digest()))
+    }
+
+    /// The same. If it cannot be read, it is written anew first: what it holds only where that is `known`.
+    ///
+    /// # Errors
+    /// A call failed, or what it holds cannot be read.
+    pub async fn mended_intent(&self, known: Option<&BTreeSet<InstanceId>>) -> Call<Option<Intent>> {
+        match self.intent().await {
+            Err(error)
+                if error.fault == Fault::Refused && self.records.mend(self.owner, known).await? == Written::Done =>
+            {
+                self.intent().await
+            }
+            read => read,
+        }
     }
 
     async fn restore_with(
@@ -478,7 +493,21 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
     /// Says what is wanted, unless a later request has said something else. What is wanted now.
     async fn announce(&self, desired: &Desired, patience: Patience) -> Call<Intent> {
         let asked = self.asked(desired);
-        self.persist(patience, || self.records.write_intent(&asked, self.clock.now())).await
+        let writing = || self.persist(patience, || self.records.write_intent(&asked, self.clock.now()));
+        let listed = match desired {
+            Desired::Isolated(wants) => Some(wants.instances.iter().cloned().collect()),
+            // A restore must not take what cannot be read for nothing.
+            Desired::Restored | Desired::Unknown(_) => None,
+        };
+        match writing().await {
+            Err(error) if matches!(error.fault, Fault::Garbled | Fault::Refused) => {
+                match self.records.mend(self.owner, listed.as_ref()).await? {
+                    Written::Done => writing().await,
+                    _ => Err(error),
+                }
+            }
+            written => written,
+        }
     }
 
     /// Reads what is wanted, for work between two requests: it is not that which says what is wanted.

@@ -58,6 +58,18 @@ impl Edit {
         }
     }
 
+    /// Sets or removes what is still as it was, and keeps beside it what it was.
+    pub fn replace(self, name: &str, before: Option<&AttributeValue>, value: Option<AttributeValue>) -> Self {
+        let edit = match before {
+            Some(before) => {
+                let kept = format!("{name}Before");
+                self.and(&format!("{} = :{kept}", alias(name))).set(&kept, before.clone())
+            }
+            None => self.and(&format!("attribute_not_exists({})", alias(name))),
+        };
+        edit.set_or_remove(name, value)
+    }
+
     /// Sets what is not there yet.
     pub fn set_missing(mut self, name: &str, value: AttributeValue) -> Self {
         self.sets.push(format!("{name} = if_not_exists({name}, :{name})"));

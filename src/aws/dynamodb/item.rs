@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::model::{
     Desired, GroupId, Groups, InstanceId, Intent, InterfaceId, Lease, Owner, Protection, Record, SnapshotId, Snapshots,
-    State, Stored, VolumeId, restore_command, sha256,
+    State, Stored, Time, VolumeId, restore_command, sha256,
 };
 use crate::ports::{INTENT_PREFIX, Items, Originals, Stamp};
 
@@ -160,7 +160,7 @@ pub(crate) fn read_intent(item: &Item) -> Result<Intent, String> {
     Ok(Intent {
         owner: Owner::parse(owner).ok_or_else(|| format!("attribute Owner is {owner:?}"))?,
         request_id: required(item, "RequestId")?.to_owned(),
-        issued: text(item, "IssuedAt").map(parsed).transpose()?,
+        issued: issued(item)?,
         // The next request writes it anew; what is held is known all the same.
         desired: desired.unwrap_or_else(|error| Desired::Unknown(format!("attribute Desired: {error}"))),
         held: members(item, "Held")?,
@@ -168,9 +168,35 @@ pub(crate) fn read_intent(item: &Item) -> Result<Intent, String> {
     })
 }
 
-/// What stands where an intent holds something, if that cannot be read.
-pub(crate) fn unreadable_held(item: &Item) -> Option<&AttributeValue> {
-    item.get("Held").filter(|_| members::<InstanceId>(item, "Held").is_err())
+fn issued(item: &Item) -> Result<Option<Time>, String> {
+    let Some(value) = item.get("IssuedAt") else { return Ok(None) };
+    value.as_s().map_err(|_| "attribute IssuedAt is no string".to_owned()).and_then(|text| parsed(text)).map(Some)
+}
+
+/// What makes an intent readable, and lets the next request write it: a value for each attribute that is in the way, or none. What
+/// it holds is not left to what can be read of it, but where the rest is `known`.
+pub(crate) fn mended(
+    item: &Item,
+    owner: &Owner,
+    known: Option<&BTreeSet<InstanceId>>,
+) -> Vec<(&'static str, Option<AttributeValue>)> {
+    let mut values = Vec::new();
+    if text(item, "Owner").and_then(Owner::parse).is_none() {
+        values.push(("Owner", Some(s(owner))));
+    }
+    for name in ["RequestId", "Desired"].into_iter().filter(|name| text(item, name).is_none()) {
+        values.push((name, Some(s("unreadable"))));
+    }
+    if issued(item).is_err() {
+        values.push(("IssuedAt", None));
+    }
+    if members::<String>(item, "Requests").is_err() {
+        values.push(("Requests", None));
+    }
+    if let Some(known) = known.filter(|_| members::<InstanceId>(item, "Held").is_err()) {
+        values.push(("Held", set(held_by(item).union(known))));
+    }
+    values
 }
 
 /// What an intent holds: as much of it as can be read, with what it asked for last.

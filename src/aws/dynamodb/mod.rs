@@ -20,8 +20,7 @@ use futures_util::future::try_join_all;
 
 use self::edit::{Edit, PORTION};
 use self::item::{
-    Item, KEY, OPEN, OWNERS, held_by, intent_key, members, protection_entries, read_intent, s, set, sort,
-    unreadable_held,
+    Item, KEY, OPEN, OWNERS, held_by, intent_key, members, mended, protection_entries, read_intent, s, set, sort,
 };
 use self::transaction::Write;
 use crate::aws::error::{call_error, garbled, sent};
@@ -163,49 +162,6 @@ impl Table {
     }
 }
 
-impl Table {
-    async fn try_write_intent(&self, asked: &Asked<'_>, now: Time) -> Call<Intent> {
-        let key = intent_key(asked.owner);
-        // Every request that ever wrote is in Requests; all but RequestId are superseded, and so is that one by a Delete that kept
-        // what it had isolated.
-        let is_new = "attribute_not_exists(Requests) OR NOT contains(Requests, :RequestId) \
-                      OR RequestId = :RequestId AND attribute_not_exists(KeptReason)";
-        // CloudFormation gives ids again. A URL that was signed later is of another request.
-        let is_later = if asked.issued.is_some() { " OR IssuedAt < :IssuedAt" } else { "" };
-        let mut edit = asking(asked, &format!("({is_new}{is_later})"), now)?;
-        if asked.issued.is_some() {
-            edit = edit.and(IN_TURN);
-        }
-        let update = self
-            .update(&key, edit)
-            .return_values(ReturnValue::AllNew)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let item = match updated(update).await {
-            Ok(output) => output.attributes,
-            Err(error) if is_lost(&error) => match error.into_service_error() {
-                UpdateItemError::ConditionalCheckFailedException(lost) => lost.item,
-                _ => None,
-            },
-            Err(error) => return Err(call_error(UPDATE, &error)),
-        };
-        let item = if item.is_some() { item } else { self.get(&key).await? };
-        let item = item.ok_or_else(|| garbled(UPDATE, format!("item {key} vanished")))?;
-        read_intent(&item).map_err(|reason| garbled(UPDATE, format!("item {key}: {reason}")))
-    }
-
-    /// Writes what is held anew if it cannot be read: what can be read of it, what was asked for last, and these instances. What was
-    /// there before is kept beside it.
-    async fn write_held_anew(&self, owner: &Owner, instances: &[InstanceId]) -> Call<Written> {
-        let key = intent_key(owner);
-        let Some(item) = self.get(&key).await? else { return Ok(Written::Lost) };
-        let Some(before) = unreadable_held(&item).cloned() else { return Ok(Written::Lost) };
-        tracing::warn!(item = key, ?before, "what is held cannot be read, and is written anew");
-        let held: BTreeSet<InstanceId> = held_by(&item).into_iter().chain(instances.iter().cloned()).collect();
-        let edit = Edit::only_if("Held = :before").with(":before", before.clone());
-        self.write(&key, edit.set_or_remove("Held", set(held)).set("HeldBefore", before)).await
-    }
-}
-
 impl Records for Table {
     fn name(&self) -> &str {
         &self.name
@@ -236,18 +192,48 @@ impl Records for Table {
     }
 
     async fn write_intent(&self, asked: &Asked<'_>, now: Time) -> Call<Intent> {
-        match (self.try_write_intent(asked, now).await, asked.desired) {
-            // A restore must not take what cannot be read for nothing.
-            (Err(error), Desired::Isolated(wants))
-                if matches!(error.code.as_str(), "ValidationException" | "Garbled") =>
-            {
-                match self.write_held_anew(asked.owner, &wants.instances).await? {
-                    Written::Done => self.try_write_intent(asked, now).await,
-                    _ => Err(error),
-                }
-            }
-            (written, _) => written,
+        let key = intent_key(asked.owner);
+        // Every request that ever wrote is in Requests; all but RequestId are superseded, and so is that one by a Delete that kept
+        // what it had isolated.
+        let is_new = "attribute_not_exists(Requests) OR NOT contains(Requests, :RequestId) \
+                      OR RequestId = :RequestId AND attribute_not_exists(KeptReason)";
+        // CloudFormation gives ids again. A URL that was signed later is of another request.
+        let is_later = if asked.issued.is_some() { " OR IssuedAt < :IssuedAt" } else { "" };
+        let mut edit = asking(asked, &format!("({is_new}{is_later})"), now)?;
+        if asked.issued.is_some() {
+            edit = edit.and(IN_TURN);
         }
+        let update = self
+            .update(&key, edit)
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let item = match updated(update).await {
+            Ok(output) => output.attributes,
+            Err(error) if is_lost(&error) => match error.into_service_error() {
+                UpdateItemError::ConditionalCheckFailedException(lost) => lost.item,
+                _ => None,
+            },
+            Err(error) => return Err(call_error(UPDATE, &error)),
+        };
+        let item = if item.is_some() { item } else { self.get(&key).await? };
+        let item = item.ok_or_else(|| garbled(UPDATE, format!("item {key} vanished")))?;
+        read_intent(&item).map_err(|reason| garbled(UPDATE, format!("item {key}: {reason}")))
+    }
+
+    async fn mend(&self, owner: &Owner, known: Option<&BTreeSet<InstanceId>>) -> Call<Written> {
+        let key = intent_key(owner);
+        let Some(item) = self.get(&key).await? else { return Ok(Written::Lost) };
+        let mut edit = Edit::only_if("attribute_exists(InstanceId)");
+        let values = mended(&item, owner, known);
+        if values.is_empty() {
+            return Ok(Written::Lost);
+        }
+        for (name, value) in values {
+            let before = item.get(name);
+            tracing::warn!(item = key, name, ?before, "what cannot be read is written anew");
+            edit = edit.replace(name, before, value);
+        }
+        self.write(&key, edit).await
     }
 
     async fn write_kept(&self, asked: &Asked<'_>, reason: &str, now: Time) -> Call<()> {

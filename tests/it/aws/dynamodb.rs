@@ -662,53 +662,75 @@ async fn a_superseded_intent_is_answered_with_what_is_wanted_now() {
     assert_eq!(table(http).write_intent(&asked, now()).await.unwrap_err().fault, Fault::Garbled);
 }
 
-/// A person has edited it. What it says is not lost, and what can be read of it is held still.
+/// Somebody has edited it. What it says is not lost, and what can be read of it is held still.
 #[tokio::test]
-async fn an_intent_whose_held_instances_cannot_be_read_is_written_anew_by_a_request_in_earnest() {
-    let refused = json!({
-        "__type": "com.amazon.coral.validate#ValidationException",
-        "message": "An operand in the update expression has an incorrect data type",
-    });
-    let done = json!({"Attributes": intent("req-1", &wants())}).to_string();
+async fn an_intent_that_cannot_be_read_is_mended_and_what_stood_there_is_kept() {
+    let known: BTreeSet<InstanceId> = ["i-0a", "i-0b"].map(|id| id.parse().unwrap()).into();
     let owner = owner();
-    let wanted = wants();
-    let asked = Asked { owner: &owner, request_id: "req-1", issued: None, desired: &wanted };
+    let mend = |name: &'static str, value: Option<Value>, known: Option<BTreeSet<InstanceId>>| {
+        let owner = owner.clone();
+        async move {
+            let mut spoilt = intent("req-1", &wants());
+            match value {
+                Some(value) => spoilt[name] = value,
+                None => drop(spoilt.as_object_mut().unwrap().remove(name)),
+            }
+            let item = json!({"Responses": {"records": [spoilt]}}).to_string();
+            let (http, seen) = wire(&[(200, item.as_str()), (200, "{}")]);
+            let written = table(http).mend(&owner, known.as_ref()).await.unwrap();
+            let said = requests(&seen).get(1).map(said);
+            assert_eq!(written, if said.is_some() { Written::Done } else { Written::Lost });
+            said
+        }
+    };
+    let there = "attribute_exists(InstanceId) AND";
     for (held, kept) in [
         (json!({"SS": ["i-0c", "web-1"]}), "{i-0a i-0b i-0c}"),
         (json!({"S": "i-0c, web-1"}), "{i-0a i-0b i-0c}"),
         (json!({"L": [{"S": "i-0c "}, {"N": "1"}]}), "{i-0a i-0b i-0c}"),
         (json!({"BOOL": true}), "{i-0a i-0b}"),
     ] {
-        let mut spoilt = intent("req-1", &wants());
-        spoilt["Held"] = held.clone();
-        let item = json!({"Responses": {"records": [spoilt]}}).to_string();
-        let shown = json!({"Attributes": spoilt}).to_string();
-        // DynamoDB adds to a set of strings, and to nothing else.
-        let is_set = held.get("SS").is_some();
-        let first = if is_set { (200, shown) } else { (400, refused.to_string()) };
-        let answers = [(first.0, first.1.as_str()), (200, item.as_str()), (200, "{}"), (200, done.as_str())];
-        let (http, seen) = wire(&answers);
-        let written = table(http).write_intent(&asked, now()).await.unwrap();
-        assert_eq!(written.request_id, "req-1", "{held}");
-        let requests = requests(&seen);
-        assert_eq!(requests.len(), 4, "{held}");
-        let text = said(&requests[2]);
-        assert!(text.starts_with(&format!("SET Held = {kept}, HeldBefore = ")), "{text}");
-        assert_eq!(requests[2]["ConditionExpression"], "Held = :before");
-        assert_eq!(requests[2]["ExpressionAttributeValues"][":HeldBefore"], held);
-        assert_eq!(requests[2]["ExpressionAttributeValues"][":before"], held);
+        let text = mend("Held", Some(held.clone()), Some(known.clone())).await.unwrap();
+        let before = shown(&held);
+        assert_eq!(text, format!("SET HeldBefore = {before}, Held = {kept} IF {there} Held = {before}"));
+        // A restore must not take what cannot be read for nothing.
+        assert_eq!(mend("Held", Some(held), None).await, None);
     }
-    // Whatever else DynamoDB does not accept is no reason to write anything anew.
-    let item = json!({"Responses": {"records": [intent("req-1", &wants())]}}).to_string();
-    let (http, seen) = wire(&[(400, &refused.to_string()), (200, &item)]);
-    let error = table(http).write_intent(&asked, now()).await.unwrap_err();
-    assert_eq!((error.code.as_str(), seen.lock().unwrap().len()), ("ValidationException", 2));
-    // A restore must not take what cannot be read for nothing.
-    let mut spoilt = intent("req-1", &Desired::Restored);
-    spoilt["Held"] = json!({"SS": ["web-1"]});
-    let (http, _) = wire(&[(200, &json!({"Attributes": spoilt}).to_string())]);
-    let restored = Asked { desired: &Desired::Restored, ..asked };
-    assert_eq!(table(http).write_intent(&restored, now()).await.unwrap_err().fault, Fault::Garbled);
+    let text = |name: &str, before: &str, value: &str| match value {
+        "" => Some(format!("SET {name}Before = {before} REMOVE {name} IF {there} {name} = {before}")),
+        value => Some(format!("SET {name}Before = {before}, {name} = {value} IF {there} {name} = {before}")),
+    };
+    for known in [None, Some(known)] {
+        let mend = |name, value| mend(name, value, known.clone());
+        // What sorts after any date, and what is compared with no text at all, would keep out every later request.
+        assert_eq!(mend("IssuedAt", Some(json!({"S": "never"}))).await, text("IssuedAt", "never", ""));
+        assert_eq!(mend("IssuedAt", Some(json!({"N": "9"}))).await, text("IssuedAt", "\"9\"", ""));
+        assert_eq!(mend("Requests", Some(json!({"S": "req-1"}))).await, text("Requests", "req-1", ""));
+        assert_eq!(mend("Owner", Some(json!({"S": "web"}))).await, text("Owner", "web", &owner.to_string()));
+        assert_eq!(mend("RequestId", Some(json!({"N": "1"}))).await, text("RequestId", "\"1\"", "unreadable"));
+        let absent = format!("SET Desired = unreadable IF {there} attribute_not_exists(Desired)");
+        assert_eq!(mend("Desired", None).await, Some(absent));
+        // Nothing is written of one that can be read.
+        assert_eq!(mend("KeptReason", Some(json!({"S": "why"}))).await, None);
+    }
+    let (http, seen) = wire(&[(200, r#"{"Responses":{},"UnprocessedKeys":{}}"#)]);
+    assert_eq!((table(http).mend(&owner, None).await, requests(&seen).len()), (Ok(Written::Lost), 1));
+}
+
+/// What cannot be read is told as such, also where it comes back from a write.
+#[tokio::test]
+async fn an_intent_with_an_issue_time_that_is_none_is_not_read_as_one_without() {
+    for issued in [json!({"N": "9"}), json!({"S": "never"})] {
+        let mut spoilt = intent("req-2", &wants());
+        spoilt["IssuedAt"] = issued;
+        let kind = "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException";
+        let answer = json!({"__type": kind, "message": "no", "Item": spoilt}).to_string();
+        let (http, _) = wire(&[(400, answer.as_str())]);
+        let issued = Some(now());
+        let owner = owner();
+        let asked = Asked { owner: &owner, request_id: "req-3", issued, desired: &Desired::Restored };
+        assert_eq!(table(http).write_intent(&asked, now()).await.unwrap_err().fault, Fault::Garbled);
+    }
 }
 
 #[tokio::test]

@@ -148,6 +148,12 @@ impl Records for Twice {
         self.0.write_intent(asked, now).await
     }
 
+    async fn mend(&self, owner: &Owner, known: Option<&BTreeSet<InstanceId>>) -> Call<Written> {
+        let first = self.0.mend(owner, known).await;
+        let _ = self.0.mend(owner, known).await;
+        first
+    }
+
     async fn write_kept(&self, asked: &Asked<'_>, reason: &str, now: Time) -> Call<()> {
         let _ = self.0.write_kept(asked, reason, now).await;
         self.0.write_kept(asked, reason, now).await

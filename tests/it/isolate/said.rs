@@ -214,6 +214,20 @@ async fn intent_whose_held_instances_cannot_be_read() {
     assert_eq!(world.cards(), quick_fleet().cards());
 }
 
+/// What else cannot be read of it says nothing of what it holds: no request waits for a person.
+#[tokio::test(start_paused = true)]
+async fn intent_whose_issue_time_cannot_be_read() {
+    for request in [rerun(&[A, B]), as_request("a delete", event("delete"))] {
+        let world = quick_fleet();
+        succeeds(&world, event("create")).await;
+        let key = format!("{INTENT_PREFIX}{}", world.data().intents.keys().next().unwrap());
+        world.data().unreadable.insert(key, "attribute IssuedAt is no string".to_owned());
+        let is_delete = request["RequestType"] == "Delete";
+        succeeds(&world, request).await;
+        assert_eq!((isolated(&world).is_empty(), world.data().unreadable.is_empty()), (is_delete, true));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn record_of_a_deployment_that_was_denied_groups_changed_rightly_isolated_delete() {
     let world = quick_fleet();

@@ -1,10 +1,11 @@
 //! The program restores, plans a restore, and ends the stack.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ec2_isolation::model::{Desired, InstanceId, State};
 use ec2_isolation::operator::Address;
-use ec2_isolation::ports::Fault;
+use ec2_isolation::ports::{Fault, INTENT_PREFIX};
 
 use super::{ALL, assert_as_at_the_start, by_table, kept, named, operator, reads, restore, try_restore};
 use crate::world::operator::view;
@@ -28,6 +29,24 @@ async fn what_a_rollback_kept_is_restored_whatever_the_stack_is_doing() {
         let before = world.count("ec2:ModifyNetworkInterfaceAttribute");
         assert_eq!(restore(&world).await.done, ["nothing to restore: no record is held"]);
         assert_eq!(world.count("ec2:ModifyNetworkInterfaceAttribute"), before);
+    }
+}
+
+/// No end state is left that the program cannot repair: it knows from the records what is held.
+#[tokio::test(start_paused = true)]
+async fn what_an_intent_holds_that_cannot_be_read_is_restored() {
+    for reason in ["attribute Held is no set of strings", "attribute IssuedAt is no string"] {
+        for only in [BTreeSet::new(), named(&[A])] {
+            let world = kept().await;
+            world.set_status("DELETE_FAILED");
+            let key = format!("{INTENT_PREFIX}{}", world.data().intents.keys().next().unwrap());
+            world.data().unreadable.insert(key, reason.to_owned());
+            world.data().intents.values_mut().next().unwrap().0.held.clear();
+            let report = try_restore(&world, &only).await.unwrap();
+            let expected = if only.is_empty() { "2 instances restored" } else { "1 instance restored" };
+            assert_eq!((report.failed, report.done), (false, vec![expected.to_owned()]), "{reason}");
+            assert_eq!(isolated(&world).len(), only.len(), "{reason}");
+        }
     }
 }
 

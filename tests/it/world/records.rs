@@ -172,11 +172,7 @@ impl Records for World {
         let slow = self.data().slow_intent.take();
         tokio::time::sleep(slow.unwrap_or_default()).await;
         self.call(UPDATE, format!("intent {}", asked.request_id), |data| {
-            // Only a request that isolates writes it anew.
             let key = format!("{INTENT_PREFIX}{}", asked.owner.digest());
-            if matches!(asked.desired, Desired::Isolated(_)) {
-                data.unreadable.remove(&key);
-            }
             if let Some(reason) = data.unreadable.get(&key) {
                 let (fault, code) = (Fault::Garbled, "Garbled".to_owned());
                 return Err(CallError { action: UPDATE, fault, code, message: format!("item {key}: {reason}") });
@@ -200,6 +196,21 @@ impl Records for World {
                 intent.held.extend(wants.instances.iter().cloned());
             }
             Ok(intent.clone())
+        })
+        .await
+    }
+
+    async fn mend(&self, owner: &Owner, known: Option<&BTreeSet<InstanceId>>) -> Call<Written> {
+        self.call(UPDATE, "mend".to_owned(), |data| {
+            let key = format!("{INTENT_PREFIX}{}", owner.digest());
+            let is_held = data.unreadable.get(&key).is_none_or(|reason| reason.contains("Held"));
+            if is_held && known.is_none() || data.unreadable.remove(&key).is_none() {
+                return Ok(Written::Lost);
+            }
+            if let Some((intent, _)) = data.intents.get_mut(&owner.digest()) {
+                intent.held.extend(known.into_iter().flatten().filter(|_| is_held).cloned());
+            }
+            Ok(Written::Done)
         })
         .await
     }
