@@ -8,22 +8,19 @@
 //! Pure: time comes in as how long the invocation has lasted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::time::Duration;
 
+mod doubt;
+
+pub use doubt::Doubt;
+
 use super::{Plan, Problem, Step, StepError, Work};
-use crate::model::{
-    CallError, Fault, GroupId, Groups, InterfaceId, Record, ShowGroups, SnapshotId, State, Time, VolumeId,
-};
+use crate::model::{CallError, Fault, Groups, InterfaceId, Record, ShowGroups, State, Time};
 
 /// How long a contradiction may last before it is named. EC2's reads trail its writes by seconds.
 const FIGHT: Duration = Duration::from_secs(30);
 /// A reading that shows nothing is believed when it is the same after this long.
 pub const DOUBTED: Duration = Duration::from_secs(5);
-/// Another delivery asked for the snapshots, and may have died before; Lambda then delivers again after a minute.
-const AWAITED: Duration = Duration::from_secs(15);
-/// EC2 or Auto Scaling are at work.
-const UNDER_WAY: Duration = Duration::from_secs(60);
 /// What lies between two looks counts for no longer than this: after a long pause the same is written again, and looked at.
 const APART: Duration = Duration::from_secs(10);
 /// When the same is written again, counted from the first contradicting look.
@@ -41,80 +38,6 @@ const FOR_TAGS: Duration = Duration::from_secs(60);
 /// The pause before a failed call is tried again doubles from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-
-/// A reading by which a duty would end or be refused, or that waits for another request.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Doubt {
-    /// The record of an instance that is held is not there.
-    Record,
-    /// A group of ours is not there.
-    Group(GroupId),
-    /// A group of ours does not have the rules that it should have.
-    Rules(GroupId),
-    /// The instance is not there.
-    Instance,
-    /// The instance has no interface.
-    Interfaces,
-    /// An interface is not there.
-    Interface(InterfaceId),
-    /// The instance has these interfaces, volumes and branches. It may have more.
-    Parts(BTreeSet<InterfaceId>, BTreeSet<VolumeId>, BTreeSet<InterfaceId>),
-    /// A recorded volume is not attached.
-    Volume(VolumeId),
-    /// An interface is as it should be, and this invocation has not written it.
-    AsWanted(InterfaceId),
-    /// A group that an interface had is not there.
-    Original(GroupId),
-    /// A recorded snapshot is not there.
-    Snapshot(SnapshotId),
-    /// Another stack has an instance that this one was isolating, too: it may be about to give it up.
-    Holder,
-    /// The instance is in no Auto Scaling group, or in none any more.
-    Member,
-    /// The instance has no profile.
-    Profile,
-    /// Another delivery of the request asked for snapshots that are not to be seen yet.
-    SnapshotsAwaited,
-    /// EC2 or Auto Scaling are at it: the problem may be gone a little later.
-    UnderWay(Problem),
-    /// Another invocation may still change the interfaces.
-    Rival,
-}
-
-impl Doubt {
-    fn limit(&self) -> Duration {
-        match self {
-            Self::SnapshotsAwaited => AWAITED,
-            Self::UnderWay(_) => UNDER_WAY,
-            // It ends with the lease.
-            Self::Rival => Duration::MAX,
-            _ => DOUBTED,
-        }
-    }
-}
-
-impl fmt::Display for Doubt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Group(group) | Self::Original(group) => write!(f, "{group} is not shown"),
-            Self::Rules(group) => write!(f, "{group} shows other rules"),
-            Self::Record => f.write_str("no record is shown"),
-            Self::Instance => f.write_str("the instance is not shown"),
-            Self::Interfaces => f.write_str("no interface is shown"),
-            Self::Interface(interface) => write!(f, "{interface} is not shown"),
-            Self::Parts(..) => f.write_str("it may have more than is shown"),
-            Self::Volume(volume) => write!(f, "{volume} is not shown"),
-            Self::AsWanted(interface) => write!(f, "{interface} shows what it should"),
-            Self::Snapshot(snapshot) => write!(f, "{snapshot} is not shown"),
-            Self::Holder => f.write_str("another stack isolates it, too"),
-            Self::Member => f.write_str("no Auto Scaling group shows the instance"),
-            Self::Profile => f.write_str("no instance profile is shown"),
-            Self::SnapshotsAwaited => f.write_str("snapshots of another delivery are not shown yet"),
-            Self::UnderWay(problem) => write!(f, "under way: {problem}"),
-            Self::Rival => f.write_str("another invocation may still be at work"),
-        }
-    }
-}
 
 /// How long failures that may pass are tried again, counted from the first one.
 #[derive(Debug, Clone, Copy)]
@@ -210,6 +133,8 @@ pub struct Ledger {
     /// When it was looked last, and before that.
     looked: (Option<Duration>, Option<Duration>),
     doubts: BTreeMap<Doubt, Duration>,
+    /// Since when each look has shown other parts of the instance than the one before.
+    changing: Option<Duration>,
     written: BTreeMap<InterfaceId, (Groups, bool)>,
     passages: BTreeMap<InterfaceId, Passage>,
     /// The transit group of those that passed, while a reading that trails may show it: until one shows them isolated.
@@ -255,6 +180,12 @@ impl Ledger {
     #[must_use]
     pub(super) fn believes(&self, doubt: &Doubt, elapsed: Duration) -> bool {
         self.is_trusting || self.doubts.get(doubt).is_some_and(|since| elapsed.saturating_sub(*since) >= doubt.limit())
+    }
+
+    /// Whether the parts of the instance have been doubted for so long that nobody waits for them: somebody goes on changing them.
+    #[must_use]
+    pub(super) fn saw_changing_parts(&self, elapsed: Duration) -> bool {
+        self.changing.is_some_and(|since| elapsed.saturating_sub(since) >= FIGHT)
     }
 
     /// What was last written to an interface, and whether that was accepted.
@@ -365,6 +296,10 @@ impl Ledger {
         self.trailing.retain(|interface, _| !plan.standing.isolated.contains(interface));
         let since = |doubt: &Doubt| self.doubts.get(doubt).copied().unwrap_or(elapsed);
         self.doubts = plan.doubts.iter().map(|doubt| (doubt.clone(), since(doubt))).collect();
+        let are_doubted = |doubt: &Doubt| matches!(doubt, Doubt::Parts(..)) && !self.believes(doubt, elapsed);
+        let is_said = plan.problems.iter().any(|problem| matches!(problem, Problem::KeepsChanging { .. }));
+        let goes_on = is_said || self.doubts.keys().any(are_doubted);
+        self.changing = self.changing.or(Some(elapsed)).filter(|_| goes_on);
         self.said.extend(plan.remember.iter().cloned());
     }
 

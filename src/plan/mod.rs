@@ -229,7 +229,12 @@ impl Case<'_> {
         let interfaces = instance.interfaces.iter().map(|interface| interface.id.clone());
         let branches = self.observed.branches.values().flatten().map(|branch| branch.id.clone());
         let volumes = instance.volumes.keys().cloned();
-        self.believes(Doubt::Parts(interfaces.collect(), volumes.collect(), branches.collect()), plan);
+        let parts = Doubt::Parts(interfaces.collect(), volumes.collect(), branches.collect());
+        if self.ledger.saw_changing_parts(self.now.elapsed) && !self.ledger.believes(&parts, self.now.elapsed) {
+            plan.problems.push(Problem::KeepsChanging { instance: self.id() });
+        } else {
+            self.believes(parts, plan);
+        }
     }
 
     /// Whether another invocation may still change the interfaces: nothing is settled until it has ended.

@@ -56,6 +56,12 @@ pub enum Problem {
          deploy again with a new Rerun"
     )]
     Undone { instance: InstanceId, interface: InterfaceId },
+    /// Something of it is attached or taken away all the time.
+    #[error(
+        "{instance}: its interfaces, branches or volumes keep changing: find out who changes them (CloudTrail), then deploy again \
+         with a new Rerun"
+    )]
+    KeepsChanging { instance: InstanceId },
     /// EC2 knows no such instance.
     #[error(
         "{instance} does not exist in this account and region: check the id, or take it off CompromisedInstanceList"
@@ -295,6 +301,7 @@ impl Problem {
             | Self::InterfaceHeldByOther { .. } => Severity::NotIsolated,
             Self::NoTransit
             | Self::Undone { .. }
+            | Self::KeepsChanging { .. }
             | Self::OriginalsDiffer { .. }
             | Self::RecordsDiffer { .. }
             | Self::OriginalDropped { .. }

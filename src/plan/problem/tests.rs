@@ -87,6 +87,11 @@ fn each_problem_says_what_it_is_about_and_how_bad_it_is() {
         "i-1: eni-1 was opened after its passage, and is isolated again: what connected meanwhile may live on; deploy again with a new Rerun",
     );
     check(
+        Note,
+        Problem::KeepsChanging { instance: instance() },
+        "i-1: its interfaces, branches or volumes keep changing: find out who changes them (CloudTrail), then deploy again with a new Rerun",
+    );
+    check(
         NotIsolated,
         Problem::Unknown { instance: instance() },
         "i-1 does not exist in this account and region: check the id, or take it off CompromisedInstanceList",

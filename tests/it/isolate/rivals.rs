@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ec2_isolation::cloudformation::answer::{Answer, Status};
-use ec2_isolation::model::State;
+use ec2_isolation::model::{State, Volume};
 use serde_json::{Value, json};
 
 use crate::world::{ISOLATION, TRANSIT, World, groups};
@@ -158,6 +158,29 @@ async fn somebody_changes_it_six_times_within_seconds_and_then_stops() {
         assert_eq!(answer.status, Status::Success, "{to:?}: {}", answer.reason);
         assert_eq!(isolated(&world), ALL, "{to:?}");
     }
+}
+
+/// Nothing waits for an end that somebody with the right to attach volumes puts off at will.
+#[tokio::test(start_paused = true)]
+async fn somebody_attaches_a_volume_every_three_seconds() {
+    let world = quick_fleet();
+    let mut n = 0;
+    let somebody = every(Duration::from_secs(3), || {
+        n += 1;
+        let volume = format!("vol-{n:x}").parse().unwrap();
+        let of = Volume { device: format!("/dev/sd{n}"), delete_on_termination: false };
+        world.data().instances.get_mut(&A.parse().unwrap()).unwrap().volumes.insert(volume, of);
+    });
+    let mut create = create(directly);
+    create["ResourceProperties"]["SnapshotVolumes"] = json!("false");
+    let answer = against(&world, create, somebody).await;
+    assert_eq!(answer.status, Status::Success, "{}", answer.reason);
+    let named =
+        format!("{A}: its interfaces, branches or volumes keep changing: find out who changes them (CloudTrail)");
+    assert!(answer.reason.contains(&named), "{}", answer.reason);
+    let lasted = world.data().start.elapsed();
+    assert!((30..60).contains(&lasted.as_secs()), "{lasted:?}");
+    assert_eq!(isolated(&world), ALL);
 }
 
 /// CloudFormation sends a failed Delete again to a function that is gone by then: it goes on for as long as it can.
