@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::model::{CallError, Fault, Groups, InstanceId, InterfaceId, Lease, Owner, State, Time};
 use crate::plan::{Change as Protecting, Outcome, Passage, Prior, Step, StepError, Work};
-use crate::ports::{Call, Change, Marking, Originals, Records, Stamp, Written};
+use crate::ports::{Call, Change, Look, Marking, Originals, Records, Stamp, Written};
 use crate::timing::clock::Clock;
 use crate::timing::gate::{Gate, out_of_time};
 use crate::timing::pace::Pace;
@@ -83,7 +83,7 @@ pub struct Mandate<'a> {
     pub only: Option<&'a BTreeSet<InterfaceId>>,
 }
 
-impl<'a, E: Change, R: Records> Executor<'a, E, R> {
+impl<'a, E: Look + Change, R: Records> Executor<'a, E, R> {
     #[must_use]
     pub fn new(ec2: &'a E, records: &'a R, mandate: Mandate<'a>) -> Self {
         Self {
@@ -107,6 +107,11 @@ impl<'a, E: Change, R: Records> Executor<'a, E, R> {
 
     pub fn overtake(&self) {
         self.overtaken.send_replace(true);
+    }
+
+    /// Whether it has recorded anything.
+    pub fn has_recorded(&self) -> bool {
+        !self.leases().is_empty()
     }
 
     /// When something was last changed.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::model::{Fault, GroupId, Groups, InstanceId, InterfaceId, restore_command};
 use crate::plan::{DOUBTED, MOST_IN_TRANSIT, Passage, Step, StepError, Work};
-use crate::ports::{Call, Change, Records};
+use crate::ports::{Call, Change, Look, Records};
 use crate::timing::gate::out_of_time;
 
 /// The isolation group is asked for so often before it counts as refused: the interface then waits in the open.
@@ -24,7 +24,9 @@ const REFUSALS: u32 = 3;
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 /// What the way out of the transit group may take at the end of the time; nothing enters when less is left.
 const WAY_OUT: Duration = Duration::from_secs(10);
-/// The last try of it, once the time is up.
+/// In the last fifth of its hold it is looked whether an interface is still held.
+const LAST_PART: u32 = 5;
+/// The last try of the way out, once the time is up.
 const LAST_TRY: Duration = Duration::from_secs(1);
 
 /// Who is inside, and who goes first.
@@ -91,7 +93,7 @@ impl Transit {
     }
 }
 
-impl<E: Change, R: Records> Executor<'_, E, R> {
+impl<E: Look + Change, R: Records> Executor<'_, E, R> {
     /// Seats for interfaces that pass although they are isolated already, once nothing is left to be isolated.
     pub(super) async fn seats(&self, work: &Work) -> Option<SemaphorePermit<'_>> {
         let passing = work.then.iter().filter(|step| matches!(step, Step::Pass { .. }) && !step.isolates()).count();
@@ -112,7 +114,9 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
 
     /// The whole passage of one interface. `passage` is how it fared.
     pub(super) async fn pass_through(&self, step: &Step, passage: &mut Option<Passage>) -> Done {
-        let Step::Pass { instance, interface, through, hold_seconds, to, originals, .. } = step else { return Ok(()) };
+        let Step::Pass { instance, interface, from, through, hold_seconds, to, originals } = step else {
+            return Ok(());
+        };
         let isolation = Groups::from([to.clone()]);
         let is_outside = step.isolates();
         let has_room = is_outside && !self.transit.is_crowded.load(Ordering::Relaxed);
@@ -153,12 +157,33 @@ impl<E: Change, R: Records> Executor<'_, E, R> {
             }
         }
         let hold = Duration::from_secs(*hold_seconds).min(self.time_to_hold());
-        if *passage == Some(Passage::Done) {
-            let _ = self.mandate.gate.while_open(tokio::time::sleep(hold)).await;
+        if *passage == Some(Passage::Done)
+            && self.mandate.gate.while_open(self.hold(hold, interface, from, &[through, to])).await == Some(false)
+        {
+            *passage = Some(Passage::Opened);
         }
         self.transit.leaving.send_modify(|leaving| *leaving += 1);
         let _leaving = Counted(&self.transit.leaving, 1, None);
         self.leave(instance, interface, through, &isolation, originals).await
+    }
+
+    /// Waits as long as the interface is to be held. Whether it is still in `ours` at the end, as far as that is to be seen in time:
+    /// **one that was opened meanwhile may have been connected to since**. One reading decides nothing.
+    async fn hold(&self, hold: Duration, interface: &InterfaceId, from: &Groups, ours: &[&GroupId]) -> bool {
+        let last = hold / LAST_PART;
+        // Another delivery may have taken it out already. What trails may show where it came from.
+        let is_well = |groups: &Groups| {
+            let is_ours = !groups.is_empty() && groups.iter().all(|group| ours.contains(&group));
+            is_ours || groups == from && hold < DOUBTED
+        };
+        let look = || async {
+            let shown = tokio::time::timeout(last, self.writes.shown(self.ec2, interface)).await;
+            // What is not read says nothing.
+            shown.ok().and_then(Result::ok).flatten().is_none_or(|groups| is_well(&groups))
+        };
+        tokio::time::sleep(hold - last).await;
+        let (is_inside, ()) = tokio::join!(look(), tokio::time::sleep(last));
+        is_inside || look().await
     }
 
     fn time_to_hold(&self) -> Duration {

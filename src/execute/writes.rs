@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::Executor;
-use crate::model::{Fault, InstanceId, Intent, Owner};
-use crate::ports::{Call, Change, Originals, RECORDED_AT_ONCE, Records, Stamp, Written};
+use crate::model::{Fault, Groups, InstanceId, Intent, InterfaceId, Owner};
+use crate::ports::{Call, Change, Look, Originals, RECORDED_AT_ONCE, Records, Stamp, Written};
 use crate::timing::gather::Gather;
 
 /// `CreateTags` and `DeleteTags` take at most 1,000 resources.
@@ -28,6 +28,7 @@ pub(super) struct Writes {
     tags: Gather<(Arc<Tags>, String), Call<()>>,
     untags: Gather<(BTreeSet<String>, String), Call<()>>,
     moves: Gather<((String, bool), InstanceId), Call<()>>,
+    looks: Gather<InterfaceId, Call<Option<Groups>>>,
 }
 
 impl Writes {
@@ -42,7 +43,22 @@ impl Writes {
     }
 }
 
-impl<E: Change, R: Records> Executor<'_, E, R> {
+impl Writes {
+    /// The groups that an interface shows, read with all others who ask.
+    pub(super) async fn shown<E: Look>(&self, ec2: &E, interface: &InterfaceId) -> Call<Option<Groups>> {
+        let read = |asked: Vec<InterfaceId>| async move {
+            let found = ec2.interfaces(&asked.iter().cloned().collect()).await;
+            let groups = |id: &InterfaceId| {
+                let found = found.as_ref().map_err(Clone::clone)?;
+                Ok(found.iter().find(|interface| interface.id == *id).map(|interface| interface.groups.clone()))
+            };
+            asked.iter().map(groups).collect()
+        };
+        self.looks.ask(interface.clone(), ALL, read).await
+    }
+}
+
+impl<E: Look + Change, R: Records> Executor<'_, E, R> {
     /// Saves originals, with those of all others who wait: records of one owner share the check of its intent.
     pub(super) async fn record(&self, originals: Originals, stamp: &Stamp<'_>) -> Call<Written> {
         let action = "dynamodb:TransactWriteItems";

@@ -87,10 +87,19 @@ pub struct Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Passage {
     Done,
+    /// It went through, and did not show the transit group at the end of its hold: somebody has opened it meanwhile.
+    Opened,
     /// It was isolated directly, for this reason.
     Refused(String),
     /// It was isolated directly, since more were to pass than may: its turn comes.
     Postponed,
+}
+
+impl Passage {
+    #[must_use]
+    pub fn is_through(&self) -> bool {
+        matches!(self, Self::Done | Self::Opened)
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -457,11 +466,12 @@ impl Ledger {
                     to,
                     aim: super::Aim::Isolate,
                 };
-                if passage == &Some(Passage::Done) && result.is_ok() {
+                let is_through = passage.as_ref().is_some_and(Passage::is_through);
+                if is_through && result.is_ok() {
                     self.trailing.insert(interface.clone(), [through.clone()].into());
                 }
                 self.passed(direct.key(), from.clone(), result, elapsed);
-                if passage.is_some() && passage != &Some(Passage::Done) {
+                if passage.is_some() && !is_through {
                     // It was not taken through: whatever became of it is a matter of its groups.
                     return;
                 }

@@ -52,7 +52,7 @@ pub enum Problem {
     NotCut { instance: InstanceId, interface: InterfaceId, reason: String },
     /// It passes once in a request: the next one takes it through again.
     #[error(
-        "{instance}: {interface} was opened after its passage, and is isolated again: what connected meanwhile may live on; \
+        "{instance}: {interface} was opened during or after its passage, and is isolated again: what connected meanwhile may live on; \
          deploy again with a new Rerun"
     )]
     Undone { instance: InstanceId, interface: InterfaceId },

@@ -59,7 +59,7 @@ impl Isolation<'_> {
         let id = &interface.id;
         let records = self.case.records.values().filter(|record| record.owner.stack_id == self.case.owner.stack_id);
         let is_undone = self.case.passages.undone.contains(id);
-        let has_passed = self.case.ledger.passage(id) == Some(&Passage::Done)
+        let has_passed = self.case.ledger.passage(id).is_some_and(Passage::is_through)
             || self.case.passages.done.contains(id)
             || records.into_iter().any(|record| record.state != State::Restored && record.passed.contains(id));
         has_passed && !is_undone || instance.is_none_or(|instance| instance.state == "stopped")
@@ -79,7 +79,7 @@ impl Isolation<'_> {
             return None;
         }
         let passage = match ledger.passage(&interface.id) {
-            Some(Passage::Done) => return None,
+            Some(Passage::Done | Passage::Opened) => return None,
             Some(Passage::Refused(reason)) => Err(reason.clone()),
             Some(Passage::Postponed) | None => {
                 let passage = self.passage(interface, instance, originals)?;

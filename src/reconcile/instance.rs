@@ -312,8 +312,14 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                     Err(error) => tracing::warn!(step = %outcome.step, %error, "failed"),
                 }
                 has_swapped |= matches!(outcome.step, Step::SetGroups { .. } | Step::Pass { .. });
-                if let (Step::Pass { interface, .. }, Some(Passage::Done)) = (&outcome.step, &outcome.passage) {
-                    self.passages().done.insert(interface.clone());
+                if let (Step::Pass { interface, .. }, Some(passage)) = (&outcome.step, &outcome.passage) {
+                    let mut passages = self.passages();
+                    if passage.is_through() {
+                        passages.done.insert(interface.clone());
+                    }
+                    if *passage == Passage::Opened {
+                        passages.undone.insert(interface.clone());
+                    }
                 }
                 subject.ledger.learn(&outcome, elapsed);
             }

@@ -441,7 +441,11 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         let looping = join_all(subjects.iter_mut().map(|subject| run.pursue(subject, Reach::First)));
         let working = async { tokio::join!(announcing, looping) };
         let isolates = matches!(desired, Some(Desired::Isolated(_)));
-        let ((others, verdict, unannounced), _) = self.opened(isolates, &observer, working).await;
+        let is_recorded = || {
+            let is_held = |record: &Arc<Record>| record.owner == *owner && record.state != State::Restored;
+            executor.has_recorded() || observer.known().values().any(is_held)
+        };
+        let ((others, verdict, unannounced), _) = self.opened(|| !isolates || is_recorded(), working).await;
         subjects.extend(others);
         // The last look: whoever was settled before something was changed, or while others were waited for, is looked at once more.
         while !gate.is_closed() && !executor.is_overtaken() && unannounced.is_none() {
@@ -462,11 +466,10 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
     }
 
     /// To record something opens the incident. **One that can record nothing is opened by itself**: its watch is to find it.
-    async fn opened<T>(&self, isolates: bool, observer: &Observer<'_, E, R>, work: impl Future<Output = T>) -> T {
+    async fn opened<T>(&self, is_open: impl Fn() -> bool, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         let done = tokio::time::timeout(SOON, &mut work).await;
-        let is_ours = |record: &Arc<Record>| record.owner == *self.owner && record.state != State::Restored;
-        if !isolates || observer.known().values().any(is_ours) {
+        if is_open() {
             return match done {
                 Ok(done) => done,
                 Err(_) => work.await,

@@ -84,7 +84,7 @@ fn each_problem_says_what_it_is_about_and_how_bad_it_is() {
     check(
         Note,
         Problem::Undone { instance: instance(), interface: interface() },
-        "i-1: eni-1 was opened after its passage, and is isolated again: what connected meanwhile may live on; deploy again with a new Rerun",
+        "i-1: eni-1 was opened during or after its passage, and is isolated again: what connected meanwhile may live on; deploy again with a new Rerun",
     );
     check(
         Note,

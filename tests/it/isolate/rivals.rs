@@ -297,7 +297,7 @@ async fn while_tags_and_snapshots_are_made_a_group_is_added_the_originals_are_pu
     }
 }
 
-/// What was opened after its passage may have connections again: it does not pass twice, so that is said, and the next request
+/// What was opened during or after its passage may have connections again: it does not pass twice, so that is said, and the next request
 /// takes it through.
 #[tokio::test(start_paused = true)]
 async fn what_was_opened_after_its_passage_is_not_said_to_be_cut_and_passes_with_the_next_request() {
@@ -308,25 +308,55 @@ async fn what_was_opened_after_its_passage_is_not_said_to_be_cut_and_passes_with
             let world = quick_fleet();
             world.before_call_of(action, 2, move |data| data.put_back(&"eni-0a".parse().unwrap(), groups(change)));
             let answer = succeeds(&world, create(cutting)).await;
-            assert_eq!((isolated(&world), entries(&world, "eni-0a")), (ALL.map(String::from).to_vec(), 1), "{case}");
-            let record = |id: &str| world.data().records[&id.parse().unwrap()].clone();
-            let others: Vec<bool> = [B, C].map(|id| record(id).connections_cut).to_vec();
-            assert_eq!(
-                (record(A).passed.len(), record(A).connections_cut, others),
-                (0, false, vec![true; 2]),
-                "{case}"
-            );
-            let line = record(A).history.last().unwrap().clone();
-            assert!(line.contains("isolated, connections not cut"), "{case}: {line}");
-            let said = format!("{A}: eni-0a was opened after its passage");
-            assert!(answer.data.summary.contains(&said), "{case}: {}", answer.data.summary);
-            let rerun = listing(&[A, B, C], cutting(event("update")));
-            let answer = succeeds(&world, rerun).await;
-            assert!(!answer.data.summary.contains("was opened"), "{case}: {}", answer.data.summary);
-            assert_eq!((entries(&world, "eni-0a"), entries(&world, "eni-0b")), (2, 1), "{case}");
-            assert!(record(A).connections_cut && record(A).passed.len() == 1, "{case}");
+            assert_not_cut_before_the_next_request(&world, &answer, &case).await;
         }
     }
+}
+
+/// A look in its hold shows that nothing holds it.
+#[tokio::test(start_paused = true)]
+async fn what_was_opened_during_its_hold_is_not_said_to_be_cut_and_passes_with_the_next_request() {
+    for change in [&["sg-0a"] as &[&str], &["sg-0a", "sg-0d"], &[]] {
+        for milliseconds in [10, 1000, 3900] {
+            let case = format!("{change:?} after {milliseconds} ms");
+            let world = quick_fleet();
+            let somebody = async {
+                once_in(&world, "eni-0a", TRANSIT).await;
+                tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+                put(&world, "eni-0a", change);
+            };
+            let (answer, ()) = tokio::join!(succeeds(&world, create(cutting)), somebody);
+            assert_not_cut_before_the_next_request(&world, &answer, &case).await;
+        }
+    }
+}
+
+/// One reading that trails is no opening.
+#[tokio::test(start_paused = true)]
+async fn a_late_reading_in_its_hold_is_no_opening() {
+    let world = quick_fleet();
+    world.data().stale_reads = 1;
+    let answer = succeeds(&world, create(cutting)).await;
+    assert!(!answer.data.summary.contains("was opened"), "{}", answer.data.summary);
+    assert!(world.data().records[&A.parse().unwrap()].connections_cut);
+}
+
+/// `eni-0a` was opened when it was cut, and the others were not.
+async fn assert_not_cut_before_the_next_request(world: &World, answer: &Answer, case: &str) {
+    assert_eq!((isolated(world), entries(world, "eni-0a")), (ALL.map(String::from).to_vec(), 1), "{case}");
+    let record = |id: &str| world.data().records[&id.parse().unwrap()].clone();
+    let others: Vec<bool> = [B, C].map(|id| record(id).connections_cut).to_vec();
+    assert_eq!((record(A).passed.len(), record(A).connections_cut, others), (0, false, vec![true; 2]), "{case}");
+    let history = record(A).history;
+    let line = history.iter().rfind(|line| line.contains(" isolated")).unwrap();
+    assert!(line.contains("isolated, connections not cut"), "{case}: {history:?}");
+    let said = format!("{A}: eni-0a was opened during or after its passage");
+    assert!(answer.data.summary.contains(&said), "{case}: {}", answer.data.summary);
+    let rerun = listing(&[A, B, C], cutting(event("update")));
+    let answer = succeeds(world, rerun).await;
+    assert!(!answer.data.summary.contains("was opened"), "{case}: {}", answer.data.summary);
+    assert_eq!((entries(world, "eni-0a"), entries(world, "eni-0b")), (2, 1), "{case}");
+    assert!(record(A).connections_cut && record(A).passed.len() == 1, "{case}");
 }
 
 /// https://github.com/kubernetes-sigs/cluster-api-provider-aws/pull/4363

@@ -185,7 +185,7 @@ fn what_was_opened_after_its_passage_is_not_cut_and_does_not_pass_again() {
         })
     };
     let inside = || passed(cut(State::Isolating, &["sg-150"]), Passage::Done, true);
-    let named = "! i-1: eni-1 was opened after its passage, and is isolated again: what connected meanwhile may live on; \
+    let named = "! i-1: eni-1 was opened during or after its passage, and is isolated again: what connected meanwhile may live on; \
                  deploy again with a new Rerun";
     check_cut(&undone(inside()), &format!("i-1: mark isolated\n{named}"));
     assert_eq!(mark(&plan_for(&undone(inside()), &cutting())), (false, String::new()));
