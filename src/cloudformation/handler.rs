@@ -151,14 +151,9 @@ where
     let owner = envelope.owner();
     let kind = envelope.request_type.map_or("", RequestType::as_str);
     let note = envelope.note.as_ref().map(|note| format!(", with Rerun {note:?}")).unwrap_or_default();
-    let on_rollback = match &request {
-        Request::Reconcile(wants) | Request::Rehearse { wants, .. } => wants.on_rollback,
-        Request::Delete { on_rollback } => *on_rollback,
-    };
     let reconciler = Reconciler {
         ec2: &ports.ec2,
         records: &ports.records,
-        guard: &StackGuard { stacks: &ports.stacks, stack_id: &owner.stack_id, on_rollback },
         owner: &owner,
         request_id: &envelope.request_id,
         issued: issued_at(&envelope.response_url)
@@ -172,7 +167,10 @@ where
         for_permission: if kind == "Delete" { Duration::ZERO } else { NEW_RIGHT },
     };
     match request {
-        Request::Reconcile(wants) => reconciler.isolate(&wants).await,
+        Request::Reconcile(wants) => {
+            let (stacks, stack_id, on_rollback) = (&ports.stacks, owner.stack_id.as_str(), wants.on_rollback);
+            reconciler.isolate(&wants, &StackGuard { stacks, stack_id, on_rollback }).await
+        }
         Request::Rehearse { wants, before, by_oversight } => {
             let rehearsal = Rehearsal {
                 wants: &wants,

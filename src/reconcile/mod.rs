@@ -49,7 +49,6 @@ pub const TO_THE_END: Patience = Patience { for_faults: Duration::MAX, for_permi
 pub struct Reconciler<'a, E, R> {
     pub ec2: &'a E,
     pub records: &'a R,
-    pub guard: &'a dyn Guard,
     pub owner: &'a Owner,
     pub request_id: &'a str,
     /// When the request was issued, if that is known.
@@ -91,8 +90,8 @@ pub struct Again {
 #[derive(Debug, Clone, Copy)]
 enum Then<'a> {
     Nothing,
-    /// What is held and no longer listed stays so, or is restored.
-    Remove(Release),
+    /// What is held and no longer listed stays so, or is restored if that is allowed.
+    Remove(Release, &'a dyn Guard),
     /// Everything that is held is restored.
     RestoreAll,
     /// `only` these are, or `all` that were seen if that is empty.
@@ -147,12 +146,13 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         }
     }
 
-    /// Create and Update: every listed instance ends isolated; what is held and no longer listed stays so, or is restored.
-    pub async fn isolate(&self, wants: &Wants) -> Report {
+    /// Create and Update: every listed instance ends isolated; what is held and no longer listed stays so, or is restored if the
+    /// `guard` allows it.
+    pub async fn isolate(&self, wants: &Wants, guard: &dyn Guard) -> Report {
         let desired = Desired::Isolated(Box::new(wants.clone()));
         let stays: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();
         let listed = wants.instances.iter().map(|id| (id.clone(), Goal::Isolate(wants))).collect();
-        let then = Then::Remove(wants.on_removal);
+        let then = Then::Remove(wants.on_removal, guard);
         let ended = self.run(Some(&desired), (&stays, None), listed, self.patience(), then).await;
         self.release(&ended, false).await;
         let Ended { subjects, verdict, unannounced, overtaken_by, .. } = ended;
@@ -172,12 +172,12 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
             |ids: BTreeSet<InstanceId>, goal: Goal<'static>| ids.into_iter().map(|id| (id, goal.clone())).collect();
         match then {
             Then::Nothing => (vec![], None),
-            Then::Remove(on_removal) => {
+            Then::Remove(on_removal, guard) => {
                 let removed: BTreeSet<InstanceId> = intent.held.difference(stays).cloned().collect();
                 if removed.is_empty() {
                     return (vec![], None);
                 }
-                let (goal, verdict) = self.fate(on_removal).await;
+                let (goal, verdict) = self.fate(on_removal, guard).await;
                 (with(removed, goal), Some(verdict))
             }
             Then::RestoreAll => (with(intent.held.clone(), Goal::Restore), None),
@@ -198,11 +198,11 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
     }
 
     /// What becomes of instances that are held and no longer listed, and who says so.
-    async fn fate(&self, on_removal: Release) -> (Goal<'static>, Call<Verdict>) {
+    async fn fate(&self, on_removal: Release, guard: &dyn Guard) -> (Goal<'static>, Call<Verdict>) {
         if on_removal == Release::KeepIsolated {
             return (Goal::Keep(None), Ok(Verdict::Keep("OnRemoval is KeepIsolated".to_owned())));
         }
-        let (verdict, _) = self.clearing(self.persist(self.patience(), || self.guard.may_release())).await;
+        let (verdict, _) = self.clearing(self.persist(self.patience(), || guard.may_release())).await;
         let goal = match &verdict {
             Ok(Verdict::Restore) => Goal::Restore,
             Ok(Verdict::Keep(why)) => Goal::Keep(Some(why.clone())),
