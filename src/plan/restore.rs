@@ -152,13 +152,7 @@ fn one(
         case.compare_records(id, originals, plan);
     }
     say_if_in_transit(case, ours, &record.isolation_group, interface, plan);
-    let change = |to: &Groups, aim| Step::SetGroups {
-        instance: case.id(),
-        interface: id.clone(),
-        from: interface.groups.clone(),
-        to: to.clone(),
-        aim,
-    };
+    let change = |to: &Groups, aim| Step::set_groups(case.id(), interface, to, aim);
     let (target, gone): (Groups, Groups) =
         originals.iter().cloned().partition(|group| case.observed.groups.contains_key(group));
     let mut is_doubted = false;
