@@ -183,7 +183,7 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
                 episode: wanted.episode.filter(|_| !observed.has_snapshots),
                 ..Needs::default()
             };
-            run.read_more(subject, &unread, &mut observed).await?;
+            run.observer.more(&subject.instance, &unread, &mut subject.inspection, &mut observed).await?;
         }
         // The last one says what stands in the way; those before it said it as well.
         let last = plans.last().map(|plan| plan.problems.clone()).unwrap_or_default();

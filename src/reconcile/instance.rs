@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::execute::{Executor, Mandate};
-use crate::model::{CallError, Fault, Groups, InstanceId, Intent, InterfaceId, State, VpcId, Wants};
-use crate::observe::{Base, Inspection, Item, Observer};
+use crate::model::{CallError, Fault, Groups, InstanceId, Intent, InterfaceId, State, Wants};
+use crate::observe::{Base, Inspection, Observer};
 use crate::plan::{
     Case, Change as Protecting, DOUBTED, Goal, Ledger, Needs, Now, Observed, Outcome, Passage, Passages, Patience,
     Plan, Problem, Reach, Records as Known, Step, StepError, Work, needs, plan,
@@ -52,7 +52,7 @@ pub(crate) struct Subject<'a> {
     /// When every interface of it was first read back in isolation, unless it was so at the first look.
     pub(crate) contained_after: Option<Duration>,
     has_been_open: bool,
-    inspection: Inspection,
+    pub(super) inspection: Inspection,
     groups: BTreeMap<crate::model::GroupId, crate::model::Group>,
     /// Of the last look.
     pub(crate) plan: Plan,
@@ -120,12 +120,8 @@ impl<'a> Subject<'a> {
 
     /// Steps that can never succeed and are still to be done, or that another person or tool keeps undoing.
     pub(crate) fn failures(&self) -> Vec<(&Step, &StepError)> {
-        let mut failures: Vec<(&Step, &StepError)> = Vec::new();
-        for step in self.plan.steps() {
-            if let Some(error) = self.ledger.failure(step) {
-                failures.push((step, error));
-            }
-        }
+        let planned = self.plan.steps().filter_map(|step| Some((step, self.ledger.failure(step)?)));
+        let mut failures: Vec<(&Step, &StepError)> = planned.collect();
         let planned: BTreeSet<String> = failures.iter().map(|(step, _)| step.key().to_string()).collect();
         for (step, error) in self.ledger.failures() {
             // What was given back and read back is, however long that took to show.
@@ -180,7 +176,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                         break;
                     }
                     tracing::warn!(instance = %subject.instance, %error, "cannot look");
-                    alongside(self.pause(&mut pauses), &mut passing, &mut done).await;
+                    alongside(self.pause_until(&mut pauses, None), &mut passing, &mut done).await;
                     continue;
                 }
             };
@@ -229,7 +225,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                     self.one_of(&mut passing, subject, &mut done).await;
                 } else if is_slow {
                     self.learn(subject, &mut done);
-                    alongside(self.pause(&mut pauses), &mut passing, &mut done).await;
+                    alongside(self.pause_until(&mut pauses, None), &mut passing, &mut done).await;
                 } else {
                     pauses = 0;
                     if is_last && due.rests {
@@ -307,9 +303,8 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
         for (work, outcomes) in done.drain(..) {
             subject.ledger.drop_untried(&work);
             for outcome in outcomes {
-                match &outcome.result {
-                    Ok(()) => {}
-                    Err(error) => tracing::warn!(step = %outcome.step, %error, "failed"),
+                if let Err(error) = &outcome.result {
+                    tracing::warn!(step = %outcome.step, %error, "failed");
                 }
                 has_swapped |= matches!(outcome.step, Step::SetGroups { .. } | Step::Pass { .. });
                 if let (Step::Pass { interface, .. }, Some(Passage::Done)) = (&outcome.step, &outcome.passage) {
@@ -341,10 +336,6 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
     async fn carry_out(&self, work: Work) -> (Work, Vec<Outcome>) {
         let outcomes = self.executor.carry_out(work.clone()).await;
         (work, outcomes)
-    }
-
-    async fn pause(&self, pauses: &mut u32) {
-        self.pause_until(pauses, None).await;
     }
 
     /// A pause that ends when the invocation has lasted as long as that, at the latest.
@@ -394,12 +385,9 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
 
     /// What one look sees: records and observation.
     pub(crate) async fn observe(&self, subject: &mut Subject<'_>, depth: Reach) -> Call<(Seen, Observed)> {
-        let (groups, vpcs) = match (depth, &subject.goal) {
-            (Reach::Light, _) => Default::default(),
-            (depth, Goal::Isolate(wants)) => (
-                named(wants),
-                if depth == Reach::First { [wants.vpc.clone()].into() } else { BTreeSet::<VpcId>::new() },
-            ),
+        let (groups, vpcs) = match &subject.goal {
+            Goal::Isolate(wants) if depth == Reach::First => (named(wants), [wants.vpc.clone()].into()),
+            Goal::Isolate(wants) if depth == Reach::Full => (named(wants), BTreeSet::new()),
             _ => Default::default(),
         };
         subject.inspection.begin();
@@ -412,11 +400,11 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
         let passages = self.passages().clone();
         let mut seen = Seen { known, unreadable: None, kept, passages };
         match item {
-            Some(Item::Record(record)) => {
+            Some(Ok(record)) => {
                 let is_about = subject.goal.is_about(&record, self.mandate.owner, self.stays);
                 subject.was_held |= record.state != State::Restored && is_about;
             }
-            Some(Item::Unreadable(reason)) => {
+            Some(Err(reason)) => {
                 subject.was_held = true;
                 seen.unreadable = Some(reason);
             }
@@ -451,16 +439,6 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
         // Whoever enters or leaves meanwhile may have been read inside.
         seen.passages.held = self.executor.held().into_iter().chain(held).collect();
         Ok((seen, observed))
-    }
-
-    /// Reads more for a subject.
-    pub(crate) async fn read_more(
-        &self,
-        subject: &mut Subject<'_>,
-        needs: &Needs,
-        observed: &mut Observed,
-    ) -> Call<()> {
-        self.observer.more(&subject.instance, needs, &mut subject.inspection, observed).await
     }
 
     pub(crate) fn case<'c>(&'c self, subject: &'c Subject<'_>, seen: &'c Seen, observed: &'c Observed) -> Case<'c> {
