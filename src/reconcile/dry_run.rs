@@ -40,18 +40,12 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         let stays: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();
         let mut subjects: Vec<Subject<'_>> =
             wants.instances.iter().map(|id| Subject::new(id.clone(), Goal::Isolate(wants))).collect();
-        let removed = || async {
-            match intent {
-                Some(intent) => self.recorded_since(intent, &stays).await,
-                None => Ok(BTreeSet::new()),
-            }
+        let rehearsing = async {
+            let removed = self.persist(self.patience(), || self.recorded_since(intent, &stays)).await?;
+            Ok::<_, CallError>((self.rehearse(&mut subjects, &stays, &removed, imagined).await?, removed))
         };
-        let removed = match self.persist(self.patience(), removed).await {
-            Ok(removed) => removed,
-            Err(error) => return Report::failure(format!("dry run, nothing was changed: {error}")),
-        };
-        let plans = match self.rehearse(&mut subjects, &stays, &removed, imagined).await {
-            Ok(plans) => plans,
+        let (plans, removed) = match rehearsing.await {
+            Ok(rehearsed) => rehearsed,
             Err(error) => return Report::failure(format!("dry run, nothing was changed: {error}")),
         };
         // EC2 cannot say whether it would accept a group that is not there yet.

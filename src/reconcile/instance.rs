@@ -15,13 +15,11 @@ use crate::execute::{Executor, Mandate};
 use crate::model::{CallError, Fault, Groups, InstanceId, Intent, InterfaceId, State, Wants};
 use crate::observe::{Base, Inspection, Observer};
 use crate::plan::{
-    Case, Change as Protecting, DOUBTED, Goal, Ledger, Needs, Now, Observed, Outcome, Passage, Passages, Patience,
-    Plan, Problem, Reach, Records as Known, Step, StepError, Work, needs, plan,
+    Case, Change as Protecting, DOUBTED, FIRST_PAUSE, Goal, Ledger, Needs, Now, Observed, Outcome, Passage, Passages,
+    Patience, Plan, Problem, Reach, Records as Known, Step, StepError, Work, needs, pause, plan,
 };
 use crate::ports::{Call, Change, Look, Records};
 use crate::timing::gate::out_of_time;
-
-use super::{FIRST_PAUSE, LONGEST_PAUSE};
 
 /// A look that waited longer for the intent shows what was.
 const OUTDATED: Duration = Duration::from_secs(2);
@@ -340,7 +338,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
 
     /// A pause that ends when the invocation has lasted as long as that, at the latest.
     async fn pause_until(&self, pauses: &mut u32, until: Option<Duration>) {
-        let pause = FIRST_PAUSE.saturating_mul(1 << (*pauses).min(8)).min(LONGEST_PAUSE);
+        let pause = pause(*pauses);
         let left = until.map_or(pause, |until| until.saturating_sub(self.mandate.clock.elapsed()).max(FIRST_PAUSE));
         let pause = pause.min(left);
         *pauses += 1;

@@ -22,7 +22,7 @@ use crate::model::{
     CallError, Desired, Fault, InstanceId, Intent, InterfaceId, Owner, Record, Release, State, Time, Wants,
 };
 use crate::observe::Observer;
-use crate::plan::{Goal, Heritage, Patience, Reach, Records as Known, Severity, Step};
+use crate::plan::{Goal, Heritage, Patience, Reach, Records as Known, Severity, Step, pause};
 use crate::ports::{Asked, Call, Change, Guard, Look, Records, Verdict};
 use crate::timing::clock::Clock;
 use crate::timing::gate::{Gate, out_of_time};
@@ -34,10 +34,6 @@ use report::{Asker, Isolated, Report, Restored, kept, overtaken};
 
 /// Faults are tried again for a minute: the SDK's own retries have taken their share before.
 const FOR_FAULTS: Duration = Duration::from_secs(60);
-/// Pauses between looks that wait for something, and between the tries of a call on its own, double from the first to the
-/// longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// What takes longer may take much longer.
 const SOON: Duration = Duration::from_secs(2);
 
@@ -156,9 +152,12 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         let ended = self.run(Some(&desired), (&stays, None), listed, self.patience(), then).await;
         self.release(&ended, false).await;
         let Ended { subjects, verdict, unannounced, overtaken_by, .. } = ended;
-        Isolated { asker: self.asker, wants, ended: &subjects, verdict, unannounced: unannounced.as_ref() }
-            .report()
-            .overtaken_by(overtaken_by.as_deref())
+        let ended = Isolated { asker: self.asker, wants, ended: &subjects, verdict, unannounced: unannounced.as_ref() };
+        let report = ended.report();
+        match overtaken_by {
+            Some(request) => Report { details: report.details, ..overtaken(&request) },
+            None => report,
+        }
     }
 
     /// What follows from the intent for instances that were not begun with, and the verdict on those that are no longer listed.
@@ -187,7 +186,7 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
                     held.filter(|id| only.contains(id)).collect()
                 } else {
                     // No overtaken request records any more. What cannot be read is not restored either.
-                    match self.persist(self.patience(), || self.recorded_since(intent, all)).await {
+                    match self.persist(self.patience(), || self.recorded_since(Some(intent), all)).await {
                         Ok(since) => held.filter(|id| !since.contains(id)).collect(),
                         Err(_) => all.clone(),
                     }
@@ -231,11 +230,7 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
             Ok(intent) => intent,
             Err(error) => return Ok(Restored::unread(self.asker, error, only)),
         };
-        let since = match &intent {
-            Some(intent) => self.persist(patience, || self.recorded_since(intent, all)).await,
-            None => Ok(BTreeSet::new()),
-        };
-        let since = match since {
+        let since = match self.persist(patience, || self.recorded_since(intent.as_ref(), all)).await {
             Ok(since) => since,
             Err(error) => return Ok(Restored::unread(self.asker, error, only)),
         };
@@ -257,8 +252,9 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
     }
 
     /// Those that the owner has recorded and that are not among `all`.
-    async fn recorded_since(&self, intent: &Intent, all: &BTreeSet<InstanceId>) -> Call<BTreeSet<InstanceId>> {
-        let others: BTreeSet<InstanceId> = intent.held.difference(all).cloned().collect();
+    async fn recorded_since(&self, intent: Option<&Intent>, all: &BTreeSet<InstanceId>) -> Call<BTreeSet<InstanceId>> {
+        let held = intent.into_iter().flat_map(|intent| &intent.held);
+        let others: BTreeSet<InstanceId> = held.filter(|id| !all.contains(*id)).cloned().collect();
         if others.is_empty() {
             return Ok(others);
         }
@@ -526,14 +522,14 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
     where
         F: Future<Output = Call<T>>,
     {
-        let (since, mut pause, mut last) = (Instant::now(), FIRST_PAUSE, None);
+        let (since, mut tries, mut last) = (Instant::now(), 0, None);
         loop {
             match self.gate.while_open(call()).await {
                 None => return Err(last.unwrap_or_else(|| out_of_time("dynamodb:BatchGetItem"))),
                 Some(Err(error)) if patience.covers(error.fault, since.elapsed()) => {
                     tracing::warn!(%error, "trying again");
-                    let _ = self.gate.while_open(tokio::time::sleep(pause)).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    let _ = self.gate.while_open(tokio::time::sleep(pause(tries))).await;
+                    tries += 1;
                     last = Some(error);
                 }
                 Some(result) => return result,
