@@ -252,20 +252,11 @@ fn is_made_anew(chain: &[StackStatus], intent: &Intent) -> bool {
 fn issued_at(url: &str) -> Option<SystemTime> {
     let (_, query) = url.split_once('?')?;
     let date = query.split('&').find_map(|pair| pair.strip_prefix("X-Amz-Date="))?;
-    let part = |range: std::ops::Range<usize>| date.get(range);
-    let (day, time) =
-        date.strip_suffix('Z')?.split_once('T').filter(|(day, time)| day.len() == 8 && time.len() == 6)?;
-    debug_assert_eq!(day.len() + time.len(), 14);
-    let iso = format!(
-        "{}-{}-{}T{}:{}:{}Z",
-        part(0..4)?,
-        part(4..6)?,
-        part(6..8)?,
-        part(9..11)?,
-        part(11..13)?,
-        part(13..15)?
-    );
-    humantime::parse_rfc3339(&iso).ok()
+    let mut date = Some(date.to_owned()).filter(|date| date.len() == 16 && date.is_ascii())?;
+    for (at, sign) in [(13, ':'), (11, ':'), (6, '-'), (4, '-')] {
+        date.insert(at, sign);
+    }
+    humantime::parse_rfc3339(&date).ok()
 }
 
 #[cfg(test)]
