@@ -26,17 +26,15 @@ const OUTDATED: Duration = Duration::from_secs(2);
 
 /// What the loops of one invocation share.
 pub(crate) struct Run<'a, E, R> {
-    pub(crate) observer: &'a Observer<'a, E, R>,
-    pub(crate) executor: &'a Executor<'a, E, R>,
+    pub(crate) observer: Observer<'a, E, R>,
+    pub(crate) executor: Executor<'a, E, R>,
     pub(crate) mandate: Mandate<'a>,
     pub(crate) patience: Patience,
     /// The intent once it is written; `None` for a run that follows none.
     pub(crate) intent: Option<&'a watch::Sender<Option<Announced>>>,
     /// The instances that stay isolated.
     pub(crate) stays: &'a BTreeSet<InstanceId>,
-    /// The interfaces that may be moved into isolation, where not all of them may.
-    pub(crate) only: Option<&'a BTreeSet<InterfaceId>>,
-    pub(crate) passages: &'a Mutex<Passages>,
+    pub(crate) passages: Mutex<Passages>,
 }
 
 /// One instance, and what became of it.
@@ -456,7 +454,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             kept: seen.kept.as_deref(),
             passages: &seen.passages,
             stays: self.stays,
-            only: self.only,
+            only: self.mandate.only,
         }
     }
 }

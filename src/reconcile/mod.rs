@@ -299,10 +299,7 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
 
     async fn clear(&self) -> Vec<Subject<'static>> {
         let Some(Ok(Some(intent))) = self.gate.while_open(self.intent()).await else { return vec![] };
-        let observer = Observer::new(self.ec2, self.records, self.owner, self.pace);
-        let executor = Executor::new(self.ec2, self.records, self.mandate(false, None));
-        let passages = Mutex::default();
-        let run = self.by_steps(&observer, &executor, &intent.held, &passages);
+        let run = self.by_steps(&intent.held);
         let mut subjects: Vec<_> = intent.held.iter().map(|id| Subject::new(id.clone(), Goal::Keep(None))).collect();
         join_all(subjects.iter_mut().map(|subject| run.clear(subject))).await;
         subjects
@@ -375,20 +372,18 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         then: Then<'_>,
     ) -> Ended<'s> {
         let Self { ec2, records, owner, request_id, gate, pace, .. } = *self;
-        let observer = Observer::new(ec2, records, owner, pace);
         let mandate = self.mandate(desired.is_some(), only);
-        let executor = Executor::new(ec2, records, mandate);
         let intent = watch::Sender::new(None);
         let run = Run {
-            observer: &observer,
-            executor: &executor,
+            observer: Observer::new(ec2, records, owner, pace),
+            executor: Executor::new(ec2, records, mandate),
             mandate,
             patience,
             intent: desired.map(|_| &intent),
             stays,
-            only,
-            passages: &Mutex::default(),
+            passages: Mutex::default(),
         };
+        let Run { observer, executor, .. } = &run;
         let mut subjects: Vec<Subject<'s>> = first.into_iter().map(|(id, goal)| Subject::new(id, goal)).collect();
         // Records of what is not looked at speak of interfaces that moved.
         let looked_at: BTreeSet<InstanceId> = subjects.iter().map(|subject| subject.instance.clone()).collect();
@@ -422,7 +417,7 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         let looping = join_all(subjects.iter_mut().map(|subject| run.pursue(subject, Reach::First)));
         let working = async { tokio::join!(announcing, looping) };
         let isolates = matches!(desired, Some(Desired::Isolated(_)));
-        let ((others, verdict, unannounced), _) = self.opened(isolates, &observer, working).await;
+        let ((others, verdict, unannounced), _) = self.opened(isolates, observer, working).await;
         subjects.extend(others);
         // The last look: whoever was settled before something was changed, or while others were waited for, is looked at once more.
         while !gate.is_closed() && !executor.is_overtaken() && unannounced.is_none() {
