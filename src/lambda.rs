@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Builder;
 
 use crate::cloudformation::handler::{Invocation, handle};
 use crate::cloudformation::responder::{self, Responder};
@@ -32,27 +32,19 @@ where
 {
     // Whatever the work does to its thread, this one answers.
     let worker = Builder::new_multi_thread().worker_threads(1).thread_stack_size(STACK_BYTES).enable_all().build()?;
-    Builder::new_current_thread().enable_all().build()?.block_on(serve(worker.handle(), ports))
-}
-
-async fn serve<E, R, S, M>(worker: &Handle, ports: impl Future<Output = Result<Ports<E, R, S>, M>>) -> Result<(), Error>
-where
-    E: Look + Change + 'static,
-    R: Records + 'static,
-    S: Stacks + 'static,
-    M: ToString,
-{
-    let client = responder::client()?;
-    let ports = ports.await.map(Arc::new).map_err(|error| error.to_string());
-    let (client, ports) = (&client, &ports);
-    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
-        let log_stream = std::env::var("AWS_LAMBDA_LOG_STREAM_NAME").unwrap_or_default();
-        let invocation = Invocation { deadline_ms: event.context.deadline, log_stream };
-        if let Some(trigger) = Trigger::read(&event.payload) {
-            return watch::handle(ports, worker, trigger, &invocation).await.map_err(Error::from);
-        }
-        let reply = |url, budget| Responder::new(client.clone(), url, budget);
-        handle(ports, worker, event.payload, &invocation, reply).await.map_err(Error::from)
-    }))
-    .await
+    Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let client = responder::client()?;
+        let ports = ports.await.map(Arc::new).map_err(|error| error.to_string());
+        let (client, ports, worker) = (&client, &ports, worker.handle());
+        lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
+            let log_stream = std::env::var("AWS_LAMBDA_LOG_STREAM_NAME").unwrap_or_default();
+            let invocation = Invocation { deadline_ms: event.context.deadline, log_stream };
+            if let Some(trigger) = Trigger::read(&event.payload) {
+                return watch::handle(ports, worker, trigger, &invocation).await.map_err(Error::from);
+            }
+            let reply = |url, budget| Responder::new(client.clone(), url, budget);
+            handle(ports, worker, event.payload, &invocation, reply).await.map_err(Error::from)
+        }))
+        .await
+    })
 }

@@ -82,6 +82,7 @@ pub trait Change: Send + Sync {
     fn set_groups(&self, interface: &InterfaceId, groups: &Groups) -> impl Future<Output = Call<()>> + Send;
     /// Asks EC2 whether it would carry `set_groups` out (`DryRun`); changes nothing. It checks permissions and ids.
     fn may_set_groups(&self, interface: &InterfaceId, groups: &Groups) -> impl Future<Output = Call<()>> + Send;
+    /// At most 1,000 resources, as in `untag`.
     fn tag(
         &self,
         resources: &BTreeSet<String>,

@@ -48,13 +48,11 @@ impl AutoScaling {
     pub(crate) async fn enter_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> Call<()> {
         let request = self.0.enter_standby().auto_scaling_group_name(group).set_instance_ids(Some(texts(instances)));
         let request = request.should_decrement_desired_capacity(false);
-        sent("autoscaling:EnterStandby", request.send()).await?;
-        Ok(())
+        sent("autoscaling:EnterStandby", request.send()).await.map(drop)
     }
 
     pub(crate) async fn exit_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> Call<()> {
         let request = self.0.exit_standby().auto_scaling_group_name(group).set_instance_ids(Some(texts(instances)));
-        sent("autoscaling:ExitStandby", request.send()).await?;
-        Ok(())
+        sent("autoscaling:ExitStandby", request.send()).await.map(drop)
     }
 }

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::event::{Envelope, RequestType};
+use super::event::{Envelope, RequestType, escaped_length};
 use crate::reconcile::report::Report;
 
 /// Bytes of the serialised body, inclusive (awsdocs/aws-cloudformation-user-guide#262).
@@ -101,7 +101,7 @@ impl Report {
     }
 
     fn answer(&self, envelope: &Envelope, list_limit: usize, reason_limit: usize, log_stream: &str) -> Answer {
-        let list = |items: &[String]| cut_list(items, ",", list_limit);
+        let list = |items: &[String]| cut_list(items, list_limit);
         Answer {
             status: if self.failed { Status::Failed } else { Status::Success },
             reason: self.reason(reason_limit, log_stream),
@@ -190,11 +190,6 @@ fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Bytes that `text` takes inside a JSON string.
-fn escaped_length(text: &str) -> usize {
-    serde_json::to_string(text).map_or(usize::MAX, |json| json.len() - 2)
-}
-
 /// The longest start of `text` that takes at most `limit` bytes of JSON, ending in `…` where something was cut.
 fn cut(text: &str, limit: usize) -> String {
     if escaped_length(text) <= limit {
@@ -216,8 +211,8 @@ fn cut(text: &str, limit: usize) -> String {
 }
 
 /// `a,b,c`, or `a,b and 7 more` within `limit` bytes.
-fn cut_list(items: &[String], separator: &str, limit: usize) -> String {
-    let full = items.join(separator);
+fn cut_list(items: &[String], limit: usize) -> String {
+    let full = items.join(",");
     if escaped_length(&full) <= limit {
         return full;
     }
@@ -225,7 +220,7 @@ fn cut_list(items: &[String], separator: &str, limit: usize) -> String {
         .rev()
         .map(|shown| {
             let (first, rest) = items.split_at(shown);
-            format!("{} and {} more", first.join(separator), rest.len())
+            format!("{} and {} more", first.join(","), rest.len())
         })
         .find(|text| escaped_length(text) <= limit)
         .unwrap_or_else(|| cut(&format!("{} in all", items.len()), limit))

@@ -11,7 +11,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::properties::Properties;
-use crate::model::{Owner, Release, Wants, short_digest};
+use crate::model::{Owner, Release, Wants};
 
 /// A physical id longer than this is refused by CloudFormation (custom resource reference: 1 KB).
 const PHYSICAL_ID_LIMIT: usize = 1024;
@@ -101,8 +101,8 @@ impl Envelope {
     /// **It never changes**: any other id makes CloudFormation send a Delete for the old one, which is a release.
     #[must_use]
     pub fn physical_id(&self) -> String {
-        if self.physical_id.is_empty() || json_length(&self.physical_id) > PHYSICAL_ID_LIMIT {
-            format!("ec2-isolation-{}", short_digest(&self.owner().to_string()))
+        if self.physical_id.is_empty() || escaped_length(&self.physical_id) > PHYSICAL_ID_LIMIT {
+            format!("ec2-isolation-{}", self.owner().digest())
         } else {
             self.physical_id.clone()
         }
@@ -115,9 +115,9 @@ fn note(rerun: &Value) -> Option<String> {
     (!text.trim().is_empty()).then_some(text)
 }
 
-/// The length in bytes once it stands in a JSON document, without the quotes.
-fn json_length(text: &str) -> usize {
-    Value::from(text).to_string().len() - 2
+/// Bytes that `text` takes inside a JSON string.
+pub(super) fn escaped_length(text: &str) -> usize {
+    serde_json::to_string(text).map_or(usize::MAX, |json| json.len() - 2)
 }
 
 /// What a valid request asks for.

@@ -151,14 +151,9 @@ where
     let owner = envelope.owner();
     let kind = envelope.request_type.map_or("", RequestType::as_str);
     let note = envelope.note.as_ref().map(|note| format!(", with Rerun {note:?}")).unwrap_or_default();
-    let on_rollback = match &request {
-        Request::Reconcile(wants) | Request::Rehearse { wants, .. } => wants.on_rollback,
-        Request::Delete { on_rollback } => *on_rollback,
-    };
     let reconciler = Reconciler {
         ec2: &ports.ec2,
         records: &ports.records,
-        guard: &StackGuard { stacks: &ports.stacks, stack_id: &owner.stack_id, on_rollback },
         owner: &owner,
         request_id: &envelope.request_id,
         issued: issued_at(&envelope.response_url)
@@ -172,7 +167,10 @@ where
         for_permission: if kind == "Delete" { Duration::ZERO } else { NEW_RIGHT },
     };
     match request {
-        Request::Reconcile(wants) => reconciler.isolate(&wants).await,
+        Request::Reconcile(wants) => {
+            let (stacks, stack_id, on_rollback) = (&ports.stacks, owner.stack_id.as_str(), wants.on_rollback);
+            reconciler.isolate(&wants, &StackGuard { stacks, stack_id, on_rollback }).await
+        }
         Request::Rehearse { wants, before, by_oversight } => {
             let rehearsal = Rehearsal {
                 wants: &wants,
@@ -254,20 +252,11 @@ fn is_made_anew(chain: &[StackStatus], intent: &Intent) -> bool {
 fn issued_at(url: &str) -> Option<SystemTime> {
     let (_, query) = url.split_once('?')?;
     let date = query.split('&').find_map(|pair| pair.strip_prefix("X-Amz-Date="))?;
-    let part = |range: std::ops::Range<usize>| date.get(range);
-    let (day, time) =
-        date.strip_suffix('Z')?.split_once('T').filter(|(day, time)| day.len() == 8 && time.len() == 6)?;
-    debug_assert_eq!(day.len() + time.len(), 14);
-    let iso = format!(
-        "{}-{}-{}T{}:{}:{}Z",
-        part(0..4)?,
-        part(4..6)?,
-        part(6..8)?,
-        part(9..11)?,
-        part(11..13)?,
-        part(13..15)?
-    );
-    humantime::parse_rfc3339(&iso).ok()
+    let mut date = Some(date.to_owned()).filter(|date| date.len() == 16 && date.is_ascii())?;
+    for (at, sign) in [(13, ':'), (11, ':'), (6, '-'), (4, '-')] {
+        date.insert(at, sign);
+    }
+    humantime::parse_rfc3339(&date).ok()
 }
 
 #[cfg(test)]

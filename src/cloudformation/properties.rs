@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::event::InvalidRequest;
-use crate::model::{GroupId, InstanceId, Release, VpcId, Wants, Watch, comma_list};
+use crate::model::{GroupId, InstanceId, Release, VpcId, Wants, comma_list};
 
 /// What a value has to be. CloudFormation sends every scalar as a text; emulators and hand-made events send others, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,7 +175,7 @@ impl<'a> Properties<'a> {
             forensic_ports: self.ports(&FORENSIC_PORTS)?,
             snapshot_volumes: self.flag(&SNAPSHOT_VOLUMES)?,
             lock_days: self.number(&LOCK_DAYS)?,
-            on_removal: self.release(&ON_REMOVAL)?,
+            on_removal: self.value(&ON_REMOVAL, named)?,
             on_rollback: self.on_rollback()?,
             allow_partial: self.flag(&ALLOW_PARTIAL)?,
             protect: self.flag(&PROTECT)?,
@@ -185,12 +186,7 @@ impl<'a> Properties<'a> {
             cut_connections: self.flag(&CUT_CONNECTIONS)?,
             transit_group: self.id(&TRANSIT_GROUP)?,
             hold_seconds: self.number(&HOLD_SECONDS)?,
-            watch: self.value(&WATCH, |text, _| match text {
-                "Off" => Some(Watch::Off),
-                "Notify" => Some(Watch::Notify),
-                "Isolate" => Some(Watch::Isolate),
-                _ => None,
-            })?,
+            watch: self.value(&WATCH, named)?,
         })
     }
 
@@ -199,7 +195,7 @@ impl<'a> Properties<'a> {
     }
 
     pub(super) fn on_rollback(&self) -> Result<Release, InvalidRequest> {
-        self.release(&ON_ROLLBACK)
+        self.value(&ON_ROLLBACK, named)
     }
 
     pub(super) fn function_outlives_stack(&self) -> bool {
@@ -220,14 +216,6 @@ impl<'a> Properties<'a> {
         self.value(property, |text, _| match text.to_ascii_lowercase().as_str() {
             "true" | "1" => Some(true),
             "false" | "0" => Some(false),
-            _ => None,
-        })
-    }
-
-    fn release(&self, property: &Property) -> Result<Release, InvalidRequest> {
-        self.value(property, |text, _| match text {
-            "KeepIsolated" => Some(Release::KeepIsolated),
-            "Restore" => Some(Release::Restore),
             _ => None,
         })
     }
@@ -296,6 +284,11 @@ fn given<T>(property: &Property, value: Option<T>) -> Result<T, InvalidRequest> 
 fn parse<T: FromStr<Err: fmt::Display>>(property: &Property, text: &str) -> Result<T, InvalidRequest> {
     text.parse()
         .map_err(|error: T::Err| InvalidRequest::Property { property: property.name, reason: error.to_string() })
+}
+
+/// One of the names of an enum.
+fn named<T: DeserializeOwned>(text: &str, _: Kind) -> Option<T> {
+    serde_json::from_value(text.into()).ok()
 }
 
 fn scalar(value: &Value) -> Option<String> {

@@ -55,35 +55,22 @@ const fn row(status: &'static str, on_delete: Course, on_update: Course) -> Row 
     Row { status, is_asked_for: false, on_delete, on_update }
 }
 
-/// Every status of the API's `StackStatus`, the first row that fits counts; any other status keeps. A Delete inside an
-/// update serves that update (a resource is replaced, taken out, or its creation undone), in an order that AWS does not
+/// The statuses of the API's `StackStatus` that release anything, the first row that fits counts; any other status keeps. A Delete
+/// inside an update serves that update (a resource is replaced, taken out, or its creation undone), in an order that AWS does not
 /// document.
 const TABLE: &[Row] = &[
     row("CREATE_IN_PROGRESS", Keep, Restore),
-    row("CREATE_FAILED", Keep, Keep),
-    row("CREATE_COMPLETE", Keep, Keep),
     row("ROLLBACK_IN_PROGRESS", RollsBack, RollsBack),
     row("ROLLBACK_FAILED", Keep, RollsBack),
     row("ROLLBACK_COMPLETE", Keep, RollsBack),
     Row { status: "DELETE_IN_PROGRESS", is_asked_for: true, on_delete: Restore, on_update: Keep },
     // `OnFailure=DELETE` deletes instead of rolling back: only the reason tells, and it names whatever had failed.
     row("DELETE_IN_PROGRESS", RollsBack, Keep),
-    row("DELETE_FAILED", Keep, Keep),
-    row("DELETE_COMPLETE", Keep, Keep),
     row("UPDATE_IN_PROGRESS", Keep, Restore),
-    row("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", Keep, Keep),
-    row("UPDATE_COMPLETE", Keep, Keep),
-    row("UPDATE_FAILED", Keep, Keep),
     row("UPDATE_ROLLBACK_IN_PROGRESS", Keep, RollsBack),
     row("UPDATE_ROLLBACK_FAILED", Keep, RollsBack),
     row("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", Keep, RollsBack),
     row("UPDATE_ROLLBACK_COMPLETE", Keep, RollsBack),
-    row("REVIEW_IN_PROGRESS", Keep, Keep),
-    row("IMPORT_IN_PROGRESS", Keep, Keep),
-    row("IMPORT_COMPLETE", Keep, Keep),
-    row("IMPORT_ROLLBACK_IN_PROGRESS", Keep, Keep),
-    row("IMPORT_ROLLBACK_FAILED", Keep, Keep),
-    row("IMPORT_ROLLBACK_COMPLETE", Keep, Keep),
 ];
 
 fn judge(stacks: &[StackStatus], on_rollback: Release, doing: &str, course: impl Fn(&Row) -> Course) -> Verdict {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{GroupId, Groups, InstanceId, InterfaceId, SnapshotId, Time, Volume, VolumeId, VpcId};
+use super::{GroupId, Groups, InstanceId, InterfaceId, Owner, SnapshotId, Time, Volume, VolumeId, VpcId};
 
 /// By this tag our groups are found, and nothing more: an attacker may be able to write it.
 pub const ROLE_TAG: &str = "ec2-isolation:role";
@@ -118,6 +118,14 @@ pub struct Group {
     pub stack_id: Option<String>,
     pub ingress: Vec<Rule>,
     pub egress: Vec<Rule>,
+}
+
+impl Group {
+    /// Whether it isolates or cuts for the stack of this owner, by CloudFormation's own tag.
+    #[must_use]
+    pub fn isolates_for(&self, owner: &Owner) -> bool {
+        matches!(self.role, Some(Role::Isolation | Role::Transit)) && self.stack_id.as_ref() == Some(&owner.stack_id)
+    }
 }
 
 /// One rule for one peer.

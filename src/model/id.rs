@@ -145,23 +145,6 @@ pub fn sha256(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// As EBS writes it.
-#[cfg(feature = "operator")]
-#[must_use]
-pub fn sha256_base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digest = Sha256::digest(bytes);
-    let triples = digest.chunks(3).map(|part| {
-        let bits = part.iter().chain(&[0; 2]).take(3).fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
-        let digit = |n: usize| match n <= part.len() {
-            true => DIGITS.get((bits >> (18 - 6 * n) & 63) as usize).map_or('=', |digit| char::from(*digit)),
-            false => '=',
-        };
-        [digit(0), digit(1), digit(2), digit(3)]
-    });
-    triples.flatten().collect()
-}
-
 /// 32 hexadecimal digits.
 #[must_use]
 pub fn short_digest(text: &str) -> String {
@@ -181,13 +164,6 @@ mod tests {
         {
             assert!(bad.parse::<InstanceId>().is_err(), "{bad:?}");
         }
-    }
-
-    #[cfg(feature = "operator")]
-    #[test]
-    fn a_digest_is_written_as_ebs_writes_it() {
-        // printf abc | openssl dgst -sha256 -binary | base64
-        assert_eq!(sha256_base64(b"abc"), "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
     }
 
     #[test]

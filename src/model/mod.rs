@@ -15,8 +15,6 @@ pub use ec2::{
     ScheduledEvent, Snapshot,
 };
 pub use fault::{CallError, Fault};
-#[cfg(feature = "operator")]
-pub use id::sha256_base64;
 pub use id::{
     GroupId, GroupReference, Groups, InstanceId, InterfaceId, MalformedId, ShowGroups, SnapshotId, VolumeId, VpcId,
     comma_list, sha256, short_digest,

@@ -127,12 +127,6 @@ impl Record {
     pub fn episode(&self) -> String {
         short_digest(&format!("{}|{}|{}", self.owner.stack_id, self.instance, self.recorded_at))
     }
-
-    /// The plain `aws` command lines that put the recorded groups back.
-    #[must_use]
-    pub fn restore_commands(&self) -> Vec<String> {
-        self.interfaces.iter().map(|(interface, groups)| restore_command(interface, groups)).collect()
-    }
 }
 
 /// The plain `aws` command line that gives an interface these groups.

@@ -31,13 +31,8 @@ const ALL: usize = usize::MAX;
 type Found<K, V> = BTreeMap<K, V>;
 type Batch<K, V> = Gather<BTreeSet<K>, Call<Found<K, V>>>;
 
-/// An item of the records table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Item {
-    Record(Arc<Record>),
-    /// Why it is no record.
-    Unreadable(String),
-}
+/// An item of the records table, or why it is no record.
+pub type Item = Result<Arc<Record>, String>;
 
 /// Reads for all instances of one invocation.
 #[derive(Debug)]
@@ -253,9 +248,9 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
             records.retain(|id, _| !ids.contains(id));
             records.extend(read.records.clone());
             drop(known);
-            let records = read.records.into_iter().map(|(id, record)| (id, Item::Record(record)));
+            let records = read.records.into_iter().map(|(id, record)| (id, Ok(record)));
             let unreadable = read.unreadable.into_iter();
-            let unreadable = unreadable.filter_map(|(key, reason)| Some((key.parse().ok()?, Item::Unreadable(reason))));
+            let unreadable = unreadable.filter_map(|(key, reason)| Some((key.parse().ok()?, Err(reason))));
             Ok(records.chain(unreadable).collect())
         };
         read(&self.items, ids, fetch).await

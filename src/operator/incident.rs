@@ -12,7 +12,6 @@ use crate::operator::ports::{Archive, Survey};
 use crate::operator::stack::{Export, RECORDS_EXPORT, StackLife, StackView};
 use crate::plan::{Observed, Records};
 use crate::ports::{Call, Change, GroupQuery, INTENT_PREFIX, Items, Look, Ports};
-use crate::reconcile::contained::is_isolating;
 
 /// The logical id of the records table in our template.
 const TABLE: &str = "SecurityGroupTable";
@@ -121,7 +120,7 @@ impl Incident {
     /// Every group that isolates or cuts for this record.
     #[must_use]
     pub fn isolating(&self, record: &Record) -> Groups {
-        let tagged = self.observed.groups.values().filter(|group| is_isolating(Some(group), record));
+        let tagged = self.observed.groups.values().filter(|group| group.isolates_for(&record.owner));
         tagged.map(|group| group.id.clone()).chain(record.isolation_groups.iter().cloned()).collect()
     }
 }

@@ -35,12 +35,10 @@ mod text;
 
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-
 use crate::model::Owner;
 use crate::operator::ports::{Archive, Survey};
 use crate::operator::stack::StackLife;
-use crate::ports::{Call, CallError, Change, Guard, Ports, Verdict};
+use crate::ports::{CallError, Change, Ports};
 use crate::reconcile::Reconciler;
 use crate::reconcile::report::Asker;
 use crate::timing::clock::Clock;
@@ -117,16 +115,6 @@ pub struct Site {
     pub caller: String,
 }
 
-/// A person asked for the restore: nothing else has to allow it.
-#[derive(Debug)]
-pub struct Asked;
-
-impl Guard for Asked {
-    fn may_release(&self) -> BoxFuture<'_, Call<Verdict>> {
-        Box::pin(async { Ok(Verdict::Restore) })
-    }
-}
-
 /// The program: ports, where it is, and what it says of itself.
 #[derive(Debug)]
 pub struct Operator<E, R, S> {
@@ -148,7 +136,6 @@ impl<E: Survey + Change, R: Archive, S: StackLife> Operator<E, R, S> {
         Reconciler {
             ec2: &ports.ec2,
             records: &ports.records,
-            guard: &Asked,
             owner,
             request_id: &self.request_id,
             // An operator's clock does not decide what comes later.

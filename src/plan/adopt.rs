@@ -255,14 +255,7 @@ impl Case<'_> {
         let left = interfaces.filter(|interface| {
             interface.groups != target && (!interface.groups.is_disjoint(&ours) || is_moved(&interface.id))
         });
-        let moves = left.map(|interface| Step::SetGroups {
-            instance: self.id(),
-            interface: interface.id.clone(),
-            from: interface.groups.clone(),
-            to: target.clone(),
-            aim: Aim::Isolate,
-        });
-        moves.collect()
+        left.map(|interface| Step::set_groups(self.id(), interface, &target, Aim::Isolate)).collect()
     }
 
     /// Whether every interface of the instance shows the new group.

@@ -89,9 +89,7 @@ pub(super) fn own_groups<'a>(
     owner: &Owner,
     named: impl IntoIterator<Item = &'a GroupId>,
 ) -> Groups {
-    let isolates = |group: &Group| matches!(group.role, Some(Role::Isolation | Role::Transit));
-    let tagged =
-        observed.groups.values().filter(|group| isolates(group) && group.stack_id.as_ref() == Some(&owner.stack_id));
+    let tagged = observed.groups.values().filter(|group| group.isolates_for(owner));
     tagged.map(|group| group.id.clone()).chain(named.into_iter().cloned()).collect()
 }
 

@@ -11,7 +11,7 @@ use super::protections::protect;
 use super::snapshots::{self, snapshot};
 use super::tags::{tag_isolated, volumes_to_read};
 use super::transit::{MOST_IN_TRANSIT, say_if_in_transit, transit};
-use super::{Aim, Case, Cut, Doubt, Needs, Plan, Prior, Problem, Reach, Step, Work};
+use super::{Case, Cut, Doubt, Needs, Plan, Prior, Problem, Reach, Step, Work};
 use crate::model::{GroupId, Groups, Instance, Interface, InterfaceId, Record, State, Wants, comma_list};
 
 /// What has to be read of a listed instance. Before it is isolated nothing is read that its isolation does not need.
@@ -218,16 +218,6 @@ impl<'a> Isolation<'a> {
             return None;
         }
         Some(instance)
-    }
-
-    pub(super) fn set_groups(&self, interface: &Interface, to: &Groups, aim: Aim) -> Step {
-        Step::SetGroups {
-            instance: self.case.id(),
-            interface: interface.id.clone(),
-            from: interface.groups.clone(),
-            to: to.clone(),
-            aim,
-        }
     }
 
     pub(super) fn target(&self) -> Groups {

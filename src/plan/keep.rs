@@ -60,8 +60,7 @@ pub(super) fn plan(case: &Case<'_>, reason: Option<&str>, plan: &mut Plan) {
         say_if_in_transit(case, &ours, &record.isolation_group, interface, plan);
         if may_be_inside(case, record, interface, &passages, &target, plan) {
             let aim = if interface.groups == target { Aim::Confirm } else { Aim::Isolate };
-            let (instance, interface, from) = (case.id(), id.clone(), interface.groups.clone());
-            plan.push(Step::SetGroups { instance, interface, from, to: target.clone(), aim });
+            plan.push(Step::set_groups(case.id(), interface, &target, aim));
         }
         if !interface.groups.is_subset(&ours) {
             // Somebody moved it, or nobody isolated it: it is left as it is.
@@ -115,13 +114,7 @@ fn may_be_inside(
         // A group that is not there holds nothing.
         is_open |= case.observed.groups.contains_key(id) || !case.believes(Doubt::Group(id.clone()), plan);
     }
-    let confirm = Step::SetGroups {
-        instance: case.id(),
-        interface: interface.id.clone(),
-        from: Groups::new(),
-        to: target.clone(),
-        aim: Aim::Confirm,
-    };
+    let confirm = Step::set_groups(case.id(), interface, target, Aim::Confirm);
     // EC2 lets nobody change it, whatever the reason: it never went in.
     let never_went_in = case.ledger.failure(&confirm).is_some_and(super::StepError::is_for_good);
     let is_written = case.ledger.has_written(&interface.id, target) && interface.groups == *target;

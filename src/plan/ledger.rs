@@ -35,9 +35,14 @@ const LONGEST_LEASE: Duration = Duration::from_secs(90);
 const THROTTLED: Duration = Duration::from_secs(300);
 /// Tags are for people: nothing waits longer for a call that fails, unless it is throttled.
 const FOR_TAGS: Duration = Duration::from_secs(60);
-/// The pause before a failed call is tried again doubles from the first to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// Pauses double from the first to the longest.
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// The pause before a call that failed so often is tried again, and between looks that wait for something.
+pub(crate) fn pause(tries: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << tries.min(8)).min(LONGEST_PAUSE)
+}
 
 /// How long failures that may pass are tried again, counted from the first one.
 #[derive(Debug, Clone, Copy)]
@@ -527,7 +532,7 @@ impl Ledger {
                 };
                 let said = before.filter(|_| is_late).map_or(last, |(error, _)| error);
                 attempt.failure = Some(Box::new((said, since)));
-                let pause = FIRST_PAUSE.saturating_mul(1 << attempt.tries.min(8)).min(LONGEST_PAUSE);
+                let pause = pause(attempt.tries);
                 attempt.tries += 1;
                 // What is to be planned again is planned again at once.
                 attempt.next = if *error == StepError::LeaseOver { elapsed } else { elapsed + pause };

@@ -35,6 +35,7 @@ use crate::model::{
 pub use adopt::{Adoption, Heir, Heritage, Legacy, adopt};
 pub use endings::Ending;
 pub use ledger::{DOUBTED, Doubt, Due, Ledger, Outcome, Passage, Patience};
+pub(crate) use ledger::{FIRST_PAUSE, pause};
 pub use problem::{Problem, Severity, branches_unknown};
 pub use protections::Change;
 pub use simulate::carried_out;

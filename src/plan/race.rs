@@ -61,7 +61,8 @@ impl<'a> Isolation<'a> {
             .find(|group: &&Group| is_closed(self.case.observed, group))?;
         let inside = instance.interfaces.iter().filter(|interface| !interface.groups.is_disjoint(&self.ours));
         let to = Groups::from([group.id.clone()]);
-        let moves: Vec<Step> = inside.map(|interface| self.set_groups(interface, &to, Aim::Isolate)).collect();
+        let moves: Vec<Step> =
+            inside.map(|interface| Step::set_groups(self.case.id(), interface, &to, Aim::Isolate)).collect();
         let first = self.record_step(BTreeMap::new(), BTreeSet::new(), &moves);
         (!moves.is_empty()).then_some(Work { first, then: moves })
     }

@@ -152,13 +152,7 @@ fn one(
         case.compare_records(id, originals, plan);
     }
     say_if_in_transit(case, ours, &record.isolation_group, interface, plan);
-    let change = |to: &Groups, aim| Step::SetGroups {
-        instance: case.id(),
-        interface: id.clone(),
-        from: interface.groups.clone(),
-        to: to.clone(),
-        aim,
-    };
+    let change = |to: &Groups, aim| Step::set_groups(case.id(), interface, to, aim);
     let (target, gone): (Groups, Groups) =
         originals.iter().cloned().partition(|group| case.observed.groups.contains_key(group));
     let mut is_doubted = false;
@@ -238,7 +232,9 @@ fn is_protection_open(case: &Case<'_>, record: &Record) -> bool {
 
 /// What follows once the interfaces have their groups: protections, tags, the mark.
 fn put_back(case: &Case<'_>, record: &Record, plan: &mut Plan) {
-    let holder = other_holder(case, record);
+    // Another stack in whose isolation it is by now needs what protects it.
+    let ours = own_groups(case.observed, &record.owner, &record.isolation_groups);
+    let holder = holder_at(case, &ours, case.instance);
     let is_done = match holder {
         _ if !is_protection_open(case, record) => true,
         Some(holder) => {
@@ -262,11 +258,6 @@ fn put_back(case: &Case<'_>, record: &Record, plan: &mut Plan) {
         let reason = (!problems.is_empty()).then(|| problems.join("; "));
         plan.push(mark(case, record, State::Restored, reason));
     }
-}
-
-/// The stack in whose isolation the instance is by now: what protects it, it needs.
-fn other_holder<'a>(case: &Case<'a>, record: &Record) -> Option<&'a String> {
-    holder_at(case, &own_groups(case.observed, &record.owner, &record.isolation_groups), case.instance)
 }
 
 /// The stack in whose isolation an interface of an instance is, if that is not ours.

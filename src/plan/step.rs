@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::protections::Change;
 use crate::model::{
-    CallError, Fault, GroupId, Groups, InstanceId, InterfaceId, Owner, Protection, ShowGroups, SnapshotId, State, Time,
-    VolumeId, VpcId, comma_list,
+    CallError, Fault, GroupId, Groups, InstanceId, Interface, InterfaceId, Owner, Protection, ShowGroups, SnapshotId,
+    State, Time, VolumeId, VpcId, comma_list,
 };
 
 /// One remote change. Doing it twice changes nothing more than doing it once, except where said.
@@ -115,6 +115,12 @@ pub struct Cut {
 }
 
 impl Step {
+    /// From the groups that were seen.
+    pub(super) fn set_groups(instance: InstanceId, interface: &Interface, to: &Groups, aim: Aim) -> Self {
+        let (interface, from) = (interface.id.clone(), interface.groups.clone());
+        Self::SetGroups { instance, interface, from, to: to.clone(), aim }
+    }
+
     #[must_use]
     pub fn instance(&self) -> &InstanceId {
         match self {

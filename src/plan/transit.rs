@@ -104,7 +104,7 @@ impl Isolation<'_> {
         let may_pass = !is_inside && !is_foreign && !was_tried && !self.case.passages.done.contains(&interface.id);
         let passage = if may_pass { self.passage(interface, instance, originals) } else { None };
         let aim = if self.shows_target(interface) { Aim::Confirm } else { Aim::Isolate };
-        passage.unwrap_or_else(|| self.set_groups(interface, &self.target(), aim))
+        passage.unwrap_or_else(|| Step::set_groups(self.case.id(), interface, &self.target(), aim))
     }
 
     pub(super) fn passage(

@@ -73,16 +73,9 @@ pub struct Situation<'a> {
 
 impl Situation<'_> {
     fn is_ours(&self, record: &Record, id: &GroupId) -> bool {
-        is_isolating(self.groups.get(id), record) || record.isolation_groups.contains(id)
+        let is_tagged = self.groups.get(id).is_some_and(|group| group.isolates_for(&record.owner));
+        is_tagged || record.isolation_groups.contains(id)
     }
-}
-
-/// Whether a group isolates or cuts for this record, by CloudFormation's own tag.
-pub(crate) fn is_isolating(group: Option<&Group>, record: &Record) -> bool {
-    group.is_some_and(|group| {
-        matches!(group.role, Some(Role::Isolation | Role::Transit))
-            && group.stack_id.as_ref() == Some(&record.owner.stack_id)
-    })
 }
 
 /// Judges what was seen of an instance that is to be in this group.

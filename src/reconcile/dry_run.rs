@@ -15,8 +15,7 @@ use crate::execute::Executor;
 use crate::model::{CallError, Group, InstanceId, Intent, Wants};
 use crate::observe::Observer;
 use crate::plan::{
-    DOUBTED, Doubt, Goal, Needs, Observed, Outcome, Passage, Passages, Patience, Plan, Reach, Step, carried_out, needs,
-    plan,
+    DOUBTED, Doubt, Goal, Needs, Observed, Outcome, Passage, Patience, Plan, Reach, Step, carried_out, needs, plan,
 };
 use crate::ports::{Call, Change, Look, Records};
 
@@ -40,18 +39,12 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         let stays: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();
         let mut subjects: Vec<Subject<'_>> =
             wants.instances.iter().map(|id| Subject::new(id.clone(), Goal::Isolate(wants))).collect();
-        let removed = || async {
-            match intent {
-                Some(intent) => self.recorded_since(intent, &stays).await,
-                None => Ok(BTreeSet::new()),
-            }
+        let rehearsing = async {
+            let removed = self.persist(self.patience(), || self.recorded_since(intent, &stays)).await?;
+            Ok::<_, CallError>((self.rehearse(&mut subjects, &stays, &removed, imagined).await?, removed))
         };
-        let removed = match self.persist(self.patience(), removed).await {
-            Ok(removed) => removed,
-            Err(error) => return Report::failure(format!("dry run, nothing was changed: {error}")),
-        };
-        let plans = match self.rehearse(&mut subjects, &stays, &removed, imagined).await {
-            Ok(plans) => plans,
+        let (plans, removed) = match rehearsing.await {
+            Ok(rehearsed) => rehearsed,
             Err(error) => return Report::failure(format!("dry run, nothing was changed: {error}")),
         };
         // EC2 cannot say whether it would accept a group that is not there yet.
@@ -62,10 +55,7 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
     /// How the instances of these wants stand now, by the plan that a request would begin with. Changes nothing.
     pub async fn look(&self, wants: &Wants) -> Vec<Looked> {
         let stays: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();
-        let observer = Observer::new(self.ec2, self.records, self.owner, self.pace);
-        let executor = Executor::new(self.ec2, self.records, self.mandate(false, None));
-        let passages = Mutex::default();
-        let run = self.by_steps(&observer, &executor, &stays, &passages);
+        let run = self.by_steps(&stays);
         let looks = wants.instances.iter().map(async |id| {
             let mut subject = Subject::new(id.clone(), Goal::Isolate(wants));
             let seen = first_sight(&run, &mut subject).await;
@@ -103,12 +93,9 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         others: &BTreeSet<InstanceId>,
         imagined: &[Group],
     ) -> Call<Vec<Plan>> {
-        let mut observer = Observer::new(self.ec2, self.records, self.owner, self.pace);
-        observer.imagined = imagined;
-        observer.items(others.clone()).await?;
-        let executor = Executor::new(self.ec2, self.records, self.mandate(false, None));
-        let passages = Mutex::default();
-        let run = self.by_steps(&observer, &executor, stays, &passages);
+        let mut run = self.by_steps(stays);
+        run.observer.imagined = imagined;
+        run.observer.items(others.clone()).await?;
         let mut plans: Vec<Vec<Plan>> = Vec::new();
         let looks = join_all(subjects.iter_mut().map(|subject| async {
             let (mut seen, mut observed) = first_sight(&run, subject).await?;
@@ -131,15 +118,11 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
     }
 
     /// A run that follows no intent: whoever has one asks it step by step.
-    pub(super) fn by_steps<'r>(
-        &'r self,
-        observer: &'r Observer<'r, E, R>,
-        executor: &'r Executor<'r, E, R>,
-        stays: &'r BTreeSet<InstanceId>,
-        passages: &'r Mutex<Passages>,
-    ) -> Run<'r, E, R> {
+    pub(super) fn by_steps<'r>(&'r self, stays: &'r BTreeSet<InstanceId>) -> Run<'r, E, R> {
         let (mandate, patience) = (self.mandate(false, None), self.patience());
-        Run { observer, executor, mandate, patience, intent: None, stays, passages, only: None }
+        let observer = Observer::new(self.ec2, self.records, self.owner, self.pace);
+        let executor = Executor::new(self.ec2, self.records, mandate);
+        Run { observer, executor, mandate, patience, intent: None, stays, passages: Mutex::default() }
     }
 
     async fn rounds(
@@ -183,7 +166,7 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
                 episode: wanted.episode.filter(|_| !observed.has_snapshots),
                 ..Needs::default()
             };
-            run.read_more(subject, &unread, &mut observed).await?;
+            run.observer.more(&subject.instance, &unread, &mut subject.inspection, &mut observed).await?;
         }
         // The last one says what stands in the way; those before it said it as well.
         let last = plans.last().map(|plan| plan.problems.clone()).unwrap_or_default();

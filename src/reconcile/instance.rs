@@ -12,33 +12,29 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::execute::{Executor, Mandate};
-use crate::model::{CallError, Fault, Groups, InstanceId, Intent, InterfaceId, State, VpcId, Wants};
-use crate::observe::{Base, Inspection, Item, Observer};
+use crate::model::{CallError, Fault, Groups, InstanceId, Intent, InterfaceId, State, Wants};
+use crate::observe::{Base, Inspection, Observer};
 use crate::plan::{
-    Case, Change as Protecting, DOUBTED, Goal, Ledger, Needs, Now, Observed, Outcome, Passage, Passages, Patience,
-    Plan, Problem, Reach, Records as Known, Step, StepError, Work, needs, plan,
+    Case, Change as Protecting, DOUBTED, FIRST_PAUSE, Goal, Ledger, Needs, Now, Observed, Outcome, Passage, Passages,
+    Patience, Plan, Problem, Reach, Records as Known, Step, StepError, Work, needs, pause, plan,
 };
 use crate::ports::{Call, Change, Look, Records};
 use crate::timing::gate::out_of_time;
-
-use super::{FIRST_PAUSE, LONGEST_PAUSE};
 
 /// A look that waited longer for the intent shows what was.
 const OUTDATED: Duration = Duration::from_secs(2);
 
 /// What the loops of one invocation share.
 pub(crate) struct Run<'a, E, R> {
-    pub(crate) observer: &'a Observer<'a, E, R>,
-    pub(crate) executor: &'a Executor<'a, E, R>,
+    pub(crate) observer: Observer<'a, E, R>,
+    pub(crate) executor: Executor<'a, E, R>,
     pub(crate) mandate: Mandate<'a>,
     pub(crate) patience: Patience,
     /// The intent once it is written; `None` for a run that follows none.
     pub(crate) intent: Option<&'a watch::Sender<Option<Announced>>>,
     /// The instances that stay isolated.
     pub(crate) stays: &'a BTreeSet<InstanceId>,
-    /// The interfaces that may be moved into isolation, where not all of them may.
-    pub(crate) only: Option<&'a BTreeSet<InterfaceId>>,
-    pub(crate) passages: &'a Mutex<Passages>,
+    pub(crate) passages: Mutex<Passages>,
 }
 
 /// One instance, and what became of it.
@@ -52,7 +48,7 @@ pub(crate) struct Subject<'a> {
     /// When every interface of it was first read back in isolation, unless it was so at the first look.
     pub(crate) contained_after: Option<Duration>,
     has_been_open: bool,
-    inspection: Inspection,
+    pub(super) inspection: Inspection,
     groups: BTreeMap<crate::model::GroupId, crate::model::Group>,
     /// Of the last look.
     pub(crate) plan: Plan,
@@ -120,12 +116,8 @@ impl<'a> Subject<'a> {
 
     /// Steps that can never succeed and are still to be done, or that another person or tool keeps undoing.
     pub(crate) fn failures(&self) -> Vec<(&Step, &StepError)> {
-        let mut failures: Vec<(&Step, &StepError)> = Vec::new();
-        for step in self.plan.steps() {
-            if let Some(error) = self.ledger.failure(step) {
-                failures.push((step, error));
-            }
-        }
+        let planned = self.plan.steps().filter_map(|step| Some((step, self.ledger.failure(step)?)));
+        let mut failures: Vec<(&Step, &StepError)> = planned.collect();
         let planned: BTreeSet<String> = failures.iter().map(|(step, _)| step.key().to_string()).collect();
         for (step, error) in self.ledger.failures() {
             // What was given back and read back is, however long that took to show.
@@ -180,7 +172,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                         break;
                     }
                     tracing::warn!(instance = %subject.instance, %error, "cannot look");
-                    alongside(self.pause(&mut pauses), &mut passing, &mut done).await;
+                    alongside(self.pause_until(&mut pauses, None), &mut passing, &mut done).await;
                     continue;
                 }
             };
@@ -229,7 +221,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                     self.one_of(&mut passing, subject, &mut done).await;
                 } else if is_slow {
                     self.learn(subject, &mut done);
-                    alongside(self.pause(&mut pauses), &mut passing, &mut done).await;
+                    alongside(self.pause_until(&mut pauses, None), &mut passing, &mut done).await;
                 } else {
                     pauses = 0;
                     if is_last && due.rests {
@@ -307,9 +299,8 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
         for (work, outcomes) in done.drain(..) {
             subject.ledger.drop_untried(&work);
             for outcome in outcomes {
-                match &outcome.result {
-                    Ok(()) => {}
-                    Err(error) => tracing::warn!(step = %outcome.step, %error, "failed"),
+                if let Err(error) = &outcome.result {
+                    tracing::warn!(step = %outcome.step, %error, "failed");
                 }
                 has_swapped |= matches!(outcome.step, Step::SetGroups { .. } | Step::Pass { .. });
                 if let (Step::Pass { interface, .. }, Some(passage)) = (&outcome.step, &outcome.passage) {
@@ -349,13 +340,9 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
         (work, outcomes)
     }
 
-    async fn pause(&self, pauses: &mut u32) {
-        self.pause_until(pauses, None).await;
-    }
-
     /// A pause that ends when the invocation has lasted as long as that, at the latest.
     async fn pause_until(&self, pauses: &mut u32, until: Option<Duration>) {
-        let pause = FIRST_PAUSE.saturating_mul(1 << (*pauses).min(8)).min(LONGEST_PAUSE);
+        let pause = pause(*pauses);
         let left = until.map_or(pause, |until| until.saturating_sub(self.mandate.clock.elapsed()).max(FIRST_PAUSE));
         let pause = pause.min(left);
         *pauses += 1;
@@ -400,12 +387,9 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
 
     /// What one look sees: records and observation.
     pub(crate) async fn observe(&self, subject: &mut Subject<'_>, depth: Reach) -> Call<(Seen, Observed)> {
-        let (groups, vpcs) = match (depth, &subject.goal) {
-            (Reach::Light, _) => Default::default(),
-            (depth, Goal::Isolate(wants)) => (
-                named(wants),
-                if depth == Reach::First { [wants.vpc.clone()].into() } else { BTreeSet::<VpcId>::new() },
-            ),
+        let (groups, vpcs) = match &subject.goal {
+            Goal::Isolate(wants) if depth == Reach::First => (named(wants), [wants.vpc.clone()].into()),
+            Goal::Isolate(wants) if depth == Reach::Full => (named(wants), BTreeSet::new()),
             _ => Default::default(),
         };
         subject.inspection.begin();
@@ -418,11 +402,11 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
         let passages = self.passages().clone();
         let mut seen = Seen { known, unreadable: None, kept, passages };
         match item {
-            Some(Item::Record(record)) => {
+            Some(Ok(record)) => {
                 let is_about = subject.goal.is_about(&record, self.mandate.owner, self.stays);
                 subject.was_held |= record.state != State::Restored && is_about;
             }
-            Some(Item::Unreadable(reason)) => {
+            Some(Err(reason)) => {
                 subject.was_held = true;
                 seen.unreadable = Some(reason);
             }
@@ -459,16 +443,6 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
         Ok((seen, observed))
     }
 
-    /// Reads more for a subject.
-    pub(crate) async fn read_more(
-        &self,
-        subject: &mut Subject<'_>,
-        needs: &Needs,
-        observed: &mut Observed,
-    ) -> Call<()> {
-        self.observer.more(&subject.instance, needs, &mut subject.inspection, observed).await
-    }
-
     pub(crate) fn case<'c>(&'c self, subject: &'c Subject<'_>, seen: &'c Seen, observed: &'c Observed) -> Case<'c> {
         Case {
             instance: &subject.instance,
@@ -486,7 +460,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
             kept: seen.kept.as_deref(),
             passages: &seen.passages,
             stays: self.stays,
-            only: self.only,
+            only: self.mandate.only,
         }
     }
 }

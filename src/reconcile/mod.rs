@@ -22,7 +22,7 @@ use crate::model::{
     CallError, Desired, Fault, InstanceId, Intent, InterfaceId, Owner, Record, Release, State, Time, Wants,
 };
 use crate::observe::Observer;
-use crate::plan::{Goal, Heritage, Patience, Reach, Records as Known, Severity, Step};
+use crate::plan::{Goal, Heritage, Patience, Reach, Records as Known, Severity, Step, pause};
 use crate::ports::{Asked, Call, Change, Guard, Look, Records, Verdict, Written};
 use crate::timing::clock::Clock;
 use crate::timing::gate::{Gate, out_of_time};
@@ -34,10 +34,6 @@ use report::{Asker, Isolated, Report, Restored, kept, overtaken};
 
 /// Faults are tried again for a minute: the SDK's own retries have taken their share before.
 const FOR_FAULTS: Duration = Duration::from_secs(60);
-/// Pauses between looks that wait for something, and between the tries of a call on its own, double from the first to the
-/// longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// What takes longer may take much longer.
 const SOON: Duration = Duration::from_secs(2);
 
@@ -49,7 +45,6 @@ pub const TO_THE_END: Patience = Patience { for_faults: Duration::MAX, for_permi
 pub struct Reconciler<'a, E, R> {
     pub ec2: &'a E,
     pub records: &'a R,
-    pub guard: &'a dyn Guard,
     pub owner: &'a Owner,
     pub request_id: &'a str,
     /// When the request was issued, if that is known.
@@ -91,8 +86,8 @@ pub struct Again {
 #[derive(Debug, Clone, Copy)]
 enum Then<'a> {
     Nothing,
-    /// What is held and no longer listed stays so, or is restored.
-    Remove(Release),
+    /// What is held and no longer listed stays so, or is restored if that is allowed.
+    Remove(Release, &'a dyn Guard),
     /// Everything that is held is restored.
     RestoreAll,
     /// `only` these are, or `all` that were seen if that is empty.
@@ -147,18 +142,22 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         }
     }
 
-    /// Create and Update: every listed instance ends isolated; what is held and no longer listed stays so, or is restored.
-    pub async fn isolate(&self, wants: &Wants) -> Report {
+    /// Create and Update: every listed instance ends isolated; what is held and no longer listed stays so, or is restored if the
+    /// `guard` allows it.
+    pub async fn isolate(&self, wants: &Wants, guard: &dyn Guard) -> Report {
         let desired = Desired::Isolated(Box::new(wants.clone()));
         let stays: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();
         let listed = wants.instances.iter().map(|id| (id.clone(), Goal::Isolate(wants))).collect();
-        let then = Then::Remove(wants.on_removal);
+        let then = Then::Remove(wants.on_removal, guard);
         let ended = self.run(Some(&desired), (&stays, None), listed, self.patience(), then).await;
         self.release(&ended, false).await;
         let Ended { subjects, verdict, unannounced, overtaken_by, .. } = ended;
-        Isolated { asker: self.asker, wants, ended: &subjects, verdict, unannounced: unannounced.as_ref() }
-            .report()
-            .overtaken_by(overtaken_by.as_deref())
+        let ended = Isolated { asker: self.asker, wants, ended: &subjects, verdict, unannounced: unannounced.as_ref() };
+        let report = ended.report();
+        match overtaken_by {
+            Some(request) => Report { details: report.details, ..overtaken(&request) },
+            None => report,
+        }
     }
 
     /// What follows from the intent for instances that were not begun with, and the verdict on those that are no longer listed.
@@ -172,12 +171,12 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
             |ids: BTreeSet<InstanceId>, goal: Goal<'static>| ids.into_iter().map(|id| (id, goal.clone())).collect();
         match then {
             Then::Nothing => (vec![], None),
-            Then::Remove(on_removal) => {
+            Then::Remove(on_removal, guard) => {
                 let removed: BTreeSet<InstanceId> = intent.held.difference(stays).cloned().collect();
                 if removed.is_empty() {
                     return (vec![], None);
                 }
-                let (goal, verdict) = self.fate(on_removal).await;
+                let (goal, verdict) = self.fate(on_removal, guard).await;
                 (with(removed, goal), Some(verdict))
             }
             Then::RestoreAll => (with(intent.held.clone(), Goal::Restore), None),
@@ -187,7 +186,7 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
                     held.filter(|id| only.contains(id)).collect()
                 } else {
                     // No overtaken request records any more. What cannot be read is not restored either.
-                    match self.persist(self.patience(), || self.recorded_since(intent, all)).await {
+                    match self.persist(self.patience(), || self.recorded_since(Some(intent), all)).await {
                         Ok(since) => held.filter(|id| !since.contains(id)).collect(),
                         Err(_) => all.clone(),
                     }
@@ -198,11 +197,11 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
     }
 
     /// What becomes of instances that are held and no longer listed, and who says so.
-    async fn fate(&self, on_removal: Release) -> (Goal<'static>, Call<Verdict>) {
+    async fn fate(&self, on_removal: Release, guard: &dyn Guard) -> (Goal<'static>, Call<Verdict>) {
         if on_removal == Release::KeepIsolated {
             return (Goal::Keep(None), Ok(Verdict::Keep("OnRemoval is KeepIsolated".to_owned())));
         }
-        let (verdict, _) = self.clearing(self.persist(self.patience(), || self.guard.may_release())).await;
+        let (verdict, _) = self.clearing(self.persist(self.patience(), || guard.may_release())).await;
         let goal = match &verdict {
             Ok(Verdict::Restore) => Goal::Restore,
             Ok(Verdict::Keep(why)) => Goal::Keep(Some(why.clone())),
@@ -231,11 +230,7 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
             Ok(intent) => intent,
             Err(error) => return Ok(Restored::unread(self.asker, error, only)),
         };
-        let since = match &intent {
-            Some(intent) => self.persist(patience, || self.recorded_since(intent, all)).await,
-            None => Ok(BTreeSet::new()),
-        };
-        let since = match since {
+        let since = match self.persist(patience, || self.recorded_since(intent.as_ref(), all)).await {
             Ok(since) => since,
             Err(error) => return Ok(Restored::unread(self.asker, error, only)),
         };
@@ -257,8 +252,9 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
     }
 
     /// Those that the owner has recorded and that are not among `all`.
-    async fn recorded_since(&self, intent: &Intent, all: &BTreeSet<InstanceId>) -> Call<BTreeSet<InstanceId>> {
-        let others: BTreeSet<InstanceId> = intent.held.difference(all).cloned().collect();
+    async fn recorded_since(&self, intent: Option<&Intent>, all: &BTreeSet<InstanceId>) -> Call<BTreeSet<InstanceId>> {
+        let held = intent.into_iter().flat_map(|intent| &intent.held);
+        let others: BTreeSet<InstanceId> = held.filter(|id| !all.contains(*id)).cloned().collect();
         if others.is_empty() {
             return Ok(others);
         }
@@ -303,10 +299,7 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
 
     async fn clear(&self) -> Vec<Subject<'static>> {
         let Some(Ok(Some(intent))) = self.gate.while_open(self.mended_intent(None)).await else { return vec![] };
-        let observer = Observer::new(self.ec2, self.records, self.owner, self.pace);
-        let executor = Executor::new(self.ec2, self.records, self.mandate(false, None));
-        let passages = Mutex::default();
-        let run = self.by_steps(&observer, &executor, &intent.held, &passages);
+        let run = self.by_steps(&intent.held);
         let mut subjects: Vec<_> = intent.held.iter().map(|id| Subject::new(id.clone(), Goal::Keep(None))).collect();
         join_all(subjects.iter_mut().map(|subject| run.clear(subject))).await;
         subjects
@@ -394,20 +387,18 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         then: Then<'_>,
     ) -> Ended<'s> {
         let Self { ec2, records, owner, request_id, gate, pace, .. } = *self;
-        let observer = Observer::new(ec2, records, owner, pace);
         let mandate = self.mandate(desired.is_some(), only);
-        let executor = Executor::new(ec2, records, mandate);
         let intent = watch::Sender::new(None);
         let run = Run {
-            observer: &observer,
-            executor: &executor,
+            observer: Observer::new(ec2, records, owner, pace),
+            executor: Executor::new(ec2, records, mandate),
             mandate,
             patience,
             intent: desired.map(|_| &intent),
             stays,
-            only,
-            passages: &Mutex::default(),
+            passages: Mutex::default(),
         };
+        let Run { observer, executor, .. } = &run;
         let mut subjects: Vec<Subject<'s>> = first.into_iter().map(|(id, goal)| Subject::new(id, goal)).collect();
         // Records of what is not looked at speak of interfaces that moved.
         let looked_at: BTreeSet<InstanceId> = subjects.iter().map(|subject| subject.instance.clone()).collect();
@@ -558,14 +549,14 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
     where
         F: Future<Output = Call<T>>,
     {
-        let (since, mut pause, mut last) = (Instant::now(), FIRST_PAUSE, None);
+        let (since, mut tries, mut last) = (Instant::now(), 0, None);
         loop {
             match self.gate.while_open(call()).await {
                 None => return Err(last.unwrap_or_else(|| out_of_time("dynamodb:BatchGetItem"))),
                 Some(Err(error)) if patience.covers(error.fault, since.elapsed()) => {
                     tracing::warn!(%error, "trying again");
-                    let _ = self.gate.while_open(tokio::time::sleep(pause)).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    let _ = self.gate.while_open(tokio::time::sleep(pause(tries))).await;
+                    tries += 1;
                     last = Some(error);
                 }
                 Some(result) => return result,

@@ -38,15 +38,6 @@ impl Report {
     pub fn failure(headline: impl Into<String>) -> Self {
         Self { failed: true, headline: headline.into(), ..Self::default() }
     }
-
-    /// Says so if a later request of the owner came in between.
-    #[must_use]
-    pub fn overtaken_by(self, request_id: Option<&str>) -> Self {
-        match request_id {
-            Some(request_id) => Self { details: self.details, ..overtaken(request_id) },
-            None => self,
-        }
-    }
 }
 
 /// The report of a request that a later one has overtaken.

@@ -88,9 +88,7 @@ impl Cause {
             groups: groups.filter_map(|(_, id)| id.parse::<GroupId>().ok()).collect(),
         }
     }
-}
 
-impl Cause {
     /// Whether it is why an interface of this instance shows these groups, and the doing of a controller. A later change has
     /// given it others.
     pub(super) fn has_moved(&self, instance: &InstanceId, interface: &InterfaceId, shown: Option<&Groups>) -> bool {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::join_all;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -22,9 +22,7 @@ use crate::cloudformation::stack::Stacks;
 use crate::metrics::{self, Metric};
 use crate::model::{Groups, InstanceId, InterfaceId, Record, State, Time, Watch};
 use crate::plan::{DOUBTED, Observed};
-use crate::ports::{
-    Call, CallError, Change, Guard, INTENT_PREFIX, Items, Look, Ports, Records, Stamp, Verdict, Written,
-};
+use crate::ports::{Call, CallError, Change, INTENT_PREFIX, Items, Look, Ports, Records, Stamp, Written};
 use crate::reconcile::Reconciler;
 use crate::reconcile::contained::{Condition, Contained};
 use crate::reconcile::report::Asker;
@@ -186,16 +184,6 @@ where
     Ok(serde_json::to_value(&watched).unwrap_or_default())
 }
 
-/// The watch never releases.
-#[derive(Debug)]
-struct Never;
-
-impl Guard for Never {
-    fn may_release(&self) -> BoxFuture<'_, Call<Verdict>> {
-        Box::pin(async { Ok(Verdict::Keep(String::new())) })
-    }
-}
-
 /// One watch of one table.
 #[derive(Debug)]
 pub struct Watcher<'a, E, R, S> {
@@ -318,7 +306,6 @@ impl<E: Look + Change, R: Records, S: Stacks> Watcher<'_, E, R, S> {
         let reconciler = Reconciler {
             ec2: &self.ports.ec2,
             records: &self.ports.records,
-            guard: &Never,
             owner: &incident.owner,
             request_id: &intent.request_id,
             issued: intent.issued,

@@ -6,11 +6,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use serde::Serialize;
 
 use crate::model::{
     Desired, GroupId, Groups, InstanceId, Intent, InterfaceId, Lease, Owner, Protection, Record, SnapshotId, Snapshots,
-    State, Stored, Time, VolumeId, restore_command, sha256,
+    State, Stored, Time, VolumeId, restore_command,
 };
 use crate::ports::{INTENT_PREFIX, Items, Originals, Stamp};
 
@@ -116,42 +115,6 @@ pub(crate) fn sort(item: &Item, items: &mut Items) {
         Ok(record) => drop(items.records.insert(record.instance.clone(), Arc::new(record))),
         Err(reason) => drop(items.unreadable.insert(key.to_owned(), reason)),
     }
-}
-
-/// The key of an item and the SHA-256 of what DynamoDB shows of it.
-pub(crate) fn digest(item: &Item) -> Option<(String, String)> {
-    let json = serde_json::to_string(&item.iter().map(|(name, value)| (name, json(value))).collect::<BTreeMap<_, _>>());
-    Some((text(item, KEY)?.to_owned(), sha256(&json.ok()?)))
-}
-
-/// As DynamoDB writes it. What we never write has its kind only.
-fn json(value: &AttributeValue) -> Json {
-    let of = |kind: &'static str, value: Json| Json::Map(BTreeMap::from([(kind.to_owned(), value)]));
-    let text = |text: &String| Json::Text(text.clone());
-    match value {
-        AttributeValue::S(value) => of("S", text(value)),
-        AttributeValue::N(value) => of("N", text(value)),
-        AttributeValue::Bool(value) => of("BOOL", Json::Flag(*value)),
-        AttributeValue::Null(value) => of("NULL", Json::Flag(*value)),
-        AttributeValue::Ss(values) => {
-            of("SS", Json::List(values.iter().collect::<BTreeSet<_>>().into_iter().map(text).collect()))
-        }
-        AttributeValue::L(values) => of("L", Json::List(values.iter().map(json).collect())),
-        AttributeValue::M(values) => {
-            of("M", Json::Map(values.iter().map(|(name, value)| (name.clone(), json(value))).collect()))
-        }
-        other => Json::Text(format!("{other:?}")),
-    }
-}
-
-/// Its keys are in their order whatever other crates make of `serde_json`'s own maps.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Json {
-    Flag(bool),
-    Text(String),
-    List(Vec<Json>),
-    Map(BTreeMap<String, Json>),
 }
 
 pub(crate) fn read_intent(item: &Item) -> Result<Intent, String> {

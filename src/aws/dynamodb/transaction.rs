@@ -252,12 +252,11 @@ fn extend(holder: &Owner, owner: &Owner, originals: &Originals, stamp: &Stamp<'_
     let mut edit = held(holder);
     if originals.transit_group.is_some() {
         // Of two that have read the record at once, one passes.
-        let (or_seen, seen) = match originals.leased_until {
-            Some(until) => (" OR LeaseUntil = :seen", Some((":seen", s(until)))),
-            None => ("", None),
+        let is_free = "attribute_not_exists(LeaseWriter) OR LeaseWriter = :LeaseWriter";
+        edit = match originals.leased_until {
+            Some(until) => edit.and(&format!("({is_free} OR LeaseUntil = :seen)")).with(":seen", s(until)),
+            None => edit.and(&format!("({is_free})")),
         };
-        edit = edit.and(&format!("(attribute_not_exists(LeaseWriter) OR LeaseWriter = :LeaseWriter{or_seen})"));
-        edit = seen.into_iter().fold(edit, |edit, (placeholder, until)| edit.with(placeholder, until));
     }
     edit.set("Owner", s(owner))
         .set("State", s(State::Isolating.as_str()))

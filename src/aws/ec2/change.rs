@@ -10,14 +10,12 @@ use aws_sdk_ec2::types::{
     ResourceType, Tag, TagSpecification,
 };
 
-use super::{Ec2, chunks, id};
+use super::{Ec2, id};
 use crate::aws::error::{garbled, sent};
 use crate::model::{Attribute, GroupId, Groups, InstanceId, InterfaceId, Profile, SnapshotId, VolumeId};
 use crate::plan::Change as Protecting;
 use crate::ports::{Call, Change};
 
-/// `CreateTags` and `DeleteTags` take at most 1,000 resources.
-const TAGGED_AT_ONCE: usize = 1000;
 /// `CreateSnapshots` excludes at most 40 data volumes (EC2 API reference); a second snapshot of the others beats a refusal.
 const EXCLUDED_AT_ONCE: usize = 40;
 /// Where AMIs have their root volume (EC2 User Guide, "Device names for volumes"). A root volume is excluded as such: among
@@ -36,8 +34,7 @@ impl Change for Ec2 {
         // The instance-wide call is refused with several interfaces.
         let request = self.client.modify_network_interface_attribute().network_interface_id(interface.as_str());
         let request = request.set_groups(Some(groups.iter().map(GroupId::to_string).collect()));
-        sent(MODIFY_INTERFACE, request.send()).await?;
-        Ok(())
+        sent(MODIFY_INTERFACE, request.send()).await.map(drop)
     }
 
     async fn may_set_groups(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
@@ -51,20 +48,16 @@ impl Change for Ec2 {
     }
 
     async fn tag(&self, resources: &BTreeSet<String>, tags: &BTreeMap<String, String>) -> Call<()> {
-        for resources in chunks(resources, TAGGED_AT_ONCE) {
-            let request = self.client.create_tags().set_resources(Some(resources)).set_tags(Some(tag_list(tags)));
-            sent("ec2:CreateTags", request.send()).await?;
-        }
-        Ok(())
+        let resources = resources.iter().cloned().collect();
+        let request = self.client.create_tags().set_resources(Some(resources)).set_tags(Some(tag_list(tags)));
+        sent("ec2:CreateTags", request.send()).await.map(drop)
     }
 
     async fn untag(&self, resources: &BTreeSet<String>, keys: &BTreeSet<String>) -> Call<()> {
-        let keys: Vec<Tag> = keys.iter().map(|key| Tag::builder().key(key).build()).collect();
-        for resources in chunks(resources, TAGGED_AT_ONCE) {
-            let request = self.client.delete_tags().set_resources(Some(resources)).set_tags(Some(keys.clone()));
-            sent("ec2:DeleteTags", request.send()).await?;
-        }
-        Ok(())
+        let keys = keys.iter().map(|key| Tag::builder().key(key).build()).collect();
+        let resources = resources.iter().cloned().collect();
+        let request = self.client.delete_tags().set_resources(Some(resources)).set_tags(Some(keys));
+        sent("ec2:DeleteTags", request.send()).await.map(drop)
     }
 
     async fn take_snapshots(
@@ -104,8 +97,7 @@ impl Change for Ec2 {
     async fn lock_snapshot(&self, snapshot: &SnapshotId, days: u64) -> Call<()> {
         let request = self.client.lock_snapshot().snapshot_id(snapshot.as_str()).lock_mode(LockMode::Governance);
         let days = i32::try_from(days).unwrap_or(i32::MAX);
-        sent("ec2:LockSnapshot", request.lock_duration(days).send()).await?;
-        Ok(())
+        sent("ec2:LockSnapshot", request.lock_duration(days).send()).await.map(drop)
     }
 
     async fn protect(&self, instance: &InstanceId, change: &Protecting) -> Call<()> {
@@ -141,8 +133,7 @@ impl Ec2 {
             Attribute::ShutdownBehaviour(behaviour) => request
                 .instance_initiated_shutdown_behavior(AttributeValue::builder().value(behaviour.as_str()).build()),
         };
-        sent(MODIFY_INSTANCE, request.send()).await?;
-        Ok(())
+        sent(MODIFY_INSTANCE, request.send()).await.map(drop)
     }
 
     async fn set_deletion(
@@ -157,8 +148,7 @@ impl Ec2 {
         });
         let request = self.client.modify_instance_attribute().instance_id(instance.as_str());
         let request = request.set_block_device_mappings(Some(mappings.collect()));
-        sent(MODIFY_INSTANCE, request.send()).await?;
-        Ok(())
+        sent(MODIFY_INSTANCE, request.send()).await.map(drop)
     }
 
     /// Whether tokens are required stays as it is: where the account enforces them, naming `optional` again is refused (EC2 User
@@ -167,21 +157,18 @@ impl Ec2 {
         let endpoint =
             if is_on { InstanceMetadataEndpointState::Enabled } else { InstanceMetadataEndpointState::Disabled };
         let request = self.client.modify_instance_metadata_options().instance_id(instance.as_str());
-        sent("ec2:ModifyInstanceMetadataOptions", request.http_endpoint(endpoint).send()).await?;
-        Ok(())
+        sent("ec2:ModifyInstanceMetadataOptions", request.http_endpoint(endpoint).send()).await.map(drop)
     }
 
     async fn detach_profile(&self, profile: &Profile) -> Call<()> {
         let request = self.client.disassociate_iam_instance_profile().association_id(&profile.association);
-        sent("ec2:DisassociateIamInstanceProfile", request.send()).await?;
-        Ok(())
+        sent("ec2:DisassociateIamInstanceProfile", request.send()).await.map(drop)
     }
 
     async fn attach_profile(&self, instance: &InstanceId, arn: &str) -> Call<()> {
         let profile = IamInstanceProfileSpecification::builder().arn(arn).build();
         let request = self.client.associate_iam_instance_profile().instance_id(instance.as_str());
         let request = request.iam_instance_profile(profile);
-        sent("ec2:AssociateIamInstanceProfile", request.send()).await?;
-        Ok(())
+        sent("ec2:AssociateIamInstanceProfile", request.send()).await.map(drop)
     }
 }

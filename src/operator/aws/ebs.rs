@@ -5,9 +5,11 @@ use std::time::Duration;
 use aws_sdk_ebs::Client;
 use aws_sdk_ebs::primitives::ByteStream;
 use aws_sdk_ebs::types::ChecksumAlgorithm;
+use aws_smithy_types::base64;
+use sha2::{Digest as _, Sha256};
 
 use crate::aws::error::{garbled, sent};
-use crate::model::{SnapshotId, sha256_base64};
+use crate::model::SnapshotId;
 use crate::operator::ports::disks::{BlockPage, Blocks};
 use crate::ports::{Call, CallError, Fault};
 
@@ -56,7 +58,7 @@ impl Blocks for Ebs {
         if algorithm != Some(ChecksumAlgorithm::ChecksumAlgorithmSha256) {
             return Err(garbled(GET, format!("block {index} has no SHA-256")));
         }
-        if checksum.as_deref() != Some(sha256_base64(&bytes).as_str()) {
+        if checksum.as_deref() != Some(base64::encode(Sha256::digest(&bytes)).as_str()) {
             return Err(garbled(GET, format!("block {index} is not what its checksum says")));
         }
         Ok(bytes)

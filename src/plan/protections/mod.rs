@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::{Aim, Case, Plan, Step, Work};
-use crate::model::{Attribute, Fault, Instance, InstanceId, Profile, Protection, Record, VolumeId, Wants};
+use crate::model::{Attribute, Fault, Instance, InstanceId, Profile, Protection, Record, VolumeId, Wants, comma_list};
 
 /// A change of what protects an instance. Doing it twice changes nothing more than doing it once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -43,7 +43,12 @@ impl Change {
         };
         match self {
             Self::Attribute(attribute) => write!(f, "{instance}: {verb}: {attribute}"),
-            Self::Volumes { volumes, go_with_it } => volumes::describe(f, instance, verb, volumes, *go_with_it),
+            Self::Volumes { volumes, go_with_it: true } => {
+                write!(f, "{instance}: {verb}: delete {} on termination", comma_list(volumes.keys()))
+            }
+            Self::Volumes { volumes, go_with_it: false } => {
+                write!(f, "{instance}: keep {} on termination", comma_list(volumes.keys()))
+            }
             Self::EnterStandby { group } => write!(f, "{group}: {instance} to standby"),
             Self::ExitStandby { group } => write!(f, "{group}: {instance} back from standby"),
             Self::DetachProfile(profile) => write!(f, "{instance}: detach profile {}", profile.arn),

@@ -1,26 +1,8 @@
 //! Volumes that are deleted with the instance: they outlive it.
 
-use std::collections::BTreeMap;
-use std::fmt;
-
 use super::{Change, Due, is_confirmed, put_back};
-use crate::model::{Instance, InstanceId, Record, VolumeId, comma_list};
+use crate::model::{Instance, Record};
 use crate::plan::{Aim, Case, Doubt, Plan, Step};
-
-pub(super) fn describe(
-    f: &mut fmt::Formatter<'_>,
-    instance: &InstanceId,
-    verb: &str,
-    volumes: &BTreeMap<VolumeId, String>,
-    go_with_it: bool,
-) -> fmt::Result {
-    let volumes = comma_list(volumes.keys());
-    if go_with_it {
-        write!(f, "{instance}: {verb}: delete {volumes} on termination")
-    } else {
-        write!(f, "{instance}: keep {volumes} on termination")
-    }
-}
 
 pub(super) fn protect(instance: &Instance, due: &mut Due) {
     let volumes = instance.devices(|_, volume| volume.delete_on_termination);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ec2_isolation::cloudformation::answer::Answer;
 use ec2_isolation::cloudformation::properties;
+use ec2_isolation::cloudformation::rollback::StackGuard;
 use ec2_isolation::model::Owner;
-use ec2_isolation::operator::Asked;
 use ec2_isolation::reconcile::Reconciler;
 use ec2_isolation::reconcile::report::Asker;
 use ec2_isolation::timing::clock::Clock;
@@ -361,12 +361,12 @@ async fn how_long_it_took_to_contain_them_is_measured_until_the_last_one_is_read
     let wants = wants.unwrap();
     let owner = Owner { stack_id: world::STACK.to_owned(), logical_id: "Isolation".to_owned() };
     let (gate, pace) = (Gate::new(Duration::from_secs(900)), Pace::default());
+    let guard = StackGuard { stacks: &world, stack_id: world::STACK, on_rollback: wants.on_rollback };
     let isolate = async |request_id: &str| {
         let clock = Clock::new(*crate::NOW);
         let reconciler = Reconciler {
             ec2: &world,
             records: &world,
-            guard: &Asked,
             owner: &owner,
             request_id,
             issued: None,
@@ -378,7 +378,7 @@ async fn how_long_it_took_to_contain_them_is_measured_until_the_last_one_is_read
             asker: Asker::Deployment,
             for_permission: Duration::ZERO,
         };
-        (reconciler.isolate(&wants).await, clock.elapsed())
+        (reconciler.isolate(&wants, &guard).await, clock.elapsed())
     };
     let (report, elapsed) = isolate("first").await;
     let contained = report.contained_after.expect("they were open");

@@ -416,7 +416,7 @@ fn the_page_says_what_the_guard_does_in_every_status_of_the_api() {
     }
     let known = include_str!("../../../src/cloudformation/rollback.rs");
     for status in aws_sdk_cloudformation::types::StackStatus::values() {
-        assert!(known.contains(&format!("\"{status}\"")), "{status} is not in the table of rollback.rs");
+        assert!(known.contains(&format!("\"{status}\"")), "{status} is not in rollback.rs");
         assert!(said.contains(status), "the page does not say what {status} means");
     }
 }

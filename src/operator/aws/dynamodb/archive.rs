@@ -5,11 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::aws::dynamodb::edit::Edit;
-use crate::aws::dynamodb::item::{KEY, OPEN, digest, intent_key, lines, map, read_history, read_record, s, set, sort};
+use crate::aws::dynamodb::item::{KEY, OPEN, intent_key, lines, map, read_history, read_record, s, set, sort};
 use crate::aws::dynamodb::transaction::{Write, unless_held};
 use crate::aws::dynamodb::{Table, opening};
 use crate::aws::error::call_error;
 use crate::model::{InstanceId, Owner, Record, State};
+use crate::operator::aws::dynamodb::digest::digest;
 use crate::operator::ports::{Archive, Takeover};
 use crate::ports::{Call, Items, Written};
 

@@ -1,4 +1,5 @@
 //! What only the program asks of the records table.
 
 mod archive;
+mod digest;
 mod question;
