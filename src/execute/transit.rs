@@ -176,14 +176,21 @@ impl<E: Look + Change, R: Records> Executor<'_, E, R> {
             let is_ours = !groups.is_empty() && groups.iter().all(|group| ours.contains(&group));
             is_ours || groups == from && hold < DOUBTED
         };
+        // What is not read says nothing.
         let look = || async {
-            let shown = tokio::time::timeout(last, self.writes.shown(self.ec2, interface)).await;
-            // What is not read says nothing.
-            shown.ok().and_then(Result::ok).flatten().is_none_or(|groups| is_well(&groups))
+            let shown = self.writes.shown(self.ec2, interface).await;
+            shown.ok().flatten().is_none_or(|groups| is_well(&groups))
+        };
+        let looking = async {
+            if look().await {
+                return true;
+            }
+            tokio::time::sleep(last / 2).await;
+            look().await
         };
         tokio::time::sleep(hold - last).await;
-        let (is_inside, ()) = tokio::join!(look(), tokio::time::sleep(last));
-        is_inside || look().await
+        let (is_well, ()) = tokio::join!(tokio::time::timeout(last, looking), tokio::time::sleep(last));
+        is_well.unwrap_or(true)
     }
 
     fn time_to_hold(&self) -> Duration {

@@ -34,6 +34,8 @@ use report::{Asker, Isolated, Report, Restored, kept, overtaken};
 
 /// Faults are tried again for a minute: the SDK's own retries have taken their share before.
 const FOR_FAULTS: Duration = Duration::from_secs(60);
+/// An incident is listed as open after this long, though nothing was recorded yet.
+const LISTED: Duration = Duration::from_secs(5);
 /// What takes longer may take much longer.
 const SOON: Duration = Duration::from_secs(2);
 
@@ -459,7 +461,7 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
     /// To record something opens the incident. **One that can record nothing is opened by itself**: its watch is to find it.
     async fn opened<T>(&self, is_open: impl Fn() -> bool, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
-        let done = tokio::time::timeout(SOON, &mut work).await;
+        let done = tokio::time::timeout(LISTED, &mut work).await;
         if is_open() {
             return match done {
                 Ok(done) => done,
