@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -14,7 +13,7 @@ use crate::model::{
     Lock, Member, Owner, Profile, Protection, Record, ShowGroups, Snapshot, SnapshotId, State, Time, VolumeId, VpcId,
     comma_list,
 };
-use crate::plan::{Change as Protecting, Cut, Prior};
+use crate::plan::{Change as Protecting, Cut, Originals, Prior};
 
 pub use crate::model::{CallError, Fault};
 
@@ -138,6 +137,19 @@ impl Stamp<'_> {
     pub fn line(&self, what: &str) -> String {
         format!("{} {what} (asked by {})", self.now, self.asked_by)
     }
+
+    /// The line for these originals.
+    #[must_use]
+    pub fn recorded(&self, Originals { interfaces, prior, .. }: &Originals) -> String {
+        let groups = interfaces.iter().map(|(interface, groups)| format!("{interface} {}", ShowGroups(groups)));
+        let what = if interfaces.is_empty() { "to be isolated again".to_owned() } else { comma_list(groups) };
+        let holder = match prior {
+            Prior::None | Prior::Ours => String::new(),
+            Prior::Of(holder) => format!(", taken over from {}", holder.logical_id),
+            Prior::Unreadable => ", in place of an item that could not be read".to_owned(),
+        };
+        self.line(&format!("recorded{holder}: {what}"))
+    }
 }
 
 /// A request, as the intent holds it.
@@ -148,48 +160,6 @@ pub struct Asked<'a> {
     /// When it was issued, if that is known: an older one than the intent's changes nothing.
     pub issued: Option<Time>,
     pub desired: &'a Desired,
-}
-
-/// The originals of one instance, to be saved.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Originals {
-    pub instance: InstanceId,
-    pub vpc: VpcId,
-    pub isolation_group: GroupId,
-    /// Where interfaces of it pass next.
-    pub transit_group: Option<GroupId>,
-    /// The lease that the record was seen with. **Where something passes, another one since means that another invocation is at it.**
-    pub leased_until: Option<Time>,
-    pub interfaces: BTreeMap<InterfaceId, Groups>,
-    /// Those that have left isolation since they passed the transit group.
-    pub reopened: BTreeSet<InterfaceId>,
-    pub prior: Prior,
-    pub lease: Lease,
-    /// How long an interface stays in the transit group.
-    pub hold: Duration,
-    /// Its line of [`Record::history`].
-    pub history: String,
-}
-
-impl Originals {
-    /// The line of [`Record::history`] for these interfaces.
-    #[must_use]
-    pub fn line(interfaces: &BTreeMap<InterfaceId, Groups>, prior: &Prior, stamp: &Stamp<'_>) -> String {
-        let groups = interfaces.iter().map(|(interface, groups)| format!("{interface} {}", ShowGroups(groups)));
-        let interfaces = if interfaces.is_empty() { "to be isolated again".to_owned() } else { comma_list(groups) };
-        let holder = match prior {
-            Prior::None | Prior::Ours => String::new(),
-            Prior::Of(holder) => format!(", taken over from {}", holder.logical_id),
-            Prior::Unreadable => ", in place of an item that could not be read".to_owned(),
-        };
-        stamp.line(&format!("recorded{holder}: {interfaces}"))
-    }
-
-    /// Every group of ours that an interface may be found in.
-    #[must_use]
-    pub fn groups(&self) -> Groups {
-        [&self.isolation_group].into_iter().chain(&self.transit_group).cloned().collect()
-    }
 }
 
 /// A new state of a record.
@@ -253,13 +223,13 @@ pub trait Records: Send + Sync {
     ) -> impl Future<Output = Call<()>> + Send;
     /// Adds instances to those that an owner holds, if it ever asked for anything.
     fn hold(&self, owner: &Owner, ids: &BTreeSet<InstanceId>) -> impl Future<Output = Call<()>> + Send;
-    /// Saves originals of several instances at once; can never overwrite one. **Nothing is recorded for a request that has
-    /// been overtaken.** At most [`RECORDED_AT_ONCE`], of different instances; one result for each.
+    /// Saves originals of several instances at once, each with its lease; can never overwrite one. **Nothing is recorded for a
+    /// request that has been overtaken.** At most [`RECORDED_AT_ONCE`], of different instances; one result for each.
     fn record(
         &self,
         owner: &Owner,
         request_id: &str,
-        originals: &[Originals],
+        originals: &[(Originals, Lease)],
         stamp: &Stamp<'_>,
     ) -> impl Future<Output = Vec<Call<Written>>> + Send;
     /// Writes the state of a record that the owner holds, if it is still in state `from`.

@@ -13,8 +13,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::model::{CallError, Fault, Groups, InstanceId, InterfaceId, Lease, Owner, State, Time};
-use crate::plan::{Change as Protecting, Outcome, Passage, Prior, Step, StepError, Work};
-use crate::ports::{Call, Change, Look, Marking, Originals, Records, Stamp, Written};
+use crate::plan::{Change as Protecting, Originals, Outcome, Passage, Prior, Step, StepError, Work};
+use crate::ports::{Call, Change, Look, Marking, Records, Stamp, Written};
 use crate::timing::clock::Clock;
 use crate::timing::gate::{Gate, out_of_time};
 use crate::timing::pace::Pace;
@@ -232,9 +232,7 @@ impl<'a, E: Look + Change, R: Records> Executor<'a, E, R> {
         match renewal {
             Renewal::Record(originals) => {
                 let (interfaces, prior, reopened) = (BTreeMap::new(), Prior::Ours, BTreeSet::new());
-                let history = Originals::line(&interfaces, &prior, stamp);
-                let originals = Originals { interfaces, prior, reopened, history, ..*originals };
-                self.record_leased(originals, stamp).await
+                self.record_leased(Originals { interfaces, prior, reopened, ..*originals }, stamp).await
             }
             Renewal::Restoring(owner) => {
                 let (from, state) = (State::Restoring, State::Restoring);
@@ -308,16 +306,16 @@ impl<'a, E: Look + Change, R: Records> Executor<'a, E, R> {
 
     /// Records originals with a lease from now on.
     async fn record_leased(&self, originals: Originals, stamp: &Stamp<'_>) -> Done {
-        let lease = self.lease(originals.hold);
+        let lease = self.lease(Duration::from_secs(originals.hold_seconds));
         let (instance, renewal) = (originals.instance.clone(), Renewal::Record(Box::new(originals.clone())));
         let until = lease.until;
-        self.take(&instance, (until, renewal), self.record(Originals { lease, ..originals }, stamp)).await
+        self.take(&instance, (until, renewal), self.record((originals, lease), stamp)).await
     }
 
     /// Marks a record with a lease from now on.
     async fn mark_leased(&self, marking: Marking<'_>, renewal: Renewal) -> Done {
         let hold = match &renewal {
-            Renewal::Record(originals) => originals.hold,
+            Renewal::Record(originals) => Duration::from_secs(originals.hold_seconds),
             Renewal::Restoring(_) => Duration::ZERO,
         };
         let lease = self.lease(hold);
@@ -343,33 +341,7 @@ impl<'a, E: Look + Change, R: Records> Executor<'a, E, R> {
         let stamp = &self.stamp();
         let update = "dynamodb:UpdateItem";
         match step {
-            Step::Record {
-                instance,
-                vpc,
-                isolation_group,
-                transit_group,
-                leased_until,
-                interfaces,
-                reopened,
-                prior,
-                hold_seconds,
-            } => {
-                let hold = Duration::from_secs(*hold_seconds);
-                let originals = Originals {
-                    instance: instance.clone(),
-                    vpc: vpc.clone(),
-                    isolation_group: isolation_group.clone(),
-                    transit_group: transit_group.clone(),
-                    leased_until: *leased_until,
-                    interfaces: interfaces.clone(),
-                    reopened: reopened.clone(),
-                    prior: prior.clone(),
-                    lease: Lease { writer: self.mandate.writer.to_owned(), until: stamp.now, only: BTreeSet::new() },
-                    hold,
-                    history: Originals::line(interfaces, prior, stamp),
-                };
-                self.record_leased(originals, stamp).await
-            }
+            Step::Record(originals) => self.record_leased(originals.clone(), stamp).await,
             Step::Pass { .. } => self.pass_through(step, passage).await,
             Step::SetGroups { instance, interface, to, .. } => self.set_groups(instance, interface, to).await,
             Step::Tag { resource, tags, .. } => self.unless_overtaken(self.tag(resource, tags).await),

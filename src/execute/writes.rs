@@ -8,8 +8,9 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::Executor;
-use crate::model::{Fault, Groups, InstanceId, Intent, InterfaceId, Owner};
-use crate::ports::{Call, Change, Look, Originals, RECORDED_AT_ONCE, Records, Stamp, Written};
+use crate::model::{Fault, Groups, InstanceId, Intent, InterfaceId, Lease, Owner};
+use crate::plan::Originals;
+use crate::ports::{Call, Change, Look, RECORDED_AT_ONCE, Records, Stamp, Written};
 use crate::timing::gather::Gather;
 
 /// `CreateTags` and `DeleteTags` take at most 1,000 resources.
@@ -23,7 +24,7 @@ type Tags = BTreeMap<String, String>;
 /// What waits to be written together.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
-    records: Gather<Originals, Call<Written>>,
+    records: Gather<(Originals, Lease), Call<Written>>,
     intents: Gather<(), Call<Option<Intent>>>,
     tags: Gather<(Arc<Tags>, String), Call<()>>,
     untags: Gather<(BTreeSet<String>, String), Call<()>>,
@@ -41,9 +42,7 @@ impl Writes {
         };
         self.intents.ask((), ALL, read).await
     }
-}
 
-impl Writes {
     /// The groups that an interface shows, read with all others who ask.
     pub(super) async fn shown<E: Look>(&self, ec2: &E, interface: &InterfaceId) -> Call<Option<Groups>> {
         let read = |asked: Vec<InterfaceId>| async move {
@@ -60,9 +59,9 @@ impl Writes {
 
 impl<E: Look + Change, R: Records> Executor<'_, E, R> {
     /// Saves originals, with those of all others who wait: records of one owner share the check of its intent.
-    pub(super) async fn record(&self, originals: Originals, stamp: &Stamp<'_>) -> Call<Written> {
+    pub(super) async fn record(&self, originals: (Originals, Lease), stamp: &Stamp<'_>) -> Call<Written> {
         let action = "dynamodb:TransactWriteItems";
-        let write = |all: Vec<Originals>| async move {
+        let write = |all: Vec<(Originals, Lease)>| async move {
             let count = all.len();
             let writing =
                 async { Ok(self.records.record(self.mandate.owner, self.mandate.request_id, &all, stamp).await) };

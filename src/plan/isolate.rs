@@ -11,7 +11,7 @@ use super::protections::protect;
 use super::snapshots::{self, snapshot};
 use super::tags::{tag_isolated, volumes_to_read};
 use super::transit::{MOST_IN_TRANSIT, say_if_in_transit, transit};
-use super::{Case, Cut, Doubt, Needs, Plan, Prior, Problem, Reach, Step, Work};
+use super::{Case, Cut, Doubt, Needs, Originals, Plan, Prior, Problem, Reach, Step, Work};
 use crate::model::{GroupId, Groups, Instance, Interface, InterfaceId, Record, State, Wants, comma_list};
 
 /// What has to be read of a listed instance. Before it is isolated nothing is read that its isolation does not need.
@@ -493,7 +493,7 @@ impl<'a> Isolation<'a> {
         if matches!(prior, Prior::None | Prior::Unreadable) && interfaces.is_empty() {
             return None;
         }
-        Some(Step::Record {
+        Some(Step::Record(Originals {
             instance: case.id(),
             vpc: self.wants.vpc.clone(),
             isolation_group: self.wants.isolation_group.clone(),
@@ -503,7 +503,7 @@ impl<'a> Isolation<'a> {
             reopened,
             prior,
             hold_seconds: self.wants.hold_seconds,
-        })
+        }))
     }
 
     /// Names branches, whose groups are their own.

@@ -39,7 +39,7 @@ pub(crate) use ledger::{FIRST_PAUSE, pause};
 pub use problem::{Problem, Severity, branches_unknown};
 pub use protections::Change;
 pub use simulate::carried_out;
-pub use step::{Aim, Cut, Prior, Step, StepError};
+pub use step::{Aim, Cut, Originals, Prior, Step, StepError};
 pub(crate) use tags::tag;
 pub use transit::{MOST_IN_TRANSIT, Passages};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Case, Change, Observed, Plan, Records, Step};
+use super::{Case, Change, Observed, Originals, Plan, Records, Step};
 use crate::model::{Groups, InstanceId, InterfaceId, Lease, Protection, Record, Snapshots, State};
 
 /// Records and observation as they would be once every step was carried out.
@@ -12,8 +12,8 @@ pub fn carried_out(plan: &Plan, case: &Case<'_>) -> (Records, Observed) {
     let (mut records, mut observed) = (case.records.clone(), case.observed.clone());
     for step in plan.steps() {
         match step {
-            Step::Record { instance, vpc, isolation_group, transit_group, interfaces, .. } => {
-                let ours = [isolation_group].into_iter().chain(transit_group).cloned();
+            Step::Record(originals) => {
+                let Originals { instance, vpc, isolation_group, interfaces, .. } = originals;
                 let held = records.remove(instance).filter(|record| record.state != State::Restored);
                 let mut record = held.map(Arc::unwrap_or_clone).unwrap_or_else(|| Record {
                     returns: 0,
@@ -37,7 +37,7 @@ pub fn carried_out(plan: &Plan, case: &Case<'_>) -> (Records, Observed) {
                 record.lease =
                     Some(Lease { writer: case.now.writer.to_owned(), until: case.now.time, only: BTreeSet::new() });
                 record.isolation_group = isolation_group.clone();
-                record.isolation_groups.extend(ours);
+                record.isolation_groups.extend(originals.groups());
                 for (id, groups) in interfaces {
                     record.interfaces.entry(id.clone()).or_insert_with(|| groups.clone());
                 }

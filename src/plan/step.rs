@@ -15,19 +15,7 @@ use crate::model::{
 pub enum Step {
     /// Saves the groups of interfaces before they are first changed, and takes the lease under which they may be. Never
     /// overwrites a recorded original.
-    Record {
-        instance: InstanceId,
-        vpc: VpcId,
-        isolation_group: GroupId,
-        transit_group: Option<GroupId>,
-        /// The lease that was seen and is over, or that is ours.
-        leased_until: Option<Time>,
-        interfaces: BTreeMap<InterfaceId, Groups>,
-        /// Those that have left isolation since they passed the transit group.
-        reopened: BTreeSet<InterfaceId>,
-        prior: Prior,
-        hold_seconds: u64,
-    },
+    Record(Originals),
     /// Replaces the groups of one interface.
     SetGroups { instance: InstanceId, interface: InterfaceId, from: Groups, to: Groups, aim: Aim },
     /// Takes an interface through the transit group, where it stays a while, into the isolation group. **It leaves the
@@ -83,6 +71,32 @@ pub enum Step {
     Protect { instance: InstanceId, change: Change, aim: Aim },
 }
 
+/// The originals of one instance, to be saved.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Originals {
+    pub instance: InstanceId,
+    pub vpc: VpcId,
+    pub isolation_group: GroupId,
+    /// Where interfaces of it pass next.
+    pub transit_group: Option<GroupId>,
+    /// The lease that the record was seen with. **Where something passes, another one since means that another invocation is at it.**
+    pub leased_until: Option<Time>,
+    pub interfaces: BTreeMap<InterfaceId, Groups>,
+    /// Those that have left isolation since they passed the transit group.
+    pub reopened: BTreeSet<InterfaceId>,
+    pub prior: Prior,
+    /// How long an interface stays in the transit group.
+    pub hold_seconds: u64,
+}
+
+impl Originals {
+    /// Every group of ours that an interface may be found in.
+    #[must_use]
+    pub fn groups(&self) -> Groups {
+        [&self.isolation_group].into_iter().chain(&self.transit_group).cloned().collect()
+    }
+}
+
 /// What the record of an instance was when a [`Step::Record`] was planned; the write is refused if it no longer is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Prior {
@@ -124,7 +138,7 @@ impl Step {
     #[must_use]
     pub fn instance(&self) -> &InstanceId {
         match self {
-            Self::Record { instance, .. }
+            Self::Record(Originals { instance, .. })
             | Self::SetGroups { instance, .. }
             | Self::Pass { instance, .. }
             | Self::Tag { instance, .. }
@@ -146,7 +160,7 @@ impl Step {
         match &mut key {
             Self::SetGroups { from, aim, .. } => (*from, *aim) = (Groups::new(), Aim::Confirm),
             Self::Pass { from, .. } => *from = Groups::new(),
-            Self::Record { leased_until, .. } => *leased_until = None,
+            Self::Record(originals) => originals.leased_until = None,
             Self::Protect { change, aim, .. } => {
                 *aim = Aim::Confirm;
                 // One that is attached again is another association of the same profile.
@@ -193,7 +207,7 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Record { instance, interfaces, prior, .. } => {
+            Self::Record(Originals { instance, interfaces, prior, .. }) => {
                 write!(f, "{instance}: record")?;
                 for (interface, groups) in interfaces {
                     write!(f, " {interface} {}", ShowGroups(groups))?;

@@ -11,7 +11,8 @@ use crate::model::{
     Desired, GroupId, Groups, InstanceId, Intent, InterfaceId, Lease, Owner, Protection, Record, SnapshotId, Snapshots,
     State, Stored, Time, VolumeId, restore_command,
 };
-use crate::ports::{INTENT_PREFIX, Items, Originals, Stamp};
+use crate::plan::Originals;
+use crate::ports::{INTENT_PREFIX, Items, Stamp};
 
 pub(crate) const KEY: &str = "InstanceId";
 const UNREADABLE_PREFIX: &str = "unreadable:";
@@ -75,7 +76,7 @@ pub(crate) fn protection_entries(prior: &Protection) -> impl Iterator<Item = (St
 /// A new record, without its key, its history and what outlives it.
 pub(crate) fn new_record(
     owner: &Owner,
-    originals: &Originals,
+    (originals, lease): &(Originals, Lease),
     stamp: &Stamp<'_>,
 ) -> Vec<(&'static str, AttributeValue)> {
     let map = |entries: Vec<_>| AttributeValue::M(entries.into_iter().collect());
@@ -88,8 +89,8 @@ pub(crate) fn new_record(
         ("RestoreCommands", map(interface_commands(&originals.interfaces))),
         ("Protection", no_entries()),
         ("Snapshots", no_entries()),
-        ("LeaseWriter", s(&originals.lease.writer)),
-        ("LeaseUntil", s(originals.lease.until)),
+        ("LeaseWriter", s(&lease.writer)),
+        ("LeaseUntil", s(lease.until)),
         ("AskedBy", s(stamp.asked_by)),
         ("RecordedAt", s(stamp.now)),
         ("UpdatedAt", s(stamp.now)),

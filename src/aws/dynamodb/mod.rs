@@ -24,8 +24,11 @@ use self::item::{
 };
 use self::transaction::Write;
 use crate::aws::error::{call_error, garbled, sent};
-use crate::model::{Desired, InstanceId, Intent, Owner, Protection, SnapshotId, State, Time, VolumeId, comma_list};
-use crate::ports::{Asked, Call, CallError, Fault, INTENT_PREFIX, Items, Marking, Originals, Records, Stamp, Written};
+use crate::model::{
+    Desired, InstanceId, Intent, Lease, Owner, Protection, SnapshotId, State, Time, VolumeId, comma_list,
+};
+use crate::plan::Originals;
+use crate::ports::{Asked, Call, CallError, Fault, INTENT_PREFIX, Items, Marking, Records, Stamp, Written};
 
 const READ: &str = "dynamodb:BatchGetItem";
 const UPDATE: &str = "dynamodb:UpdateItem";
@@ -291,7 +294,7 @@ impl Records for Table {
         &self,
         owner: &Owner,
         request_id: &str,
-        originals: &[Originals],
+        originals: &[(Originals, Lease)],
         stamp: &Stamp<'_>,
     ) -> Vec<Call<Written>> {
         self.record_all(owner, request_id, originals, stamp).await

@@ -14,9 +14,9 @@ use super::item::{
 };
 use super::{Table, held, opening, pauses, portions};
 use crate::aws::error::{call_error, garbled};
-use crate::model::{Owner, State};
-use crate::plan::Prior;
-use crate::ports::{Call, CallError, Fault, Originals, Stamp, Written};
+use crate::model::{Lease, Owner, State};
+use crate::plan::{Originals, Prior};
+use crate::ports::{Call, CallError, Fault, Stamp, Written};
 
 const TRANSACT: &str = "dynamodb:TransactWriteItems";
 const LOST: &str = "ConditionalCheckFailed";
@@ -75,7 +75,7 @@ impl Table {
         &self,
         owner: &Owner,
         request_id: &str,
-        originals: &[Originals],
+        originals: &[(Originals, Lease)],
         stamp: &Stamp<'_>,
     ) -> Vec<Call<Written>> {
         let is_ours = Edit::only_if("RequestId = :request").with(":request", s(request_id));
@@ -85,7 +85,7 @@ impl Table {
             Err(error) => return vec![Err(error); originals.len()],
         };
         let mut results = vec![Ok(Written::Done); originals.len()];
-        let parts: Vec<_> = originals.iter().map(|originals| parts(originals, stamp)).collect();
+        let parts: Vec<_> = originals.iter().map(parts).collect();
         for round in 0..parts.iter().map(Vec::len).max().unwrap_or_default() {
             let mut writes = Vec::new();
             for (result, parts) in results.iter_mut().zip(&parts) {
@@ -105,17 +105,17 @@ impl Table {
     async fn operations(
         &self,
         owner: &Owner,
-        originals: &Originals,
+        recorded: &(Originals, Lease),
         stamp: &Stamp<'_>,
     ) -> Call<Option<Vec<TransactWriteItem>>> {
-        let key = originals.instance.as_str();
-        let edit = match &originals.prior {
-            Prior::None => renew(owner, originals, stamp),
-            Prior::Ours => extend(owner, owner, originals, stamp),
-            Prior::Of(holder) => extend(holder, owner, originals, stamp),
+        let key = recorded.0.instance.as_str();
+        let edit = match &recorded.0.prior {
+            Prior::None => renew(owner, recorded, stamp),
+            Prior::Ours => extend(owner, owner, recorded, stamp),
+            Prior::Of(holder) => extend(holder, owner, recorded, stamp),
             Prior::Unreadable => {
                 let found = self.get(key).await?.filter(|item| read_record(item).is_err());
-                return found.map(|found| self.set_aside(owner, originals, found, stamp)).transpose();
+                return found.map(|found| self.set_aside(owner, recorded, found, stamp)).transpose();
             }
         };
         Ok(Some(vec![self.change(key, edit)?]))
@@ -125,17 +125,17 @@ impl Table {
     fn set_aside(
         &self,
         owner: &Owner,
-        originals: &Originals,
+        recorded: &(Originals, Lease),
         found: Item,
         stamp: &Stamp<'_>,
     ) -> Call<Vec<TransactWriteItem>> {
-        let key = originals.instance.as_str();
+        let key = recorded.0.instance.as_str();
         let as_read = match found.get("UpdatedAt") {
             Some(time) => Edit::only_if("UpdatedAt = :seen").with(":seen", time.clone()),
             None => Edit::only_if("attribute_exists(InstanceId) AND attribute_not_exists(UpdatedAt)"),
         };
-        let own = [(KEY, s(key)), ("History", lines([originals.history.clone()])), ("AllSnapshots", no_entries())];
-        let record = own.into_iter().chain(new_record(owner, originals, stamp));
+        let own = [(KEY, s(key)), ("History", lines([stamp.recorded(&recorded.0)])), ("AllSnapshots", no_entries())];
+        let record = own.into_iter().chain(new_record(owner, recorded, stamp));
         let record = record.map(|(name, value)| (name.to_owned(), value)).collect();
         let mut copy = found;
         copy.insert(KEY.to_owned(), s(unreadable_key(key, stamp)));
@@ -215,27 +215,26 @@ fn reasons(error: SdkError<TransactWriteItemsError>) -> Vec<Option<CallError>> {
 }
 
 /// Originals with so few interfaces that an expression takes them. A record that is written whole takes any number.
-fn parts(originals: &Originals, stamp: &Stamp<'_>) -> Vec<Originals> {
+fn parts((originals, lease): &(Originals, Lease)) -> Vec<(Originals, Lease)> {
     if matches!(originals.prior, Prior::None | Prior::Unreadable) || originals.interfaces.len() <= PORTION {
-        return vec![originals.clone()];
+        return vec![(originals.clone(), lease.clone())];
     }
     let mut prior = originals.prior.clone();
     let part = |interfaces: BTreeMap<_, _>| {
         // It is ours from the first part on.
         let prior = std::mem::replace(&mut prior, Prior::Ours);
-        let history = Originals::line(&interfaces, &prior, stamp);
-        Originals { interfaces, prior, history, ..originals.clone() }
+        (Originals { interfaces, prior, ..originals.clone() }, lease.clone())
     };
     portions(&originals.interfaces).into_iter().map(part).collect()
 }
 
 /// A record in place of none, or of one that is only history, which stays.
-fn renew(owner: &Owner, originals: &Originals, stamp: &Stamp<'_>) -> Edit {
-    let record = new_record(owner, originals, stamp).into_iter();
+fn renew(owner: &Owner, recorded: &(Originals, Lease), stamp: &Stamp<'_>) -> Edit {
+    let record = new_record(owner, recorded, stamp).into_iter();
     record
         .fold(unless_held(), |edit, (name, value)| edit.set(name, value))
         .set_missing("AllSnapshots", no_entries())
-        .log(originals.history.clone())
+        .log(stamp.recorded(&recorded.0))
         .remove(&[
             "InstanceProfile",
             "SnapshotsRequestedAt",
@@ -248,7 +247,7 @@ fn renew(owner: &Owner, originals: &Originals, stamp: &Stamp<'_>) -> Edit {
         ])
 }
 
-fn extend(holder: &Owner, owner: &Owner, originals: &Originals, stamp: &Stamp<'_>) -> Edit {
+fn extend(holder: &Owner, owner: &Owner, (originals, lease): &(Originals, Lease), stamp: &Stamp<'_>) -> Edit {
     let mut edit = held(holder);
     if originals.transit_group.is_some() {
         // Of two that have read the record at once, one passes.
@@ -261,11 +260,11 @@ fn extend(holder: &Owner, owner: &Owner, originals: &Originals, stamp: &Stamp<'_
     edit.set("Owner", s(owner))
         .set("State", s(State::Isolating.as_str()))
         .set("IsolationGroupId", s(&originals.isolation_group))
-        .set("LeaseWriter", s(&originals.lease.writer))
-        .set("LeaseUntil", s(originals.lease.until))
-        .set_or_remove("LeaseOnly", set(&originals.lease.only))
+        .set("LeaseWriter", s(&lease.writer))
+        .set("LeaseUntil", s(lease.until))
+        .set_or_remove("LeaseOnly", set(&lease.only))
         .set("UpdatedAt", s(stamp.now))
-        .log(originals.history.clone())
+        .log(stamp.recorded(originals))
         .fill("Interfaces", interface_entries(&originals.interfaces))
         .fill("RestoreCommands", interface_commands(&originals.interfaces))
         .add("IsolationGroupIds", originals.groups())

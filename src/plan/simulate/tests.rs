@@ -91,7 +91,7 @@ fn a_record_keeps_what_it_has_unless_it_is_history() {
     let goal = Goal::Restore;
     let case = world.case(&goal);
     let mut plan = Plan::default();
-    plan.push(Step::Record {
+    plan.push(Step::Record(Originals {
         instance: "i-1".parse().unwrap(),
         vpc: "vpc-1".parse().unwrap(),
         isolation_group: "sg-150".parse().unwrap(),
@@ -101,7 +101,7 @@ fn a_record_keeps_what_it_has_unless_it_is_history() {
         reopened: BTreeSet::new(),
         prior: super::super::Prior::Ours,
         hold_seconds: 5,
-    });
+    }));
     let (records, _) = carried_out(&plan, &case);
     assert_eq!(records[&world.id].interfaces.values().next().unwrap(), &groups(&["sg-a"]));
 }

@@ -20,7 +20,7 @@ fn pass(from: &[&str], to: &str) -> Step {
 }
 
 fn record(interfaces: &[(&str, &[&str])], prior: Prior) -> Step {
-    Step::Record {
+    Step::Record(Originals {
         instance: "i-1".parse().unwrap(),
         vpc: "vpc-1".parse().unwrap(),
         isolation_group: "sg-150".parse().unwrap(),
@@ -30,7 +30,7 @@ fn record(interfaces: &[(&str, &[&str])], prior: Prior) -> Step {
         reopened: [].into(),
         prior,
         hold_seconds: 5,
-    }
+    })
 }
 
 /// Whoever attaches it again makes another association.

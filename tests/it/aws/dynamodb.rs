@@ -7,8 +7,8 @@ use ec2_isolation::model::{
     Time, Wants, Watch,
 };
 use ec2_isolation::operator::ports::Archive as _;
-use ec2_isolation::plan::{Cut, Prior};
-use ec2_isolation::ports::{Asked, CallError, Fault, Marking, Originals, Records as _, Stamp, Written};
+use ec2_isolation::plan::{Cut, Originals, Prior};
+use ec2_isolation::ports::{Asked, CallError, Fault, Marking, Records as _, Stamp, Written};
 use serde_json::{Value, json};
 
 use super::{Seen, ids, owner, table, wire};
@@ -120,20 +120,19 @@ fn interfaces(count: usize) -> BTreeMap<InterfaceId, Groups> {
     (0..count).map(|n| (format!("eni-{n:017x}").parse().unwrap(), groups(&["sg-0123456789abcdef0"]))).collect()
 }
 
-fn originals(instance: &str, interfaces: BTreeMap<InterfaceId, Groups>, prior: Prior) -> Originals {
-    Originals {
+fn originals(instance: &str, interfaces: BTreeMap<InterfaceId, Groups>, prior: Prior) -> (Originals, Lease) {
+    let originals = Originals {
         instance: instance.parse().unwrap(),
         vpc: "vpc-01".parse().unwrap(),
         isolation_group: "sg-0150".parse().unwrap(),
         transit_group: Some("sg-07a5".parse().unwrap()),
         leased_until: Some("2026-11-25T02:00:00Z".parse().unwrap()),
-        history: Originals::line(&interfaces, &prior, &stamp()),
         interfaces,
         reopened: BTreeSet::new(),
         prior,
-        lease: lease(),
-        hold: std::time::Duration::from_secs(5),
-    }
+        hold_seconds: 5,
+    };
+    (originals, lease())
 }
 
 fn one() -> BTreeMap<InterfaceId, Groups> {
@@ -141,7 +140,10 @@ fn one() -> BTreeMap<InterfaceId, Groups> {
 }
 
 /// Records these, DynamoDB answering so.
-async fn record(originals: &[Originals], answers: &[(u16, &str)]) -> (Vec<Result<Written, CallError>>, Vec<Value>) {
+async fn record(
+    originals: &[(Originals, Lease)],
+    answers: &[(u16, &str)],
+) -> (Vec<Result<Written, CallError>>, Vec<Value>) {
     let (http, seen) = wire(answers);
     let results = table(http).record(&owner(), "req-1", originals, &stamp()).await;
     let requests = requests(&seen);
@@ -153,7 +155,7 @@ async fn record(originals: &[Originals], answers: &[(u16, &str)]) -> (Vec<Result
     (results, requests)
 }
 
-fn three() -> Vec<Originals> {
+fn three() -> Vec<(Originals, Lease)> {
     ["i-0a", "i-0b", "i-0c"].map(|instance| originals(instance, one(), Prior::None)).into()
 }
 
@@ -210,7 +212,7 @@ async fn a_return_is_counted_once_by_however_many_watches() {
 #[tokio::test]
 async fn a_lease_of_some_interfaces_names_them() {
     let mut added = originals("i-0a", one(), Prior::Ours);
-    added.lease.only = ["eni-01".parse().unwrap()].into();
+    added.1.only = ["eni-01".parse().unwrap()].into();
     let (results, requests) = record(&[added], &[(200, "{}")]).await;
     assert_eq!(results, [Ok(Written::Done)]);
     let update = said(&operations(&requests[0])[1]["Update"]);
@@ -220,7 +222,7 @@ async fn a_lease_of_some_interfaces_names_them() {
 #[tokio::test]
 async fn interfaces_are_added_to_a_record_that_is_still_its_holders() {
     let mut added = originals("i-0a", one(), Prior::Of(heir()));
-    added.reopened = ["eni-07".parse().unwrap()].into();
+    added.0.reopened = ["eni-07".parse().unwrap()].into();
     let (results, requests) = record(&[added], &[(200, "{}")]).await;
     assert_eq!(results, [Ok(Written::Done)]);
     let line =
@@ -240,7 +242,7 @@ async fn interfaces_are_added_to_a_record_that_is_still_its_holders() {
         )
     );
     let mut direct = originals("i-0a", one(), Prior::Ours);
-    direct.transit_group = None;
+    direct.0.transit_group = None;
     let (_, requests) = record(&[direct], &[(200, "{}")]).await;
     let text = said(&operations(&requests[0])[1]["Update"]);
     assert!(text.ends_with(&format!(" IF Owner = {} AND State <> restored", owner())), "{text}");

@@ -6,13 +6,11 @@ use std::sync::Arc;
 use ec2_isolation::cloudformation::answer::Status;
 use ec2_isolation::cloudformation::handler::handle;
 use ec2_isolation::model::{
-    Attributes, Branch, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Lock, Member, Owner,
-    Profile, Protection, Snapshot, SnapshotId, Time, VolumeId,
+    Attributes, Branch, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Lease, Lock, Member,
+    Owner, Profile, Protection, Snapshot, SnapshotId, Time, VolumeId,
 };
-use ec2_isolation::plan::Change as Protecting;
-use ec2_isolation::ports::{
-    Asked, Call, Change, GroupQuery, Items, Look, Marking, Originals, Ports, Records, Stamp, Written,
-};
+use ec2_isolation::plan::{Change as Protecting, Originals};
+use ec2_isolation::ports::{Asked, Call, Change, GroupQuery, Items, Look, Marking, Ports, Records, Stamp, Written};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
@@ -173,7 +171,7 @@ impl Records for Twice {
         &self,
         owner: &Owner,
         request_id: &str,
-        originals: &[Originals],
+        originals: &[(Originals, Lease)],
         stamp: &Stamp<'_>,
     ) -> Vec<Call<Written>> {
         let _ = self.0.record(owner, request_id, originals, stamp).await;

@@ -6,9 +6,9 @@ use ec2_isolation::model::{
     Desired, InstanceId, Intent, Lease, Owner, Protection, Record, SnapshotId, Snapshots, State, Time, VolumeId,
     comma_list, sha256,
 };
-use ec2_isolation::plan::Prior;
+use ec2_isolation::plan::{Originals, Prior};
 use ec2_isolation::ports::{
-    Asked, Call, CallError, Fault, INTENT_PREFIX, Items, Marking, Originals, RECORDED_AT_ONCE, Records, Stamp, Written,
+    Asked, Call, CallError, Fault, INTENT_PREFIX, Items, Marking, RECORDED_AT_ONCE, Records, Stamp, Written,
 };
 
 use super::readings::{INTENT, record as record_key};
@@ -55,7 +55,8 @@ impl Data {
         }
     }
 
-    fn record(&mut self, owner: &Owner, originals: &Originals, stamp: &Stamp<'_>) -> Written {
+    fn record(&mut self, owner: &Owner, recorded: &(Originals, Lease), stamp: &Stamp<'_>) -> Written {
+        let (originals, lease) = recorded;
         let instance = &originals.instance;
         let holder = match &originals.prior {
             Prior::None => {
@@ -63,31 +64,30 @@ impl Data {
                 if is_held || self.unreadable.contains_key(instance.as_str()) {
                     return Written::Lost;
                 }
-                self.start(owner, originals, stamp);
+                self.start(owner, recorded, stamp);
                 return Written::Done;
             }
             Prior::Unreadable => {
                 let Some(reason) = self.unreadable.remove(instance.as_str()) else { return Written::Lost };
                 self.set_aside.insert(instance.to_string(), reason);
                 self.records.remove(instance);
-                self.start(owner, originals, stamp);
+                self.start(owner, recorded, stamp);
                 return Written::Done;
             }
             Prior::Ours => owner,
             Prior::Of(holder) => holder,
         };
         let Some(record) = self.held(holder, instance) else { return Written::Lost };
-        let is_anothers =
-            |lease: &Lease| lease.writer != originals.lease.writer && originals.leased_until != Some(lease.until);
+        let is_anothers = |held: &Lease| held.writer != lease.writer && originals.leased_until != Some(held.until);
         if originals.transit_group.is_some() && record.lease.as_ref().is_some_and(is_anothers) {
             return Written::Lost;
         }
         record.owner = owner.clone();
-        record.history.push(originals.history.clone());
+        record.history.push(stamp.recorded(originals));
         record.state = State::Isolating;
         record.isolation_group = originals.isolation_group.clone();
         record.isolation_groups.extend(originals.groups());
-        record.lease = Some(originals.lease.clone());
+        record.lease = Some(lease.clone());
         record.passed.retain(|interface| !originals.reopened.contains(interface));
         for (interface, groups) in &originals.interfaces {
             record.interfaces.entry(interface.clone()).or_insert_with(|| groups.clone());
@@ -96,7 +96,7 @@ impl Data {
     }
 
     /// A record of its own; what came of an earlier one stays.
-    fn start(&mut self, owner: &Owner, originals: &Originals, stamp: &Stamp<'_>) {
+    fn start(&mut self, owner: &Owner, (originals, lease): &(Originals, Lease), stamp: &Stamp<'_>) {
         let past = self.records.get(&originals.instance).map(|record| record.history.clone());
         let record = Record {
             returns: 0,
@@ -110,10 +110,10 @@ impl Data {
             connections_cut: false,
             passed: BTreeSet::new(),
             recorded_at: stamp.now,
-            lease: Some(originals.lease.clone()),
+            lease: Some(lease.clone()),
             snapshots: Snapshots::default(),
             protection: Protection::default(),
-            history: past.into_iter().flatten().chain([originals.history.clone()]).collect(),
+            history: past.into_iter().flatten().chain([stamp.recorded(originals)]).collect(),
         };
         self.records.insert(originals.instance.clone(), record);
     }
@@ -263,11 +263,11 @@ impl Records for World {
         &self,
         owner: &Owner,
         request_id: &str,
-        originals: &[Originals],
+        originals: &[(Originals, Lease)],
         stamp: &Stamp<'_>,
     ) -> Vec<Call<Written>> {
         assert!(originals.len() <= RECORDED_AT_ONCE, "{} at once", originals.len());
-        let what: Vec<&str> = originals.iter().map(|of| of.instance.as_str()).collect();
+        let what: Vec<&str> = originals.iter().map(|(of, _)| of.instance.as_str()).collect();
         let all = self.call_unless(TRANSACT, what.join(","), None, |data| {
             let is_current =
                 data.intents.get(&owner.digest()).is_some_and(|(intent, _)| intent.request_id == request_id);
@@ -276,7 +276,7 @@ impl Records for World {
             }
             let always_on = data.always_on.clone().filter(|(action, ..)| *action == TRANSACT);
             let each = originals.iter().map(|of| match &always_on {
-                Some((_, id, fault)) if of.instance.as_str() == id => Err(CallError {
+                Some((_, id, fault)) if of.0.instance.as_str() == id => Err(CallError {
                     action: TRANSACT,
                     fault: *fault,
                     code: format!("{fault:?}"),

@@ -65,8 +65,12 @@ fn cut(state: State, shown: &[&str]) -> World {
     world.saved_with(|record| _ = record.isolation_groups.insert("sg-7a5".parse().unwrap()))
 }
 
-fn record_of(plan: &Plan) -> &Step {
-    plan.steps().find(|step| matches!(step, Step::Record { .. })).expect("a record")
+fn record_of(plan: &Plan) -> &Originals {
+    let recorded = plan.steps().find_map(|step| match step {
+        Step::Record(originals) => Some(originals),
+        _ => None,
+    });
+    recorded.expect("a record")
 }
 
 /// What became of the passage of `eni-1`, and of its groups.

@@ -255,7 +255,7 @@ fn where_only_some_may_be_moved_the_others_are_open_and_nothing_is_done_about_th
     };
     assert_eq!(swapped(&plan), ["eni-3"]);
     assert_eq!(plan.standing.open, ["eni-2", "eni-3"].map(|id| id.parse().unwrap()).into());
-    let Some(Step::Record { interfaces, reopened, .. }) = plan.steps().next() else { panic!("{plan}") };
+    let Some(Step::Record(Originals { interfaces, reopened, .. })) = plan.steps().next() else { panic!("{plan}") };
     assert_eq!(interfaces.keys().map(ToString::to_string).collect::<Vec<_>>(), ["eni-3"]);
     assert!(!reopened.contains(&"eni-2".parse().unwrap()), "{reopened:?}");
     // Once it is read back the record says what is not claimed.

@@ -19,10 +19,7 @@ fn each_interface_is_recorded_and_then_isolated() {
     check_standing(&world, &bare(), "", "eni-1, eni-2");
     let plan = plan_for(&world, &bare());
     assert_eq!(plan.work.len(), 1);
-    let Step::Record { vpc, isolation_group, transit_group, reopened, prior, hold_seconds, .. } = record_of(&plan)
-    else {
-        unreachable!()
-    };
+    let Originals { vpc, isolation_group, transit_group, reopened, prior, hold_seconds, .. } = record_of(&plan);
     assert_eq!((vpc.as_str(), isolation_group.as_str(), transit_group, *hold_seconds), ("vpc-1", "sg-150", &None, 5));
     assert_eq!((ids(reopened).as_str(), prior), ("eni-1, eni-2", &Prior::None));
 }
@@ -145,7 +142,7 @@ fn an_interface_that_left_isolation_is_recorded_as_no_longer_cut() {
     };
     check(&passed(&["sg-a"]), AGAIN);
     let plan = plan_for(&passed(&["sg-a"]), &bare());
-    let Step::Record { reopened, prior, interfaces, .. } = record_of(&plan) else { unreachable!() };
+    let Originals { reopened, prior, interfaces, .. } = record_of(&plan);
     assert_eq!((ids(reopened).as_str(), prior, interfaces.len()), ("eni-1", &Prior::Ours, 0));
     // Connections were opened through a group beside ours as well.
     let beside = "i-1: record as isolating\ni-1: isolate eni-1 [sg-150, sg-a] -> [sg-150]";
@@ -247,7 +244,7 @@ fn a_restored_record_is_history_and_a_new_isolation_starts_afresh() {
          i-1: confirm eni-1 [sg-150] -> [sg-150]\n\
          i-1: isolate eni-2 [sg-b] -> [sg-150]",
     );
-    let Step::Record { prior: Prior::None, .. } = record_of(&plan_for(&world, &bare())) else { panic!() };
+    assert_eq!(record_of(&plan_for(&world, &bare())).prior, Prior::None);
     // What another stack restored says nothing.
     let foreign = world.saved_with(|record| record.owner.stack_id = "stack-2".to_owned());
     let text = plan_for(&foreign.seen_before(&Goal::Isolate(&bare())), &bare()).to_string();
@@ -269,7 +266,7 @@ fn another_logical_id_of_the_same_stack_takes_the_record_over() {
     );
     check(&world(State::Kept, &["sg-150"]), &format!("i-1: record (taken over from Old)\n{CONFIRM}"));
     let plan = plan_for(&world(State::Isolated, &["sg-150"]), &bare());
-    let Step::Record { prior: Prior::Of(owner), .. } = record_of(&plan) else { panic!("{plan}") };
+    let Originals { prior: Prior::Of(owner), .. } = record_of(&plan) else { panic!("{plan}") };
     assert_eq!(owner.logical_id, "Old");
     // What was restored is nobody's.
     let restored = world(State::Restored, &["sg-a"]);
