@@ -3,15 +3,16 @@ again='It is tried again every 15 minutes. Now: sudo systemctl start --no-block 
 once_more='Once more: sudo rm /var/lib/forensic-host/ended; sudo systemctl start --no-block forensic-host'
 # say STATE TEXT...: to whoever logs in, and to the console, which needs neither port nor role to be read:
 # aws ec2 get-console-output --latest. Those who are logged in hear of each end once, not of every attempt.
+# What cannot be said, as on a full disk, is no failure of whoever says it.
 say() {
   local state=$1 memory=/var/lib/forensic-host
   shift
-  mkdir -p $memory
-  echo "$state" > $memory/state
-  printf '  %s\n' '' 'FORENSIC HOST of stack @AWS::StackName@' "$@" '' > /etc/motd
+  mkdir -p $memory || true
+  echo "$state" > $memory/state || true
+  printf '  %s\n' '' 'FORENSIC HOST of stack @AWS::StackName@' "$@" '' > /etc/motd || true
   echo "forensic-host: $(date -u +%FT%TZ) $state: $1" | tee /dev/console || true
   if [ "$state" != installing ] && ! cmp --silent /etc/motd $memory/said; then
-    cp /etc/motd $memory/said
+    cp /etc/motd $memory/said || true
     wall < /etc/motd || true
   fi
 }

@@ -187,11 +187,11 @@ impl<'a, E: Look + Change, R: Records> Executor<'a, E, R> {
     /// Gives an interface groups, in turn, and in turn again if EC2 finds it to be one too many.
     async fn set_groups(&self, instance: &InstanceId, interface: &InterfaceId, groups: &Groups) -> Done {
         let _swap = self.swaps.acquire().await;
-        let turn = || self.mandate.gate.pass(SWAP, self.mandate.pace.urgent_turn(SWAP).map(Ok));
+        let turn = || async { Ok(self.mandate.gate.pass(SWAP, self.mandate.pace.urgent_turn(SWAP).map(Ok)).await?) };
         self.until_taken(instance, interface, groups, turn).await
     }
 
-    async fn until_taken<F: Future<Output = Call<()>>>(
+    async fn until_taken<F: Future<Output = Done>>(
         &self,
         instance: &InstanceId,
         interface: &InterfaceId,

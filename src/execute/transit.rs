@@ -3,10 +3,9 @@
 //!
 //! **Nothing is left in the transit group, which is open to everybody.**
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
@@ -39,15 +38,15 @@ pub(super) struct Transit {
     isolating: watch::Sender<usize>,
     /// More are to pass than may: all are isolated directly first.
     is_crowded: AtomicBool,
-    /// Interfaces that a passage holds, or is about to.
-    held: Mutex<BTreeSet<InterfaceId>>,
+    /// Interfaces that a passage holds, or is about to, and for which instance.
+    held: watch::Sender<BTreeMap<InterfaceId, InstanceId>>,
 }
 
 impl Default for Transit {
     fn default() -> Self {
         let [leaving, isolating] = [(); 2].map(|()| watch::Sender::new(0));
         let seats = Semaphore::new(MOST_IN_TRANSIT);
-        Self { seats, leaving, isolating, is_crowded: AtomicBool::new(false), held: Mutex::default() }
+        Self { seats, leaving, isolating, is_crowded: AtomicBool::new(false), held: watch::Sender::default() }
     }
 }
 
@@ -65,11 +64,31 @@ impl Drop for Counted<'_> {
 }
 
 /// A passage that may hold its interface, as long as it lives.
-struct Holding<'a>(&'a Transit, &'a InterfaceId);
+struct Holding<'a>(&'a Transit, &'a InterfaceId, &'a InstanceId);
+
+impl Holding<'_> {
+    /// Whether it holds its interface now: one that was attached to another instance a moment ago may be passing for that.
+    fn take(&self) -> bool {
+        let Self(transit, interface, instance) = self;
+        let mut is_taken = false;
+        transit.held.send_modify(|held| {
+            is_taken = held.entry((*interface).clone()).or_insert_with(|| (*instance).clone()) == *instance;
+        });
+        is_taken
+    }
+
+    /// Returns once no passage holds the interface.
+    async fn is_free(&self) {
+        let _ = self.0.held.subscribe().wait_for(|held| !held.contains_key(self.1)).await;
+    }
+}
 
 impl Drop for Holding<'_> {
     fn drop(&mut self) {
-        self.0.held().remove(self.1);
+        self.0.held.send_if_modified(|held| {
+            let is_mine = held.get(self.1) == Some(self.2);
+            is_mine && held.remove(self.1).is_some()
+        });
     }
 }
 
@@ -82,10 +101,6 @@ impl Transit {
             self.is_crowded.store(true, Ordering::Relaxed);
         }
         Counted(&self.isolating, count, Some(&self.is_crowded))
-    }
-
-    fn held(&self) -> MutexGuard<'_, BTreeSet<InterfaceId>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn are_none(counter: &watch::Sender<usize>) {
@@ -109,7 +124,7 @@ impl<E: Look + Change, R: Records> Executor<'_, E, R> {
 
     /// The interfaces that are in the transit group by a passage, or on their way in or out.
     pub fn held(&self) -> BTreeSet<InterfaceId> {
-        self.transit.held().clone()
+        self.transit.held.borrow().keys().cloned().collect()
     }
 
     /// The whole passage of one interface. `passage` is how it fared.
@@ -128,11 +143,15 @@ impl<E: Look + Change, R: Records> Executor<'_, E, R> {
             return self.set_groups(instance, interface, &isolation).await;
         }
         let inside = Groups::from([through.clone()]);
-        let holding = Holding(&self.transit, interface);
+        let holding = Holding(&self.transit, interface, instance);
         let turn = || async {
             self.turn_to_enter().await?;
-            self.transit.held().insert(holding.1.clone());
-            Ok(())
+            if holding.take() {
+                return Ok(());
+            }
+            // It passes once: what is left to do is planned when it has left.
+            let _ = self.mandate.gate.while_open(holding.is_free()).await;
+            Err(StepError::LeaseOver)
         };
         match self.until_taken(instance, interface, &inside, turn).await {
             Ok(()) => *passage = Some(Passage::Done),

@@ -4,5 +4,6 @@ mod chaos;
 mod every_call;
 mod loops;
 mod process;
+mod rights;
 mod stale;
 mod twice;

@@ -40,6 +40,27 @@ fn an_installation_is_no_failure_because_nobody_can_be_told() {
     assert_eq!(host.read("heard"), "");
 }
 
+/// A console that is busy, and a disk that is full, for one thing after the other.
+#[test]
+fn an_installation_goes_on_though_nothing_can_be_said() {
+    for mute in ["dev/console", "var/lib/forensic-host/state", "var/lib/forensic-host/said", "etc/motd"] {
+        let host = Host::booted("mute", &[]);
+        std::fs::create_dir_all(host.path("var/lib/forensic-host")).unwrap();
+        match mute {
+            "etc/motd" => std::fs::create_dir_all(host.path(mute)).unwrap(),
+            _ => std::os::unix::fs::symlink("/dev/full", host.path(mute)).unwrap(),
+        }
+        let output = host.run("usr/local/sbin/forensic-host", &[]);
+        let log = host.read("var/log/forensic-host.log");
+        assert!(output.status.success() && !log.contains("NOT installed"), "{mute}: {output:?} {log}");
+        assert_eq!(host.called("cast "), 1, "{mute}: {log}");
+        assert!(host.path("var/lib/forensic-host/ended").exists(), "{mute}: {log}");
+        if mute != "etc/motd" {
+            host.assert_says("SIFT v2026.03.24 is installed.");
+        }
+    }
+}
+
 #[test]
 fn a_change_of_the_metadata_installs_anew_on_the_host_that_is_there() {
     let host = Host::booted("changed", &[]);

@@ -170,6 +170,8 @@ pub struct Data {
     pub troubles_of: BTreeMap<&'static str, (usize, Trouble)>,
     /// Every call with this action goes wrong.
     pub always: Option<(&'static str, Fault)>,
+    /// Nothing is allowed.
+    pub denies_all: bool,
     /// Every call with this action goes wrong for one interface or instance.
     pub always_on: Option<(&'static str, String, Fault)>,
     /// Every call with this action whose text holds this takes so much longer.
@@ -301,6 +303,7 @@ impl World {
             troubles: BTreeMap::new(),
             troubles_of: BTreeMap::new(),
             always: None,
+            denies_all: false,
             always_on: None,
             slow: None,
             undelivered: None,
@@ -423,6 +426,7 @@ impl World {
             let time = data.time(n) + slow.map_or(Duration::ZERO, |(.., more)| more);
             let always = data.always.filter(|(always, _)| *always == action).map(|(_, fault)| Trouble::Fails(fault));
             let of = data.trouble_of(action);
+            let fault = fault.or(data.denies_all.then_some(Fault::Denied));
             let trouble = data.troubles.remove(&n).or(of).or(always).or(fault.map(Trouble::Fails));
             (trouble, time, data.meddling(action, n), n)
         };
