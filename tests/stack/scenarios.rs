@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::cloud::changed_template;
-use crate::fleet::{self, set_groups};
+use crate::fleet::{self, interface_at, set_groups};
 use crate::{Incident, Scene, cloud};
 
 #[tokio::test]
@@ -257,4 +257,28 @@ async fn a_dry_run_changes_nothing_and_says_what_it_would_do() {
     scene.assert_isolated(&[&a]).await;
     scene.incident.delete().await;
     assert_eq!(scene.cards(&[&a]).await, groups);
+}
+
+/// <https://github.com/turbot/steampipe-plugin-aws/pull/2597>: a group keeps the VPC that it was made in, and the role's right to
+/// give it back knows no VPC.
+#[tokio::test]
+async fn an_original_group_that_was_made_in_another_vpc_is_recorded_and_given_back_by_the_stacks_role() {
+    let mut scene = Scene::new("associated-original").await;
+    let ec2 = scene.ec2.clone();
+    let a = scene.site.launch(&ec2, &[&[0], &[1]], 1).await;
+    let vpc = ec2.create_vpc().cidr_block("10.251.0.0/16").send().await.unwrap();
+    let vpc = vpc.vpc().and_then(|vpc| vpc.vpc_id()).unwrap().to_owned();
+    let group = ec2.create_security_group().group_name("shared").description("shared").vpc_id(&vpc).send().await;
+    let group = group.unwrap().group_id().unwrap().to_owned();
+    ec2.associate_security_group_vpc().group_id(&group).vpc_id(&scene.site.vpc).send().await.unwrap();
+    // One interface has nothing but that group.
+    set_groups(&ec2, &interface_at(&ec2, &a, 0).await, &[&scene.site.groups[0], &group]).await;
+    set_groups(&ec2, &interface_at(&ec2, &a, 1).await, &[&group]).await;
+    let before = scene.cards(&[&a]).await;
+    assert_eq!(before.values().filter(|groups| groups.contains(&group)).count(), 2);
+
+    scene.incident.list(&[&a]).deploy();
+    scene.assert_isolated(&[&a]).await;
+    scene.incident.delete().await;
+    assert_eq!(scene.cards(&[&a]).await, before);
 }
