@@ -1,7 +1,8 @@
 //! DynamoDB's adapter: the records table. Only this folder and the program's part of it name its SDK.
 //!
 //! One item per instance, key `InstanceId`; one more per owner, key `owner:<digest>`, for the intent; one that lists the open
-//! incidents, by which the watch finds them; and what could not be read, under `unreadable:<instance>:<time>`. Every write is conditional: **a recorded original is never overwritten.**
+//! incidents, by which the watch finds them; and what could not be read, under `unreadable:<instance>:<time>`. Every write of a
+//! record is conditional: **a recorded original is never overwritten.**
 
 pub(crate) mod edit;
 pub(crate) mod item;
