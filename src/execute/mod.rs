@@ -109,11 +109,6 @@ impl<'a, E: Look + Change, R: Records> Executor<'a, E, R> {
         self.overtaken.send_replace(true);
     }
 
-    /// Whether it has recorded anything.
-    pub fn has_recorded(&self) -> bool {
-        !self.leases().is_empty()
-    }
-
     /// When something was last changed.
     pub fn last_change(&self) -> Option<Instant> {
         *self.last_change.lock().unwrap_or_else(PoisonError::into_inner)

@@ -21,7 +21,7 @@ const ALL: usize = usize::MAX;
 
 type Tags = BTreeMap<String, String>;
 
-/// What waits to be written together.
+/// What waits to be sent together.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     records: Gather<(Originals, Lease), Call<Written>>,

@@ -7,15 +7,15 @@
 //!
 //! Pure: time comes in as how long the invocation has lasted.
 
+mod doubt;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-mod doubt;
-
-pub use doubt::Doubt;
-
 use super::{Plan, Problem, Step, StepError, Work};
 use crate::model::{CallError, Fault, Groups, InterfaceId, Record, ShowGroups, State, Time};
+
+pub use doubt::Doubt;
 
 /// How long a contradiction may last before it is named. EC2's reads trail its writes by seconds.
 const FIGHT: Duration = Duration::from_secs(30);
@@ -28,6 +28,8 @@ const REWRITES: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(12), Duration::from_secs(25)];
 /// How often that is done besides, at once, if a look shows what was never there before: another one's change.
 const ANSWERS: usize = 3;
+/// So many times, the first one included, are the parts of an instance seen to be others before they are said to keep changing.
+const CHANGES: usize = 4;
 /// No lease is longer: the longest hold, and half a minute. A longer one was written by another clock.
 const LONGEST_LEASE: Duration = Duration::from_secs(90);
 /// Calls that are throttled are tried again at least so long: others use the account's buckets for a while only, and
@@ -147,8 +149,8 @@ pub struct Ledger {
     /// When it was looked last, and before that.
     looked: (Option<Duration>, Option<Duration>),
     doubts: BTreeMap<Doubt, Duration>,
-    /// Since when each look has shown other parts of the instance than the one before.
-    changing: Option<Duration>,
+    /// Since when the parts of the instance are doubted without an end, and how many looks have shown others than the one before.
+    changing: Option<(Duration, usize)>,
     written: BTreeMap<InterfaceId, (Groups, bool)>,
     passages: BTreeMap<InterfaceId, Passage>,
     /// The transit group of those that passed, while a reading that trails may show it: until one shows them isolated.
@@ -196,10 +198,10 @@ impl Ledger {
         self.is_trusting || self.doubts.get(doubt).is_some_and(|since| elapsed.saturating_sub(*since) >= doubt.limit())
     }
 
-    /// Whether the parts of the instance have been doubted for so long that nobody waits for them: somebody goes on changing them.
+    /// Whether the parts of the instance have changed so often, and for so long, that nobody waits for their end.
     #[must_use]
     pub(super) fn saw_changing_parts(&self, elapsed: Duration) -> bool {
-        self.changing.is_some_and(|since| elapsed.saturating_sub(since) >= FIGHT)
+        self.changing.is_some_and(|(since, changes)| changes >= CHANGES && elapsed.saturating_sub(since) >= FIGHT)
     }
 
     /// What was last written to an interface, and whether that was accepted.
@@ -309,11 +311,16 @@ impl Ledger {
         self.looked = (Some(elapsed), self.looked.0);
         self.trailing.retain(|interface, _| !plan.standing.isolated.contains(interface));
         let since = |doubt: &Doubt| self.doubts.get(doubt).copied().unwrap_or(elapsed);
-        self.doubts = plan.doubts.iter().map(|doubt| (doubt.clone(), since(doubt))).collect();
-        let are_doubted = |doubt: &Doubt| matches!(doubt, Doubt::Parts(..)) && !self.believes(doubt, elapsed);
         let is_said = plan.problems.iter().any(|problem| matches!(problem, Problem::KeepsChanging { .. }));
-        let goes_on = is_said || self.doubts.keys().any(are_doubted);
-        self.changing = self.changing.or(Some(elapsed)).filter(|_| goes_on);
+        let parts = plan.doubts.iter().find(|doubt| matches!(doubt, Doubt::Parts(..)));
+        self.changing = match parts.filter(|parts| !self.believes(parts, elapsed)) {
+            Some(parts) => {
+                let (begun, changes) = self.changing.unwrap_or((elapsed, 0));
+                Some((begun, changes + usize::from(!self.doubts.contains_key(parts))))
+            }
+            None => self.changing.filter(|_| is_said),
+        };
+        self.doubts = plan.doubts.iter().map(|doubt| (doubt.clone(), since(doubt))).collect();
         self.said.extend(plan.remember.iter().cloned());
     }
 

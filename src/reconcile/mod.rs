@@ -434,11 +434,13 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         let looping = join_all(subjects.iter_mut().map(|subject| run.pursue(subject, Reach::First)));
         let working = async { tokio::join!(announcing, looping) };
         let isolates = matches!(desired, Some(Desired::Isolated(_)));
-        let is_recorded = || {
+        // An instance is recorded before anything else of it is changed.
+        let is_unlisted = || {
             let is_held = |record: &Arc<Record>| record.owner == *owner && record.state != State::Restored;
-            executor.has_recorded() || observer.known().values().any(is_held)
+            let is_recorded = executor.last_change().is_some() || observer.known().values().any(is_held);
+            isolates && !is_recorded && intent.borrow().as_ref().is_some_and(|announced| announced.is_ours)
         };
-        let ((others, verdict, unannounced), _) = self.opened(|| !isolates || is_recorded(), working).await;
+        let ((others, verdict, unannounced), _) = self.opened(is_unlisted, working).await;
         subjects.extend(others);
         // The last look: whoever was settled before something was changed, or while others were waited for, is looked at once more.
         while !gate.is_closed() && !executor.is_overtaken() && unannounced.is_none() {
@@ -459,27 +461,22 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
     }
 
     /// To record something opens the incident. **One that can record nothing is opened by itself**: its watch is to find it.
-    async fn opened<T>(&self, is_open: impl Fn() -> bool, work: impl Future<Output = T>) -> T {
+    async fn opened<T>(&self, is_unlisted: impl Fn() -> bool, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
-        let done = tokio::time::timeout(LISTED, &mut work).await;
-        if is_open() {
-            return match done {
-                Ok(done) => done,
-                Err(_) => work.await,
-            };
-        }
-        let opening = async {
+        let opening = || async {
             if let Err(error) = self.persist(self.patience(), || self.records.open(self.owner)).await {
                 tracing::warn!(%error, "the incident is not listed as open");
             }
         };
-        match done {
-            Ok(done) => {
-                opening.await;
-                done
-            }
-            Err(_) => tokio::join!(work, opening).0,
+        let done = match tokio::time::timeout(LISTED, &mut work).await {
+            Ok(done) => done,
+            Err(_) if is_unlisted() => return tokio::join!(work, opening()).0,
+            Err(_) => work.await,
+        };
+        if is_unlisted() {
+            opening().await;
         }
+        done
     }
 
     fn asked<'d>(&'d self, desired: &'d Desired) -> Asked<'d> {
@@ -497,8 +494,8 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         };
         match writing().await {
             Err(error) if matches!(error.fault, Fault::Garbled | Fault::Refused) => {
-                match self.records.mend(self.owner, listed.as_ref()).await? {
-                    Written::Done => writing().await,
+                match self.persist(patience, || self.records.mend(self.owner, listed.as_ref())).await {
+                    Ok(Written::Done) => writing().await,
                     _ => Err(error),
                 }
             }

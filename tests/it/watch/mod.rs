@@ -318,7 +318,7 @@ async fn an_instance_that_was_never_reached_is_told_and_not_isolated() {
 #[tokio::test(start_paused = true)]
 async fn an_incident_that_could_record_nothing_is_watched_too() {
     // Refused at once, and for as long as the request lasts.
-    for fault in [Fault::Refused, Fault::Throttled] {
+    for fault in [Fault::Refused, Fault::Throttled, Fault::Server, Fault::TimedOut] {
         let world = fleet();
         world.data().always = Some(("dynamodb:TransactWriteItems", fault));
         run(&world, event("create")).await;

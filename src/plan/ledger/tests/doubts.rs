@@ -46,6 +46,36 @@ fn a_doubtful_reading_is_believed_when_it_has_lasted() {
     }
 }
 
+/// A look may be a minute after the one before: what was attached once meanwhile is doubted like any other.
+#[test]
+fn parts_keep_changing_only_where_looks_show_others_again_and_again() {
+    let parts = |n: usize| {
+        let ids = (0..n).map(|n| format!("vol-{n:x}").parse().unwrap()).collect();
+        doubting(&[&Doubt::Parts(BTreeSet::new(), ids, BTreeSet::new())])
+    };
+    let said = |looks: &[(f64, usize)]| {
+        let mut ledger = Ledger::default();
+        looks.iter().for_each(|(seconds, n)| ledger.note_doubts(&parts(*n), at(*seconds)));
+        ledger.saw_changing_parts(at(looks.last().unwrap().0))
+    };
+    assert!(!said(&[(0.0, 1), (61.0, 2)]) && !said(&[(0.0, 1), (40.0, 2), (80.0, 3)]));
+    assert!(!said(&[(0.0, 1), (3.0, 2), (6.0, 3), (9.0, 4), (29.9, 5)]));
+    assert!(said(&[(0.0, 1), (10.0, 2), (20.0, 3), (30.0, 4)]));
+    // Looks that show the same are no change, and what lasts ends it.
+    assert!(!said(&[(0.0, 1), (10.0, 2), (12.0, 2), (14.0, 2), (30.0, 3)]));
+    assert!(!said(&[(0.0, 1), (4.0, 2), (8.0, 3), (13.0, 3), (20.0, 4), (30.0, 5), (40.0, 6)]));
+    // Once it is said, it stays said until something lasts.
+    let mut ledger = Ledger::default();
+    for n in 0..4 {
+        ledger.note_doubts(&parts(n + 1), Duration::from_secs(10 * n as u64));
+    }
+    let problems = vec![Problem::KeepsChanging { instance: "i-1".parse().unwrap() }];
+    ledger.note_doubts(&Plan { problems, ..Plan::default() }, at(31.0));
+    assert!(ledger.saw_changing_parts(at(31.0)));
+    ledger.note_doubts(&Plan::default(), at(32.0));
+    assert!(!ledger.saw_changing_parts(at(100.0)));
+}
+
 #[test]
 fn a_rival_is_waited_for_until_its_lease_ends() {
     let mut ledger = Ledger::default();
