@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::event::{Envelope, Request, RequestType};
+use super::event::{Envelope, InvalidRequest, Request, RequestType};
 use super::rehearsal::{Rehearsal, rehearse};
 use super::responder::{Reply, Undelivered};
 use super::rollback::{StackGuard, may_restore, rolls_back, settled_chain};
@@ -84,10 +84,10 @@ where
     let grace = GRACE.min(time / 6);
     let work_time = time.saturating_sub(send_budget + grace);
 
-    let message = match (ports, Request::read(&event, &envelope)) {
-        (Err(reason), _) => Report::failure(format!("nothing was changed: {reason}")),
-        (Ok(_), Err(invalid)) => Report::failure(format!("nothing was changed: {invalid}")),
-        (Ok(ports), Ok(request)) => {
+    let message = match ports {
+        Err(reason) => Report::failure(format!("nothing was changed: {reason}")),
+        Ok(ports) => {
+            let request = Request::read(&event, &envelope);
             let gate = Gate::new(work_time);
             let work = {
                 let (ports, envelope, gate) = (Arc::clone(ports), envelope.clone(), gate.clone());
@@ -139,7 +139,7 @@ fn figures(report: &Report, age: Duration) -> Vec<Metric> {
 async fn carry_out<E, R, S>(
     ports: &Ports<E, R, S>,
     envelope: &Envelope,
-    request: Request,
+    request: Result<Request, InvalidRequest>,
     clock: &Clock,
     gate: &Gate,
 ) -> Report
@@ -167,11 +167,14 @@ where
         for_permission: if kind == "Delete" { Duration::ZERO } else { NEW_RIGHT },
     };
     match request {
-        Request::Reconcile(wants) => {
+        // Only an Update has a request before it.
+        Err(invalid) if kind == "Update" => reconciler.refuse(&invalid).await,
+        Err(invalid) => Report::failure(format!("nothing was changed: {invalid}")),
+        Ok(Request::Reconcile(wants)) => {
             let (stacks, stack_id, on_rollback) = (&ports.stacks, owner.stack_id.as_str(), wants.on_rollback);
             reconciler.isolate(&wants, &StackGuard { stacks, stack_id, on_rollback }).await
         }
-        Request::Rehearse { wants, before, by_oversight } => {
+        Ok(Request::Rehearse { wants, before, by_oversight }) => {
             let rehearsal = Rehearsal {
                 wants: &wants,
                 before: before.as_deref(),
@@ -180,7 +183,7 @@ where
             };
             rehearse(&reconciler, &ports.stacks, rehearsal).await
         }
-        Request::Delete { on_rollback } => {
+        Ok(Request::Delete { on_rollback }) => {
             delete(&reconciler, &ports.stacks, on_rollback, envelope.function_outlives_stack).await
         }
     }

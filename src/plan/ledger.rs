@@ -210,6 +210,12 @@ impl Ledger {
         self.written.get(interface).map(|(groups, is_accepted)| (groups, *is_accepted))
     }
 
+    /// Whether EC2 accepted any groups.
+    #[must_use]
+    pub(crate) fn has_moved(&self) -> bool {
+        self.written.values().any(|(_, is_accepted)| *is_accepted)
+    }
+
     /// Whether these groups were written to an interface, which EC2 accepted.
     #[must_use]
     pub(super) fn has_written(&self, interface: &InterfaceId, groups: &Groups) -> bool {

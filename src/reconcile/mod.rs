@@ -9,6 +9,7 @@ pub(crate) mod instance;
 pub mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -30,7 +31,7 @@ use crate::timing::pace::Pace;
 
 pub use dry_run::Looked;
 use instance::{Announced, Run, Subject};
-use report::{Asker, Isolated, Report, Restored, kept, overtaken};
+use report::{Asker, Isolated, Report, Restored, kept, overtaken, refused};
 
 /// Faults are tried again for a minute: the SDK's own retries have taken their share before.
 const FOR_FAULTS: Duration = Duration::from_secs(60);
@@ -297,6 +298,11 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
             Ok(Err(error)) => (Err(error), self.clear().await),
             Err(_) => tokio::join!(work, self.clear()),
         }
+    }
+
+    /// Does nothing of what cannot be read.
+    pub async fn refuse(&self, why: &impl fmt::Display) -> Report {
+        refused(self.asker, why, &self.clear().await)
     }
 
     async fn clear(&self) -> Vec<Subject<'static>> {

@@ -1,6 +1,7 @@
 //! What became of a request, in words for a tired responder: worst first, each with the thing, the reason and the way out.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
 use super::Why;
@@ -356,6 +357,24 @@ pub(super) fn kept(
         "to restore them run ec2-isolation restore --table {table}, or the commands in RestoreCommands of each of its items; the table stays"
     );
     Report { failed, headline, details: troubles, next, kept: Some(isolated), ..Report::default() }
+}
+
+/// The report of a request that cannot be read, when the transit group was looked at.
+pub(super) fn refused(asker: Asker, why: &impl fmt::Display, subjects: &[Subject<'_>]) -> Report {
+    let among = |is_meant: fn(&&Subject<'_>) -> bool| {
+        let meant = subjects.iter().filter(is_meant).map(|subject| &subject.instance);
+        comma_list(meant)
+    };
+    let inside = among(|subject| subject.is_in_transit());
+    let out = among(|subject| !subject.is_in_transit() && subject.ledger.has_moved());
+    let headline = match (inside.as_str(), out.as_str()) {
+        ("", "") => format!("nothing was changed: {why}"),
+        ("", out) => format!("{out} taken out of the transit group, nothing else was changed: {why}"),
+        (inside, _) => format!("{inside} in the transit group, which is open to everybody: {why}"),
+    };
+    let mut findings = Findings::by(asker);
+    findings.add(subjects);
+    Report { details: findings.open, ..Report::failure(headline) }
 }
 
 /// Problems and failures by weight.

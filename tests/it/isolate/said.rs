@@ -62,6 +62,34 @@ async fn killed_in_the_passage_then_the_way_out_is_denied_create_delete_delete_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn killed_in_the_passage_then_the_update_cannot_be_read() {
+    let invalid = || {
+        let mut update = as_request("then", cutting(event("update")));
+        update["ResourceProperties"]["SnapshotVolumes"] = json!("perhaps");
+        update
+    };
+    let why = "property SnapshotVolumes: \"perhaps\" is not true or false";
+    let headline = |reason: &str| reason.split(" | next: ").next().unwrap().to_owned();
+    let world = killed_in_the_passage(cutting(event("create")), 2).await;
+    let reason = fails(&world, invalid()).await;
+    let out = format!("{A}, {B} taken out of the transit group, nothing else was changed: {why}");
+    assert_eq!(headline(&reason), out);
+    assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
+    // There is nothing left to take out.
+    assert_eq!(headline(&fails(&world, invalid()).await), format!("nothing was changed: {why}"));
+
+    let world = killed_in_the_passage(cutting(event("create")), 2).await;
+    world.data().always = Some((SWAP, Fault::Denied));
+    let reason = fails(&world, invalid()).await;
+    let inside = format!("{A}, {B} in the transit group, which is open to everybody: {why} | ");
+    assert!(reason.starts_with(&inside), "{reason}");
+    for interface in ["eni-0a", "eni-0b"] {
+        let command = format!("--network-interface-id {interface} --groups {ISOLATION}");
+        assert!(reason.contains(&command), "{reason}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn interface_deleted_while_it_is_in_the_transit_group() {
     // Before each way in and each way out.
     for swap in 0..4 {
