@@ -549,7 +549,7 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
     /// One call on its own, with the patience of a loop.
     ///
     /// # Errors
-    /// Its last failure, also if the time ran out meanwhile.
+    /// Its last failure, also if the time ran out meanwhile. If there was none, nobody knows which call hangs.
     pub async fn persist<T, F>(&self, patience: Patience, call: impl Fn() -> F) -> Call<T>
     where
         F: Future<Output = Call<T>>,
@@ -557,7 +557,7 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         let (since, mut tries, mut last) = (Instant::now(), 0, None);
         loop {
             match self.gate.while_open(call()).await {
-                None => return Err(last.unwrap_or_else(|| out_of_time("dynamodb:BatchGetItem"))),
+                None => return Err(last.unwrap_or_else(|| out_of_time("AWS"))),
                 Some(Err(error)) if patience.covers(error.fault, since.elapsed()) => {
                     tracing::warn!(%error, "trying again");
                     let _ = self.gate.while_open(tokio::time::sleep(pause(tries))).await;
