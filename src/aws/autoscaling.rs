@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_autoscaling::Client;
+use aws_sdk_autoscaling::config::Builder;
+use aws_sdk_autoscaling::config::retry::RetryConfig;
 use futures_util::future::try_join_all;
 
 use crate::aws::error::{call_error, garbled, sent};
@@ -14,6 +16,11 @@ const DESCRIBED_AT_ONCE: usize = 50;
 
 #[derive(Debug, Clone)]
 pub struct AutoScaling(pub Client);
+
+/// **The SDK repeats no change**, as with [`super::ec2::Ec2`].
+fn once() -> Builder {
+    Builder::default().retry_config(RetryConfig::disabled())
+}
 
 fn texts(ids: &BTreeSet<InstanceId>) -> Vec<String> {
     ids.iter().map(ToString::to_string).collect()
@@ -48,11 +55,11 @@ impl AutoScaling {
     pub(crate) async fn enter_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> Call<()> {
         let request = self.0.enter_standby().auto_scaling_group_name(group).set_instance_ids(Some(texts(instances)));
         let request = request.should_decrement_desired_capacity(false);
-        sent("autoscaling:EnterStandby", request.send()).await.map(drop)
+        sent("autoscaling:EnterStandby", request.customize().config_override(once()).send()).await.map(drop)
     }
 
     pub(crate) async fn exit_standby(&self, group: &str, instances: &BTreeSet<InstanceId>) -> Call<()> {
         let request = self.0.exit_standby().auto_scaling_group_name(group).set_instance_ids(Some(texts(instances)));
-        sent("autoscaling:ExitStandby", request.send()).await.map(drop)
+        sent("autoscaling:ExitStandby", request.customize().config_override(once()).send()).await.map(drop)
     }
 }

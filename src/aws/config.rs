@@ -13,7 +13,7 @@ use aws_smithy_http_client::{Builder, ConnectorBuilder};
 use crate::aws::autoscaling::AutoScaling;
 use crate::aws::cloudformation::CloudFormation;
 use crate::aws::dynamodb::Table;
-use crate::aws::ec2::{self, Ec2};
+use crate::aws::ec2::Ec2;
 use crate::ports::Ports;
 
 /// The function's one setting.
@@ -57,8 +57,9 @@ fn timeouts(attempt: Duration) -> TimeoutConfig {
 
 /// EC2 with the time that it may take.
 #[must_use]
-pub fn ec2_client(config: &SdkConfig) -> aws_sdk_ec2::Client {
-    ec2::client(aws_sdk_ec2::config::Builder::from(config).timeout_config(timeouts(EC2_ATTEMPT_TIMEOUT)))
+pub fn ec2(config: &SdkConfig) -> Ec2 {
+    let settings = aws_sdk_ec2::config::Builder::from(config).timeout_config(timeouts(EC2_ATTEMPT_TIMEOUT));
+    Ec2::new(settings, AutoScaling(aws_sdk_autoscaling::Client::new(config)))
 }
 
 pub(crate) fn loader(http: SharedHttpClient) -> ConfigLoader {
@@ -95,7 +96,7 @@ pub(crate) fn http_client_trusting(certificates: &[String]) -> SharedHttpClient 
 
 pub(crate) fn ports(config: &SdkConfig, table: String) -> Aws {
     Ports {
-        ec2: Ec2 { client: ec2_client(config), scaling: AutoScaling(aws_sdk_autoscaling::Client::new(config)) },
+        ec2: ec2(config),
         records: Table { client: aws_sdk_dynamodb::Client::new(config), name: table },
         stacks: CloudFormation(aws_sdk_cloudformation::Client::new(config)),
     }

@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_sdk_ec2::config::Builder;
-use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::types::{
     AttributeBooleanValue, AttributeValue, EbsInstanceBlockDeviceSpecification, IamInstanceProfileSpecification,
     InstanceBlockDeviceMappingSpecification, InstanceMetadataEndpointState, InstanceSpecification, LockMode,
@@ -32,13 +30,13 @@ pub(crate) fn tag_list(tags: &BTreeMap<String, String>) -> Vec<Tag> {
 impl Change for Ec2 {
     async fn set_groups(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
         // The instance-wide call is refused with several interfaces.
-        let request = self.client.modify_network_interface_attribute().network_interface_id(interface.as_str());
+        let request = self.changes.modify_network_interface_attribute().network_interface_id(interface.as_str());
         let request = request.set_groups(Some(groups.iter().map(GroupId::to_string).collect()));
         sent(MODIFY_INTERFACE, request.send()).await.map(drop)
     }
 
     async fn may_set_groups(&self, interface: &InterfaceId, groups: &Groups) -> Call<()> {
-        let request = self.client.modify_network_interface_attribute().network_interface_id(interface.as_str());
+        let request = self.changes.modify_network_interface_attribute().network_interface_id(interface.as_str());
         let request = request.set_groups(Some(groups.iter().map(GroupId::to_string).collect())).dry_run(true);
         match sent(MODIFY_INTERFACE, request.send()).await {
             Err(error) if error.code == "DryRunOperation" => Ok(()),
@@ -49,14 +47,14 @@ impl Change for Ec2 {
 
     async fn tag(&self, resources: &BTreeSet<String>, tags: &BTreeMap<String, String>) -> Call<()> {
         let resources = resources.iter().cloned().collect();
-        let request = self.client.create_tags().set_resources(Some(resources)).set_tags(Some(tag_list(tags)));
+        let request = self.changes.create_tags().set_resources(Some(resources)).set_tags(Some(tag_list(tags)));
         sent("ec2:CreateTags", request.send()).await.map(drop)
     }
 
     async fn untag(&self, resources: &BTreeSet<String>, keys: &BTreeSet<String>) -> Call<()> {
         let keys = keys.iter().map(|key| Tag::builder().key(key).build()).collect();
         let resources = resources.iter().cloned().collect();
-        let request = self.client.delete_tags().set_resources(Some(resources)).set_tags(Some(keys));
+        let request = self.changes.delete_tags().set_resources(Some(resources)).set_tags(Some(keys));
         sent("ec2:DeleteTags", request.send()).await.map(drop)
     }
 
@@ -78,14 +76,12 @@ impl Change for Ec2 {
         let tags =
             TagSpecification::builder().resource_type(ResourceType::Snapshot).set_tags(Some(tag_list(tags))).build();
         let request = self
-            .client
+            .changes
             .create_snapshots()
             .instance_specification(spec)
             .description(format!("{instance}, taken after its isolation"))
-            .tag_specifications(tags)
-            .customize()
             // There is no client token: a repeated call makes a second set. The caller looks for the first one before it asks again.
-            .config_override(Builder::default().retry_config(RetryConfig::disabled()));
+            .tag_specifications(tags);
         let output = sent(action, request.send()).await?;
         let pairs = output
             .snapshots()
@@ -95,7 +91,7 @@ impl Change for Ec2 {
     }
 
     async fn lock_snapshot(&self, snapshot: &SnapshotId, days: u64) -> Call<()> {
-        let request = self.client.lock_snapshot().snapshot_id(snapshot.as_str()).lock_mode(LockMode::Governance);
+        let request = self.changes.lock_snapshot().snapshot_id(snapshot.as_str()).lock_mode(LockMode::Governance);
         let days = i32::try_from(days).unwrap_or(i32::MAX);
         sent("ec2:LockSnapshot", request.lock_duration(days).send()).await.map(drop)
     }
@@ -125,7 +121,7 @@ impl Change for Ec2 {
 impl Ec2 {
     async fn set_attribute(&self, instance: &InstanceId, attribute: Attribute) -> Call<()> {
         let flag = |on| AttributeBooleanValue::builder().value(on).build();
-        let request = self.client.modify_instance_attribute().instance_id(instance.as_str());
+        let request = self.changes.modify_instance_attribute().instance_id(instance.as_str());
         // At most one attribute a call.
         let request = match attribute {
             Attribute::TerminationProtection(on) => request.disable_api_termination(flag(on)),
@@ -146,7 +142,7 @@ impl Ec2 {
             let ebs = EbsInstanceBlockDeviceSpecification::builder().delete_on_termination(delete).build();
             InstanceBlockDeviceMappingSpecification::builder().device_name(device).ebs(ebs).build()
         });
-        let request = self.client.modify_instance_attribute().instance_id(instance.as_str());
+        let request = self.changes.modify_instance_attribute().instance_id(instance.as_str());
         let request = request.set_block_device_mappings(Some(mappings.collect()));
         sent(MODIFY_INSTANCE, request.send()).await.map(drop)
     }
@@ -156,18 +152,18 @@ impl Ec2 {
     async fn set_metadata_service(&self, instance: &InstanceId, is_on: bool) -> Call<()> {
         let endpoint =
             if is_on { InstanceMetadataEndpointState::Enabled } else { InstanceMetadataEndpointState::Disabled };
-        let request = self.client.modify_instance_metadata_options().instance_id(instance.as_str());
+        let request = self.changes.modify_instance_metadata_options().instance_id(instance.as_str());
         sent("ec2:ModifyInstanceMetadataOptions", request.http_endpoint(endpoint).send()).await.map(drop)
     }
 
     async fn detach_profile(&self, profile: &Profile) -> Call<()> {
-        let request = self.client.disassociate_iam_instance_profile().association_id(&profile.association);
+        let request = self.changes.disassociate_iam_instance_profile().association_id(&profile.association);
         sent("ec2:DisassociateIamInstanceProfile", request.send()).await.map(drop)
     }
 
     async fn attach_profile(&self, instance: &InstanceId, arn: &str) -> Call<()> {
         let profile = IamInstanceProfileSpecification::builder().arn(arn).build();
-        let request = self.client.associate_iam_instance_profile().instance_id(instance.as_str());
+        let request = self.changes.associate_iam_instance_profile().instance_id(instance.as_str());
         let request = request.iam_instance_profile(profile);
         sent("ec2:AssociateIamInstanceProfile", request.send()).await.map(drop)
     }

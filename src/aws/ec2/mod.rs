@@ -7,13 +7,10 @@ use std::collections::BTreeSet;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::Builder;
-use aws_sdk_ec2::config::interceptors::InterceptorContext;
-use aws_sdk_ec2::config::retry::{ClassifyRetry, RetryAction};
-use aws_sdk_ec2::error::ProvideErrorMetadata as _;
-use aws_sdk_ec2::operation::modify_network_interface_attribute::ModifyNetworkInterfaceAttributeError;
+use aws_sdk_ec2::config::retry::RetryConfig;
 
 use crate::aws::autoscaling::AutoScaling;
-use crate::aws::error::{garbled, is_throttled};
+use crate::aws::error::garbled;
 use crate::ports::Call;
 
 /// The code for an instance that was terminated an hour ago, or never was.
@@ -33,28 +30,16 @@ pub(crate) use found;
 #[derive(Debug, Clone)]
 pub struct Ec2 {
     pub client: Client,
-    pub scaling: AutoScaling,
+    changes: Client,
+    scaling: AutoScaling,
 }
 
-/// The client for [`Ec2`].
-#[must_use]
-pub fn client(settings: Builder) -> Client {
-    Client::from_conf(settings.retry_classifier(NotWhenThrottled).build())
-}
-
-/// Keeps the SDK from repeating a change of groups that EC2 throttled: the caller does, in its turn.
-#[derive(Debug)]
-struct NotWhenThrottled;
-
-impl ClassifyRetry for NotWhenThrottled {
-    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
-        let error = context.output_or_error().and_then(|result| result.err()?.as_operation_error());
-        let code = error.and_then(|error| error.downcast_ref::<ModifyNetworkInterfaceAttributeError>()?.code());
-        if code.is_some_and(is_throttled) { RetryAction::RetryForbidden } else { RetryAction::NoActionIndicated }
-    }
-
-    fn name(&self) -> &'static str {
-        "not when throttled"
+impl Ec2 {
+    /// **The SDK repeats no change**: it does not know whether that is still wanted. The loop of an instance repeats it in its turn.
+    #[must_use]
+    pub fn new(settings: Builder, scaling: AutoScaling) -> Self {
+        let once = settings.clone().retry_config(RetryConfig::disabled());
+        Self { client: Client::from_conf(settings.build()), changes: Client::from_conf(once.build()), scaling }
     }
 }
 

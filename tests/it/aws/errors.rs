@@ -8,43 +8,71 @@ use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::config::timeout::TimeoutConfig;
 use aws_sdk_ec2::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider, SharedHttpClient};
 use aws_smithy_http_client::test_util::NeverClient;
+use ec2_isolation::aws::autoscaling::AutoScaling;
 use ec2_isolation::aws::ec2::Ec2;
 use ec2_isolation::cloudformation::stack::Stacks as _;
-use ec2_isolation::ports::{Call, Change as _, Fault, Look as _, Records as _};
+use ec2_isolation::model::{Attribute, InstanceId, Profile};
+use ec2_isolation::plan::Change as Protecting;
+use ec2_isolation::ports::{Call, CallError, Change as _, Fault, Look as _, Records as _};
 
-use super::{ec2, ec2_error, ids, owner, stacks, table, wire, with_client};
+use super::{ec2, ec2_error, ids, owner, stacks, table, wire, with_settings};
 
 const THROTTLED: &str =
     "<Response><Errors><Error><Code>RequestLimitExceeded</Code><Message>slow</Message></Error></Errors></Response>";
 
 /// With the function's own retries.
 fn persistent(http: SharedHttpClient) -> Ec2 {
-    let mut config = config!(aws_sdk_ec2, http.clone()).to_builder();
-    config.set_retry_config(Some(RetryConfig::standard().with_max_attempts(6)));
-    with_client(ec2_isolation::aws::ec2::client(config), http)
+    let retries = RetryConfig::standard().with_max_attempts(6);
+    let mut settings = config!(aws_sdk_ec2, http.clone()).to_builder();
+    settings.set_retry_config(Some(retries.clone()));
+    let scaling = config!(aws_sdk_autoscaling, http).to_builder().retry_config(retries).build();
+    Ec2::new(settings, AutoScaling(aws_sdk_autoscaling::Client::from_conf(scaling)))
 }
 
+/// What it repeats may come after a later request has put back what was changed.
 #[tokio::test(start_paused = true)]
-async fn a_change_of_groups_that_is_throttled_is_left_to_its_turn_and_one_that_is_lost_is_repeated_by_the_sdk() {
+async fn what_changes_something_is_never_repeated_by_the_sdk() {
+    let instance: InstanceId = "i-0a".parse().unwrap();
+    let (interface, groups) = ("eni-01".parse().unwrap(), ["sg-0a".parse().unwrap()].into());
+    let (some, tags) = (["i-0a".to_owned()].into(), [("Key".to_owned(), "value".to_owned())].into());
+    let keys = ["Key".to_owned()].into();
+    let profile = Profile { association: "iip-assoc-01".to_owned(), arn: "arn:profile".to_owned() };
+    let volumes = [("vol-01".parse().unwrap(), "/dev/sda1".to_owned())].into();
+    let group = "web".to_owned();
+    let protections = [
+        Protecting::Attribute(Attribute::StopProtection(true)),
+        Protecting::Volumes { volumes, go_with_it: false },
+        Protecting::EnterStandby { group: group.clone() },
+        Protecting::ExitStandby { group },
+        Protecting::DetachProfile(profile),
+        Protecting::AttachProfile { arn: "arn:profile".to_owned() },
+        Protecting::MetadataService { is_on: false },
+    ];
     let lost = "<Response><Errors><Error><Code>InternalError</Code><Message>lost</Message></Error></Errors></Response>";
-    for (answers, fault, calls) in [
-        ([(503, THROTTLED), (503, THROTTLED)], Fault::Throttled, 1),
-        ([(500, lost), (503, THROTTLED)], Fault::Throttled, 2),
-        ([(500, lost), (500, lost)], Fault::Server, 6),
-    ] {
-        let (http, seen) = wire(&answers);
+    for (answer, fault) in [((503, THROTTLED), Fault::Throttled), ((500, lost), Fault::Server)] {
+        let (http, seen) = wire(&[answer]);
         let ec2 = persistent(http);
-        let error = ec2.set_groups(&"eni-01".parse().unwrap(), &["sg-0a".parse().unwrap()].into()).await.unwrap_err();
-        assert_eq!((error.fault, seen.lock().unwrap().len()), (fault, calls));
+        let mut results = vec![
+            ec2.set_groups(&interface, &groups).await,
+            ec2.may_set_groups(&interface, &groups).await,
+            ec2.tag(&some, &tags).await,
+            ec2.untag(&some, &keys).await,
+            ec2.take_snapshots(&instance, &[].into(), &[].into()).await.map(drop),
+            ec2.lock_snapshot(&"snap-01".parse().unwrap(), 7).await,
+        ];
+        for change in &protections {
+            results.push(ec2.protect(&instance, change).await);
+        }
+        let is_scaling = |error: &CallError| error.action.starts_with("autoscaling:");
+        for error in results.iter().map(|result| result.as_ref().unwrap_err()) {
+            assert!(error.fault == fault || is_scaling(error), "{error}");
+        }
+        assert_eq!(seen.lock().unwrap().len(), results.len(), "{fault:?}");
     }
-}
-
-#[tokio::test]
-async fn snapshots_are_never_asked_for_twice_by_the_sdk() {
-    let (http, seen) = wire(&[(503, THROTTLED)]);
-    let ec2 = persistent(http);
-    let error = ec2.take_snapshots(&"i-0a".parse().unwrap(), &[].into(), &[].into()).await.unwrap_err();
-    assert_eq!((error.fault, seen.lock().unwrap().len()), (Fault::Throttled, 1));
+    // A reading is repeated.
+    let (http, seen) = wire(&[(500, lost)]);
+    assert_eq!(persistent(http).instances(&ids(1)).await.unwrap_err().fault, Fault::Server);
+    assert_eq!(seen.lock().unwrap().len(), 6);
 }
 
 /// One call of each adapter with this client: what its fault was.
@@ -135,7 +163,7 @@ async fn what_ec2_answers_after_twelve_seconds_is_waited_for() {
         .retry_config(RetryConfig::disabled())
         .http_client(NeverClient::new())
         .build();
-    let ec2 = with_client(ec2_isolation::aws::config::ec2_client(&config), SharedHttpClient::new(NeverClient::new()));
+    let ec2 = ec2_isolation::aws::config::ec2(&config);
     let start = tokio::time::Instant::now();
     assert_eq!(ec2.instances(&ids(1)).await.unwrap_err().fault, Fault::TimedOut);
     assert_eq!(start.elapsed().as_secs(), 30);
@@ -158,7 +186,7 @@ async fn a_connection_that_cannot_be_made_or_breaks_is_lost() {
         let mut config = config!(aws_sdk_ec2, http.clone()).to_builder();
         config.set_endpoint_url(Some(endpoint));
         config.set_timeout_config(Some(TimeoutConfig::disabled()));
-        let ec2 = with_client(ec2_isolation::aws::ec2::client(config), http);
+        let ec2 = with_settings(config, http);
         let error = ec2.instances(&ids(1)).await.unwrap_err();
         assert_eq!(error.fault, Fault::Connection, "{error}");
         assert_eq!(error.action, "ec2:DescribeInstances");
@@ -173,7 +201,7 @@ async fn credentials_that_cannot_be_had_any_more_are_named() {
     config.set_credentials_provider(Some(SharedCredentialsProvider::new(provide_credentials_fn(|| async {
         Err(CredentialsError::provider_error("the session is over"))
     }))));
-    let error = with_client(ec2_isolation::aws::ec2::client(config), http).instances(&ids(1)).await.unwrap_err();
+    let error = with_settings(config, http).instances(&ids(1)).await.unwrap_err();
     assert_eq!(error.to_string(), "ec2:DescribeInstances failed: NoAnswer: the session is over");
     assert!(seen.lock().unwrap().is_empty() && error.fault.may_pass());
 }

@@ -45,12 +45,11 @@ mod iam;
 mod operator;
 
 pub fn ec2(http: SharedHttpClient) -> Ec2 {
-    with_client(ec2_isolation::aws::ec2::client(config!(aws_sdk_ec2, http.clone()).to_builder()), http)
+    with_settings(config!(aws_sdk_ec2, http.clone()).to_builder(), http)
 }
 
-fn with_client(client: aws_sdk_ec2::Client, http: SharedHttpClient) -> Ec2 {
-    let scaling = AutoScaling(aws_sdk_autoscaling::Client::from_conf(config!(aws_sdk_autoscaling, http)));
-    Ec2 { client, scaling }
+fn with_settings(settings: aws_sdk_ec2::config::Builder, http: SharedHttpClient) -> Ec2 {
+    Ec2::new(settings, AutoScaling(aws_sdk_autoscaling::Client::from_conf(config!(aws_sdk_autoscaling, http))))
 }
 
 pub fn table(http: SharedHttpClient) -> Table {
