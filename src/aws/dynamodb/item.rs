@@ -165,7 +165,16 @@ pub(crate) fn mended(
 
 /// What an intent holds: as much of it as can be read, with what it asked for last.
 pub(crate) fn held_by(item: &Item) -> BTreeSet<InstanceId> {
-    let texts: Vec<&str> = match item.get("Held") {
+    let asked = match text(item, "Desired").and_then(|text| serde_json::from_str(text).ok()) {
+        Some(Desired::Isolated(wants)) => wants.instances,
+        Some(Desired::Restored | Desired::Unknown(_)) | None => vec![],
+    };
+    texts(item, "Held").into_iter().filter_map(|text| text.parse().ok()).chain(asked).collect()
+}
+
+/// The members of what is to be a set, as much of it as can be read.
+pub(crate) fn texts<'a>(item: &'a Item, name: &str) -> BTreeSet<&'a str> {
+    let texts: Vec<&str> = match item.get(name) {
         Some(AttributeValue::Ss(members)) => members.iter().map(String::as_str).collect(),
         Some(AttributeValue::L(members)) => {
             members.iter().filter_map(|member| member.as_s().ok()).map(String::as_str).collect()
@@ -173,11 +182,7 @@ pub(crate) fn held_by(item: &Item) -> BTreeSet<InstanceId> {
         Some(AttributeValue::S(text)) => text.split(',').collect(),
         _ => vec![],
     };
-    let asked = match text(item, "Desired").and_then(|text| serde_json::from_str(text).ok()) {
-        Some(Desired::Isolated(wants)) => wants.instances,
-        Some(Desired::Restored | Desired::Unknown(_)) | None => vec![],
-    };
-    texts.into_iter().filter_map(|text| text.trim().parse().ok()).chain(asked).collect()
+    texts.into_iter().map(str::trim).filter(|text| !text.is_empty()).collect()
 }
 
 pub(crate) fn read_record(item: &Item) -> Result<Record, String> {

@@ -21,7 +21,7 @@ use futures_util::future::try_join_all;
 
 use self::edit::{Edit, PORTION};
 use self::item::{
-    Item, KEY, OPEN, OWNERS, held_by, intent_key, members, mended, protection_entries, read_intent, s, set, sort,
+    Item, KEY, OPEN, OWNERS, held_by, intent_key, members, mended, protection_entries, read_intent, s, set, sort, texts,
 };
 use self::transaction::Write;
 use crate::aws::error::{call_error, garbled, sent};
@@ -141,6 +141,17 @@ impl Table {
         }
     }
 
+    /// Lists an incident as open where the list is none that DynamoDB adds to.
+    async fn relist(&self, owner: &Owner) -> Call<()> {
+        let found = self.get(OPEN).await?.unwrap_or_default();
+        let digest = owner.digest();
+        let mut listed = texts(&found, OWNERS);
+        listed.insert(&digest);
+        let before = found.get(OWNERS);
+        tracing::warn!(?before, "the list of open incidents cannot be read, and is written anew");
+        self.write(OPEN, Edit::default().replace(OWNERS, before, set(&listed))).await.map(drop)
+    }
+
     async fn read_all(&self, keys: &[String]) -> Call<Vec<Item>> {
         let reads = keys.chunks(READ_AT_ONCE).map(|keys| self.read_keys(keys));
         Ok(try_join_all(reads).await?.into_iter().flatten().collect())
@@ -185,14 +196,21 @@ impl Records for Table {
                 digests.iter().map(|digest| format!("{INTENT_PREFIX}{digest}")).collect()
             }
         };
-        let mut items = self.read_all(&intents).await?;
-        let held: BTreeSet<InstanceId> = items.iter().flat_map(held_by).collect();
-        items.extend(self.read_all(&held.iter().map(ToString::to_string).collect::<Vec<_>>()).await?);
-        Ok(sorted(&items))
+        let mut found = self.read_all(&intents).await?;
+        let held: BTreeSet<InstanceId> = found.iter().flat_map(held_by).collect();
+        found.extend(self.read_all(&held.iter().map(ToString::to_string).collect::<Vec<_>>()).await?);
+        let mut items = sorted(&found);
+        let is_there = |key: &String| found.iter().any(|item| item.get(KEY) == Some(&s(key)));
+        let missing = intents.into_iter().filter(|key| owner.is_none() && !is_there(key));
+        items.unreadable.extend(missing.map(|key| (key, "it is not in the table".to_owned())));
+        Ok(items)
     }
 
     async fn open(&self, owner: &Owner) -> Call<()> {
-        self.write(OPEN, opening(owner)).await.map(|_| ())
+        match self.write(OPEN, opening(owner)).await {
+            Err(error) if error.fault == Fault::Refused => self.relist(owner).await,
+            written => written.map(drop),
+        }
     }
 
     async fn write_intent(&self, asked: &Asked<'_>, now: Time) -> Call<Intent> {
@@ -221,7 +239,9 @@ impl Records for Table {
         };
         let item = if item.is_some() { item } else { self.get(&key).await? };
         let item = item.ok_or_else(|| garbled(UPDATE, format!("item {key} vanished")))?;
-        read_intent(&item).map_err(|reason| garbled(UPDATE, format!("item {key}: {reason}")))
+        // It is written anew, not read again.
+        let refused = |reason| CallError { fault: Fault::Refused, ..garbled(UPDATE, format!("item {key}: {reason}")) };
+        read_intent(&item).map_err(refused)
     }
 
     async fn mend(&self, owner: &Owner, known: Option<&BTreeSet<InstanceId>>) -> Call<Written> {

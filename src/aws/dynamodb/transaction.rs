@@ -16,7 +16,7 @@ use super::{Table, held, opening, pauses, portions};
 use crate::aws::error::{call_error, garbled};
 use crate::model::{Lease, Owner, State};
 use crate::plan::{Originals, Prior};
-use crate::ports::{Call, CallError, Fault, Stamp, Written};
+use crate::ports::{Call, CallError, Fault, Records as _, Stamp, Written};
 
 const TRANSACT: &str = "dynamodb:TransactWriteItems";
 const LOST: &str = "ConditionalCheckFailed";
@@ -96,7 +96,12 @@ impl Table {
                     Err(error) => *result = Err(error),
                 }
             }
-            self.transact(&firsts, writes).await;
+            // That it is listed as open is for the watch: nothing waits for it.
+            if self.transact(&firsts, writes).await == Firsts::InPart
+                && let Err(error) = self.open(owner).await
+            {
+                tracing::warn!(%error, "the incident is not listed as open");
+            }
         }
         results
     }
@@ -142,8 +147,10 @@ impl Table {
         Ok(vec![self.put(copy, Edit::only_if("attribute_not_exists(InstanceId)"))?, self.put(record, as_read)?])
     }
 
-    /// Writes what can be written, unless a condition of the `firsts`, which go with each transaction, does not hold.
-    pub(crate) async fn transact(&self, firsts: &[TransactWriteItem], writes: Vec<Write<'_>>) {
+    /// Writes what can be written, unless the condition of the first of the `firsts`, which go with each transaction, does not hold.
+    /// Where another one of them is refused, the rest goes without it.
+    pub(crate) async fn transact(&self, mut firsts: &[TransactWriteItem], writes: Vec<Write<'_>>) -> Firsts {
+        let count_of_firsts = firsts.len();
         let (simple, other): (Vec<_>, Vec<_>) = writes.into_iter().partition(|write| write.operations.len() == 1);
         let mut batches: Vec<Vec<Write<'_>>> = other.into_iter().map(|write| vec![write]).chain([simple]).collect();
         let mut pauses = pauses();
@@ -159,6 +166,11 @@ impl Table {
             let of_first = reasons.by_ref().take(firsts.len()).fold(None, Option::or);
             if of_first.as_ref().is_some_and(|error| error.code == LOST) {
                 set_all(batch, &Ok(Written::Overtaken));
+                continue;
+            }
+            if firsts.len() > 1 && of_first.as_ref().is_some_and(|error| error.fault == Fault::Refused) {
+                firsts = &firsts[..1];
+                batches.push(batch);
                 continue;
             }
             let mut passing = of_first.filter(|error| error.fault == Fault::Throttled);
@@ -192,7 +204,15 @@ impl Table {
                 set_all(rest, &Err(whole));
             }
         }
+        if firsts.len() == count_of_firsts { Firsts::All } else { Firsts::InPart }
     }
+}
+
+/// What went with the writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Firsts {
+    All,
+    InPart,
 }
 
 fn set_all(writes: Vec<Write<'_>>, result: &Call<Written>) {

@@ -731,8 +731,34 @@ async fn an_intent_with_an_issue_time_that_is_none_is_not_read_as_one_without() 
         let issued = Some(now());
         let owner = owner();
         let asked = Asked { owner: &owner, request_id: "req-3", issued, desired: &Desired::Restored };
-        assert_eq!(table(http).write_intent(&asked, now()).await.unwrap_err().fault, Fault::Garbled);
+        assert_eq!(table(http).write_intent(&asked, now()).await.unwrap_err().fault, Fault::Refused);
     }
+}
+
+/// An import or a person made a list of the set: DynamoDB adds nothing to it.
+#[tokio::test]
+async fn a_list_of_open_incidents_that_is_none_keeps_nobody_from_isolating() {
+    let kind = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException";
+    let reasons =
+        [json!({"Code": "None"}), json!({"Code": "ValidationError", "Message": "m"}), json!({"Code": "None"})];
+    let refused = json!({"__type": kind, "Message": "cancelled", "CancellationReasons": reasons}).to_string();
+    let invalid = r#"{"__type":"com.amazon.coral.validate#ValidationException","message":"incorrect data type"}"#;
+    let open = json!({"InstanceId": {"S": "incidents:open"}, "Owners": {"L": [{"S": "aa"}]}});
+    let found = json!({"Responses": {"records": [open]}, "UnprocessedKeys": {}}).to_string();
+    let (http, seen) = wire(&[(400, &refused), (200, "{}"), (400, invalid), (200, &found), (200, "{}")]);
+    let originals = [originals("i-0a", interfaces(1), Prior::None)];
+    let results = table(http).record(&owner(), "req-1", &originals, &stamp()).await;
+    assert_eq!(results, [Ok(Written::Done)]);
+    let sent = requests(&seen);
+    let count = |request: &Value| request["TransactItems"].as_array().unwrap().len();
+    assert_eq!((sent.len(), count(&sent[0]), count(&sent[1])), (5, 3, 2));
+    assert_eq!(sent[4]["Key"], json!({"InstanceId": {"S": "incidents:open"}}));
+    let digest = owner().digest();
+    let mut all = ["aa", digest.as_str()];
+    all.sort_unstable();
+    let values = sent[4]["ExpressionAttributeValues"].as_object().unwrap();
+    assert!(values.values().any(|value| *value == json!({"SS": all})), "{values:?}");
+    assert!(values.values().any(|value| *value == json!({"L": [{"S": "aa"}]})), "what stood there is kept: {values:?}");
 }
 
 #[tokio::test]
@@ -800,6 +826,14 @@ async fn open_incidents_are_read_by_a_list_and_their_intents() {
     assert_eq!(items.intents.keys().collect::<Vec<_>>(), [&owner().digest()]);
     let reason = "attribute Held is no set of strings";
     assert_eq!(items.unreadable, [("owner:aa".to_owned(), reason.to_owned())].into());
+
+    // One that is listed and is not there is told.
+    let (http, _) = wire(&[
+        (200, &found(&[json!({"InstanceId": {"S": "incidents:open"}, "Owners": {"SS": ["aa"]}})])),
+        (200, &found(&[])),
+    ]);
+    let items = table(http).incidents(None).await.unwrap();
+    assert_eq!(items.unreadable, [("owner:aa".to_owned(), "it is not in the table".to_owned())].into());
 
     // One is read without the list, and a table without one has no open incident.
     let (http, seen) = wire(&[(200, &found(&[whole])), (200, &found(&[item_of("i-0a", "kept")]))]);

@@ -156,7 +156,13 @@ impl Records for World {
                 Ok(intents.flat_map(|(_, (intent, _))| intent.held.iter().map(ToString::to_string)).collect())
             })
             .await?;
-        let both = |data: &mut Data| Ok(data.items(|digest| digests.contains(digest), |key| held.contains(key)));
+        let both = |data: &mut Data| {
+            let mut items = data.items(|digest| digests.contains(digest), |key| held.contains(key));
+            let missing = digests.iter().filter(|digest| owner.is_none() && !data.intents.contains_key(*digest));
+            let told = |digest: &String| (format!("{INTENT_PREFIX}{digest}"), "it is not in the table".to_owned());
+            items.unreadable.extend(missing.map(told));
+            Ok(items)
+        };
         if held.is_empty() { both(&mut self.data()) } else { self.call(READ, held.len().to_string(), both).await }
     }
 
@@ -174,7 +180,7 @@ impl Records for World {
         self.call(UPDATE, format!("intent {}", asked.request_id), |data| {
             let key = format!("{INTENT_PREFIX}{}", asked.owner.digest());
             if let Some(reason) = data.unreadable.get(&key) {
-                let (fault, code) = (Fault::Garbled, "Garbled".to_owned());
+                let (fault, code) = (Fault::Refused, "Garbled".to_owned());
                 return Err(CallError { action: UPDATE, fault, code, message: format!("item {key}: {reason}") });
             }
             let is_new = !data.intents.contains_key(&asked.owner.digest());
