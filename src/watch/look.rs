@@ -67,7 +67,14 @@ pub(super) fn open(items: &Items, only: Option<&Owner>) -> Vec<Incident> {
         owners.entry(&record.owner).or_default().insert(record.instance.clone());
     }
     for intent in items.intents.values() {
-        if let Desired::Isolated(wants) = &intent.desired {
+        // A Delete that kept what it had isolated has ended one that holds nothing.
+        let may_hold = |wants: &Wants| {
+            let is_unread = |id: &InstanceId| items.unreadable.contains_key(id.as_str());
+            owners.contains_key(&intent.owner) || wants.instances.iter().any(is_unread)
+        };
+        if let Desired::Isolated(wants) = &intent.desired
+            && (intent.kept.is_none() || may_hold(wants))
+        {
             owners.entry(&intent.owner).or_default().extend(wants.instances.iter().cloned());
         }
     }

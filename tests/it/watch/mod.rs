@@ -338,6 +338,60 @@ async fn an_incident_that_could_record_nothing_is_watched_too() {
     }
 }
 
+/// Nothing was isolated, and CloudFormation sends no further Delete: nobody could end it.
+#[tokio::test(start_paused = true)]
+async fn a_first_attempt_that_held_nothing_and_was_rolled_back_is_not_looked_at() {
+    let world = fleet();
+    run(&world, listing(&["i-0123456789abcdef0"], event("create"))).await;
+    world.data().calm();
+    world.set_status("CREATE_FAILED");
+    assert_eq!(open(&watch(&world, schedule()).await).len(), 1);
+    world.set_status("ROLLBACK_IN_PROGRESS");
+    succeeds(&world, event("delete")).await;
+    world.set_status("ROLLBACK_COMPLETE");
+    let found = watch(&world, schedule()).await;
+    assert_eq!((&found["incidents"], &found["not_isolated"]), (&json!([]), &json!(0)), "{found}");
+    // It asked for what is there after all.
+    world.set_status("CREATE_IN_PROGRESS");
+    let mut create = event("create");
+    create["RequestId"] = json!("once more");
+    succeeds(&world, create).await;
+    assert_eq!(watch(&world, schedule()).await["incidents"].as_array().unwrap().len(), 1);
+}
+
+/// Its records changed hands: the intent of the old name holds nothing.
+#[tokio::test(start_paused = true)]
+async fn an_incident_whose_resource_was_renamed_is_over_when_the_new_name_has_restored_it() {
+    let world = watched("Notify").await;
+    world.set_status("UPDATE_IN_PROGRESS");
+    let renamed = |name: &str, request: &str| {
+        let mut event = listing(&[A, B], event(name));
+        (event["LogicalResourceId"], event["RequestId"]) = (json!("Renamed"), json!(request));
+        event
+    };
+    succeeds(&world, renamed("create", "renamed")).await;
+    world.set_status("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS");
+    succeeds(&world, event("delete")).await;
+    world.set_status("UPDATE_COMPLETE");
+    assert_eq!(watch(&world, schedule()).await["incidents"].as_array().unwrap().len(), 1);
+    world.set_status("DELETE_IN_PROGRESS");
+    succeeds(&world, renamed("delete", "the end")).await;
+    assert_eq!(isolated(&world), [""; 0]);
+    assert_eq!(watch(&world, schedule()).await["incidents"], json!([]));
+}
+
+/// Its intent was deleted by hand: what it held is isolated still.
+#[tokio::test(start_paused = true)]
+async fn an_open_incident_without_its_intent_is_told() {
+    let world = watched("Notify").await;
+    let digest = world.data().intents.pop_first().unwrap().0;
+    let found = watch(&world, schedule()).await;
+    let expected = format!(
+        "an open incident cannot be read, and no record of it is known: item {INTENT_PREFIX}{digest}: it is not in the table"
+    );
+    assert_eq!(found["incidents"][0]["warnings"], json!([expected]), "{found}");
+}
+
 /// Some of an incident is restored: it is open as long as it holds anything.
 #[tokio::test(start_paused = true)]
 async fn an_incident_is_listed_until_the_last_of_it_is_restored() {
