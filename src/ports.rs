@@ -61,6 +61,8 @@ pub trait Look: Send + Sync {
     fn groups(&self, query: &GroupQuery) -> impl Future<Output = Call<Vec<Group>>> + Send;
     /// Snapshots of this account that carry one of these episode tags.
     fn snapshots(&self, episodes: &BTreeSet<String>) -> impl Future<Output = Call<Vec<Snapshot>>> + Send;
+    /// Those of these snapshots that there are.
+    fn snapshots_by_id(&self, ids: &BTreeSet<SnapshotId>) -> impl Future<Output = Call<Vec<Snapshot>>> + Send;
     /// Those of these snapshots that are locked, and how.
     fn locks(&self, ids: &BTreeSet<SnapshotId>) -> impl Future<Output = Call<BTreeMap<SnapshotId, Lock>>> + Send;
     /// The tags of these volumes; one that is gone has none.

@@ -47,6 +47,7 @@ pub struct Observer<'a, E, R> {
     groups: Batch<GroupId, Group>,
     marked: Batch<VpcId, Vec<Group>>,
     snapshots: Batch<String, Vec<Snapshot>>,
+    lost: Batch<SnapshotId, Snapshot>,
     locks: Batch<SnapshotId, Lock>,
     volumes: Batch<VolumeId, BTreeMap<String, String>>,
     branches: Batch<InterfaceId, Vec<Branch>>,
@@ -165,6 +166,7 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
             groups: Batch::default(),
             marked: Batch::default(),
             snapshots: Batch::default(),
+            lost: Batch::default(),
             locks: Batch::default(),
             volumes: Batch::default(),
             branches: Batch::default(),
@@ -309,7 +311,7 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
 
     async fn inspect(&self, id: &InstanceId, needs: &Needs, inspection: &mut Inspection, observed: &mut Observed) {
         let one = |wanted: bool| if wanted { BTreeSet::from([id.clone()]) } else { BTreeSet::new() };
-        let (found, snapshots, in_groups, with_profiles, of_trunks, locks, tags) = tokio::join!(
+        let (found, snapshots, lost, in_groups, with_profiles, of_trunks, locks, tags) = tokio::join!(
             self.attributes(
                 id,
                 needs.attributes && inspection.attributes.is_none(),
@@ -317,6 +319,10 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
             ),
             read(&self.snapshots, needs.episode.clone().into_iter().collect(), |episodes| async move {
                 sort_by(&episodes, self.ec2.snapshots(&episodes).await, |snapshot| snapshot.episode.clone())
+            }),
+            read(&self.lost, needs.snapshots.clone(), |ids| async move {
+                let found = self.ec2.snapshots_by_id(&ids).await?;
+                Ok(found.into_iter().map(|snapshot| (snapshot.id.clone(), snapshot)).collect())
             }),
             read(&self.members, one(needs.members), |ids| async move { self.ec2.members(&ids).await }),
             read(&self.profiles, one(needs.profiles), |ids| async move { self.ec2.profiles(&ids).await }),
@@ -334,10 +340,10 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
             Some(Err(error)) => unread(format!("the attributes of {id}"), error),
             None => {}
         }
-        match snapshots {
-            Ok(found) => {
+        match snapshots.and_then(|found| Ok((found, lost?))) {
+            Ok((found, lost)) => {
                 observed.has_snapshots |= needs.episode.is_some();
-                observed.snapshots.extend(found.into_values().flatten());
+                observed.snapshots.extend(found.into_values().flatten().chain(lost.into_values()));
             }
             Err(error) => unread(format!("the snapshots of {id}"), error),
         }

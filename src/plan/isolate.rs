@@ -35,10 +35,11 @@ pub(super) fn needs(case: &Case<'_>, wants: &Wants, reach: Reach) -> Needs {
     let recorded = record.interfaces.keys();
     needs.interfaces = recorded.filter(|id| reach == Reach::Full || !attached.contains(id)).cloned().collect();
     let episode = (wants.snapshot_volumes && snapshots::are_needed(record)).then(|| record.episode());
+    let lost = if episode.is_some() { snapshots::lost(case, record) } else { BTreeSet::new() };
     let is_locking = wants.snapshot_volumes && wants.lock_days > 0 && record.owner == *case.owner;
     let locks = || record.snapshots.taken.values().filter(|_| is_locking).cloned().collect();
     if case.shown().is_some_and(Instance::is_terminated) {
-        return Needs { episode, locks: locks(), ..needs };
+        return Needs { episode, snapshots: lost, locks: locks(), ..needs };
     }
     let Some(instance) = case.living().filter(|_| reach != Reach::First) else { return needs };
     let isolation = Groups::from([wants.isolation_group.clone()]);
@@ -46,7 +47,7 @@ pub(super) fn needs(case: &Case<'_>, wants: &Wants, reach: Reach) -> Needs {
         return needs;
     }
     needs.trunks = instance.interfaces.iter().filter(|found| found.is_trunk).map(|found| found.id.clone()).collect();
-    needs.episode = episode;
+    (needs.episode, needs.snapshots) = (episode, lost);
     needs.locks = locks();
     // Protections are read after the snapshots were asked for: EC2 shows them one instance at a time.
     let are_asked_for = record.snapshots.requested || !record.snapshots.taken.is_empty() || instance.volumes.is_empty();

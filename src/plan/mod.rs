@@ -325,6 +325,12 @@ impl Work {
         self.then.iter().any(|step| matches!(step, Step::Pass { .. }))
     }
 
+    /// Whether it only makes tags.
+    #[must_use]
+    pub fn tags(&self) -> bool {
+        self.steps().all(|step| matches!(step, Step::Tag { .. }))
+    }
+
     /// Whether it protects an isolated instance, which may wait for EC2's pace for a minute.
     #[must_use]
     pub fn protects(&self) -> bool {
@@ -378,6 +384,8 @@ pub struct Needs {
     /// The groups of ours in these VPCs.
     pub marked: BTreeSet<VpcId>,
     pub episode: Option<String>,
+    /// Snapshots that do not carry it.
+    pub snapshots: BTreeSet<SnapshotId>,
     /// Snapshots whose locks are looked up.
     pub locks: BTreeSet<SnapshotId>,
     /// Volumes whose tags are.
@@ -400,6 +408,7 @@ impl Needs {
             groups: self.groups.difference(&asked.groups).cloned().collect(),
             marked: self.marked.difference(&asked.marked).cloned().collect(),
             episode: self.episode.clone().filter(|_| asked.episode.is_none()),
+            snapshots: self.snapshots.difference(&asked.snapshots).cloned().collect(),
             locks: self.locks.difference(&asked.locks).cloned().collect(),
             volumes: self.volumes.difference(&asked.volumes).cloned().collect(),
             inspects: self.inspects && !asked.inspects,

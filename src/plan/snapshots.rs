@@ -1,6 +1,6 @@
 //! Snapshots of an isolated instance: one crash-consistent set, and one more of the volumes that were attached later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::tags::{Tags, tag};
 use super::{Case, Doubt, Plan, Problem, Step, Work};
@@ -10,6 +10,12 @@ use crate::model::{Instance, Record, Snapshot, SnapshotId, VolumeId, Wants};
 /// of it is counted.
 pub(super) fn are_needed(record: &Record) -> bool {
     record.snapshots.requested || !record.snapshots.taken.is_empty()
+}
+
+/// Recorded snapshots that their tag does not find: anybody may have taken it off.
+pub(super) fn lost(case: &Case<'_>, record: &Record) -> BTreeSet<SnapshotId> {
+    let shown = |id: &&SnapshotId| case.observed.snapshots.iter().any(|snapshot| snapshot.id == **id);
+    record.snapshots.taken.values().filter(|id| case.observed.has_snapshots && !shown(id)).cloned().collect()
 }
 
 /// Snapshots every volume of `instance` that has none; labels and counts those that there are.
@@ -103,7 +109,9 @@ fn usable<'a>(case: &Case<'a>, record: &Record) -> impl Iterator<Item = &'a Snap
 fn label(case: &Case<'_>, record: &Record, instance: &Instance, plan: &mut Plan) {
     for (volume, id) in &record.snapshots.taken {
         let shown = case.observed.snapshots.iter().find(|snapshot| snapshot.id == *id);
-        if shown.is_some_and(|snapshot| !snapshot.labelled && !snapshot.failed) {
+        // The function may tag those only that carry the tags of its stack.
+        let is_ours = |snapshot: &&Snapshot| snapshot.episode == record.episode();
+        if shown.filter(is_ours).is_some_and(|snapshot| !snapshot.labelled && !snapshot.failed) {
             let device = instance.volumes.get(volume).map_or("", |volume| volume.device.as_str());
             plan.push(Step::Tag {
                 instance: case.id(),

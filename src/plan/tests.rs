@@ -101,6 +101,7 @@ fn each_goal_has_its_plan_and_its_needs() {
 fn all() -> Needs {
     Needs {
         locks: [].into(),
+        snapshots: ["snap-1".parse().unwrap(), "snap-2".parse().unwrap()].into(),
         volumes: [].into(),
         interfaces: ["eni-1".parse().unwrap(), "eni-2".parse().unwrap()].into(),
         instances: ["i-1".parse().unwrap(), "i-2".parse().unwrap()].into(),

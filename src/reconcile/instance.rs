@@ -6,7 +6,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -137,7 +137,11 @@ impl<'a> Subject<'a> {
 /// same moments, and share their reads.
 const WATCHED: Duration = Duration::from_secs(2);
 
-type Passing<'f> = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = (Work, Vec<Outcome>)> + Send + 'f>>>;
+/// Tags that take longer are made while the instance is looked at: those of a fleet may be denied one by one, for minutes, and that
+/// keeps nobody from protecting it.
+const TAGGED: Duration = Duration::from_millis(1100);
+
+type Passing<'f> = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = Vec<(Work, Vec<Outcome>)>> + Send + 'f>>>;
 
 impl<E: Look + Change, R: Records> Run<'_, E, R> {
     /// Goes on until there is nothing more to do.
@@ -206,10 +210,18 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                 let is_all_slow = quick.is_empty();
                 let is_last = follows_nothing(&quick) && !due.waits && passing.is_empty() && slow.is_empty();
                 for work in slow {
-                    passing.push(Box::pin(self.carry_out(work)));
+                    passing.push(Box::pin(self.carry_out_all(vec![work])));
                 }
-                let quick = join_all(quick.into_iter().map(|work| self.carry_out(work)));
-                let outcomes = alongside(quick, &mut passing, &mut done).await;
+                let (tags, quick): (Vec<Work>, Vec<Work>) = quick.into_iter().partition(Work::tags);
+                let quick = self.carry_out_all(quick);
+                let mut tagging = Box::pin(self.carry_out_all(tags));
+                let both = join(tokio::time::timeout(TAGGED, &mut tagging), quick);
+                let (tagged, mut outcomes) = alongside(both, &mut passing, &mut done).await;
+                let is_late = tagged.is_err();
+                match tagged {
+                    Ok(tagged) => outcomes.extend(tagged),
+                    Err(_) => passing.push(tagging),
+                }
                 let is_slow = outcomes.iter().flat_map(|(_, outcomes)| outcomes).any(|outcome| outcome.result.is_err());
                 done.extend(outcomes);
                 // What follows from a change of groups is planned from what is read back.
@@ -224,7 +236,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                     alongside(self.pause_until(&mut pauses, None), &mut passing, &mut done).await;
                 } else {
                     pauses = 0;
-                    if is_last && due.rests {
+                    if is_last && !is_late && due.rests {
                         self.rest(due.until).await;
                     }
                 }
@@ -251,7 +263,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
         }
         // Whoever is in the transit group leaves it.
         while let Some(passed) = passing.next().await {
-            done.push(passed);
+            done.extend(passed);
         }
         self.learn(subject, &mut done);
         if self.mandate.gate.is_closed() && subject.settled_at.is_none() && subject.blind.is_none() {
@@ -285,7 +297,7 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
     async fn one_of(&self, passing: &mut Passing<'_>, subject: &Subject<'_>, done: &mut Vec<(Work, Vec<Outcome>)>) {
         let is_short = subject.ledger.passing().any(Step::isolates);
         let limit = if is_short { Duration::MAX } else { self.until_watched() };
-        done.extend(tokio::time::timeout(limit, passing.next()).await.ok().flatten());
+        done.extend(tokio::time::timeout(limit, passing.next()).await.ok().flatten().unwrap_or_default());
     }
 
     fn until_watched(&self) -> Duration {
@@ -338,6 +350,10 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
     async fn carry_out(&self, work: Work) -> (Work, Vec<Outcome>) {
         let outcomes = self.executor.carry_out(work.clone()).await;
         (work, outcomes)
+    }
+
+    async fn carry_out_all(&self, work: Vec<Work>) -> Vec<(Work, Vec<Outcome>)> {
+        join_all(work.into_iter().map(|work| self.carry_out(work))).await
     }
 
     /// A pause that ends when the invocation has lasted as long as that, at the latest.
@@ -501,7 +517,7 @@ async fn alongside<T>(
     loop {
         tokio::select! {
             biased;
-            Some(passed) = passing.next(), if !passing.is_empty() => done.push(passed),
+            Some(passed) = passing.next(), if !passing.is_empty() => done.extend(passed),
             result = &mut work => return result,
         }
     }

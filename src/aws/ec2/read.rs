@@ -85,6 +85,10 @@ impl Look for Ec2 {
         by(&format!("tag:{}", tag::EPISODE), episodes, |episodes| self.snapshots_by(episodes)).await
     }
 
+    async fn snapshots_by_id(&self, ids: &BTreeSet<SnapshotId>) -> Call<Vec<Snapshot>> {
+        by("snapshot-id", ids, |ids| self.snapshots_by(ids)).await
+    }
+
     async fn locks(&self, ids: &BTreeSet<SnapshotId>) -> Call<BTreeMap<SnapshotId, Lock>> {
         let named = chunks(ids, FILTER_VALUES).into_iter().map(|ids| self.locks_by(Some(ids)));
         let found = match try_join_all(named).await {

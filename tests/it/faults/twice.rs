@@ -40,6 +40,10 @@ impl Look for Twice {
         self.0.snapshots(episodes).await
     }
 
+    async fn snapshots_by_id(&self, ids: &BTreeSet<SnapshotId>) -> Call<Vec<Snapshot>> {
+        self.0.snapshots_by_id(ids).await
+    }
+
     async fn locks(&self, ids: &BTreeSet<SnapshotId>) -> Call<BTreeMap<SnapshotId, Lock>> {
         self.0.locks(ids).await
     }

@@ -100,6 +100,17 @@ impl Look for World {
         .await
     }
 
+    async fn snapshots_by_id(&self, ids: &BTreeSet<SnapshotId>) -> Call<Vec<Snapshot>> {
+        if ids.is_empty() {
+            return Ok(vec![]);
+        }
+        self.call("ec2:DescribeSnapshots", ids.len().to_string(), |data| {
+            let found = data.snapshots.iter().filter(|snapshot| ids.contains(&snapshot.id));
+            Ok(found.filter(|snapshot| !data.hides(snapshot.id.as_str())).cloned().collect())
+        })
+        .await
+    }
+
     async fn locks(&self, ids: &BTreeSet<SnapshotId>) -> Call<BTreeMap<SnapshotId, Lock>> {
         self.read_locks(ids).await
     }
