@@ -52,7 +52,8 @@ impl Report {
     /// the stack (cloudformation-coverage-roadmap#852).
     #[must_use]
     pub fn with_next_step(mut self, envelope: &Envelope, table: Option<&str>) -> Self {
-        if !self.failed {
+        let is_asked_again = envelope.function_outlives_stack && self.kept.is_some();
+        if !self.failed || !self.next.is_empty() && !is_asked_again {
             return self;
         }
         let table = table.map_or_else(|| "the records table".to_owned(), |name| format!("table {name}"));

@@ -154,6 +154,13 @@ pub enum InvalidRequest {
     Property { property: &'static str, reason: String },
 }
 
+impl InvalidRequest {
+    /// Whether it does not come from CloudFormation: no stack has asked for it.
+    pub(super) fn is_foreign(&self) -> bool {
+        matches!(self, Self::RequestType(_) | Self::Missing(_))
+    }
+}
+
 impl Request {
     /// Reads the request behind an envelope.
     pub fn read(event: &Value, envelope: &Envelope) -> Result<Self, InvalidRequest> {

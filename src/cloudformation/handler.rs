@@ -167,9 +167,8 @@ where
         for_permission: if kind == "Delete" { Duration::ZERO } else { NEW_RIGHT },
     };
     match request {
-        // Only an Update has a request before it.
-        Err(invalid) if kind == "Update" => reconciler.refuse(&invalid).await,
-        Err(invalid) => Report::failure(format!("nothing was changed: {invalid}")),
+        Err(invalid) if invalid.is_foreign() => Report::failure(format!("nothing was changed: {invalid}")),
+        Err(invalid) => reconciler.refuse(&invalid).await,
         Ok(Request::Reconcile(wants)) => {
             let (stacks, stack_id, on_rollback) = (&ports.stacks, owner.stack_id.as_str(), wants.on_rollback);
             reconciler.isolate(&wants, &StackGuard { stacks, stack_id, on_rollback }).await

@@ -32,12 +32,12 @@ pub(super) async fn rehearse<E: Look + Change, R: Records, S: Stacks>(
         Ok(intent) => intent,
         Err(error) => return Report::failure(format!("the function changed nothing: {error}")),
     };
-    let why = match rehearsal.refusal(intent.as_ref()) {
-        // A rollback goes back to a dry run, and must succeed.
-        Some(why) if !is_rolling_back(reconciler, stacks).await => Some(why),
-        _ => None,
-    };
     let plan = reconciler.dry_run(rehearsal.wants, intent.as_ref(), &[]).await;
+    let why = rehearsal.refusal(intent.as_ref());
+    if (why.is_some() || plan.failed) && is_rolling_back(reconciler, stacks).await {
+        // A rollback goes back to a dry run, and must succeed: a stack that cannot be rolled back takes no update.
+        return Report { failed: false, ..plan };
+    }
     match why {
         None => plan,
         Some(why) => {
@@ -84,6 +84,7 @@ impl Rehearsal<'_> {
             let has_group = before.forensic_group.is_some() && now.forensic_group.is_some();
             let ports = |wants: &Wants| wants.forensic_group.is_some().then(|| wants.forensic_ports.clone());
             let all = [
+                ("VpcId", before.vpc != now.vpc),
                 ("ForensicHost", is_host_new && !has_group),
                 ("ForensicSecurityGroupId", if is_host_new { has_group } else { group(before) != group(now) }),
                 // Where a group comes or goes, that is what changes.
@@ -157,6 +158,7 @@ mod tests {
             |wants: &mut Wants| (wants.makes_host, wants.forensic_group) = (true, Some("sg-0f".parse().unwrap()));
         let roles = |wants: &mut Wants| wants.revoke_roles = ["web".to_owned()].into();
         check(|_| (), |_| (), &[]);
+        check(|_| (), |wants| wants.vpc = "vpc-02".parse().unwrap(), &["VpcId"]);
         check(host, |_| (), &["ForensicHost"]);
         check(|_| (), host, &["ForensicHost"]);
         // The group's own id, copied from the outputs, is no host.

@@ -47,9 +47,9 @@ pub(super) fn plan(case: &Case<'_>, reason: Option<&str>, plan: &mut Plan) {
         case.believes(Doubt::Rules(record.isolation_group.clone()), plan);
     }
     plan.problems.extend(wide);
-    let isolates = |interface: &Interface| {
-        is_narrow && interface.groups.is_subset(&ours) && interface.groups.is_disjoint(&passages)
-    };
+    let is_ours = |groups: &Groups| !groups.is_empty() && groups.is_subset(&ours);
+    let isolates =
+        |interface: &Interface| is_narrow && is_ours(&interface.groups) && interface.groups.is_disjoint(&passages);
     for id in record.interfaces.keys() {
         let Some(interface) = case.observed.interfaces.get(id) else {
             is_gone &= case.observed.looked_up.contains(id) && case.believes(Doubt::Interface(id.clone()), plan);
@@ -62,7 +62,7 @@ pub(super) fn plan(case: &Case<'_>, reason: Option<&str>, plan: &mut Plan) {
             let aim = if interface.groups == target { Aim::Confirm } else { Aim::Isolate };
             plan.push(Step::set_groups(case.id(), interface, &target, aim));
         }
-        if !interface.groups.is_subset(&ours) {
+        if !is_ours(&interface.groups) {
             // Somebody moved it, or nobody isolated it: it is left as it is.
             let (instance, interface, groups) = (case.id(), id.clone(), interface.groups.clone());
             plan.problems.push(Problem::NotKept { instance, interface, groups });

@@ -192,6 +192,10 @@ pub enum Problem {
         exit_standby_command(.group, .instance)
     )]
     StaysInStandby { instance: InstanceId, group: String, reason: String },
+    #[error(
+        "{instance} was left without instance profile {arn}, which does not exist any more: if it is to have one, give it another one"
+    )]
+    ProfileGone { instance: InstanceId, arn: String },
     /// EC2 has accepted that it is turned off.
     #[error(
         "the metadata service of {instance} is still being turned off: until that has ended it gives credentials; \
@@ -321,7 +325,8 @@ impl Problem {
             | Self::Ending { .. }
             | Self::EventsUnknown { .. }
             | Self::OtherProfile { .. }
-            | Self::ProfileReplaced { .. } => Severity::Note,
+            | Self::ProfileReplaced { .. }
+            | Self::ProfileGone { .. } => Severity::Note,
         }
     }
     /// The interface that it is about, if it says why that cannot be isolated.

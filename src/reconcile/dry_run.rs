@@ -15,7 +15,8 @@ use crate::execute::Executor;
 use crate::model::{CallError, Group, InstanceId, Intent, Wants};
 use crate::observe::Observer;
 use crate::plan::{
-    DOUBTED, Doubt, Goal, Needs, Observed, Outcome, Passage, Patience, Plan, Reach, Step, carried_out, needs, plan,
+    DOUBTED, Doubt, Goal, Needs, Observed, Outcome, Passage, Patience, Plan, Reach, Severity, Step, carried_out, needs,
+    plan,
 };
 use crate::ports::{Call, Change, Look, Records};
 
@@ -168,8 +169,11 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
             };
             run.observer.more(&subject.instance, &unread, &mut subject.inspection, &mut observed).await?;
         }
-        // The last one says what stands in the way; those before it said it as well.
-        let last = plans.last().map(|plan| plan.problems.clone()).unwrap_or_default();
+        // The last one says what stands in the way; those before it said it as well, but for what is open now.
+        let mut last = plans.last().map(|plan| plan.problems.clone()).unwrap_or_default();
+        let now = plans.first().into_iter().flat_map(|plan| &plan.problems);
+        let open = now.filter(|problem| problem.severity() == Severity::Open && !last.contains(problem));
+        last.splice(0..0, open.cloned().collect::<Vec<_>>());
         plans.iter_mut().for_each(|plan| plan.problems.clear());
         if let Some(plan) = plans.first_mut() {
             plan.problems = last;

@@ -300,9 +300,15 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         }
     }
 
-    /// Does nothing of what cannot be read.
+    /// Does nothing of what cannot be read. **What a request that died left in the transit group is taken out of it.**
     pub async fn refuse(&self, why: &impl fmt::Display) -> Report {
-        refused(self.asker, why, &self.clear().await)
+        let held = match self.persist(self.patience(), || self.mended_intent(None)).await {
+            Ok(intent) => intent.map(|intent| intent.held).unwrap_or_default(),
+            Err(error) => return refused(self.asker, why, &[], Some(&error)),
+        };
+        let goals = held.iter().map(|id| (id.clone(), Goal::Keep(None))).collect();
+        let ended = self.run(None, (&held, None), goals, self.patience(), Then::Nothing).await;
+        refused(self.asker, why, &ended.subjects, ended.unannounced.as_ref())
     }
 
     async fn clear(&self) -> Vec<Subject<'static>> {
@@ -433,7 +439,10 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
                     join_all(others.iter_mut().map(|subject| run.pursue(subject, Reach::First))).await;
                     (others, verdict, None)
                 }
-                Ok(_) => (vec![], None, None),
+                Ok(_) => {
+                    executor.overtake();
+                    (vec![], None, None)
+                }
                 Err(error) => (cleared, None, Some(error)),
             }
         };

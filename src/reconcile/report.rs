@@ -44,7 +44,12 @@ impl Report {
 /// The report of a request that a later one has overtaken.
 #[must_use]
 pub fn overtaken(request_id: &str) -> Report {
-    Report::failure(format!("superseded by request {request_id} of this stack: nothing more was done for this one"))
+    Report {
+        next: "look for the answer of that request in the events of the stack".to_owned(),
+        ..Report::failure(format!(
+            "superseded by request {request_id} of this stack: nothing more was done for this one"
+        ))
+    }
 }
 
 /// Who asked, and is told what to do about a denial.
@@ -125,13 +130,18 @@ impl Isolated<'_> {
             }
             _ => {}
         }
-        let not_isolated = listed.iter().filter(|subject| !subject.plan.standing.is_whole());
+        // What is held is looked after, too.
+        let is_open = |subject: &&Subject<'_>| match subject.goal {
+            Goal::Isolate(_) => !subject.plan.standing.is_whole(),
+            Goal::Keep(_) => subject.was_held && !subject.plan.standing.open.is_empty(),
+            Goal::Restore | Goal::Adopt(_) => false,
+        };
         Report {
             failed: findings.is_fatal() || incomplete || !restored.open.is_empty(),
             headline,
             details: findings.in_order(),
             isolated_interface_count: interfaces,
-            not_isolated: not_isolated.flat_map(|subject| open(subject)).collect(),
+            not_isolated: self.ended.iter().filter(is_open).flat_map(open).collect(),
             contained_after: listed.iter().filter_map(|subject| subject.contained_after).max(),
             isolated_instances: isolated,
             snapshots,
@@ -351,7 +361,8 @@ pub(super) fn kept(
         format!("{of}{} kept isolated, nothing was restored: {reason}", count(held, "instance"))
     };
     if let Why::GoesOn(_) = why {
-        return Report { failed, headline, details: troubles, ..Report::default() };
+        let next = "deploy the stack again, which looks after them: nothing of it is to be restored".to_owned();
+        return Report { failed, headline, details: troubles, next, ..Report::default() };
     }
     let next = format!(
         "to restore them run ec2-isolation restore --table {table}, or the commands in RestoreCommands of each of its items; the table stays"
@@ -359,22 +370,33 @@ pub(super) fn kept(
     Report { failed, headline, details: troubles, next, kept: Some(isolated), ..Report::default() }
 }
 
-/// The report of a request that cannot be read, when the transit group was looked at.
-pub(super) fn refused(asker: Asker, why: &impl fmt::Display, subjects: &[Subject<'_>]) -> Report {
-    let among = |is_meant: fn(&&Subject<'_>) -> bool| {
-        let meant = subjects.iter().filter(is_meant).map(|subject| &subject.instance);
-        comma_list(meant)
+/// The report of a request that cannot be read, of which nothing was done. What was `held` before was looked at.
+pub(super) fn refused(
+    asker: Asker,
+    why: &impl fmt::Display,
+    held: &[Subject<'_>],
+    unread: Option<&CallError>,
+) -> Report {
+    let among = |is_meant: &dyn Fn(&Subject<'_>) -> bool| {
+        comma_list(held.iter().filter(|subject| is_meant(subject)).map(|subject| &subject.instance))
     };
-    let inside = among(|subject| subject.is_in_transit());
-    let out = among(|subject| !subject.is_in_transit() && subject.ledger.has_moved());
-    let headline = match (inside.as_str(), out.as_str()) {
-        ("", "") => format!("nothing was changed: {why}"),
-        ("", out) => format!("{out} taken out of the transit group, nothing else was changed: {why}"),
-        (inside, _) => format!("{inside} in the transit group, which is open to everybody: {why}"),
-    };
+    let inside = among(&|subject| subject.is_in_transit());
+    let out = among(&|subject| !subject.is_in_transit() && subject.is_seen() && subject.ledger.has_moved());
     let mut findings = Findings::by(asker);
-    findings.add(subjects);
-    Report { details: findings.open, ..Report::failure(headline) }
+    findings.unknown(unread);
+    held.iter().filter(|subject| !subject.is_seen()).for_each(|subject| findings.unread(subject));
+    let headline = if !inside.is_empty() {
+        format!("{inside} in the transit group, which is open to everybody: {why}")
+    } else if findings.is_fatal() {
+        format!("it is not known whether what is held is in the transit group: {why}")
+    } else if !out.is_empty() {
+        format!("an earlier request had not ended: {out} moved into isolation, nothing else was changed: {why}")
+    } else {
+        format!("nothing was changed: {why}")
+    };
+    findings.add(held);
+    let Findings { open, fatal, .. } = findings;
+    Report { details: open.into_iter().chain(fatal).collect(), ..Report::failure(headline) }
 }
 
 /// Problems and failures by weight.

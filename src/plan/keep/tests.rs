@@ -30,6 +30,11 @@ fn what_is_not_isolated_is_named_and_left_alone() {
     assert_eq!(plan.to_string(), "i-1: mark kept\n! i-1: eni-2 is not isolated: it was left alone in [sg-a]\n");
     assert_eq!(plan.standing.open, ["eni-2".parse().unwrap()].into());
     assert!(world(State::Kept, ["sg-150", "sg-150"]).plan(&goal()).standing.open.is_empty());
+    // Without any group nobody knows what EC2 does.
+    let bare = World::new().instance("i-1", &[("eni-1", &[])]).record("i-1", State::Isolated, &[("eni-1", &["sg-a"])]);
+    let plan = bare.plan(&goal());
+    assert_eq!(plan.to_string(), "i-1: mark kept\n! i-1: eni-1 is not isolated: it was left alone in []\n");
+    assert_eq!(plan.standing.open, ["eni-1".parse().unwrap()].into());
 }
 
 fn written(world: World, ids: &[&str]) -> World {

@@ -2,7 +2,10 @@
 
 use super::{Change, Due, put_back};
 use crate::model::Record;
-use crate::plan::{Case, Doubt, Plan, Problem};
+use crate::plan::{Aim, Case, Doubt, Plan, Problem, Step, StepError};
+
+/// What EC2 says of a profile that is not there (lacework/go-sdk#1045).
+const NO_PROFILE: &str = "InvalidParameterValue";
 
 pub(super) fn protect(case: &Case<'_>, record: &Record, due: &mut Due, plan: &mut Plan) {
     let Some(profiles) = &case.observed.profiles else { return };
@@ -34,7 +37,19 @@ pub(super) fn unprotect(case: &Case<'_>, record: &Record, plan: &mut Plan) -> bo
             let (arn, recorded) = (now.arn.clone(), arn);
             plan.problems.push(Problem::ProfileReplaced { instance: case.id(), arn, recorded });
         }
-        now => put_back(case, Change::AttachProfile { arn }, now.is_none(), plan),
+        now => {
+            let step = Step::Protect {
+                instance: case.id(),
+                change: Change::AttachProfile { arn: arn.clone() },
+                aim: Aim::Restore,
+            };
+            match case.ledger.failure(&step) {
+                Some(StepError::Call(error)) if now.is_none() && error.code == NO_PROFILE => {
+                    plan.problems.push(Problem::ProfileGone { instance: case.id(), arn });
+                }
+                _ => put_back(case, Change::AttachProfile { arn }, now.is_none(), plan),
+            }
+        }
     }
     true
 }
@@ -66,6 +81,12 @@ mod tests {
         world.check_unprotected("i-1: mark restored");
         World::with_profile(Some("arn:b"), Some("arn:a")).check_unprotected(
             "i-1: mark restored\n! i-1 was left with instance profile arn:b, which it was given meanwhile; before it had arn:a",
+        );
+        let mut gone = World::with_profile(None, Some("arn:a"));
+        gone.refuse_everything("InvalidParameterValue", "Invalid IAM Instance Profile ARN");
+        gone.check_unprotected(
+            "i-1: mark restored\n! i-1 was left without instance profile arn:a, which does not exist any more: if it is to have one, \
+             give it another one",
         );
         // Whoever detached it, a second reading changes nothing of that.
         World::with_profile(None, None).check_unprotected("i-1: mark restored");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::operator::{named, try_restore};
 use crate::world::{ISOLATION, STACK, TRANSIT, Trouble, World};
-use crate::{A, B, C, cutting, deliver, event, fails, fleet, isolated, listing, quick_fleet, succeeds, with};
+use crate::{A, B, C, cutting, deliver, die, event, fails, fleet, isolated, listing, quick_fleet, succeeds, with};
 
 const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
 
@@ -248,6 +248,45 @@ async fn a_rollback_to_a_dry_run_succeeds_though_the_stacks_status_trails() {
     });
     let back = succeeds(&world, dry(event("update"))).await;
     assert!(back.reason.starts_with("dry run, nothing was changed: "), "{}", back.reason);
+}
+
+/// A stack that cannot be rolled back takes no update, in the middle of the incident.
+#[tokio::test(start_paused = true)]
+async fn a_rollback_to_a_dry_run_succeeds_where_its_plan_would_fail() {
+    let world = quick_fleet();
+    succeeds(&world, dry(event("create"))).await;
+    world.set_status("UPDATE_IN_PROGRESS");
+    world.data().refused.insert("eni-0b".parse().unwrap());
+    fails(&world, event("update")).await;
+    let mut back = dry(event("update"));
+    back["RequestId"] = json!("the rollback");
+    fails(&world, dry(event("update"))).await;
+    world.set_status("UPDATE_ROLLBACK_IN_PROGRESS");
+    let answer = succeeds(&world, back).await;
+    assert!(
+        answer.reason.starts_with("dry run, nothing was changed: 1 of 2 instances isolated now; "),
+        "{}",
+        answer.reason
+    );
+    assert!(answer.reason.contains("eni-0b"), "{}", answer.reason);
+}
+
+/// It is open to everybody, and a dry run does nothing about it.
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_names_what_is_in_the_transit_group_first() {
+    let world = quick_fleet();
+    world.data().troubles_of.insert(SWAP, (0, Trouble::DiesAfter));
+    die(&world, cutting(listing(&[A], event("create")))).await;
+    assert_eq!(world.data().in_transit(), ["eni-0a"]);
+    let reason = fails(&world, dry(cutting(listing(&[A], event("update"))))).await;
+    let said: Vec<&str> = reason.split(" | ").take(2).collect();
+    assert!(said[0].starts_with("dry run, nothing was changed: 0 of 1 instance isolated now; "), "{reason}");
+    let command = format!(
+        "{A}: eni-0a may be in {TRANSIT}, which is open to everybody: run aws ec2 modify-network-interface-attribute \
+         --network-interface-id eni-0a --groups {ISOLATION}"
+    );
+    assert_eq!(said[1], command, "{reason}");
+    assert_eq!(world.data().in_transit(), ["eni-0a"]);
 }
 
 /// DescribeStacks may still show how the update before ended: it was rolled back.

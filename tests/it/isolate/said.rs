@@ -1,5 +1,7 @@
 //! What an answer says is so, the worst first, and nothing that it says is untrue.
 
+use std::time::Duration;
+
 use ec2_isolation::cloudformation::answer::Status;
 use ec2_isolation::model::{Group, State, Volume};
 use ec2_isolation::ports::{Fault, INTENT_PREFIX};
@@ -62,31 +64,54 @@ async fn killed_in_the_passage_then_the_way_out_is_denied_create_delete_delete_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn killed_in_the_passage_then_the_update_cannot_be_read() {
-    let invalid = || {
-        let mut update = as_request("then", cutting(event("update")));
-        update["ResourceProperties"]["SnapshotVolumes"] = json!("perhaps");
-        update
-    };
+async fn killed_in_the_passage_then_the_next_request_cannot_be_read() {
     let why = "property SnapshotVolumes: \"perhaps\" is not true or false";
-    let headline = |reason: &str| reason.split(" | next: ").next().unwrap().to_owned();
-    let world = killed_in_the_passage(cutting(event("create")), 2).await;
-    let reason = fails(&world, invalid()).await;
-    let out = format!("{A}, {B} taken out of the transit group, nothing else was changed: {why}");
-    assert_eq!(headline(&reason), out);
-    assert_eq!(isolated(&world), ["eni-0a", "eni-0b"]);
-    // There is nothing left to take out.
-    assert_eq!(headline(&fails(&world, invalid()).await), format!("nothing was changed: {why}"));
+    // After a Create that failed, and was not rolled back, CloudFormation sends another Create.
+    for next in ["create", "update"] {
+        let invalid = || {
+            let mut request = as_request("then", cutting(event(next)));
+            request["ResourceProperties"]["SnapshotVolumes"] = json!("perhaps");
+            request
+        };
+        let headline = |reason: &str| reason.split(" | ").next().unwrap().to_owned();
+        let out =
+            format!("an earlier request had not ended: {A}, {B} moved into isolation, nothing else was changed: {why}");
+        let world = killed_in_the_passage(cutting(event("create")), 2).await;
+        assert_eq!(headline(&fails(&world, invalid()).await), out, "{next}");
+        assert_eq!(isolated(&world), ["eni-0a", "eni-0b"], "{next}");
 
-    let world = killed_in_the_passage(cutting(event("create")), 2).await;
-    world.data().always = Some((SWAP, Fault::Denied));
-    let reason = fails(&world, invalid()).await;
-    let inside = format!("{A}, {B} in the transit group, which is open to everybody: {why} | ");
-    assert!(reason.starts_with(&inside), "{reason}");
-    for interface in ["eni-0a", "eni-0b"] {
-        let command = format!("--network-interface-id {interface} --groups {ISOLATION}");
-        assert!(reason.contains(&command), "{reason}");
+        // One call that fails and one reading that shows nothing decide nothing.
+        let world = killed_in_the_passage(cutting(event("create")), 2).await;
+        world.data().troubles_of.insert("dynamodb:BatchGetItem", (0, Trouble::Fails(Fault::Throttled)));
+        world.data().troubles_of.insert("ec2:DescribeNetworkInterfaces", (0, Trouble::Fails(Fault::Server)));
+        assert_eq!(headline(&fails(&world, invalid()).await), out, "{next}");
+        assert_eq!(isolated(&world), ["eni-0a", "eni-0b"], "{next}");
+
+        let world = killed_in_the_passage(cutting(event("create")), 2).await;
+        world.data().always = Some(("ec2:DescribeInstances", Fault::Denied));
+        let unknown = format!("it is not known whether what is held is in the transit group: {why}");
+        let reason = fails(&world, invalid()).await;
+        assert_eq!(headline(&reason), unknown, "{next}");
+        assert!(reason.contains("ec2:DescribeInstances failed"), "{next}: {reason}");
+
+        let world = killed_in_the_passage(cutting(event("create")), 2).await;
+        world.data().always = Some((SWAP, Fault::Denied));
+        let reason = fails(&world, invalid()).await;
+        let inside = format!("{A}, {B} in the transit group, which is open to everybody: {why}");
+        assert_eq!(headline(&reason), inside, "{next}");
+        for interface in ["eni-0a", "eni-0b"] {
+            let command = format!("--network-interface-id {interface} --groups {ISOLATION}");
+            assert!(reason.contains(&command), "{next}: {reason}");
+        }
     }
+    let world = quick_fleet();
+    succeeds(&world, cutting(event("create"))).await;
+    let mut invalid = as_request("then", event("update"));
+    invalid["ResourceProperties"]["SnapshotVolumes"] = json!("perhaps");
+    world.data().calls.clear();
+    let reason = fails(&world, invalid).await;
+    assert!(reason.starts_with(&format!("nothing was changed: {why} | next: ")), "{reason}");
+    assert_eq!(world.count(SWAP), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -165,6 +190,39 @@ async fn a_recorded_snapshot_was_deleted_or_is_in_error() {
         assert!(answer.reason.contains(&format!("snapshot {lost} of ")), "{what}: {}", answer.reason);
         assert!(answer.reason.contains(reason), "{what}: {}", answer.reason);
     }
+}
+
+/// Anybody may take the tags off: the record has its id.
+#[tokio::test(start_paused = true)]
+async fn a_recorded_snapshot_without_its_tags_is_counted_and_locked() {
+    let world = quick_fleet();
+    succeeds(&world, event("create")).await;
+    let untagged = world.data().records[&A.parse().unwrap()].snapshots.taken.values().next().unwrap().clone();
+    {
+        let mut data = world.data();
+        let snapshot = data.snapshots.iter_mut().find(|snapshot| snapshot.id == untagged).unwrap();
+        (snapshot.episode, snapshot.labelled) = (String::new(), false);
+    }
+    let mut update = rerun(&[A, B]);
+    update["ResourceProperties"]["LockSnapshotDays"] = json!("7");
+    world.data().calls.clear();
+    let answer = succeeds(&world, update).await;
+    assert!(answer.reason.starts_with("2 instances isolated (2 interfaces), 2 snapshots (locked"), "{}", answer.reason);
+    assert!(!answer.reason.contains("does not exist"), "{}", answer.reason);
+    // The function may tag those only that carry the tags of its stack.
+    assert!(!world.data().calls.iter().any(|(action, what)| *action == "ec2:CreateTags" && what.contains("snap-")));
+}
+
+/// What is held and no longer listed is looked after, too.
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_is_only_kept_and_was_moved_out_is_among_what_is_not_isolated() {
+    let world = quick_fleet();
+    succeeds(&world, event("create")).await;
+    move_by_hand(&world, "eni-0b", &["sg-0c"]);
+    let answer = succeeds(&world, rerun(&[A])).await;
+    assert_eq!(answer.data.not_isolated, format!("{B}/eni-0b"), "{}", answer.reason);
+    assert!(answer.reason.starts_with("1 instance isolated (1 interface), 1 snapshot | "), "{}", answer.reason);
+    assert!(answer.reason.contains(&format!("{B}: eni-0b is not isolated: it was left alone in [sg-0c]")));
 }
 
 fn add_volume(world: &World, instance: &str, volume: &str) {
@@ -251,7 +309,10 @@ async fn intent_whose_issue_time_cannot_be_read() {
         let key = format!("{INTENT_PREFIX}{}", world.data().intents.keys().next().unwrap());
         world.data().unreadable.insert(key, "attribute IssuedAt is no string".to_owned());
         let is_delete = request["RequestType"] == "Delete";
+        let begun = tokio::time::Instant::now();
         succeeds(&world, request).await;
+        // It is not read again for a minute first: new instances wait for it.
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
         assert_eq!((isolated(&world).is_empty(), world.data().unreadable.is_empty()), (is_delete, true));
     }
 }
