@@ -186,6 +186,11 @@ fn steps_that_write_the_same_have_one_key() {
     let attribute = |on, aim| change(Change::Attribute(Attribute::StopProtection(on)), aim);
     same(attribute(true, Aim::Isolate), attribute(true, Aim::Restore));
     differ(attribute(true, Aim::Isolate), attribute(false, Aim::Isolate));
+    let recorded = record(&[("eni-1", &["sg-a"])], Prior::Ours);
+    let mut under_a_lease = recorded.clone();
+    let Step::Record(originals) = &mut under_a_lease else { unreachable!() };
+    originals.leased_until = Some(Time(1));
+    same(under_a_lease, recorded);
     for (step, ..) in steps() {
         assert_eq!(step.key().key(), step.key());
         let is_changed = matches!(step, Step::SetGroups { .. } | Step::Pass { .. } | Step::Protect { .. });
