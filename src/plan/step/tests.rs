@@ -199,6 +199,20 @@ fn steps_that_write_the_same_have_one_key() {
 }
 
 #[test]
+fn what_is_confirmed_may_be_outside_and_what_passes_from_inside_is_not() {
+    let isolating = [
+        set_groups(&["sg-a"], &["sg-150"], Aim::Isolate),
+        set_groups(&["sg-150"], &["sg-150"], Aim::Confirm),
+        pass(&["sg-a"], "sg-150"),
+        pass(&["sg-150", "sg-a"], "sg-150"),
+    ];
+    assert!(isolating.iter().all(Step::isolates));
+    let others =
+        [set_groups(&["sg-150"], &["sg-a"], Aim::Restore), pass(&["sg-150"], "sg-150"), record(&[], Prior::Ours)];
+    assert!(!others.iter().any(Step::isolates));
+}
+
+#[test]
 fn some_protections_may_be_refused_for_what_an_instance_is() {
     for (step, ..) in steps() {
         let Step::Protect { change, .. } = &step else { continue };
