@@ -173,6 +173,22 @@ mod tests {
     }
 
     #[test]
+    fn whom_a_group_lets_in_is_looked_up_unless_that_was_read() {
+        let mut isolation = group("sg-1");
+        isolation.ingress = ["sg-e", "sg-f", "10.0.0.0/8"].map(|peer| rule("tcp", Some((22, 22)), peer)).into();
+        let observed = |read: Group| Observed {
+            groups: [&isolation, &read].map(|group| (group.id.clone(), group.clone())).into(),
+            ..Observed::default()
+        };
+        let unknown = |observed: &Observed| {
+            unknown_peers(observed, &isolation.id).map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(unknown(&observed(group("sg-f"))), "sg-e");
+        assert_eq!(unknown(&observed(group("sg-a"))), "sg-e sg-f");
+        assert_eq!(unknown(&Observed::default()), "");
+    }
+
+    #[test]
     fn a_group_that_lets_anything_else_through_is_nobodys_isolation() {
         let mut isolation = group("sg-1");
         assert!(is_closed(&Observed::default(), &isolation));

@@ -57,6 +57,24 @@ fn a_plan_says_its_steps_then_its_problems_then_its_doubts() {
 }
 
 #[test]
+fn only_what_protects_an_isolated_instance_may_wait_for_ec2s_pace() {
+    let change = Change::EnterStandby { group: "web".to_owned() };
+    let protect = |aim| Step::Protect { instance: "i-1".parse().unwrap(), change: change.clone(), aim };
+    let protects = |step| Work::only(step).protects();
+    assert!(protects(protect(Aim::Isolate)) && !protects(protect(Aim::Restore)) && !protects(pass()));
+}
+
+#[test]
+fn an_instance_is_held_by_the_stack_that_isolates_all_of_it() {
+    let held = |groups: [&[&str]; 2]| {
+        let world = World::new().instance("i-1", &[("eni-1", groups[0]), ("eni-2", groups[1])]);
+        holder(&world.observed, &world.observed.instances[&world.id]).cloned()
+    };
+    assert_eq!(held([&["sg-150"], &["sg-150"]]), Some("stack-1".to_owned()));
+    assert_eq!(held([&["sg-150"], &["sg-a"]]), None);
+}
+
+#[test]
 fn what_is_remembered_as_well_is_said_once() {
     let plan = Plan { problems: vec![Problem::NoTransit], remember: [Problem::NoTransit].into(), ..Plan::default() };
     assert_eq!(plan.to_string(), "! established connections were not cut: TransitSecurityGroupId is empty\n");

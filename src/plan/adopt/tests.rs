@@ -283,6 +283,33 @@ fn an_interface_of_the_instance_in_other_groups_needs_no_record() {
 }
 
 #[test]
+fn an_interface_that_another_record_holds_is_adopted_with_the_instance_that_it_came_from() {
+    let beside = |state, stack: &str| {
+        let mut scene = scene(State::Kept);
+        let interface = crate::plan::testing::interface("eni-3", &["sg-150"]);
+        scene.old.observed.instances.values_mut().next().unwrap().interfaces.push(interface);
+        scene.old = scene.old.record("i-2", state, &[("eni-3", &["sg-a"])]);
+        let record = scene.old.records.get_mut(&"i-2".parse().unwrap()).unwrap();
+        Arc::make_mut(record).owner.stack_id = stack.to_owned();
+        scene
+    };
+    let named = |ids: &[&str]| {
+        let mut scene = beside(State::Kept, "stack-1");
+        scene.only.extend(ids.iter().map(|id| id.parse().unwrap()));
+        scene
+    };
+    let both = "take over i-1\ntake over i-2";
+    named(&[]).check(both);
+    named(&["i-1", "i-2"]).check(both);
+    named(&["i-1"]).check("! i-1: eni-3 is in the record of i-2: adopt i-2 with it");
+    // What is only history, or another stack's, says nothing of it.
+    let unrecorded = "! i-1: eni-3 is in [sg-150] without a record of its original groups: give it its groups by hand, then \
+                      adopt i-1";
+    beside(State::Restored, "stack-1").check(unrecorded);
+    beside(State::Kept, "stack-3").check(&format!("take over i-2\n{unrecorded}"));
+}
+
+#[test]
 fn an_interface_that_only_one_of_two_readings_shows_moved_is_not_whole() {
     let mut scene = scene(State::Kept).taken_over().moved("eni-1", "sg-250").moved("eni-2", "sg-250").tagged();
     scene.old.observed.interfaces.get_mut(&"eni-2".parse().unwrap()).unwrap().groups = groups(&["sg-c"]);
@@ -349,6 +376,35 @@ fn the_loop_of_an_instance_moves_what_was_copied() {
     others.old = others.old.record("i-2", State::Kept, &[("eni-9", &["sg-a"])]);
     assert_eq!(text(&others), moves);
     assert!(text(&scene(State::Kept).taken_over().marked(State::Restoring)).starts_with("! i-1 is being restored"));
+}
+
+#[test]
+fn what_was_moved_out_of_the_new_group_while_it_is_adopted_is_put_back() {
+    let out = scene(State::Kept).taken_over().moved("eni-1", "sg-c").moved("eni-2", "sg-250").tagged();
+    let text = |written: Option<&str>| {
+        let wrote = |world: World, to: &str| world.wrote("eni-1", &[to], Ok(()));
+        with_goal(&out, |world, goal| written.into_iter().fold(world.clone(), wrote).plan(goal).to_string())
+    };
+    assert_eq!(text(Some("sg-250")), "i-1: isolate eni-1 [sg-c] -> [sg-250]\n");
+    // What this run has not moved is left to a deployment.
+    assert_eq!((text(None).as_str(), text(Some("sg-150")).as_str()), ("", ""));
+}
+
+#[test]
+fn nothing_is_marked_isolated_before_what_is_not_shown_was_read_again() {
+    let moved = || scene(State::Kept).taken_over().moved("eni-1", "sg-250").moved("eni-2", "sg-250").tagged();
+    let without_interface = |world: &mut World| _ = world.observed.interfaces.remove(&"eni-2".parse().unwrap());
+    let without_instance = |world: &mut World| world.observed.instances.clear();
+    let hidden: [(&dyn Fn(&mut World), &str); 2] =
+        [(&without_interface, "? eni-2 is not shown\n"), (&without_instance, "? the instance is not shown\n")];
+    for (hide, doubt) in hidden {
+        let mut scene = moved();
+        hide(&mut scene.old);
+        let (first, later) = with_goal(&scene, |world, goal| {
+            (world.plan(goal).to_string(), world.clone().seen_before(goal).plan(goal).to_string())
+        });
+        assert_eq!((first, later), (doubt.to_owned(), format!("i-1: mark isolated\n{doubt}")));
+    }
 }
 
 #[test]

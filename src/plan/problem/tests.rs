@@ -22,6 +22,8 @@ fn each_problem_says_what_it_is_about_and_how_bad_it_is() {
     use Severity::{Fatal, NotIsolated, Note, Open};
     let check = |severity: Severity, problem: Problem, expected: &str| {
         let expected = expected.replace("{modify}", modify);
+        let is_of_interface = severity == NotIsolated && expected.starts_with("i-1: eni-1");
+        assert_eq!(problem.left_out(), Some(&interface()).filter(|_| is_of_interface), "{expected}");
         assert_eq!((problem.severity(), problem.to_string()), (severity, expected));
     };
     check(

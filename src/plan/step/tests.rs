@@ -186,11 +186,30 @@ fn steps_that_write_the_same_have_one_key() {
     let attribute = |on, aim| change(Change::Attribute(Attribute::StopProtection(on)), aim);
     same(attribute(true, Aim::Isolate), attribute(true, Aim::Restore));
     differ(attribute(true, Aim::Isolate), attribute(false, Aim::Isolate));
+    let recorded = record(&[("eni-1", &["sg-a"])], Prior::Ours);
+    let mut under_a_lease = recorded.clone();
+    let Step::Record(originals) = &mut under_a_lease else { unreachable!() };
+    originals.leased_until = Some(Time(1));
+    same(under_a_lease, recorded);
     for (step, ..) in steps() {
         assert_eq!(step.key().key(), step.key());
         let is_changed = matches!(step, Step::SetGroups { .. } | Step::Pass { .. } | Step::Protect { .. });
         assert!(is_changed || step.key() == step, "{step}");
     }
+}
+
+#[test]
+fn what_is_confirmed_may_be_outside_and_what_passes_from_inside_is_not() {
+    let isolating = [
+        set_groups(&["sg-a"], &["sg-150"], Aim::Isolate),
+        set_groups(&["sg-150"], &["sg-150"], Aim::Confirm),
+        pass(&["sg-a"], "sg-150"),
+        pass(&["sg-150", "sg-a"], "sg-150"),
+    ];
+    assert!(isolating.iter().all(Step::isolates));
+    let others =
+        [set_groups(&["sg-150"], &["sg-a"], Aim::Restore), pass(&["sg-150"], "sg-150"), record(&[], Prior::Ours)];
+    assert!(!others.iter().any(Step::isolates));
 }
 
 #[test]

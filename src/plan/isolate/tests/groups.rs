@@ -58,6 +58,29 @@ fn an_isolation_group_that_is_too_wide_is_named_and_isolated_in_directly() {
 }
 
 #[test]
+fn nobody_is_isolated_by_a_group_that_lets_more_through_than_it_may() {
+    let inside = |vpc: &str, egress: &[crate::model::Rule]| {
+        recorded(State::Isolated, &["sg-150"]).change_group("sg-150", |group| {
+            (group.vpc, group.egress) = (Some(vpc.parse().unwrap()), egress.to_vec());
+        })
+    };
+    // Nothing is done in a group of another VPC. What is said of who is in it holds there, too.
+    for vpc in ["vpc-1", "vpc-2"] {
+        check_standing(&inside(vpc, &[]), &bare(), "eni-1", "");
+        check_standing(&inside(vpc, &[rule("-1", None, "0.0.0.0/0")]), &bare(), "", "eni-1");
+    }
+}
+
+#[test]
+fn whom_the_isolation_group_lets_in_is_looked_up_after_the_first_look() {
+    let wants = Wants { forensic_group: Some("sg-f".parse().unwrap()), ..bare() };
+    let entrances = ["sg-e", "sg-f"].map(|peer| rule("tcp", Some((22, 22)), peer));
+    let world = open().change_group("sg-150", |group| group.ingress = entrances.into());
+    let read = |reach| world.needs(&Goal::Isolate(&wants), reach).groups;
+    assert_eq!((read(Reach::First), read(Reach::Light)), (Groups::new(), crate::plan::testing::groups(&["sg-e"])));
+}
+
+#[test]
 fn nobody_enters_a_transit_group_that_is_not_what_it_should_be() {
     let world = || open().transit_group("sg-7a5");
     let named = |reason: &str| {

@@ -147,14 +147,14 @@ fn what_has_passed_is_recorded_of_an_instance_that_is_isolated_in_part() {
     assert!(over.steps().any(is_end), "{over}");
 }
 
+/// What the instance has, as far as that is doubted.
+fn parts(world: &World) -> Option<Doubt> {
+    let plan = crate::plan::plan(&world.case(&Goal::Isolate(&bare())));
+    plan.doubts.into_iter().find(|doubt| matches!(doubt, Doubt::Parts(..)))
+}
+
 #[test]
 fn every_plan_doubts_that_all_of_the_instance_is_shown() {
-    let wants = bare();
-    let goal = Goal::Isolate(&wants);
-    let parts = |world: &World| {
-        let plan = crate::plan::plan(&world.case(&goal));
-        plan.doubts.into_iter().find(|doubt| matches!(doubt, Doubt::Parts(..)))
-    };
     let world = done(State::Isolated);
     let (interfaces, volumes) = (["eni-1".parse().unwrap()].into(), ["vol-1".parse().unwrap()].into());
     assert_eq!(parts(&world), Some(Doubt::Parts(interfaces, volumes, BTreeSet::new())));
@@ -164,4 +164,23 @@ fn every_plan_doubts_that_all_of_the_instance_is_shown() {
     // Where only some interfaces are meant nothing is claimed of the instance.
     assert_eq!(parts(&world.with(|world| world.only = Some(BTreeSet::new()))), None);
     assert_eq!(parts(&World::new().terminated("i-1")), None);
+}
+
+#[test]
+fn parts_that_change_with_every_look_are_named_unless_the_last_ones_lasted() {
+    let now = done(State::Isolated);
+    let less = now.clone().change_instance(|instance| instance.volumes.clear());
+    let seen = |lasted: u64| {
+        let looks = [(&less, 10), (&now, 20), (&less, 30), (&now, 60 - lasted)];
+        now.clone().with(|world| {
+            for (look, seconds) in looks {
+                let plan = Plan { doubts: parts(look).into_iter().collect(), ..Plan::default() };
+                world.ledger.note_doubts(&plan, std::time::Duration::from_secs(seconds));
+            }
+        })
+    };
+    let named = "! i-1: its interfaces, branches or volumes keep changing: find out who changes them (CloudTrail), then deploy \
+                 again with a new Rerun";
+    check(&seen(4), named);
+    check(&seen(5), "");
 }

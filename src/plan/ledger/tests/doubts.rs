@@ -154,6 +154,24 @@ fn another_invocation_is_a_rival_while_its_lease_lasts_or_until_the_record_says_
     assert!(!trusting.has_rival(NOW.time));
 }
 
+/// Whatever another reading of it shows.
+#[test]
+fn what_a_record_said_once_is_remembered() {
+    let said = |states: &[State]| {
+        let mut ledger = Ledger::default();
+        for state in states {
+            ledger.note_record(Some(World::isolated().state(*state).saved()), NOW.writer, NOW.time);
+        }
+        ledger.was_settled
+    };
+    for settled in [State::Isolated, State::Kept, State::Restoring] {
+        assert!(said(&[settled, settled]), "{settled:?}");
+        for other in [State::Isolating, State::Restored] {
+            assert!(said(&[settled, other]) && said(&[other, settled]) && !said(&[other]), "{settled:?} {other:?}");
+        }
+    }
+}
+
 /// What a Delete had sent may arrive after it was overtaken.
 #[test]
 fn what_protects_an_instance_is_read_again_beside_a_rival_and_once_after_a_restore() {

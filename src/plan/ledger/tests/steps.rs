@@ -38,7 +38,9 @@ impl Story {
 #[test]
 fn what_was_never_tried_is_due_until_it_is_begun() {
     let mut story = Story::of(isolate()).check(&[(0.0, "due"), (100.0, "due")]);
+    assert!(!story.ledger.is_under_way(&story.step));
     story.ledger.begin(&story.step);
+    assert!(story.ledger.is_under_way(&story.step));
     // Whatever was seen before it.
     let Step::SetGroups { from, aim, .. } = &mut story.step else { unreachable!() };
     (*from, *aim) = (groups(&["sg-c"]), Aim::Confirm);
@@ -237,6 +239,20 @@ fn each_failure_has_its_patience() {
     }
     let longer = Patience { for_faults: at(400.0), ..PATIENCE };
     assert!(longer.covers(Throttled, at(399.999)) && !longer.covers(Throttled, at(400.0)));
+}
+
+/// They are for people: nobody waits for them longer.
+#[test]
+fn tags_are_tried_for_a_minute_however_long_other_steps_are() {
+    let longer = Patience { for_faults: at(400.0), ..PATIENCE };
+    let (instance, resource) = ("i-1".parse().unwrap(), "i-1".to_owned());
+    let tag = Step::Tag { instance, resource, tags: Default::default() };
+    for (step, seconds) in [(tag, 60.0), (isolate(), 400.0)] {
+        let mut story = Story::of(step).failed(0.0, Fault::Server);
+        let plan = plan_of(&[Work::only(story.step.clone())]);
+        let mut is_due = |seconds| !story.ledger.due(&plan, at(seconds), longer).work.is_empty();
+        assert_eq!((is_due(seconds - 0.001), is_due(seconds)), (true, false), "{}", story.step);
+    }
 }
 
 #[test]
