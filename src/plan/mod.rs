@@ -32,7 +32,7 @@ use crate::model::{
     Profile, Record, Snapshot, SnapshotId, State, Time, VolumeId, VpcId, Wants,
 };
 
-pub use adopt::{Adoption, Heir, Heritage, Legacy, adopt};
+pub use adopt::{Adoption, Heritage, adopt};
 pub use endings::Ending;
 pub use ledger::{DOUBTED, Doubt, Due, Ledger, Outcome, Passage, Patience};
 pub(crate) use ledger::{FIRST_PAUSE, pause};
