@@ -194,6 +194,20 @@ impl Marking<'_> {
     }
 }
 
+/// What is entered in a record beside its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// Snapshots are about to be asked for, if the record still holds what was taken before: this. Of several deliveries that say
+    /// so at once, one is the first.
+    RequestSnapshots(&'a BTreeMap<VolumeId, SnapshotId>),
+    /// Snapshots, beside those that are there.
+    SaveSnapshots(&'a BTreeMap<VolumeId, SnapshotId>),
+    /// The watch is about to isolate again what a controller had moved out, if that was said so many times so far.
+    CountReturn(u64),
+    /// What the instance has before it is protected; can never overwrite what is saved.
+    SaveProtection(&'a Protection),
+}
+
 /// The records table.
 pub trait Records: Send + Sync {
     /// What a person finds it by.
@@ -236,38 +250,13 @@ pub trait Records: Send + Sync {
     ) -> impl Future<Output = Vec<Call<Written>>> + Send;
     /// Writes the state of a record that the owner holds, if it is still in state `from`.
     fn mark(&self, marking: &Marking<'_>) -> impl Future<Output = Call<Written>> + Send;
-    /// Says that snapshots are about to be asked for, if the record still holds what was `taken` before. Of several deliveries
-    /// that say so at once, one is the first.
-    fn request_snapshots(
+    /// Enters something in a record that the owner holds.
+    fn enter(
         &self,
         owner: &Owner,
         instance: &InstanceId,
-        taken: &BTreeMap<VolumeId, SnapshotId>,
-        now: Time,
-    ) -> impl Future<Output = Call<Written>> + Send;
-    /// Adds snapshots to the record.
-    fn save_snapshots(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        snapshots: &BTreeMap<VolumeId, SnapshotId>,
+        entry: Entry<'_>,
         stamp: &Stamp<'_>,
-    ) -> impl Future<Output = Call<Written>> + Send;
-    /// Says that the watch is about to isolate again what a controller had moved out, if that was said `before` times so far.
-    fn count_return(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        before: u64,
-        stamp: &Stamp<'_>,
-    ) -> impl Future<Output = Call<Written>> + Send;
-    /// Saves what the instance has before it is protected; can never overwrite what is saved.
-    fn save_protection(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        prior: &Protection,
-        now: Time,
     ) -> impl Future<Output = Call<Written>> + Send;
 }
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::model::{CallError, Fault, Groups, InstanceId, InterfaceId, Lease, Owner, State, Time};
 use crate::plan::{Change as Protecting, Originals, Outcome, Passage, Prior, Step, StepError, Work};
-use crate::ports::{Call, Change, Look, Marking, Records, Stamp, Written};
+use crate::ports::{Call, Change, Entry, Look, Marking, Records, Stamp, Written};
 use crate::timing::clock::Clock;
 use crate::timing::gate::{Gate, out_of_time};
 use crate::timing::pace::Pace;
@@ -320,6 +320,12 @@ impl<'a, E: Look + Change, R: Records> Executor<'a, E, R> {
         self.take(marking.instance, (until, renewal), writing).await
     }
 
+    async fn enter(&self, instance: &InstanceId, entry: Entry<'_>) -> Done {
+        let stamp = &self.stamp();
+        let entering = self.records.enter(self.mandate.owner, instance, entry, stamp);
+        self.written(self.pass("dynamodb:UpdateItem", entering).await?)
+    }
+
     fn written(&self, written: Written) -> Done {
         match written {
             Written::Done => Ok(()),
@@ -332,9 +338,8 @@ impl<'a, E: Look + Change, R: Records> Executor<'a, E, R> {
     }
 
     async fn call(&self, step: &Step, passage: &mut Option<Passage>) -> Done {
-        let Self { ec2, records, mandate: Mandate { owner, .. }, .. } = self;
+        let Self { ec2, records, .. } = self;
         let stamp = &self.stamp();
-        let update = "dynamodb:UpdateItem";
         match step {
             Step::Record(originals) => self.record_leased(originals.clone(), stamp).await,
             Step::Pass { .. } => self.pass_through(step, passage).await,
@@ -354,32 +359,21 @@ impl<'a, E: Look + Change, R: Records> Executor<'a, E, R> {
                     return self.mark_leased(marking, renewal).await;
                 }
                 self.leases().remove(instance);
-                self.written(self.pass(update, records.mark(&marking)).await?)
+                self.written(self.pass("dynamodb:UpdateItem", records.mark(&marking)).await?)
             }
-            Step::RequestSnapshots { instance, taken } => {
-                let requesting = records.request_snapshots(owner, instance, taken, stamp.now);
-                self.written(self.pass(update, requesting).await?)
-            }
+            Step::RequestSnapshots { instance, taken } => self.enter(instance, Entry::RequestSnapshots(taken)).await,
             Step::TakeSnapshots { instance, without, tags, .. } => {
                 let taking = ec2.take_snapshots(instance, without, tags);
                 let snapshots =
                     self.unless_overtaken(self.pass_if_current("ec2:CreateSnapshots", Instant::now(), taking).await)?;
-                let stamp = &self.stamp();
-                let saving = records.save_snapshots(owner, instance, &snapshots, stamp);
-                self.written(self.pass(update, saving).await?)
+                self.enter(instance, Entry::SaveSnapshots(&snapshots)).await
             }
-            Step::SaveSnapshots { instance, snapshots } => {
-                let saving = records.save_snapshots(owner, instance, snapshots, stamp);
-                self.written(self.pass(update, saving).await?)
-            }
+            Step::SaveSnapshots { instance, snapshots } => self.enter(instance, Entry::SaveSnapshots(snapshots)).await,
             Step::LockSnapshot { snapshot, days, .. } => {
                 let locking = ec2.lock_snapshot(snapshot, *days);
                 self.unless_overtaken(self.pass_if_current("ec2:LockSnapshot", Instant::now(), locking).await)
             }
-            Step::SaveProtection { instance, prior } => {
-                let saving = records.save_protection(owner, instance, prior, stamp.now);
-                self.written(self.pass(update, saving).await?)
-            }
+            Step::SaveProtection { instance, prior } => self.enter(instance, Entry::SaveProtection(prior)).await,
             Step::Protect { instance, change, .. } => self.unless_overtaken(self.protect(instance, change).await),
         }
     }

@@ -41,6 +41,21 @@ pub struct Observer<'a, E, R> {
     pub records: &'a R,
     pub owner: &'a Owner,
     pub pace: &'a Pace,
+    batches: Batches,
+    inspecting: Semaphore,
+    /// Groups that are taken for there, and not asked for: a rehearsal needs them before their stack is made.
+    pub imagined: &'a [Group],
+    /// As it was read last.
+    intent: Mutex<Option<Intent>>,
+    /// Every record as it was read last.
+    known: Mutex<Arc<Known>>,
+    /// Groups of ours by VPC, listed once only. `None` where that was not to be had.
+    known_marked: Mutex<BTreeMap<VpcId, Option<Vec<Group>>>>,
+}
+
+/// Who waits for which reading.
+#[derive(Debug, Default)]
+struct Batches {
     instances: Batch<InstanceId, Instance>,
     interfaces: Batch<InterfaceId, Interface>,
     items: Batch<InstanceId, Item>,
@@ -53,15 +68,6 @@ pub struct Observer<'a, E, R> {
     branches: Batch<InterfaceId, Vec<Branch>>,
     members: Batch<InstanceId, Member>,
     profiles: Batch<InstanceId, Profile>,
-    inspecting: Semaphore,
-    /// Groups that are taken for there, and not asked for: a rehearsal needs them before their stack is made.
-    pub imagined: &'a [Group],
-    /// As it was read last.
-    intent: Mutex<Option<Intent>>,
-    /// Every record as it was read last.
-    known: Mutex<Arc<Known>>,
-    /// Groups of ours by VPC, listed once only. `None` where that was not to be had.
-    known_marked: Mutex<BTreeMap<VpcId, Option<Vec<Group>>>>,
 }
 
 /// What was read of one instance before anything else of it could be.
@@ -152,6 +158,11 @@ fn sort_by<K: Ord + Clone, V>(
     Ok(found)
 }
 
+/// What was read. If it could not be, the reason is noted under `what`.
+fn noted<T>(unread: &mut BTreeMap<String, CallError>, what: impl Into<String>, read: Call<T>) -> Option<T> {
+    read.map_err(|error| unread.insert(what.into(), error)).ok()
+}
+
 impl<'a, E: Look, R: Records> Observer<'a, E, R> {
     #[must_use]
     pub fn new(ec2: &'a E, records: &'a R, owner: &'a Owner, pace: &'a Pace) -> Self {
@@ -160,18 +171,7 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
             records,
             owner,
             pace,
-            instances: Batch::default(),
-            interfaces: Batch::default(),
-            items: Batch::default(),
-            groups: Batch::default(),
-            marked: Batch::default(),
-            snapshots: Batch::default(),
-            lost: Batch::default(),
-            locks: Batch::default(),
-            volumes: Batch::default(),
-            branches: Batch::default(),
-            members: Batch::default(),
-            profiles: Batch::default(),
+            batches: Batches::default(),
             inspecting: Semaphore::new(INSPECTED_AT_ONCE),
             imagined: &[],
             intent: Mutex::default(),
@@ -208,7 +208,7 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
         inspection: &mut Inspection,
         observed: &mut Observed,
     ) -> Call<()> {
-        let interfaces = read(&self.interfaces, needs.interfaces.clone(), |ids| async move {
+        let interfaces = read(&self.batches.interfaces, needs.interfaces.clone(), |ids| async move {
             index(self.ec2.interfaces(&ids).await, |interface| interface.id.clone())
         });
         let (groups, instances) = (self.groups(needs.groups.clone()), self.instances(needs.instances.clone()));
@@ -255,11 +255,11 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
             let unreadable = unreadable.filter_map(|(key, reason)| Some((key.parse().ok()?, Err(reason))));
             Ok(records.chain(unreadable).collect())
         };
-        read(&self.items, ids, fetch).await
+        read(&self.batches.items, ids, fetch).await
     }
 
     async fn instances(&self, ids: BTreeSet<InstanceId>) -> Call<Found<InstanceId, Instance>> {
-        read(&self.instances, ids, |ids| async move {
+        read(&self.batches.instances, ids, |ids| async move {
             index(self.ec2.instances(&ids).await, |instance| instance.id.clone())
         })
         .await
@@ -268,7 +268,7 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
     async fn groups(&self, mut ids: Groups) -> Call<Found<GroupId, Group>> {
         let imagined = self.imagined.iter().filter(|group| ids.remove(&group.id));
         let imagined: Vec<_> = imagined.map(|group| (group.id.clone(), group.clone())).collect();
-        let found = read(&self.groups, ids, |ids| async move {
+        let found = read(&self.batches.groups, ids, |ids| async move {
             index(self.ec2.groups(&GroupQuery::Ids(ids)).await, |group| group.id.clone())
         });
         Ok(found.await?.into_iter().chain(imagined).collect())
@@ -280,7 +280,7 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
             let known = self.known_marked();
             vpcs.iter().filter(|vpc| !known.contains_key(*vpc)).cloned().collect()
         };
-        let reading = read(&self.marked, unknown.clone(), |vpcs| async move {
+        let reading = read(&self.batches.marked, unknown.clone(), |vpcs| async move {
             let reads = vpcs.into_iter().map(|vpc| async move {
                 let groups = self.ec2.groups(&GroupQuery::Marked(vpc.clone())).await?;
                 Ok((vpc, groups))
@@ -317,53 +317,45 @@ impl<'a, E: Look, R: Records> Observer<'a, E, R> {
                 needs.attributes && inspection.attributes.is_none(),
                 (&mut inspection.turn, &mut inspection.is_late)
             ),
-            read(&self.snapshots, needs.episode.clone().into_iter().collect(), |episodes| async move {
+            read(&self.batches.snapshots, needs.episode.clone().into_iter().collect(), |episodes| async move {
                 sort_by(&episodes, self.ec2.snapshots(&episodes).await, |snapshot| snapshot.episode.clone())
             }),
-            read(&self.lost, needs.snapshots.clone(), |ids| async move {
+            read(&self.batches.lost, needs.snapshots.clone(), |ids| async move {
                 let found = self.ec2.snapshots_by_id(&ids).await?;
                 Ok(found.into_iter().map(|snapshot| (snapshot.id.clone(), snapshot)).collect())
             }),
-            read(&self.members, one(needs.members), |ids| async move { self.ec2.members(&ids).await }),
-            read(&self.profiles, one(needs.profiles), |ids| async move { self.ec2.profiles(&ids).await }),
-            read(&self.branches, needs.trunks.clone(), |trunks| async move {
+            read(&self.batches.members, one(needs.members), |ids| async move { self.ec2.members(&ids).await }),
+            read(&self.batches.profiles, one(needs.profiles), |ids| async move { self.ec2.profiles(&ids).await }),
+            read(&self.batches.branches, needs.trunks.clone(), |trunks| async move {
                 sort_by(&trunks, self.ec2.branches(&trunks).await, |branch| branch.trunk.clone())
             }),
-            read(&self.locks, needs.locks.clone(), |ids| async move { self.ec2.locks(&ids).await }),
-            read(&self.volumes, needs.volumes.clone(), |ids| async move { self.ec2.volume_tags(&ids).await }),
+            read(&self.batches.locks, needs.locks.clone(), |ids| async move { self.ec2.locks(&ids).await }),
+            read(&self.batches.volumes, needs.volumes.clone(), |ids| async move { self.ec2.volume_tags(&ids).await }),
         );
-        let mut unread = |what: String, error| drop(inspection.unread.insert(what, error));
-        match found {
+        let unread = &mut inspection.unread;
+        match found.and_then(|found| noted(unread, format!("the attributes of {id}"), found)) {
             // One reading that does not know the instance is read again.
-            Some(Ok(None)) => drop(observed.attributes.insert(id.clone(), None)),
-            Some(Ok(found)) => inspection.attributes = Some(found),
-            Some(Err(error)) => unread(format!("the attributes of {id}"), error),
+            Some(None) => drop(observed.attributes.insert(id.clone(), None)),
             None => {}
+            found => inspection.attributes = found,
         }
-        match snapshots.and_then(|found| Ok((found, lost?))) {
-            Ok((found, lost)) => {
-                observed.has_snapshots |= needs.episode.is_some();
-                observed.snapshots.extend(found.into_values().flatten().chain(lost.into_values()));
-            }
-            Err(error) => unread(format!("the snapshots of {id}"), error),
+        if let Some(found) = noted(unread, format!("the snapshots of {id}"), snapshots) {
+            observed.has_snapshots |= needs.episode.is_some();
+            observed.snapshots.extend(found.into_values().flatten());
         }
-        match in_groups {
-            Ok(found) if needs.members => observed.members = Some(found),
-            Ok(_) => {}
-            Err(error) => unread("membership of Auto Scaling groups".to_owned(), error),
+        if let Some(found) = noted(unread, format!("the snapshots of {id}"), lost) {
+            observed.sought.extend(needs.snapshots.iter().cloned());
+            observed.snapshots.extend(found.into_values());
         }
-        match with_profiles {
-            Ok(found) if needs.profiles => observed.profiles = Some(found),
-            Ok(_) => {}
-            Err(error) => unread("instance profiles".to_owned(), error),
-        }
-        match of_trunks {
-            Ok(found) => observed.branches.extend(found),
-            Err(error) => unread(crate::plan::branches_unknown(&needs.trunks), error),
-        }
-        match locks {
-            Ok(mut found) => observed.locks.extend(needs.locks.iter().map(|id| (id.clone(), found.remove(id)))),
-            Err(error) => unread(format!("the locks of the snapshots of {id}"), error),
+        // What an earlier look read of these stays.
+        let found = noted(unread, "membership of Auto Scaling groups", in_groups).filter(|_| needs.members);
+        observed.members = found.or(observed.members.take());
+        let found = noted(unread, "instance profiles", with_profiles).filter(|_| needs.profiles);
+        observed.profiles = found.or(observed.profiles.take());
+        let found = noted(unread, crate::plan::branches_unknown(&needs.trunks), of_trunks);
+        observed.branches.extend(found.into_iter().flatten());
+        if let Some(mut found) = noted(unread, format!("the locks of the snapshots of {id}"), locks) {
+            observed.locks.extend(needs.locks.iter().map(|id| (id.clone(), found.remove(id))));
         }
         match tags {
             Ok(found) => observed.volume_tags.extend(found),

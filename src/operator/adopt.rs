@@ -13,7 +13,7 @@ use super::{Operator, Trouble};
 use crate::model::{Desired, GroupId, InstanceId, Owner, Record, ShowGroups, State};
 use crate::operator::ports::{Archive, Survey, Takeover};
 use crate::operator::stack::{StackLife, StackView};
-use crate::plan::{Adoption, DOUBTED, Heir, Heritage, Legacy, Observed, Step, adopt};
+use crate::plan::{Adoption, DOUBTED, Heritage, Observed, Step, adopt};
 use crate::ports::{Call, Change, GroupQuery, Items, Ports, Stamp, Written};
 
 /// From where to where.
@@ -59,6 +59,7 @@ pub struct HandoverReport {
 struct Seen {
     old: Items,
     new: Items,
+    listed: BTreeSet<InstanceId>,
     observed: Observed,
 }
 
@@ -145,11 +146,8 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         }
 
         let seen = self.look(handover).await.map_err(cannot_look)?;
-        let (listed, only) = (handover.listed(&seen), &handover.only);
-        let legacy = Legacy { records: &seen.old.records, in_charge: &handover.in_charge, listed: &listed, only };
-        let heritage = Heritage { legacy, owner: &handover.owner, isolation_group: &handover.isolation_group };
         let moving = handover.plan(&seen).instances();
-        let (unsettled, problems) = reconciler.adopt(&heritage, &moving).await;
+        let (unsettled, problems) = reconciler.adopt(&handover.heritage(&seen), &moving).await;
         let mut failed = !unsettled.is_empty();
         details.extend(problems);
 
@@ -217,30 +215,24 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         }
         observed.snapshots = snapshots;
         observed.groups.extend(index(groups, |group| group.id.clone()));
-        Ok(Seen { old, new, observed })
+        Ok(Seen { listed: listed(&old), old, new, observed })
     }
 }
 
 impl<R> Handover<R> {
-    /// What the latest requests of the old stacks list. Where that cannot be read, it is everything that is recorded for them.
-    fn listed(&self, seen: &Seen) -> BTreeSet<InstanceId> {
-        let is_listed = |record: &&Arc<Record>| {
-            let intent = seen.old.intents.get(&record.owner.digest());
-            match intent.map(|intent| &intent.desired) {
-                Some(Desired::Isolated(wants)) => wants.instances.contains(&record.instance),
-                Some(Desired::Restored) => false,
-                Some(Desired::Unknown(_)) | None => true,
-            }
-        };
-        seen.old.records.values().filter(is_listed).map(|record| record.instance.clone()).collect()
+    fn heritage<'a>(&'a self, seen: &'a Seen) -> Heritage<'a> {
+        Heritage {
+            records: &seen.old.records,
+            in_charge: &self.in_charge,
+            listed: &seen.listed,
+            only: &self.only,
+            owner: &self.owner,
+            isolation_group: &self.isolation_group,
+        }
     }
 
     fn plan(&self, seen: &Seen) -> Adoption {
-        let listed = self.listed(seen);
-        let legacy =
-            Legacy { records: &seen.old.records, in_charge: &self.in_charge, listed: &listed, only: &self.only };
-        let heir = Heir { owner: &self.owner, isolation_group: &self.isolation_group, records: &seen.new.records };
-        let mut adoption = adopt(legacy, heir, &seen.observed);
+        let mut adoption = adopt(&self.heritage(seen), &seen.new.records, &seen.observed);
         if self.is_shared {
             // It is out of the old stack's hands already.
             adoption.let_go.clear();
@@ -304,6 +296,19 @@ impl fmt::Display for HandoverReport {
         }
         Ok(())
     }
+}
+
+/// What the latest requests of the old stacks list. Where that cannot be read, it is everything that is recorded for them.
+fn listed(old: &Items) -> BTreeSet<InstanceId> {
+    let is_listed = |record: &&Arc<Record>| {
+        let intent = old.intents.get(&record.owner.digest());
+        match intent.map(|intent| &intent.desired) {
+            Some(Desired::Isolated(wants)) => wants.instances.contains(&record.instance),
+            Some(Desired::Restored) => false,
+            Some(Desired::Unknown(_)) | None => true,
+        }
+    };
+    old.records.values().filter(is_listed).map(|record| record.instance.clone()).collect()
 }
 
 fn said(id: &InstanceId, what: &str, result: Call<Written>) -> Option<String> {

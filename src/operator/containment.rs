@@ -109,12 +109,12 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
         let looks = incident.portions().into_iter().map(async |((owner, vpc, group), instances)| {
             let Some(wants) = incident.wants(&owner, vpc, group, instances) else { return vec![] };
             let looked = self.reconciler(&ports, &owner).look(&wants).await;
-            let judged = looked.into_iter().map(|looked| {
-                let id = looked.instance.clone();
+            let judged = looked.into_iter().map(|(id, sight)| {
                 let record = incident.held_record(&id);
                 let is_being_restored = record.is_some_and(|record| incident.is_being_restored(record));
                 let situation = Situation { record, is_being_restored, groups, not_reached: &not_reached(incident) };
-                (id, judge(&situation, &wants.isolation_group, looked))
+                let found = judge(&situation, &id, &wants.isolation_group, sight);
+                (id, found)
             });
             judged.collect()
         });
@@ -124,11 +124,8 @@ impl<E: Survey + Change + Clone, R: Archive, S: StackLife + Clone> Operator<E, R
             found.entry(id).or_insert_with(|| Contained {
                 condition: Condition::NotIsolated,
                 open: vec![(None, not_reached(incident))],
-                isolated: BTreeSet::new(),
-                warnings: vec![],
-                endings: vec![],
-                to_do: vec![],
                 observed: Arc::new(incident.observed.clone()),
+                ..Contained::default()
             });
         }
         found

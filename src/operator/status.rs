@@ -13,7 +13,7 @@ use crate::model::{self, Desired, GroupId, InstanceId, InterfaceId, Record, Role
 use crate::operator::ports::{Archive, Survey};
 use crate::operator::stack::{StackLife, StackView};
 use crate::ports::Change;
-use crate::reconcile::contained::{Condition, Contained};
+use crate::reconcile::contained::{Condition, Contained, shown};
 
 /// Everything there is to see of an incident.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -324,8 +324,7 @@ fn interface(
     id: &InterfaceId,
     instance: Option<&model::Instance>,
 ) -> Interface {
-    let attached = instance.and_then(|instance| instance.interfaces.iter().find(|found| found.id == *id));
-    let found = attached.or_else(|| incident.observed.interfaces.get(id));
+    let found = shown(&incident.observed, instance, id);
     let ours = record.map(|record| incident.isolating(record)).unwrap_or_default();
     let before = record.and_then(|record| record.interfaces.get(id));
     let is_transit =

@@ -12,9 +12,9 @@ use super::tags::{Tags, contains, original_groups_tags, way_out};
 use super::{Aim, Doubt, Ledger, Needs, Observed, Plan, Problem, Records, Step, Work, tag};
 use crate::model::{GroupId, Groups, InstanceId, InterfaceId, Owner, Record, State};
 
-/// What is to be taken over.
+/// What is to be taken over, and by whom.
 #[derive(Debug, Clone, Copy)]
-pub struct Legacy<'a> {
+pub struct Heritage<'a> {
     pub records: &'a Records,
     /// Ids of stacks that take care of their records.
     pub in_charge: &'a BTreeSet<String>,
@@ -22,27 +22,20 @@ pub struct Legacy<'a> {
     pub listed: &'a BTreeSet<InstanceId>,
     /// Only these, where any are named.
     pub only: &'a BTreeSet<InstanceId>,
-}
-
-/// Who takes it over.
-#[derive(Debug, Clone, Copy)]
-pub struct Heir<'a> {
+    /// Who takes it over.
     pub owner: &'a Owner,
     pub isolation_group: &'a GroupId,
-    pub records: &'a Records,
 }
 
-/// What one adoption is about.
-#[derive(Debug, Clone, Copy)]
-pub struct Heritage<'a> {
-    pub legacy: Legacy<'a>,
-    pub owner: &'a Owner,
-    pub isolation_group: &'a GroupId,
+impl Heritage<'_> {
+    fn is_meant(&self, instance: &InstanceId) -> bool {
+        self.only.is_empty() || self.only.contains(instance)
+    }
 }
 
 /// What has to be read of an instance whose record was copied.
 pub(super) fn needs(case: &super::Case<'_>, heritage: &Heritage<'_>) -> Needs {
-    let Some(record) = heritage.legacy.records.get(case.instance) else { return Needs::default() };
+    let Some(record) = heritage.records.get(case.instance) else { return Needs::default() };
     let named = record.interfaces.values().flatten().chain(&record.isolation_groups).chain([heritage.isolation_group]);
     let peers = unknown_peers(case.observed, heritage.isolation_group);
     Needs {
@@ -57,11 +50,10 @@ pub(super) fn needs(case: &super::Case<'_>, heritage: &Heritage<'_>) -> Needs {
 
 /// What follows for one instance once its record was copied.
 pub(super) fn plan(case: &super::Case<'_>, heritage: &Heritage<'_>, plan: &mut Plan) {
-    let Heritage { legacy, owner, isolation_group } = *heritage;
-    let old = legacy.records.get(case.instance).filter(|record| record.state != State::Restored);
+    let isolation_group = heritage.isolation_group;
+    let old = heritage.records.get(case.instance).filter(|record| record.state != State::Restored);
     let Some(record) = old.map(Arc::as_ref) else { return };
-    let heir = Heir { owner, isolation_group, records: case.records };
-    let one = Case { legacy, heir, observed: case.observed, record, ledger: Some(case.ledger) };
+    let one = Case { heritage, known: case.records, observed: case.observed, record, ledger: Some(case.ledger) };
     if let Some(reason) = unfit(isolation_group, case.observed) {
         let is_shown = case.observed.groups.contains_key(isolation_group);
         if is_shown || case.believes(Doubt::Group(isolation_group.clone()), plan) {
@@ -110,28 +102,23 @@ impl Adoption {
     }
 }
 
-/// `observed` holds the instances and interfaces of the records, every group of ours in their VPCs, and the snapshots of the old
-/// episodes.
+/// `known` holds the records of the new owner; `observed` the instances and interfaces of the old ones, every group of ours in their
+/// VPCs, and the snapshots of the old episodes.
 #[must_use]
-pub fn adopt(legacy: Legacy<'_>, heir: Heir<'_>, observed: &Observed) -> Adoption {
+pub fn adopt(heritage: &Heritage<'_>, known: &Records, observed: &Observed) -> Adoption {
     let mut adoption = Adoption::default();
-    let is_meant = |record: &&Record| legacy.only.is_empty() || legacy.only.contains(&record.instance);
-    let held: Vec<&Record> = legacy
-        .records
-        .values()
-        .map(Arc::as_ref)
-        .filter(|record| record.state != State::Restored)
-        .filter(is_meant)
-        .collect();
+    let records = heritage.records.values().map(Arc::as_ref);
+    let held = records.filter(|record| record.state != State::Restored && heritage.is_meant(&record.instance));
+    let held: Vec<&Record> = held.collect();
     if held.is_empty() {
         return adoption;
     }
-    if let Some(reason) = unfit(heir.isolation_group, observed) {
-        adoption.obstacles.push(Problem::GroupUnfit { group: heir.isolation_group.clone(), reason });
+    if let Some(reason) = unfit(heritage.isolation_group, observed) {
+        adoption.obstacles.push(Problem::GroupUnfit { group: heritage.isolation_group.clone(), reason });
         return adoption;
     }
     for record in held {
-        let case = Case { legacy, heir, observed, record, ledger: None };
+        let case = Case { heritage, known, observed, record, ledger: None };
         match case.obstacle() {
             Some(obstacle) => adoption.obstacles.push(obstacle),
             None => case.plan(&mut adoption),
@@ -149,8 +136,9 @@ fn unfit(group: &GroupId, observed: &Observed) -> Option<String> {
 }
 
 struct Case<'a> {
-    legacy: Legacy<'a>,
-    heir: Heir<'a>,
+    heritage: &'a Heritage<'a>,
+    /// The new records.
+    known: &'a Records,
     observed: &'a Observed,
     /// The old one.
     record: &'a Record,
@@ -165,30 +153,30 @@ impl Case<'_> {
 
     /// The new record, where there is one that is not only history.
     fn successor(&self) -> Option<&Record> {
-        self.heir.records.get(&self.record.instance).map(Arc::as_ref).filter(|record| record.state != State::Restored)
+        self.known.get(&self.record.instance).map(Arc::as_ref).filter(|record| record.state != State::Restored)
     }
 
     fn obstacle(&self) -> Option<Problem> {
         let (record, instance) = (self.record, self.id());
         let stack = record.owner.stack_id.clone();
-        let is_in_charge = self.legacy.in_charge.contains(&stack);
+        let is_in_charge = self.heritage.in_charge.contains(&stack);
         if is_in_charge && record.state == State::Restoring {
             return Some(Problem::BeingRestored { instance, stack });
         }
         // Whatever its state: a deployment that followed a rollback may not have marked it again.
-        if is_in_charge && self.legacy.listed.contains(&instance) {
+        if is_in_charge && self.heritage.listed.contains(&instance) {
             return Some(Problem::InCharge { instance, stack });
         }
         if self.successor().is_some_and(|found| found.state == State::Restoring) {
-            return Some(Problem::BeingRestored { instance, stack: self.heir.owner.stack_id.clone() });
+            return Some(Problem::BeingRestored { instance, stack: self.heritage.owner.stack_id.clone() });
         }
-        let vpc = self.observed.groups.get(self.heir.isolation_group).and_then(|group| group.vpc.as_ref());
+        let vpc = self.observed.groups.get(self.heritage.isolation_group).and_then(|group| group.vpc.as_ref());
         if vpc != Some(&record.vpc) {
             let wanted = vpc.map_or_else(|| "no VPC".to_owned(), ToString::to_string);
             return Some(Problem::AdoptedElsewhere { instance, vpc: record.vpc.to_string(), wanted });
         }
         let is_ours = |found: &&Record| {
-            found.owner == *self.heir.owner
+            found.owner == *self.heritage.owner
                 && record.interfaces.iter().all(|(id, at)| found.interfaces.get(id) == Some(at))
         };
         if let Some(other) = self.successor().filter(|found| !is_ours(found)) {
@@ -203,7 +191,7 @@ impl Case<'_> {
             // It is adopted with the instance that it came from.
             match self.recorded_elsewhere(&stray.id).map(|other| other.instance.clone()) {
                 None => Some(Problem::Unrecorded { instance, interface, groups }),
-                Some(other) if self.legacy.only.is_empty() || self.legacy.only.contains(&other) => None,
+                Some(other) if self.heritage.is_meant(&other) => None,
                 Some(other) => Some(Problem::HeldWith { instance, interface, other }),
             }
         })
@@ -211,7 +199,7 @@ impl Case<'_> {
 
     /// Another record of the old stack that holds an interface.
     fn recorded_elsewhere(&self, interface: &InterfaceId) -> Option<&Record> {
-        let mut others = self.legacy.records.values().map(Arc::as_ref);
+        let mut others = self.heritage.records.values().map(Arc::as_ref);
         others.find(|other| {
             other.state != State::Restored
                 && other.owner.stack_id == self.record.owner.stack_id
@@ -248,7 +236,7 @@ impl Case<'_> {
     /// From the old isolation straight to the new one. What is in neither was never isolated, or was moved out: a
     /// deployment of the new stack isolates it, unless this run has moved it before.
     fn moves(&self) -> Vec<Step> {
-        let target = Groups::from([self.heir.isolation_group.clone()]);
+        let target = Groups::from([self.heritage.isolation_group.clone()]);
         let ours = self.old_groups();
         let interfaces = self.record.interfaces.keys().filter_map(|id| self.observed.interfaces.get(id));
         let is_moved = |id| self.ledger.and_then(|ledger| ledger.written(id)).is_some_and(|(to, _)| *to == target);
@@ -260,7 +248,7 @@ impl Case<'_> {
 
     /// Whether every interface of the instance shows the new group.
     fn is_whole(&self) -> bool {
-        let target = Groups::from([self.heir.isolation_group.clone()]);
+        let target = Groups::from([self.heritage.isolation_group.clone()]);
         let shows = |id: &InterfaceId, groups: &Groups| {
             *groups == target && self.observed.interfaces.get(id).is_none_or(|interface| interface.groups == target)
         };
@@ -270,18 +258,18 @@ impl Case<'_> {
 
     /// What shows on instance, interfaces and snapshots whose they are now.
     fn tags(&self) -> Vec<Step> {
-        let stack = BTreeMap::from([(tag::STACK.to_owned(), self.heir.owner.stack_id.clone())]);
+        let stack = BTreeMap::from([(tag::STACK.to_owned(), self.heritage.owner.stack_id.clone())]);
         let mut on_instance = stack.clone();
-        on_instance.insert(tag::RESTORE.to_owned(), way_out(self.heir.owner));
+        on_instance.insert(tag::RESTORE.to_owned(), way_out(self.heritage.owner));
         let on_instance = Arc::new(on_instance);
         let mut steps = Vec::new();
         let mut tag = |resource: String, tags: &Arc<Tags>| {
             steps.push(Step::Tag { instance: self.id(), resource, tags: Arc::clone(tags) });
         };
         // The function finds its snapshots by the episode, and may tag those only that carry its stack.
-        let successor = Record { owner: self.heir.owner.clone(), ..self.record.clone() };
+        let successor = Record { owner: self.heritage.owner.clone(), ..self.record.clone() };
         let mut on_snapshots = stack;
-        on_snapshots.insert(tag::OWNER.to_owned(), self.heir.owner.logical_id.clone());
+        on_snapshots.insert(tag::OWNER.to_owned(), self.heritage.owner.logical_id.clone());
         on_snapshots.insert(tag::EPISODE.to_owned(), successor.episode());
         let (on_snapshots, episode) = (Arc::new(on_snapshots), self.record.episode());
         for snapshot in self.observed.snapshots.iter().filter(|snapshot| snapshot.episode == episode) {

@@ -32,7 +32,7 @@ use crate::model::{
     Profile, Record, Snapshot, SnapshotId, State, Time, VolumeId, VpcId, Wants,
 };
 
-pub use adopt::{Adoption, Heir, Heritage, Legacy, adopt};
+pub use adopt::{Adoption, Heritage, adopt};
 pub use endings::Ending;
 pub use ledger::{DOUBTED, Doubt, Due, Ledger, Outcome, Passage, Patience};
 pub(crate) use ledger::{FIRST_PAUSE, pause};
@@ -57,6 +57,8 @@ pub struct Observed {
     pub snapshots: Vec<Snapshot>,
     /// The snapshots of the record were looked up.
     pub has_snapshots: bool,
+    /// Snapshots that were looked up by their ids.
+    pub sought: BTreeSet<SnapshotId>,
     /// How those are locked that were asked for.
     pub locks: BTreeMap<SnapshotId, Option<Lock>>,
     /// The tags of those volumes that were asked for.

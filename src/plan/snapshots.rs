@@ -62,7 +62,7 @@ pub(super) fn count(case: &Case<'_>, record: &Record, plan: &mut Plan) {
                 plan.standing.snapshots.insert(id.clone());
                 continue;
             }
-            None if !case.observed.has_snapshots => continue,
+            None if !case.observed.sought.contains(id) => continue,
             None if case.believes(Doubt::Snapshot(id.clone()), plan) => "does not exist any more",
             None => continue,
         };

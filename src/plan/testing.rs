@@ -111,7 +111,12 @@ impl World {
         let world = Self {
             id: "i-1".parse().unwrap(),
             owner,
-            observed: Observed { has_snapshots: true, is_inspected: true, ..Observed::default() },
+            observed: Observed {
+                has_snapshots: true,
+                sought: ["snap-1".parse().unwrap()].into(),
+                is_inspected: true,
+                ..Observed::default()
+            },
             records: Records::new(),
             ledger: Ledger::default(),
             unreadable: None,

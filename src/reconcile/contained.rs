@@ -5,17 +5,20 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::dry_run::Looked;
-use crate::model::{Group, GroupId, Groups, Instance, Interface, InterfaceId, Record, Role, ShowGroups, State};
+use super::dry_run::Sight;
+use crate::model::{
+    Group, GroupId, Groups, Instance, InstanceId, Interface, InterfaceId, Record, Role, ShowGroups, State,
+};
 use crate::plan::{Observed, Plan, Problem, Severity, Step};
 
 /// How one instance stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
     /// Something of it can be reached.
     NotIsolated,
     /// EC2 could not be asked.
+    #[default]
     Unknown,
     /// It was asked for that it is restored, and that has not ended.
     Restoring,
@@ -42,7 +45,7 @@ impl Condition {
 }
 
 /// What EC2 shows of one instance that is listed or held.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Contained {
     pub condition: Condition,
     /// Why it is not isolated: of one interface, or of the whole instance.
@@ -80,20 +83,13 @@ impl Situation<'_> {
 
 /// Judges what was seen of an instance that is to be in this group.
 #[must_use]
-pub fn judge(situation: &Situation<'_>, isolation_group: &GroupId, looked: Looked) -> Contained {
-    let (id, record) = (&looked.instance, situation.record);
-    let (plan, observed) = match looked.seen {
+pub fn judge(situation: &Situation<'_>, id: &InstanceId, isolation_group: &GroupId, sight: Sight) -> Contained {
+    let record = situation.record;
+    let (plan, observed) = match sight {
         Ok(seen) => seen,
         Err(error) => {
-            return Contained {
-                condition: Condition::Unknown,
-                open: vec![(None, format!("it is not known how it stands: {error}"))],
-                isolated: BTreeSet::new(),
-                warnings: vec![],
-                endings: vec![],
-                to_do: vec![],
-                observed: Arc::default(),
-            };
+            let open = vec![(None, format!("it is not known how it stands: {error}"))];
+            return Contained { condition: Condition::Unknown, open, ..Contained::default() };
         }
     };
     let instance = observed.instances.get(id);
@@ -164,7 +160,12 @@ fn opens(problem: &Problem) -> bool {
     is_open || is_not_isolated && !is_away
 }
 
-fn shown<'a>(observed: &'a Observed, instance: Option<&'a Instance>, id: &InterfaceId) -> Option<&'a Interface> {
+/// What EC2 shows of an interface: with the instance if it is attached to it, else by itself.
+pub(crate) fn shown<'a>(
+    observed: &'a Observed,
+    instance: Option<&'a Instance>,
+    id: &InterfaceId,
+) -> Option<&'a Interface> {
     let attached = instance.and_then(|instance| instance.interfaces.iter().find(|found| found.id == *id));
     attached.or_else(|| observed.interfaces.get(id))
 }

@@ -25,13 +25,8 @@ const AT_ONCE: usize = 10;
 /// A plan follows from the one before as it is carried out, a few times at most.
 const MOST_ROUNDS: usize = 4;
 
-/// One instance, as it stands.
-#[derive(Debug, Clone)]
-pub struct Looked {
-    pub instance: InstanceId,
-    /// What a request would begin with, whose standing says which interfaces are open; and what it follows from.
-    pub seen: Call<(Plan, Arc<Observed>)>,
-}
+/// What a request would begin with, whose standing says which interfaces are open; and what it follows from.
+pub type Sight = Call<(Plan, Arc<Observed>)>;
 
 impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
     /// Says what a Create or Update with these wants would do now, after what was asked last. `imagined` are groups that the stack
@@ -54,14 +49,14 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
     }
 
     /// How the instances of these wants stand now, by the plan that a request would begin with. Changes nothing.
-    pub async fn look(&self, wants: &Wants) -> Vec<Looked> {
+    pub async fn look(&self, wants: &Wants) -> Vec<(InstanceId, Sight)> {
         let stays: BTreeSet<InstanceId> = wants.instances.iter().cloned().collect();
         let run = self.by_steps(&stays);
         let looks = wants.instances.iter().map(async |id| {
             let mut subject = Subject::new(id.clone(), Goal::Isolate(wants));
             let seen = first_sight(&run, &mut subject).await;
-            let seen = seen.map(|(seen, observed)| (plan(&run.case(&subject, &seen, &observed)), Arc::new(observed)));
-            Looked { instance: id.clone(), seen }
+            let sight = seen.map(|(seen, observed)| (plan(&run.case(&subject, &seen, &observed)), Arc::new(observed)));
+            (id.clone(), sight)
         });
         join_all(looks).await
     }

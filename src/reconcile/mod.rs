@@ -29,7 +29,7 @@ use crate::timing::clock::Clock;
 use crate::timing::gate::{Gate, out_of_time};
 use crate::timing::pace::Pace;
 
-pub use dry_run::Looked;
+pub use dry_run::Sight;
 use instance::{Announced, Run, Subject};
 use report::{Asker, Isolated, Report, Restored, kept, overtaken, refused};
 

@@ -7,7 +7,6 @@ use crate::cloudformation::properties;
 use crate::model::{Desired, Groups, InstanceId, Intent, InterfaceId, Owner, Record, State, Time, Wants, Watch};
 use crate::plan::{Case, Goal, Ledger, Now, Observed, Passages, Records as Known, plan};
 use crate::ports::{Call, GroupQuery, Items, Look};
-use crate::reconcile::Looked;
 use crate::reconcile::contained::{Contained, Situation, judge};
 
 /// An incident that is open: its stack asked for isolation last, and no request has asked for its restore.
@@ -158,14 +157,14 @@ pub(super) fn judged(
             stays: &stays,
             only: None,
         };
-        let looked = Looked { instance: id.clone(), seen: Ok((plan(&case), Arc::clone(observed))) };
+        let sight = Ok((plan(&case), Arc::clone(observed)));
         let situation = Situation {
             record,
             is_being_restored: record.is_some_and(|record| record.state == State::Restoring),
             groups: &observed.groups,
             not_reached: "no record says that it was ever isolated",
         };
-        judge(&situation, &wants.isolation_group, looked)
+        judge(&situation, id, &wants.isolation_group, sight)
     };
     incident.instances.iter().map(|id| (id.clone(), one(id))).collect()
 }

@@ -22,7 +22,7 @@ use crate::cloudformation::stack::Stacks;
 use crate::metrics::{self, Metric};
 use crate::model::{Groups, InstanceId, InterfaceId, Record, State, Time, Watch};
 use crate::plan::{DOUBTED, Observed};
-use crate::ports::{Call, CallError, Change, INTENT_PREFIX, Items, Look, Ports, Records, Stamp, Written};
+use crate::ports::{Call, CallError, Change, Entry, INTENT_PREFIX, Items, Look, Ports, Records, Stamp, Written};
 use crate::reconcile::Reconciler;
 use crate::reconcile::contained::{Condition, Contained};
 use crate::reconcile::report::Asker;
@@ -322,7 +322,7 @@ impl<E: Look + Change, R: Records, S: Stacks> Watcher<'_, E, R, S> {
             let before = items.records.get(&id).map_or(0, |record| record.returns);
             if is_return {
                 let stamp = Stamp { now: self.clock.now(), asked_by: reconciler.asked_by, writer: self.writer };
-                let counting = || self.ports.records.count_return(&incident.owner, &id, before, &stamp);
+                let counting = || self.ports.records.enter(&incident.owner, &id, Entry::CountReturn(before), &stamp);
                 match reconciler.persist(reconciler.patience(), counting).await {
                     Ok(Written::Done) => {}
                     // Another watch is at it.

@@ -29,7 +29,7 @@ use crate::model::{
     Desired, InstanceId, Intent, Lease, Owner, Protection, SnapshotId, State, Time, VolumeId, comma_list,
 };
 use crate::plan::Originals;
-use crate::ports::{Asked, Call, CallError, Fault, INTENT_PREFIX, Items, Marking, Records, Stamp, Written};
+use crate::ports::{Asked, Call, CallError, Entry, Fault, INTENT_PREFIX, Items, Marking, Records, Stamp, Written};
 
 const READ: &str = "dynamodb:BatchGetItem";
 const UPDATE: &str = "dynamodb:UpdateItem";
@@ -342,88 +342,68 @@ impl Records for Table {
         self.write(marking.instance.as_str(), edit).await
     }
 
-    async fn request_snapshots(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        taken: &BTreeMap<VolumeId, SnapshotId>,
-        now: Time,
-    ) -> Call<Written> {
-        let taken = taken.iter().map(|(volume, snapshot)| (volume.to_string(), s(snapshot))).collect();
-        let edit = held(owner)
-            .and("attribute_not_exists(SnapshotsRequestedAt) AND Snapshots = :taken")
-            .with(":taken", AttributeValue::M(taken))
-            .set("SnapshotsRequestedAt", s(now))
-            .set("UpdatedAt", s(now));
-        self.write(instance.as_str(), edit).await
-    }
-
-    async fn save_snapshots(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        snapshots: &BTreeMap<VolumeId, SnapshotId>,
-        stamp: &Stamp<'_>,
-    ) -> Call<Written> {
-        let mut portions = portions(snapshots);
-        let last = portions.pop();
-        for portion in &portions {
-            match self.write(instance.as_str(), with_snapshots(owner, portion, stamp)).await? {
-                Written::Done => {}
-                other => return Ok(other),
-            }
-        }
-        let edit = with_snapshots(owner, &last.unwrap_or_default(), stamp).remove(&["SnapshotsRequestedAt"]);
-        self.write(instance.as_str(), edit).await
-    }
-
-    async fn count_return(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        before: u64,
-        stamp: &Stamp<'_>,
-    ) -> Call<Written> {
-        let n = |number: u64| AttributeValue::N(number.to_string());
-        // The SDK sends again what was not answered.
-        let is_counted = "ReturnCount = :ReturnCount AND ReturnWriter = :ReturnWriter";
-        let edit = match before {
-            0 => held(owner).and(&format!("(attribute_not_exists(ReturnCount) OR {is_counted})")),
-            before => held(owner).and(&format!("(ReturnCount = :before OR {is_counted})")).with(":before", n(before)),
-        };
-        let edit = edit.set("ReturnCount", n(before + 1)).set("ReturnWriter", s(stamp.writer));
-        self.write(instance.as_str(), edit.set("UpdatedAt", s(stamp.now))).await
-    }
-
-    async fn save_protection(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        prior: &Protection,
-        now: Time,
-    ) -> Call<Written> {
-        let mut rest = prior.clone();
-        for volumes in portions(&prior.volumes) {
-            let portion = Protection { volumes, ..std::mem::take(&mut rest) };
-            // Nothing is protected while it is restored, so nothing is saved then.
-            let mut edit = held(owner)
-                .and("#State <> :restoring")
-                .with(":restoring", s(State::Restoring.as_str()))
-                .set("UpdatedAt", s(now))
-                .fill("Protection", protection_entries(&portion))
-                .fill(
-                    "RestoreCommands",
-                    portion.restore_commands(instance).into_iter().map(|(key, line)| (key, s(line))),
-                );
-            if let Some(arn) = &portion.profile {
-                edit = edit.set_missing("InstanceProfile", s(arn));
-            }
+    async fn enter(&self, owner: &Owner, instance: &InstanceId, entry: Entry<'_>, stamp: &Stamp<'_>) -> Call<Written> {
+        for edit in edits(owner, instance, entry, stamp) {
             match self.write(instance.as_str(), edit).await? {
                 Written::Done => {}
                 other => return Ok(other),
             }
         }
         Ok(Written::Done)
+    }
+}
+
+/// What makes an entry: one change after the other.
+fn edits(owner: &Owner, instance: &InstanceId, entry: Entry<'_>, stamp: &Stamp<'_>) -> Vec<Edit> {
+    match entry {
+        Entry::RequestSnapshots(taken) => {
+            let taken = taken.iter().map(|(volume, snapshot)| (volume.to_string(), s(snapshot))).collect();
+            let edit = held(owner)
+                .and("attribute_not_exists(SnapshotsRequestedAt) AND Snapshots = :taken")
+                .with(":taken", AttributeValue::M(taken))
+                .set("SnapshotsRequestedAt", s(stamp.now))
+                .set("UpdatedAt", s(stamp.now));
+            vec![edit]
+        }
+        Entry::SaveSnapshots(snapshots) => {
+            let portions = portions(snapshots);
+            let mut edits: Vec<_> = portions.iter().map(|portion| with_snapshots(owner, portion, stamp)).collect();
+            let last = edits.pop().map(|edit| edit.remove(&["SnapshotsRequestedAt"]));
+            edits.into_iter().chain(last).collect()
+        }
+        Entry::CountReturn(before) => {
+            let n = |number: u64| AttributeValue::N(number.to_string());
+            // The SDK sends again what was not answered.
+            let is_counted = "ReturnCount = :ReturnCount AND ReturnWriter = :ReturnWriter";
+            let edit = match before {
+                0 => held(owner).and(&format!("(attribute_not_exists(ReturnCount) OR {is_counted})")),
+                before => {
+                    held(owner).and(&format!("(ReturnCount = :before OR {is_counted})")).with(":before", n(before))
+                }
+            };
+            let edit = edit.set("ReturnCount", n(before + 1)).set("ReturnWriter", s(stamp.writer));
+            vec![edit.set("UpdatedAt", s(stamp.now))]
+        }
+        Entry::SaveProtection(prior) => {
+            let mut rest = prior.clone();
+            let portion = |volumes| Protection { volumes, ..std::mem::take(&mut rest) };
+            let portions = portions(&prior.volumes).into_iter().map(portion);
+            portions.map(|portion| with_protection(owner, instance, &portion, stamp)).collect()
+        }
+    }
+}
+
+fn with_protection(owner: &Owner, instance: &InstanceId, prior: &Protection, stamp: &Stamp<'_>) -> Edit {
+    // Nothing is protected while it is restored, so nothing is saved then.
+    let edit = held(owner)
+        .and("#State <> :restoring")
+        .with(":restoring", s(State::Restoring.as_str()))
+        .set("UpdatedAt", s(stamp.now))
+        .fill("Protection", protection_entries(prior))
+        .fill("RestoreCommands", prior.restore_commands(instance).into_iter().map(|(key, line)| (key, s(line))));
+    match &prior.profile {
+        Some(arn) => edit.set_missing("InstanceProfile", s(arn)),
+        None => edit,
     }
 }
 

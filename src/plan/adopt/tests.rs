@@ -31,8 +31,8 @@ impl Scene {
     fn look(&self) -> Adoption {
         let Self { old, heir, new, in_charge, listed, only } = self;
         let isolation_group = &"sg-250".parse().unwrap();
-        let legacy = Legacy { records: &old.records, in_charge, listed, only };
-        adopt(legacy, Heir { owner: heir, isolation_group, records: new }, &old.observed)
+        let heritage = Heritage { records: &old.records, in_charge, listed, only, owner: heir, isolation_group };
+        adopt(&heritage, new, &old.observed)
     }
 
     /// What is to be done, in its order, and what stands in the way.
@@ -354,9 +354,9 @@ fn tags_say_whose_it_is_now() {
 /// One adoption as the loop of an instance plans it.
 fn with_goal<T>(scene: &Scene, ask: impl FnOnce(&World, &crate::plan::Goal<'_>) -> T) -> T {
     let Scene { old, heir, new, in_charge, listed, only } = scene;
-    let isolation_group = "sg-250".parse().unwrap();
-    let legacy = Legacy { records: &old.records, in_charge, listed, only };
-    let goal = crate::plan::Goal::Adopt(&Heritage { legacy, owner: heir, isolation_group: &isolation_group });
+    let isolation_group = &"sg-250".parse().unwrap();
+    let heritage = Heritage { records: &old.records, in_charge, listed, only, owner: heir, isolation_group };
+    let goal = crate::plan::Goal::Adopt(&heritage);
     let world = old.clone().with(|world| world.records = new.clone());
     ask(&world, &goal)
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{Lock, State, Volume};
 use crate::plan::testing::{World, wants};
-use crate::plan::{Goal, Plan};
+use crate::plan::{Goal, Plan, Reach};
 
 /// One isolated instance with tags on; only snapshots are left.
 fn world() -> World {
@@ -181,8 +181,19 @@ fn a_recorded_snapshot_that_failed_or_is_gone_is_named_and_not_counted() {
     check(&later(&other(), 5), &format!("{}\n? snap-1 is not shown", lost("does not exist any more")));
     check_counted(&later(&other(), 5), &[]);
     let unread = set().with(|world| world.observed.has_snapshots = false);
-    check(&unread, "");
     check_counted(&unread, &[]);
+    // Its tag may be gone: it is looked up by its id before anything is said of it.
+    let unsought = other().with(|world| world.observed.sought.clear());
+    check(&unsought, "");
+    let lost = |world: &World| world.needs(&Goal::Isolate(&wants(&["i-1"])), Reach::Full).snapshots;
+    assert_eq!(lost(&other()), ["snap-1".parse().unwrap()].into());
+    assert_eq!(lost(&shown(set(), "snap-1", "vol-1", |_| {})), [].into());
+    assert_eq!(lost(&unread), [].into());
+    let untagged = shown(set(), "snap-1", "vol-1", |snapshot| {
+        (snapshot.episode, snapshot.labelled) = (String::new(), false);
+    });
+    check(&untagged, "");
+    check_counted(&untagged, &["snap-1"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use ec2_isolation::model::{
 };
 use ec2_isolation::operator::ports::Archive as _;
 use ec2_isolation::plan::{Cut, Originals, Prior};
-use ec2_isolation::ports::{Asked, CallError, Fault, Marking, Records as _, Stamp, Written};
+use ec2_isolation::ports::{Asked, CallError, Entry, Fault, Marking, Records as _, Stamp, Written};
 use serde_json::{Value, json};
 
 use super::{Seen, ids, owner, table, wire};
@@ -194,7 +194,7 @@ async fn a_return_is_counted_once_by_however_many_watches() {
     let (http, seen) = wire(&[(200, "{}"), (200, "{}")]);
     let table = table(http);
     for before in [0, 2] {
-        assert_eq!(table.count_return(&owner(), &instance(), before, &stamp()).await, Ok(Written::Done));
+        assert_eq!(table.enter(&owner(), &instance(), Entry::CountReturn(before), &stamp()).await, Ok(Written::Done));
     }
     let [first, third] = &requests(&seen)[..] else { panic!("two calls") };
     let expected = |count: &str, condition: &str| {
@@ -398,7 +398,7 @@ fn prior() -> Protection {
 #[tokio::test]
 async fn prior_values_are_saved_in_one_write_that_never_overwrites_one() {
     let (http, seen) = wire(&[(200, "{}")]);
-    let saved = table(http).save_protection(&owner(), &instance(), &prior(), now()).await;
+    let saved = table(http).enter(&owner(), &instance(), Entry::SaveProtection(&prior()), &stamp()).await;
     assert_eq!((saved, seen.lock().unwrap().len()), (Ok(Written::Done), 1));
     let text = said(&requests(&seen)[0]);
     assert!(text.ends_with(&format!(" IF Owner = {} AND State <> restored AND State <> restoring", owner())), "{text}");
@@ -417,7 +417,10 @@ async fn prior_values_are_saved_in_one_write_that_never_overwrites_one() {
         assert!(text.contains(set), "{text}");
     }
     let (http, _) = wire(&[(400, LOST)]);
-    assert_eq!(table(http).save_protection(&owner(), &instance(), &prior(), now()).await, Ok(Written::Lost));
+    assert_eq!(
+        table(http).enter(&owner(), &instance(), Entry::SaveProtection(&prior()), &stamp()).await,
+        Ok(Written::Lost)
+    );
 }
 
 #[tokio::test]
@@ -425,14 +428,20 @@ async fn many_volumes_are_saved_in_portions() {
     let volumes = |count: usize| (0..count).map(|n| (format!("vol-{n:017x}").parse().unwrap(), format!("/dev/sd{n}")));
     let many = Protection { volumes: volumes(31).collect(), ..prior() };
     let (http, seen) = wire(&[(200, "{}")]);
-    assert_eq!(table(http).save_protection(&owner(), &instance(), &many, now()).await, Ok(Written::Done));
+    assert_eq!(
+        table(http).enter(&owner(), &instance(), Entry::SaveProtection(&many), &stamp()).await,
+        Ok(Written::Done)
+    );
     let updates: Vec<String> = requests(&seen).iter().map(said).collect();
     let counts = |text: &str| updates.iter().map(|update| update.matches(text).count()).collect::<Vec<_>>();
     assert_eq!(counts(" Protection.vol-"), [25, 6]);
     assert_eq!(counts(" RestoreCommands.vol-"), [25, 6]);
     assert_eq!(counts(" InstanceProfile ="), [1, 0]);
     let (http, seen) = wire(&[(400, LOST)]);
-    assert_eq!(table(http).save_protection(&owner(), &instance(), &many, now()).await, Ok(Written::Lost));
+    assert_eq!(
+        table(http).enter(&owner(), &instance(), Entry::SaveProtection(&many), &stamp()).await,
+        Ok(Written::Lost)
+    );
     assert_eq!(seen.lock().unwrap().len(), 1);
 }
 
@@ -440,10 +449,16 @@ async fn many_volumes_are_saved_in_portions() {
 async fn snapshots_are_asked_for_by_the_first_and_saved_beside_those_that_are_there() {
     let (http, seen) = wire(&[(200, "{}"), (400, LOST), (200, "{}")]);
     let table = table(http);
-    assert_eq!(table.request_snapshots(&owner(), &instance(), &BTreeMap::new(), now()).await, Ok(Written::Done));
-    assert_eq!(table.request_snapshots(&owner(), &instance(), &BTreeMap::new(), now()).await, Ok(Written::Lost));
+    assert_eq!(
+        table.enter(&owner(), &instance(), Entry::RequestSnapshots(&BTreeMap::new()), &stamp()).await,
+        Ok(Written::Done)
+    );
+    assert_eq!(
+        table.enter(&owner(), &instance(), Entry::RequestSnapshots(&BTreeMap::new()), &stamp()).await,
+        Ok(Written::Lost)
+    );
     let taken = [("vol-0a".parse().unwrap(), "snap-0a".parse().unwrap())].into();
-    assert_eq!(table.save_snapshots(&owner(), &instance(), &taken, &stamp()).await, Ok(Written::Done));
+    assert_eq!(table.enter(&owner(), &instance(), Entry::SaveSnapshots(&taken), &stamp()).await, Ok(Written::Done));
     let requests = requests(&seen);
     let held = format!("Owner = {} AND State <> restored", owner());
     assert_eq!(
@@ -468,7 +483,10 @@ async fn snapshots_are_asked_for_by_the_first_and_saved_beside_those_that_are_th
 async fn many_snapshots_are_saved_in_portions_and_asked_for_until_the_last() {
     let many = (0..60).map(|n| (format!("vol-{n:017x}").parse().unwrap(), format!("snap-{n:017x}").parse().unwrap()));
     let (http, seen) = wire(&[(200, "{}")]);
-    assert_eq!(table(http).save_snapshots(&owner(), &instance(), &many.collect(), &stamp()).await, Ok(Written::Done));
+    assert_eq!(
+        table(http).enter(&owner(), &instance(), Entry::SaveSnapshots(&many.collect()), &stamp()).await,
+        Ok(Written::Done)
+    );
     let updates: Vec<String> = requests(&seen).iter().map(said).collect();
     let is_last: Vec<bool> = updates.iter().map(|update| update.contains("REMOVE SnapshotsRequestedAt")).collect();
     assert_eq!(is_last, [false, false, true]);

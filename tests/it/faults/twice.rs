@@ -7,10 +7,12 @@ use ec2_isolation::cloudformation::answer::Status;
 use ec2_isolation::cloudformation::handler::handle;
 use ec2_isolation::model::{
     Attributes, Branch, Group, Groups, Instance, InstanceId, Intent, Interface, InterfaceId, Lease, Lock, Member,
-    Owner, Profile, Protection, Snapshot, SnapshotId, Time, VolumeId,
+    Owner, Profile, Snapshot, SnapshotId, Time, VolumeId,
 };
 use ec2_isolation::plan::{Change as Protecting, Originals};
-use ec2_isolation::ports::{Asked, Call, Change, GroupQuery, Items, Look, Marking, Ports, Records, Stamp, Written};
+use ec2_isolation::ports::{
+    Asked, Call, Change, Entry, GroupQuery, Items, Look, Marking, Ports, Records, Stamp, Written,
+};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
@@ -134,17 +136,6 @@ impl Records for Twice {
         self.0.open(owner).await
     }
 
-    async fn count_return(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        before: u64,
-        stamp: &Stamp<'_>,
-    ) -> Call<Written> {
-        let _ = self.0.count_return(owner, instance, before, stamp).await;
-        self.0.count_return(owner, instance, before, stamp).await
-    }
-
     async fn write_intent(&self, asked: &Asked<'_>, now: Time) -> Call<Intent> {
         let _ = self.0.write_intent(asked, now).await;
         self.0.write_intent(asked, now).await
@@ -187,37 +178,9 @@ impl Records for Twice {
         self.0.mark(marking).await
     }
 
-    async fn request_snapshots(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        taken: &BTreeMap<VolumeId, SnapshotId>,
-        now: Time,
-    ) -> Call<Written> {
-        let _ = self.0.request_snapshots(owner, instance, taken, now).await;
-        self.0.request_snapshots(owner, instance, taken, now).await
-    }
-
-    async fn save_snapshots(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        snapshots: &BTreeMap<VolumeId, SnapshotId>,
-        stamp: &Stamp<'_>,
-    ) -> Call<Written> {
-        let _ = self.0.save_snapshots(owner, instance, snapshots, stamp).await;
-        self.0.save_snapshots(owner, instance, snapshots, stamp).await
-    }
-
-    async fn save_protection(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        prior: &Protection,
-        now: Time,
-    ) -> Call<Written> {
-        let _ = self.0.save_protection(owner, instance, prior, now).await;
-        self.0.save_protection(owner, instance, prior, now).await
+    async fn enter(&self, owner: &Owner, instance: &InstanceId, entry: Entry<'_>, stamp: &Stamp<'_>) -> Call<Written> {
+        let _ = self.0.enter(owner, instance, entry, stamp).await;
+        self.0.enter(owner, instance, entry, stamp).await
     }
 }
 

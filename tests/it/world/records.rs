@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ec2_isolation::model::{
-    Desired, InstanceId, Intent, Lease, Owner, Protection, Record, SnapshotId, Snapshots, State, Time, VolumeId,
-    comma_list, sha256,
+    Desired, InstanceId, Intent, Lease, Owner, Protection, Record, Snapshots, State, Time, comma_list, sha256,
 };
 use ec2_isolation::plan::{Originals, Prior};
 use ec2_isolation::ports::{
-    Asked, Call, CallError, Fault, INTENT_PREFIX, Items, Marking, RECORDED_AT_ONCE, Records, Stamp, Written,
+    Asked, Call, CallError, Entry, Fault, INTENT_PREFIX, Items, Marking, RECORDED_AT_ONCE, Records, Stamp, Written,
 };
 
 use super::readings::{INTENT, record as record_key};
@@ -320,74 +319,43 @@ impl Records for World {
         .await
     }
 
-    async fn request_snapshots(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        taken: &BTreeMap<VolumeId, SnapshotId>,
-        _now: Time,
-    ) -> Call<Written> {
-        self.call(UPDATE, format!("{instance} requested"), |data| {
-            let is_seen = |record: &&mut Record| !record.snapshots.requested && record.snapshots.taken == *taken;
-            let Some(record) = data.held(owner, instance).filter(is_seen) else {
-                return Ok(Written::Lost);
-            };
-            record.snapshots.requested = true;
-            Ok(Written::Done)
-        })
-        .await
-    }
-
-    async fn save_snapshots(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        snapshots: &BTreeMap<VolumeId, SnapshotId>,
-        stamp: &Stamp<'_>,
-    ) -> Call<Written> {
-        self.call(UPDATE, format!("{instance} snapshots"), |data| {
+    async fn enter(&self, owner: &Owner, instance: &InstanceId, entry: Entry<'_>, stamp: &Stamp<'_>) -> Call<Written> {
+        let what = match entry {
+            Entry::RequestSnapshots(_) => "requested",
+            Entry::SaveSnapshots(_) => "snapshots",
+            Entry::CountReturn(_) => "returns",
+            Entry::SaveProtection(_) => "protection",
+        };
+        self.call(UPDATE, format!("{instance} {what}"), |data| {
+            let returns = data.returns.get(instance).cloned();
             let Some(record) = data.held(owner, instance) else { return Ok(Written::Lost) };
-            record.snapshots.taken.extend(snapshots.clone());
-            record.snapshots.requested = false;
-            record.history.push(stamp.line(&format!("snapshots: {}", comma_list(snapshots.values()))));
-            Ok(Written::Done)
-        })
-        .await
-    }
-
-    async fn count_return(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        before: u64,
-        stamp: &Stamp<'_>,
-    ) -> Call<Written> {
-        self.call(UPDATE, format!("{instance} returns"), |data| {
-            let counted = (before + 1, stamp.writer.to_owned());
-            let is_counted = data.returns.get(instance) == Some(&counted);
-            let Some(record) = data.held(owner, instance).filter(|record| record.returns == before || is_counted)
-            else {
-                return Ok(Written::Lost);
-            };
-            record.returns = before + 1;
-            data.returns.insert(instance.clone(), counted);
-            Ok(Written::Done)
-        })
-        .await
-    }
-
-    async fn save_protection(
-        &self,
-        owner: &Owner,
-        instance: &InstanceId,
-        prior: &Protection,
-        _now: Time,
-    ) -> Call<Written> {
-        self.call(UPDATE, format!("{instance} protection"), |data| {
-            let Some(record) = data.held(owner, instance).filter(|record| record.state != State::Restoring) else {
-                return Ok(Written::Lost);
-            };
-            record.protection = std::mem::take(&mut record.protection).with(prior.clone());
+            match entry {
+                Entry::RequestSnapshots(taken) => {
+                    if record.snapshots.requested || record.snapshots.taken != *taken {
+                        return Ok(Written::Lost);
+                    }
+                    record.snapshots.requested = true;
+                }
+                Entry::SaveSnapshots(snapshots) => {
+                    record.snapshots.taken.extend(snapshots.clone());
+                    record.snapshots.requested = false;
+                    record.history.push(stamp.line(&format!("snapshots: {}", comma_list(snapshots.values()))));
+                }
+                Entry::CountReturn(before) => {
+                    let counted = (before + 1, stamp.writer.to_owned());
+                    if record.returns != before && returns.as_ref() != Some(&counted) {
+                        return Ok(Written::Lost);
+                    }
+                    record.returns = before + 1;
+                    data.returns.insert(instance.clone(), counted);
+                }
+                Entry::SaveProtection(prior) => {
+                    if record.state == State::Restoring {
+                        return Ok(Written::Lost);
+                    }
+                    record.protection = std::mem::take(&mut record.protection).with(prior.clone());
+                }
+            }
             Ok(Written::Done)
         })
         .await
