@@ -291,7 +291,7 @@ impl Records for Table {
             let mut result = Ok(Written::Done);
             let closing = self.change(OPEN, Edit::default().delete(OWNERS, [owner.digest()]))?;
             let write = Write { result: &mut result, operations: vec![closing] };
-            self.transact(&[self.change(&key, all.remove(&["Held"]))?], vec![write]).await;
+            self.transact(&self.change(&key, all.remove(&["Held"]))?, None, vec![write]).await;
             // Where it holds more, it is over for these only.
             if result? == Written::Done {
                 return Ok(());

@@ -79,9 +79,8 @@ impl Table {
         stamp: &Stamp<'_>,
     ) -> Vec<Call<Written>> {
         let is_ours = Edit::only_if("RequestId = :request").with(":request", s(request_id));
-        let both = || Ok([self.check(intent_key(owner), &is_ours)?, self.change(OPEN, opening(owner))?]);
-        let firsts = match both() {
-            Ok(firsts) => firsts,
+        let condition = match self.check(intent_key(owner), &is_ours) {
+            Ok(condition) => condition,
             Err(error) => return vec![Err(error); originals.len()],
         };
         let mut results = vec![Ok(Written::Done); originals.len()];
@@ -96,12 +95,7 @@ impl Table {
                     Err(error) => *result = Err(error),
                 }
             }
-            // That it is listed as open is for the watch: nothing waits for it.
-            if self.transact(&firsts, writes).await == Firsts::InPart
-                && let Err(error) = self.open(owner).await
-            {
-                tracing::warn!(%error, "the incident is not listed as open");
-            }
+            self.transact_and_open(owner, &condition, writes).await;
         }
         results
     }
@@ -147,10 +141,25 @@ impl Table {
         Ok(vec![self.put(copy, Edit::only_if("attribute_not_exists(InstanceId)"))?, self.put(record, as_read)?])
     }
 
-    /// Writes what can be written, unless the condition of the first of the `firsts`, which go with each transaction, does not hold.
-    /// Where another one of them is refused, the rest goes without it.
-    pub(crate) async fn transact(&self, mut firsts: &[TransactWriteItem], writes: Vec<Write<'_>>) -> Firsts {
-        let count_of_firsts = firsts.len();
+    /// Also lists the owner's incident as open, which is for the watch: nothing waits for it.
+    pub(crate) async fn transact_and_open(&self, owner: &Owner, condition: &TransactWriteItem, writes: Vec<Write<'_>>) {
+        let opening = self.change(OPEN, opening(owner)).ok();
+        if !self.transact(condition, opening.as_ref(), writes).await
+            && let Err(error) = self.open(owner).await
+        {
+            tracing::warn!(%error, "the incident is not listed as open");
+        }
+    }
+
+    /// Writes what can be written, unless the `condition`, which goes with each transaction, does not hold. Whether `beside` went
+    /// with them as well: if it is refused, they go without it.
+    pub(crate) async fn transact(
+        &self,
+        condition: &TransactWriteItem,
+        mut beside: Option<&TransactWriteItem>,
+        writes: Vec<Write<'_>>,
+    ) -> bool {
+        let is_alone = beside.is_none();
         let (simple, other): (Vec<_>, Vec<_>) = writes.into_iter().partition(|write| write.operations.len() == 1);
         let mut batches: Vec<Vec<Write<'_>>> = other.into_iter().map(|write| vec![write]).chain([simple]).collect();
         let mut pauses = pauses();
@@ -158,18 +167,19 @@ impl Table {
             if batch.is_empty() {
                 continue;
             }
-            let operations = firsts.iter().chain(batch.iter().flat_map(|write| &write.operations));
+            let firsts = || std::iter::once(condition).chain(beside);
+            let operations = firsts().chain(batch.iter().flat_map(|write| &write.operations));
             let request = self.client.transact_write_items().set_transact_items(Some(operations.cloned().collect()));
             let Err(error) = Box::pin(request.send()).await else { continue };
             let whole = call_error(TRANSACT, &error);
             let mut reasons = reasons(error).into_iter();
-            let of_first = reasons.by_ref().take(firsts.len()).fold(None, Option::or);
+            let of_first = reasons.by_ref().take(firsts().count()).fold(None, Option::or);
             if of_first.as_ref().is_some_and(|error| error.code == LOST) {
                 set_all(batch, &Ok(Written::Overtaken));
                 continue;
             }
-            if firsts.len() > 1 && of_first.as_ref().is_some_and(|error| error.fault == Fault::Refused) {
-                firsts = &firsts[..1];
+            if beside.is_some() && of_first.as_ref().is_some_and(|error| error.fault == Fault::Refused) {
+                beside = None;
                 batches.push(batch);
                 continue;
             }
@@ -204,15 +214,8 @@ impl Table {
                 set_all(rest, &Err(whole));
             }
         }
-        if firsts.len() == count_of_firsts { Firsts::All } else { Firsts::InPart }
+        is_alone || beside.is_some()
     }
-}
-
-/// What went with the writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Firsts {
-    All,
-    InPart,
 }
 
 fn set_all(writes: Vec<Write<'_>>, result: &Call<Written>) {

@@ -395,11 +395,10 @@ fn nothing_is_marked_isolated_before_what_is_not_shown_was_read_again() {
     let moved = || scene(State::Kept).taken_over().moved("eni-1", "sg-250").moved("eni-2", "sg-250").tagged();
     let without_interface = |world: &mut World| _ = world.observed.interfaces.remove(&"eni-2".parse().unwrap());
     let without_instance = |world: &mut World| world.observed.instances.clear();
-    let hidden: [(&dyn Fn(&mut World), &str); 2] =
-        [(&without_interface, "? eni-2 is not shown\n"), (&without_instance, "? the instance is not shown\n")];
-    for (hide, doubt) in hidden {
-        let mut scene = moved();
-        hide(&mut scene.old);
+    let (mut first, mut second) = (moved(), moved());
+    without_interface(&mut first.old);
+    without_instance(&mut second.old);
+    for (scene, doubt) in [(first, "? eni-2 is not shown\n"), (second, "? the instance is not shown\n")] {
         let (first, later) = with_goal(&scene, |world, goal| {
             (world.plan(goal).to_string(), world.clone().seen_before(goal).plan(goal).to_string())
         });

@@ -4,10 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
+use crate::aws::dynamodb::Table;
 use crate::aws::dynamodb::edit::Edit;
-use crate::aws::dynamodb::item::{KEY, OPEN, intent_key, lines, map, read_history, read_record, s, set, sort};
+use crate::aws::dynamodb::item::{KEY, intent_key, lines, map, read_history, read_record, s, set, sort};
 use crate::aws::dynamodb::transaction::{Write, unless_held};
-use crate::aws::dynamodb::{Table, opening};
 use crate::aws::error::call_error;
 use crate::model::{InstanceId, Owner, Record, State};
 use crate::operator::aws::dynamodb::digest::digest;
@@ -91,7 +91,7 @@ impl Archive for Table {
         let holds = self.change(&intent_key(takeover.owner), holds)?;
         let mut result = Ok(Written::Done);
         let write = Write { result: &mut result, operations: vec![self.put(item, condition)?] };
-        self.transact(&[holds, self.change(OPEN, opening(takeover.owner))?], vec![write]).await;
+        self.transact_and_open(takeover.owner, &holds, vec![write]).await;
         // No intent, no heir.
         result.map(|written| if written == Written::Overtaken { Written::Lost } else { written })
     }
