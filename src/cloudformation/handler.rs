@@ -168,7 +168,7 @@ where
     };
     match request {
         Err(invalid) if invalid.is_foreign() => Report::failure(format!("nothing was changed: {invalid}")),
-        Err(invalid) => reconciler.refuse(&invalid).await,
+        Err(invalid) => reconciler.look_after().await.report(&invalid),
         Ok(Request::Reconcile(wants)) => {
             let (stacks, stack_id, on_rollback) = (&ports.stacks, owner.stack_id.as_str(), wants.on_rollback);
             reconciler.isolate(&wants, &StackGuard { stacks, stack_id, on_rollback }).await

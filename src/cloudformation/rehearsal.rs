@@ -34,9 +34,21 @@ pub(super) async fn rehearse<E: Look + Change, R: Records, S: Stacks>(
     };
     let plan = reconciler.dry_run(rehearsal.wants, intent.as_ref(), &[]).await;
     let why = rehearsal.refusal(intent.as_ref());
-    if (why.is_some() || plan.failed) && is_rolling_back(reconciler, stacks).await {
-        // A rollback goes back to a dry run, and must succeed: a stack that cannot be rolled back takes no update.
-        return Report { failed: false, ..plan };
+    // The plan is about what is listed only.
+    let is_more_held = intent.iter().flat_map(|intent| &intent.held).any(|id| !rehearsal.wants.instances.contains(id));
+    if (why.is_some() || plan.failed || is_more_held) && is_rolling_back(reconciler, stacks).await {
+        // A rollback goes back to a dry run, and must succeed: a stack that cannot be rolled back takes no update. What failed before
+        // may have left something in the transit group.
+        let after = reconciler.look_after().await;
+        let plan = reconciler.dry_run(rehearsal.wants, intent.as_ref(), &[]).await;
+        let headline = match after.headline {
+            Some(headline) => format!("{headline}: the stack rolls back to a dry run"),
+            None => plan.headline,
+        };
+        let mut details = after.details;
+        let further: Vec<String> = plan.details.into_iter().filter(|detail| !details.contains(detail)).collect();
+        details.extend(further);
+        return Report { failed: !after.is_well, headline, details, ..plan };
     }
     match why {
         None => plan,

@@ -153,6 +153,7 @@ impl<E: Look + Change, R: Records> Executor<'_, E, R> {
             let _ = self.mandate.gate.while_open(holding.is_free()).await;
             Err(StepError::LeaseOver)
         };
+        let mut lost = None;
         match self.until_taken(instance, interface, &inside, turn).await {
             Ok(()) => *passage = Some(Passage::Done),
             Err(StepError::Overtaken | StepError::LeaseOver) if !is_outside => return Err(StepError::LeaseOver),
@@ -163,6 +164,12 @@ impl<E: Look + Change, R: Records> Executor<'_, E, R> {
             Err(error) if matches!(error.fault(), Some(Fault::Unseen | Fault::Denied | Fault::Throttled)) => {
                 *passage = is_outside.then_some(Passage::Postponed);
                 return if is_outside { self.set_groups(instance, interface, &isolation).await } else { Err(error) };
+            }
+            // It may be inside, and waits isolated for another try.
+            Err(error) if error.fault().is_some_and(Fault::may_pass) => {
+                tracing::warn!(%interface, %error, "not through the transit group yet");
+                *passage = is_outside.then_some(Passage::Postponed);
+                lost = Some(error).filter(|_| !is_outside);
             }
             Err(error) => {
                 tracing::warn!(%interface, %error, "not through the transit group");
@@ -183,7 +190,8 @@ impl<E: Look + Change, R: Records> Executor<'_, E, R> {
         }
         self.transit.leaving.send_modify(|leaving| *leaving += 1);
         let _leaving = Counted(&self.transit.leaving, 1, None);
-        self.leave(instance, interface, through, &isolation, originals).await
+        self.leave(instance, interface, through, &isolation, originals).await?;
+        lost.map_or(Ok(()), Err)
     }
 
     /// Waits as long as the interface is to be held. Whether it is still in `ours` at the end, as far as that is to be seen in time:
@@ -266,7 +274,22 @@ impl<E: Look + Change, R: Records> Executor<'_, E, R> {
         if is_believed && error.code == GONE {
             return Err(error.into());
         }
-        let going_back = self.ec2.set_groups(interface, originals);
+        // What was lost is sent again: nothing else gives them back.
+        let going_back = async {
+            loop {
+                match self.ec2.set_groups(interface, originals).await {
+                    Err(error)
+                        if error.fault.may_pass()
+                            && !matches!(error.fault, Fault::Unseen | Fault::Busy)
+                            && !self.mandate.gate.is_closed() =>
+                    {
+                        tracing::warn!(%interface, %error, "still to get its groups back");
+                        let _ = self.mandate.gate.while_open(tokio::time::sleep(REFUSAL_PAUSE)).await;
+                    }
+                    result => return result,
+                }
+            }
+        };
         if (refusals >= REFUSALS || is_believed) && self.until_last_try(going_back).await.is_ok() {
             return Err(error.into());
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::execute::{Executor, Mandate};
@@ -213,17 +213,19 @@ impl<E: Look + Change, R: Records> Run<'_, E, R> {
                     passing.push(Box::pin(self.carry_out_all(vec![work])));
                 }
                 let (tags, quick): (Vec<Work>, Vec<Work>) = quick.into_iter().partition(Work::tags);
-                let quick = self.carry_out_all(quick);
-                let mut tagging = Box::pin(self.carry_out_all(tags));
-                let both = join(tokio::time::timeout(TAGGED, &mut tagging), quick);
-                let (tagged, mut outcomes) = alongside(both, &mut passing, &mut done).await;
+                let (ended, are_tagged) = oneshot::channel();
+                passing.push(Box::pin(async {
+                    let outcomes = self.carry_out_all(tags).await;
+                    let _ = ended.send(());
+                    outcomes
+                }));
+                let tagged = tokio::time::timeout(TAGGED, are_tagged);
+                let both = join(tagged, self.carry_out_all(quick));
+                let (tagged, outcomes) = alongside(both, &mut passing, &mut done).await;
                 let is_late = tagged.is_err();
-                match tagged {
-                    Ok(tagged) => outcomes.extend(tagged),
-                    Err(_) => passing.push(tagging),
-                }
-                let is_slow = outcomes.iter().flat_map(|(_, outcomes)| outcomes).any(|outcome| outcome.result.is_err());
                 done.extend(outcomes);
+                let ended = done.iter().filter(|(work, _)| !(work.passes() || work.protects()));
+                let is_slow = ended.flat_map(|(_, outcomes)| outcomes).any(|outcome| outcome.result.is_err());
                 // What follows from a change of groups is planned from what is read back.
                 depth = if depth == Reach::First { Reach::Light } else { Reach::Full };
                 if is_all_slow

@@ -9,7 +9,6 @@ pub(crate) mod instance;
 pub mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,7 +30,7 @@ use crate::timing::pace::Pace;
 
 pub use dry_run::Sight;
 use instance::{Announced, Run, Subject};
-use report::{Asker, Isolated, Report, Restored, kept, overtaken, refused};
+use report::{Asker, Isolated, LookedAfter, Report, Restored, kept, overtaken};
 
 /// Faults are tried again for a minute: the SDK's own retries have taken their share before.
 const FOR_FAULTS: Duration = Duration::from_secs(60);
@@ -300,15 +299,15 @@ impl<E: Look + Change, R: Records> Reconciler<'_, E, R> {
         }
     }
 
-    /// Does nothing of what cannot be read. **What a request that died left in the transit group is taken out of it.**
-    pub async fn refuse(&self, why: &impl fmt::Display) -> Report {
+    /// For a request of which nothing is done: **what one that died left in the transit group is taken out of it.**
+    pub async fn look_after(&self) -> LookedAfter {
         let held = match self.persist(self.patience(), || self.mended_intent(None)).await {
             Ok(intent) => intent.map(|intent| intent.held).unwrap_or_default(),
-            Err(error) => return refused(self.asker, why, &[], Some(&error)),
+            Err(error) => return LookedAfter::of(self.asker, &[], Some(&error)),
         };
         let goals = held.iter().map(|id| (id.clone(), Goal::Keep(None))).collect();
         let ended = self.run(None, (&held, None), goals, self.patience(), Then::Nothing).await;
-        refused(self.asker, why, &ended.subjects, ended.unannounced.as_ref())
+        LookedAfter::of(self.asker, &ended.subjects, ended.unannounced.as_ref())
     }
 
     async fn clear(&self) -> Vec<Subject<'static>> {

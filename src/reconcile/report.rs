@@ -370,33 +370,48 @@ pub(super) fn kept(
     Report { failed, headline, details: troubles, next, kept: Some(isolated), ..Report::default() }
 }
 
-/// The report of a request that cannot be read, of which nothing was done. What was `held` before was looked at.
-pub(super) fn refused(
-    asker: Asker,
-    why: &impl fmt::Display,
-    held: &[Subject<'_>],
-    unread: Option<&CallError>,
-) -> Report {
-    let among = |is_meant: &dyn Fn(&Subject<'_>) -> bool| {
-        comma_list(held.iter().filter(|subject| is_meant(subject)).map(|subject| &subject.instance))
-    };
-    let inside = among(&|subject| subject.is_in_transit());
-    let out = among(&|subject| !subject.is_in_transit() && subject.is_seen() && subject.ledger.has_moved());
-    let mut findings = Findings::by(asker);
-    findings.unknown(unread);
-    held.iter().filter(|subject| !subject.is_seen()).for_each(|subject| findings.unread(subject));
-    let headline = if !inside.is_empty() {
-        format!("{inside} in the transit group, which is open to everybody: {why}")
-    } else if findings.is_fatal() {
-        format!("it is not known whether what is held is in the transit group: {why}")
-    } else if !out.is_empty() {
-        format!("an earlier request had not ended: {out} moved into isolation, nothing else was changed: {why}")
-    } else {
-        format!("nothing was changed: {why}")
-    };
-    findings.add(held);
-    let Findings { open, fatal, .. } = findings;
-    Report { details: open.into_iter().chain(fatal).collect(), ..Report::failure(headline) }
+/// How what is held stands after a request of which nothing was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookedAfter {
+    /// What there is to say first, if there is anything.
+    pub headline: Option<String>,
+    /// Whether it is known that nothing is in the transit group.
+    pub is_well: bool,
+    pub details: Vec<String>,
+}
+
+impl LookedAfter {
+    pub(super) fn of(asker: Asker, held: &[Subject<'_>], unread: Option<&CallError>) -> Self {
+        let among = |is_meant: &dyn Fn(&Subject<'_>) -> bool| {
+            comma_list(held.iter().filter(|subject| is_meant(subject)).map(|subject| &subject.instance))
+        };
+        let inside = among(&|subject| subject.is_in_transit());
+        let unseen = among(&|subject| !subject.is_in_transit() && !subject.is_seen());
+        let out = among(&|subject| !subject.is_in_transit() && subject.is_seen() && subject.ledger.has_moved());
+        let headline = if !inside.is_empty() {
+            Some(format!("{inside} in the transit group, which is open to everybody"))
+        } else if unread.is_some() || !unseen.is_empty() {
+            let what = if unread.is_some() { "anything" } else { &unseen };
+            Some(format!("it is not known whether the transit group, which is open to everybody, holds {what}"))
+        } else {
+            let moved =
+                || format!("an earlier request had not ended: {out} moved into isolation, nothing else was changed");
+            (!out.is_empty()).then(moved)
+        };
+        let mut findings = Findings::by(asker);
+        findings.unknown(unread);
+        findings.add(held);
+        let (not_isolated, notes, endings) = Default::default();
+        let is_well = inside.is_empty() && unseen.is_empty() && unread.is_none();
+        Self { headline, is_well, details: Findings { not_isolated, notes, endings, ..findings }.in_order() }
+    }
+
+    /// The report of a request that was refused.
+    #[must_use]
+    pub fn report(self, why: &impl fmt::Display) -> Report {
+        let headline = self.headline.unwrap_or_else(|| "nothing was changed".to_owned());
+        Report { details: self.details, ..Report::failure(format!("{headline}: {why}")) }
+    }
 }
 
 /// Problems and failures by weight.

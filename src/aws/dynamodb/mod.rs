@@ -149,7 +149,11 @@ impl Table {
         listed.insert(&digest);
         let before = found.get(OWNERS);
         tracing::warn!(?before, "the list of open incidents cannot be read, and is written anew");
-        self.write(OPEN, Edit::default().replace(OWNERS, before, set(&listed))).await.map(drop)
+        match self.write(OPEN, Edit::default().replace(OWNERS, before, set(&listed))).await? {
+            // Another request was quicker with it.
+            Written::Lost => self.write(OPEN, opening(owner)).await.map(drop),
+            _ => Ok(()),
+        }
     }
 
     async fn read_all(&self, keys: &[String]) -> Call<Vec<Item>> {

@@ -4,8 +4,9 @@ use super::{Change, Due, put_back};
 use crate::model::Record;
 use crate::plan::{Aim, Case, Doubt, Plan, Problem, Step, StepError};
 
-/// What EC2 says of a profile that is not there (lacework/go-sdk#1045).
-const NO_PROFILE: &str = "InvalidParameterValue";
+/// What EC2 says of a profile that is not there (lacework/go-sdk#1045). One without a role is refused with the same code
+/// (Capgemini/kubeform#116).
+const NO_PROFILE: (&str, &str) = ("InvalidParameterValue", "iamInstanceProfile");
 
 pub(super) fn protect(case: &Case<'_>, record: &Record, due: &mut Due, plan: &mut Plan) {
     let Some(profiles) = &case.observed.profiles else { return };
@@ -44,7 +45,9 @@ pub(super) fn unprotect(case: &Case<'_>, record: &Record, plan: &mut Plan) -> bo
                 aim: Aim::Restore,
             };
             match case.ledger.failure(&step) {
-                Some(StepError::Call(error)) if now.is_none() && error.code == NO_PROFILE => {
+                Some(StepError::Call(error))
+                    if now.is_none() && error.code == NO_PROFILE.0 && error.message.contains(NO_PROFILE.1) =>
+                {
                     plan.problems.push(Problem::ProfileGone { instance: case.id(), arn });
                 }
                 _ => put_back(case, Change::AttachProfile { arn }, now.is_none(), plan),
@@ -83,11 +86,17 @@ mod tests {
             "i-1: mark restored\n! i-1 was left with instance profile arn:b, which it was given meanwhile; before it had arn:a",
         );
         let mut gone = World::with_profile(None, Some("arn:a"));
-        gone.refuse_everything("InvalidParameterValue", "Invalid IAM Instance Profile ARN");
+        gone.refuse_everything(
+            "InvalidParameterValue",
+            "Value (arn:a) for parameter iamInstanceProfile.arn is invalid.",
+        );
         gone.check_unprotected(
             "i-1: mark restored\n! i-1 was left without instance profile arn:a, which does not exist any more: if it is to have one, \
              give it another one",
         );
+        let mut bare = World::with_profile(None, Some("arn:a"));
+        bare.refuse_everything("InvalidParameterValue", "IAM Instance Profile \"arn:a\" has no associated IAM Roles");
+        bare.check_unprotected("i-1: restore: profile arn:a");
         // Whoever detached it, a second reading changes nothing of that.
         World::with_profile(None, None).check_unprotected("i-1: mark restored");
         let mut unread = World::with_profile(None, Some("arn:a"));

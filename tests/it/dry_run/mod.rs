@@ -271,6 +271,39 @@ async fn a_rollback_to_a_dry_run_succeeds_where_its_plan_would_fail() {
     assert!(answer.reason.contains("eni-0b"), "{}", answer.reason);
 }
 
+/// What failed before may have left something in the transit group: no person asked for this dry run.
+#[tokio::test(start_paused = true)]
+async fn a_rollback_to_a_dry_run_leaves_nothing_in_the_transit_group() {
+    // Listed by the dry run to which it goes back, or not.
+    for (is_refused, listed) in [(false, A), (false, B), (true, A), (true, B)] {
+        let world = quick_fleet();
+        succeeds(&world, dry(listing(&[listed], event("create")))).await;
+        world.set_status("UPDATE_IN_PROGRESS");
+        world.data().troubles_of.insert(SWAP, (0, Trouble::DiesAfter));
+        die(&world, cutting(listing(&[A], event("update")))).await;
+        assert_eq!(world.data().in_transit(), ["eni-0a"]);
+        world.set_status("UPDATE_ROLLBACK_IN_PROGRESS");
+        let mut back = dry(listing(&[listed], event("update")));
+        back["RequestId"] = json!("the rollback");
+        if is_refused {
+            world.data().always = Some((SWAP, Fault::Denied));
+            let reason = fails(&world, back).await;
+            let said = format!(
+                "{A} in the transit group, which is open to everybody: the stack rolls back to a dry run | {A}: "
+            );
+            assert!(reason.starts_with(&said), "{reason}");
+            assert_eq!(reason.matches("--network-interface-id eni-0a").count(), 1, "{reason}");
+        } else {
+            let answer = succeeds(&world, back).await;
+            let said = format!(
+                "an earlier request had not ended: {A} moved into isolation, nothing else was changed: the stack rolls back to a dry run | "
+            );
+            assert!(answer.reason.starts_with(&said), "{}", answer.reason);
+            assert_eq!(isolated(&world), ["eni-0a"]);
+        }
+    }
+}
+
 /// It is open to everybody, and a dry run does nothing about it.
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_names_what_is_in_the_transit_group_first() {

@@ -89,10 +89,19 @@ async fn killed_in_the_passage_then_the_next_request_cannot_be_read() {
 
         let world = killed_in_the_passage(cutting(event("create")), 2).await;
         world.data().always = Some(("ec2:DescribeInstances", Fault::Denied));
-        let unknown = format!("it is not known whether what is held is in the transit group: {why}");
+        let unknown = |what: &str| {
+            format!("it is not known whether the transit group, which is open to everybody, holds {what}: {why}")
+        };
         let reason = fails(&world, invalid()).await;
-        assert_eq!(headline(&reason), unknown, "{next}");
-        assert!(reason.contains("ec2:DescribeInstances failed"), "{next}: {reason}");
+        assert_eq!(headline(&reason), unknown(&format!("{A}, {B}")), "{next}");
+        assert_eq!(reason.matches("ec2:DescribeInstances failed").count(), 1, "{next}: {reason}");
+        world.data().always = Some(("dynamodb:BatchGetItem", Fault::Denied));
+        assert_eq!(headline(&fails(&world, invalid()).await), unknown("anything"), "{next}");
+        world.data().always = None;
+        world.data().unreadable.insert(A.to_owned(), "attribute State is \"x\"".to_owned());
+        let reason = fails(&world, invalid()).await;
+        assert_eq!(headline(&reason), unknown(A), "{next}");
+        assert!(reason.contains("attribute State is"), "{next}: {reason}");
 
         let world = killed_in_the_passage(cutting(event("create")), 2).await;
         world.data().always = Some((SWAP, Fault::Denied));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ec2_isolation::model::Volume;
+use ec2_isolation::model::{Group, Volume};
 use ec2_isolation::ports::Fault;
 use serde_json::json;
 use tokio::time::Instant;
@@ -151,6 +151,32 @@ async fn one_hundred_members_go_to_standby_within_2_s_of_their_own_isolation_and
         let entries = data.calls.iter().filter(|(_, what)| *what == format!("{last} [{TRANSIT}]")).count();
         assert_eq!(entries, usize::from(cuts), "{change}: nobody passes twice");
     }
+}
+
+/// Each has groups of its own, so each tag is a call: late ones hold no right to call that others wait for.
+#[tokio::test(start_paused = true)]
+async fn tags_that_take_long_keep_nobody_from_anything_else() {
+    let world = World::new();
+    let ids: Vec<String> = (0..60).map(|n| format!("i-{:x}", 0x1000 + n)).collect();
+    for (n, id) in ids.iter().enumerate() {
+        let group = format!("sg-{:x}", 0x5000 + n);
+        {
+            let mut data = world.data();
+            let plain = data.groups[&"sg-0a".parse().unwrap()].clone();
+            let own = Group { id: group.parse().unwrap(), ..plain };
+            data.groups.insert(own.id.clone(), own);
+        }
+        world.add(id, VPC, &[(&format!("eni-{:x}", 0x1000 + n), &[&group])]);
+    }
+    {
+        let mut data = world.data();
+        (data.latency, data.slow) = (Duration::from_millis(20), Some(("ec2:CreateTags", "", Duration::from_secs(2))));
+    }
+    let all: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let begun = Instant::now();
+    let answer = succeeds(&world, listing(&all, event("create"))).await;
+    assert!(answer.reason.starts_with("60 instances isolated (60 interfaces), 60 snapshots"), "{}", answer.reason);
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
 }
 
 /// Who waits in the isolation group for the passage has all seats, and waits for whoever is still open.

@@ -8,7 +8,7 @@ use ec2_isolation::ports::Fault;
 use serde_json::{Value, json};
 
 use crate::world::{self, ISOLATION, TRANSIT, Trouble, World};
-use crate::{A, B, C, D, cutting, deliver, die, event, fails, fleet, isolated, run, succeeds, with};
+use crate::{A, B, C, D, cutting, deliver, die, event, fails, fleet, isolated, listing, run, succeeds, with};
 
 const SWAP: &str = "ec2:ModifyNetworkInterfaceAttribute";
 
@@ -123,6 +123,35 @@ async fn where_the_isolation_group_is_refused_to_the_end_the_originals_come_back
     assert_eq!(isolated(&world), ["eni-0a"]);
     let cause = format!("{B}: isolate eni-0b [sg-0b, sg-0c] -> [{ISOLATION}]: {SWAP} failed: OperationNotPermitted");
     assert!(reason.starts_with(&format!("1 of 2 instances isolated (1 interface), 1 snapshot | {cause}")), "{reason}");
+}
+
+/// Nothing else gives them back.
+#[tokio::test(start_paused = true)]
+async fn originals_that_come_back_are_sent_again_where_that_is_lost() {
+    for fault in [Fault::Server, Fault::Throttled, Fault::Connection] {
+        let world = fleet();
+        world.data().refused_groups.insert(("eni-0b".parse().unwrap(), ISOLATION.parse().unwrap()));
+        // After the way in and three ways out.
+        world.data().troubles_of.insert(SWAP, (4, Trouble::Fails(fault)));
+        let reason = fails(&world, cutting(listing(&[B], event("create")))).await;
+        assert_eq!(world.cards()["eni-0b"], world::groups(&["sg-0b", "sg-0c"]), "{fault:?}: {reason}");
+        assert_eq!(world.data().in_transit(), [""; 0], "{fault:?}");
+    }
+}
+
+/// The SDK sends no change again.
+#[tokio::test(start_paused = true)]
+async fn a_way_in_that_is_lost_once_is_tried_again_from_isolation() {
+    for trouble in [Trouble::Fails(Fault::Server), Trouble::Fails(Fault::Connection), Trouble::Unanswered] {
+        for way_in in 0..2 {
+            let world = fleet();
+            world.data().troubles_of.insert(SWAP, (way_in, trouble));
+            let answer = succeeds(&world, cutting(event("create"))).await;
+            assert_eq!(answer.reason, "2 instances isolated (2 interfaces), 2 snapshots", "{trouble:?} {way_in}");
+            assert!(is_cut(&world, A) && is_cut(&world, B), "{trouble:?} {way_in}");
+            assert_eq!(world.data().in_transit(), [""; 0]);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
