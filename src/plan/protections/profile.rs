@@ -88,6 +88,13 @@ mod tests {
             "i-1: mark restored\n! i-1 was left without instance profile arn:a, which does not exist any more: if it is to have one, \
              give it another one",
         );
+        // Any other refusal says nothing of that, and one that is there exists.
+        let mut refused = World::with_profile(None, Some("arn:a"));
+        refused.refuse_everything("UnauthorizedOperation", "You are not authorized");
+        refused.check_unprotected("i-1: restore: profile arn:a");
+        let mut there = World::with_profile(Some("arn:a"), Some("arn:a"));
+        there.refuse_everything("InvalidParameterValue", "Invalid IAM Instance Profile ARN");
+        there.check_unprotected("i-1: mark restored");
         // Whoever detached it, a second reading changes nothing of that.
         World::with_profile(None, None).check_unprotected("i-1: mark restored");
         let mut unread = World::with_profile(None, Some("arn:a"));
