@@ -97,6 +97,13 @@ mod tests {
         let mut bare = World::with_profile(None, Some("arn:a"));
         bare.refuse_everything("InvalidParameterValue", "IAM Instance Profile \"arn:a\" has no associated IAM Roles");
         bare.check_unprotected("i-1: restore: profile arn:a");
+        // Any other refusal says nothing of that, and one that is there exists.
+        let mut refused = World::with_profile(None, Some("arn:a"));
+        refused.refuse_everything("UnauthorizedOperation", "You are not authorized");
+        refused.check_unprotected("i-1: restore: profile arn:a");
+        let mut there = World::with_profile(Some("arn:a"), Some("arn:a"));
+        there.refuse_everything("InvalidParameterValue", "Value (arn:a) for parameter iamInstanceProfile.arn is invalid.");
+        there.check_unprotected("i-1: mark restored");
         // Whoever detached it, a second reading changes nothing of that.
         World::with_profile(None, None).check_unprotected("i-1: mark restored");
         let mut unread = World::with_profile(None, Some("arn:a"));

@@ -304,3 +304,20 @@ fn the_snapshots_of_a_terminated_instance_are_labelled_and_locked() {
     assert!(theirs.needs(&goal, crate::plan::Reach::Full).locks.is_empty());
     assert!(theirs.plan(&goal).is_empty());
 }
+
+#[test]
+fn what_was_taken_of_a_terminated_instance_and_is_not_recorded_yet_is_saved() {
+    let gone = || {
+        let world = World::new().terminated("i-1").record("i-1", State::Isolating, &[("eni-1", &["sg-a"])]);
+        shown(taken(world, &[("vol-1", "snap-1")]), "snap-1", "vol-1", |_| {})
+    };
+    let both = || shown(gone(), "snap-2", "vol-2", |_| {});
+    let terminated = "! i-1 is terminated: take it off CompromisedInstanceList";
+    check(&requested(both()), &format!("i-1: save snapshots snap-1, snap-2\n{terminated}"));
+    // Nothing is new, nothing was asked for, or it was for another resource.
+    check(&requested(gone()), &format!("{terminated}\n? snapshots of another delivery are not shown yet"));
+    check(&both(), terminated);
+    let other = both().saved_with(|record| record.owner.logical_id = "Old".to_owned());
+    check(&other, terminated);
+    check(&requested(other), &format!("{terminated}\n? snapshots of another delivery are not shown yet"));
+}

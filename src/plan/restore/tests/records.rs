@@ -66,6 +66,21 @@ fn an_interface_on_an_instance_that_stays_isolated_is_not_opened() {
 }
 
 #[test]
+fn an_interface_beside_one_that_another_stack_isolates_is_opened_only_on_its_own_instance() {
+    let beside = |shown: &[&str], at: &str| {
+        let world = attached_elsewhere(shown).with(|world| world.stays.clear()).foreign_group("sg-f0", "stack-2");
+        let world = world.instance(at, &[("eni-2", &["sg-f0"])]);
+        world.change_interface("eni-1", |found| found.instance = Some(at.parse().unwrap()))
+    };
+    let named = "! i-1: eni-1 is attached to i-2 by now, which stays isolated: restore i-2 too, or detach it first";
+    check(&beside(&["sg-150"], "i-2"), named);
+    check_standing(&beside(&["sg-150"], "i-2"), false, false);
+    check(&beside(&["sg-150"], "i-1"), "i-1: mark restoring\ni-1: restore eni-1 [sg-150] -> [sg-a]");
+    // It is open already.
+    check(&beside(&["sg-a"], "i-2").wrote("eni-1", &["sg-a"], Ok(())), "i-1: mark restored");
+}
+
+#[test]
 fn of_two_records_that_hold_an_interface_one_speaks_for_it() {
     let both = |at: Option<&str>, state| {
         let world = World::new().instance("i-1", &[]).instance("i-2", &[]).plain_group("sg-a").plain_group("sg-b");
