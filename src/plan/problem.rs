@@ -11,25 +11,19 @@ use crate::model::{
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Problem {
-    /// An interface is in the group that is open to everybody.
     #[error(
         "{instance}: {interface} may be in {through}, which is open to everybody: run {}",
         isolate_by_hand(.interface, .isolation_group)
     )]
     InTransit { instance: InstanceId, interface: InterfaceId, through: GroupId, isolation_group: GroupId },
-    /// An item of the table that cannot be read.
     #[error("item {item} of the records table cannot be read: {reason}; mend it in the DynamoDB console")]
     Unreadable { item: String, reason: String },
-    /// The isolation group is not there.
     #[error("isolation group {group} does not exist: put the stack right (it makes this group)")]
     GroupMissing { group: GroupId },
-    /// The isolation group is in another VPC.
     #[error("isolation group {group} is in {vpc}, not in {wanted}: nothing was changed; correct VpcId")]
     GroupElsewhere { group: GroupId, vpc: String, wanted: VpcId },
-    /// The isolation group lets more through than it may.
     #[error("isolation group {group} allows {direction} {rule}: instances in it are not isolated; remove that rule")]
     TooWide { group: GroupId, direction: &'static str, rule: String },
-    /// Cutting connections is asked for, and no group is named for it.
     #[error("established connections were not cut: TransitSecurityGroupId is empty")]
     NoTransit,
     /// The transit group is not what it must be: no interface goes through it.
@@ -47,7 +41,6 @@ pub enum Problem {
         groups: Groups,
         isolation_group: GroupId,
     },
-    /// Isolated, but its connections may live on.
     #[error("{instance}: {interface} is isolated, but connections that were open may live on: {reason}")]
     NotCut { instance: InstanceId, interface: InterfaceId, reason: String },
     /// It passes once in a request: the next one takes it through again.
@@ -56,13 +49,11 @@ pub enum Problem {
          deploy again with a new Rerun"
     )]
     Undone { instance: InstanceId, interface: InterfaceId },
-    /// Something of it is attached or taken away all the time.
     #[error(
         "{instance}: its interfaces, branches or volumes keep changing: find out who changes them (CloudTrail), then deploy again \
          with a new Rerun"
     )]
     KeepsChanging { instance: InstanceId },
-    /// EC2 knows no such instance.
     #[error(
         "{instance} does not exist in this account and region: check the id, or take it off CompromisedInstanceList"
     )]
@@ -75,7 +66,6 @@ pub enum Problem {
         "{instance} was terminated before its snapshots: look for volumes that outlived it, then take it off CompromisedInstanceList"
     )]
     TerminatedUnsaved { instance: InstanceId },
-    /// There is nothing to isolate yet.
     #[error("{instance} ({state}) has no network interface: wait until it has one")]
     NoInterface { instance: InstanceId, state: String },
     /// None of its interfaces is in the right VPC.
@@ -87,7 +77,6 @@ pub enum Problem {
         choose_groups(.interface)
     )]
     InterfaceElsewhere { instance: InstanceId, interface: InterfaceId, vpc: VpcId, wanted: VpcId },
-    /// Another stack isolates all of it.
     #[error(
         "{instance} is already isolated by {holder}: take it over with ec2-isolation adopt, or take it off CompromisedInstanceList"
     )]
@@ -104,7 +93,6 @@ pub enum Problem {
         "{instance}: {interface} is already isolated by {holder}, and was left to that stack: allow that with AllowPartialIsolation"
     )]
     InterfaceHeldByOther { instance: InstanceId, interface: InterfaceId, holder: String },
-    /// It is in our group, and nothing says what it had before.
     #[error(
         "{instance}: {interface} is in {group} without a record of its original groups: it is isolated; give it its groups by hand"
     )]
@@ -116,22 +104,18 @@ pub enum Problem {
         ShowGroups(.groups), ShowGroups(.recorded)
     )]
     OriginalsDiffer { instance: InstanceId, interface: InterfaceId, groups: Groups, recorded: Groups },
-    /// Two records hold it, with different groups.
     #[error(
         "{interface} is in two records with different groups: {} in that of {instance}, which a restore gives it, {} in that of {other}",
         ShowGroups(.groups), ShowGroups(.others)
     )]
     RecordsDiffer { interface: InterfaceId, instance: InstanceId, groups: Groups, other: InstanceId, others: Groups },
-    /// None of its original groups exists any more.
     #[error(
         "{instance}: {interface} stays isolated, its original groups {} no longer exist: choose others: {}",
         ShowGroups(.groups), choose_groups(.interface)
     )]
     OriginalsGone { instance: InstanceId, interface: InterfaceId, groups: Groups },
-    /// Some of its original groups do not exist any more.
     #[error("{instance}: {interface} was restored without {}, which no longer exist", ShowGroups(.groups))]
     OriginalDropped { instance: InstanceId, interface: InterfaceId, groups: Groups },
-    /// It had no group when it was recorded.
     #[error(
         "{instance}: {interface} stays isolated, it had no security group when it was recorded: choose one: {}",
         choose_groups(.interface)
@@ -143,7 +127,6 @@ pub enum Problem {
     /// Of an instance that is kept: terminated, or without an interface.
     #[error("{instance}: nothing of it is left to keep isolated: it is terminated, or its interfaces are gone")]
     NothingKept { instance: InstanceId },
-    /// A person or a tool has moved it out of isolation.
     #[error("{instance}: {interface} was left alone: it was moved to {} meanwhile", ShowGroups(.groups))]
     Moved { instance: InstanceId, interface: InterfaceId, groups: Groups },
     /// Attached to an instance that stays isolated, whose record does not hold it.
@@ -156,16 +139,13 @@ pub enum Problem {
         "{instance}: {interface} stays isolated, {other} has it in its record: restore {other} to give it its groups back"
     )]
     RecordedElsewhere { instance: InstanceId, interface: InterfaceId, other: InstanceId },
-    /// Another stack isolates it by now.
     #[error("{instance}: what protects it was left on, {holder} isolates it by now; its record has what it had before")]
     ProtectionLeft { instance: InstanceId, holder: String },
-    /// There is nothing to take a snapshot of.
     #[error("{instance} has no EBS volume to snapshot")]
     NoVolumes { instance: InstanceId },
     /// Another delivery asked for its snapshots, and they are not shown.
     #[error("{instance}: its snapshots were asked for, and are not to be seen yet")]
     SnapshotsAwaited { instance: InstanceId },
-    /// A recorded snapshot that is not there or not usable.
     #[error("{instance}: snapshot {snapshot} of {volume} {reason}, and is not counted: take another one")]
     SnapshotLost { instance: InstanceId, snapshot: SnapshotId, volume: VolumeId, reason: &'static str },
     /// A member of an Auto Scaling group that is not in Standby, in Auto Scaling's words.
@@ -174,7 +154,6 @@ pub enum Problem {
          look at the group"
     )]
     NotInStandby { instance: InstanceId, group: String, state: String },
-    /// Its record names the group in which it was before.
     #[error(
         "{instance} is in service of Auto Scaling group {group}, its record says {recorded}: it was not moved to \
          Standby; do so by hand: aws autoscaling enter-standby"
@@ -203,10 +182,8 @@ pub enum Problem {
          'Reservations[].Instances[].MetadataOptions'"
     )]
     MetadataPending { instance: InstanceId },
-    /// It is no member any more of the group that its record names.
     #[error("{instance} is no longer in Auto Scaling group {group}: it was not put back into service")]
     LeftScalingGroup { instance: InstanceId, group: String },
-    /// It has another profile than the one that its record holds.
     #[error(
         "{instance} has instance profile {arn}, its record says {recorded}: it was not detached; do so by hand: \
          aws ec2 disassociate-iam-instance-profile --association-id {association}"
@@ -218,39 +195,33 @@ pub enum Problem {
     /// Something may end it although it is isolated.
     #[error(fmt = write_ending)]
     Ending { instance: InstanceId, ending: Ending },
-    /// Whether AWS has scheduled anything.
     #[error("whether AWS has scheduled a stop, a reboot or a retirement is not known: {reason}")]
     EventsUnknown { reason: String },
-    /// Adoption: the new stack's group isolates nothing.
+    // Adoption:
     #[error("isolation group {group} of the new stack {reason}: deploy the new stack first")]
     GroupUnfit { group: GroupId, reason: String },
-    /// Adoption: the old stack still works, and lists it.
     #[error(
         "{instance} is still isolated by {stack}, which works: deploy that stack once more without {instance} in \
          CompromisedInstanceList (OnRemoval=KeepIsolated leaves it isolated), then adopt it"
     )]
     InCharge { instance: InstanceId, stack: String },
-    /// Adoption: the old stack is at it.
     #[error("{instance} is being restored by {stack}: wait until that has ended, then look at its status")]
     BeingRestored { instance: InstanceId, stack: String },
-    /// Adoption: the new stack is in another VPC.
     #[error(
         "{instance} is recorded in {vpc}, the new stack is for {wanted}: adopt it with a stack that has VpcId={vpc}"
     )]
     AdoptedElsewhere { instance: InstanceId, vpc: String, wanted: String },
-    /// Adoption: the new table has a record of another owner.
     #[error(
         "{instance} has another record in the new table already, held by {owner}, with other interfaces: \
          its originals are not mixed; restore one of the two first"
     )]
     RecordedTwice { instance: InstanceId, owner: Owner },
-    /// Adoption: it is in the old group without a record.
     #[error(
         "{instance}: {interface} is in {} without a record of its original groups: give it its groups by hand, then adopt {instance}",
         ShowGroups(.groups)
     )]
     Unrecorded { instance: InstanceId, interface: InterfaceId, groups: Groups },
-    /// Adoption: it came from an instance that is not to be adopted, whose record holds it.
+    /// It came from an instance that is not to be adopted.
     #[error("{instance}: {interface} is in the record of {other}: adopt {other} with it")]
     HeldWith { instance: InstanceId, interface: InterfaceId, other: InstanceId },
 }

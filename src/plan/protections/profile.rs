@@ -102,7 +102,10 @@ mod tests {
         refused.refuse_everything("UnauthorizedOperation", "You are not authorized");
         refused.check_unprotected("i-1: restore: profile arn:a");
         let mut there = World::with_profile(Some("arn:a"), Some("arn:a"));
-        there.refuse_everything("InvalidParameterValue", "Value (arn:a) for parameter iamInstanceProfile.arn is invalid.");
+        there.refuse_everything(
+            "InvalidParameterValue",
+            "Value (arn:a) for parameter iamInstanceProfile.arn is invalid.",
+        );
         there.check_unprotected("i-1: mark restored");
         // Whoever detached it, a second reading changes nothing of that.
         World::with_profile(None, None).check_unprotected("i-1: mark restored");
